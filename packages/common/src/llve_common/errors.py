@@ -1,0 +1,52 @@
+"""The one way this project reports a mistake that a user can mend."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """A mistake in what the user gave, said in one message instead of a traceback.
+
+    Args:
+        what: what is wrong, as a sentence without a full stop.
+        where: the file, key or frame it was found in.
+        got: what was found there.
+        expected: what would have been right.
+        mend: what the user can do about it.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        where: object = None,
+        got: object = None,
+        expected: object = None,
+        mend: str | None = None,
+    ) -> None:
+        self.what, self.where, self.got, self.expected, self.mend = what, where, got, expected, mend
+        super().__init__(self._message())
+
+    def _message(self) -> str:
+        head = f"{self.where}: {self.what}" if self.where is not None else self.what
+        details = [
+            f"{label}: {value}"
+            for label, value in (("got", self.got), ("expected", self.expected), ("to mend", self.mend))
+            if value is not None
+        ]
+        return "\n  ".join([head, *details])
+
+
+class ConfigError(UserError):
+    """A setting that is unknown, missing or out of range."""
+
+
+class MediaError(UserError):
+    """An image, frame folder or video that cannot be read or written."""
+
+
+class DataError(UserError):
+    """A data set whose layout or content does not fit."""
+
+
+class CheckpointError(UserError):
+    """A weights or checkpoint file that is truncated, foreign or does not fit the network."""
