@@ -30,7 +30,11 @@ class UserError(Exception):
         head = f"{self.where}: {self.what}" if self.where is not None else self.what
         details = [
             f"{label}: {value}"
-            for label, value in (("got", self.got), ("expected", self.expected), ("to mend", self.mend))
+            for label, value in (
+                ("got", self.got),
+                ("expected", self.expected),
+                ("to mend", self.mend),
+            )
             if value is not None
         ]
         return "\n  ".join([head, *details])

@@ -1,0 +1,386 @@
+"""What the papers' commands share: options, progress, errors, and whole commands."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import rich.progress
+import torch
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from typer.core import TyperGroup
+
+from llve_common.config import Settings, as_yaml, load_settings, read_yaml
+from llve_common.engine.checkpoint import (
+    TORCH_SUFFIXES,
+    file_digest,
+    load_into,
+    read_weights,
+    write_weights,
+)
+from llve_common.engine.device import choose_device
+from llve_common.engine.enhancer import enhance_images
+from llve_common.engine.evaluator import Scores, evaluate, write_scores
+from llve_common.engine.network import LoadedWeights, load_network
+from llve_common.engine.trainer import train
+from llve_common.errors import CheckpointError, ConfigError, MediaError, UserError
+from llve_common.io.atomic import write_text
+from llve_common.io.folders import is_image, list_images
+from llve_common.io.images import IMAGE_SUFFIXES
+from llve_common.metrics.cost import parameter_count
+from llve_common.metrics.fidelity import Ssim
+from llve_common.paper import Clip, Paper
+from llve_common.report.tables import plain_table, score_table
+
+console = Console()
+_errors = Console(stderr=True)
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Settings as section.key=value; 'configs show' lists them.", show_default=False
+    ),
+]
+Config = Annotated[
+    str | None,
+    typer.Option(
+        "--config", help="A YAML file, or a name from 'configs list'.", show_default=False
+    ),
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")]
+
+
+class Commands(TyperGroup):
+    """A command group that prints a user's mistake as one message and exits with 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        logging.basicConfig(
+            level=logging.INFO, format="%(message)s", handlers=[_terminal_handler()], force=True
+        )
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            _errors.print(
+                f"[bold red]error:[/] {rich.markup.escape(str(error))}",
+                highlight=False,
+                soft_wrap=True,
+            )
+            raise typer.Exit(1) from None
+
+
+def paper_app(paper: Paper) -> typer.Typer:
+    """A paper's command with what every paper has: ``enhance``, ``weights`` and ``configs``."""
+    app = typer.Typer(
+        cls=Commands, no_args_is_help=True, help=paper.title, pretty_exceptions_enable=False
+    )
+    app.command("enhance", help="Enhance an image or a folder of images.")(_enhance_command(paper))
+    app.add_typer(_weights_app(paper), name="weights")
+    app.add_typer(_configs_app(paper), name="configs")
+    return app
+
+
+def run_training(
+    paper: Paper,
+    procedure: str,
+    config: str | None,
+    overrides: Sequence[str] | None,
+    options: Mapping[str, Any],
+) -> Path:
+    """Train from the command line and return the run's folder.
+
+    Raises:
+        UserError: as :func:`llve_common.config.load_settings` and the trainer.
+    """
+    chosen = paper.procedures[procedure]
+    settings = load_settings(chosen.settings, find_config(paper, config), overrides or (), options)
+    with _bar("training", "loss {task.fields[note]}") as advance:
+        folder = train(
+            paper,
+            chosen,
+            settings,
+            watch=lambda done, total, loss: advance(done, total, f"{loss:.5g}"),
+        )
+    console.print(f"run folder: {folder}", soft_wrap=True)
+    return folder
+
+
+def run_test(
+    paper: Paper,
+    settings: Any,
+    clips: Sequence[Clip],
+    save: Callable[[Clip, Path], Path],
+    *,
+    definition: Ssim,
+) -> Scores:
+    """Test from the command line: pictures, scores, and a table where there is ground truth.
+
+    Raises:
+        UserError: as :func:`llve_common.engine.evaluator.evaluate` and the weights' loading.
+    """
+    device = choose_device(settings.device)
+    network, weights = load_network(paper, settings.weights, device)
+    with _bar("testing", "frames") as advance:
+        scores = evaluate(
+            paper,
+            network,
+            clips,
+            device=device,
+            ssim_definition=definition,
+            save=save,
+            watch=advance,
+        )
+    facts = {
+        "paper": paper.name,
+        "command": shlex.join(["sci" if not sys.argv else paper.name, *sys.argv[1:]]),
+        "weights": str(weights.path),
+        "weights_sha256": weights.sha256,
+        "ssim": definition,
+        "rounding": paper.rounding,
+        "torch": str(torch.__version__),
+        "device": str(device),
+    }
+    write_scores(scores, settings.save, facts)
+    console.print(f"weights: {weights}", soft_wrap=True)
+    if clips[0].targets is not None:
+        table = score_table(scores, paper.title, ssim_definition=definition)
+        console.print(table.rich())
+        write_text(settings.save / "summary.md", table.markdown())
+    console.print(f"wrote {len(scores.frames)} images to {settings.save}", soft_wrap=True)
+    return scores
+
+
+def find_config(paper: Paper, name: str | None) -> Path | None:
+    """A settings file by path, or by its name in the package such as ``train/published``.
+
+    Raises:
+        ConfigError: neither a file nor a known name.
+    """
+    if name is None:
+        return None
+    shipped = shipped_configs(paper)
+    if name in shipped:
+        return shipped[name]
+    if Path(name).is_file():
+        return Path(name)
+    raise ConfigError(
+        "no such settings", got=name, expected=f"a YAML file, or one of {', '.join(shipped)}"
+    )
+
+
+def shipped_configs(paper: Paper) -> dict[str, Path]:
+    """The settings files in a paper's package by name."""
+    root = Path(str(files(paper.package) / "configs"))
+    found = sorted(root.rglob("*.yml"))
+    return {file.relative_to(root).with_suffix("").as_posix(): file for file in found}
+
+
+def settings_class(paper: Paper, file: Path) -> type[Settings]:
+    """The settings class that a file's ``procedure`` names.
+
+    Raises:
+        ConfigError: it names none of the paper's.
+    """
+    known = {name: each.settings for name, each in paper.procedures.items()}
+    known["test"] = paper.test_settings
+    name = read_yaml(file).get("procedure")
+    if name not in known:
+        raise ConfigError(
+            "procedure does not name a command", where=file, got=name, expected=", ".join(known)
+        )
+    return known[name]
+
+
+def _terminal_handler() -> logging.Handler:
+    # A run's folder holds the full log; the terminal has the progress bar and what went amiss.
+    handler = RichHandler(console=_errors, show_time=False, show_path=False, markup=False)
+    handler.setLevel(logging.WARNING)
+    return handler
+
+
+@contextmanager
+def _bar(what: str, note: str) -> Iterator[Callable[..., None]]:
+    columns = (
+        rich.progress.TextColumn(what),
+        rich.progress.BarColumn(),
+        rich.progress.MofNCompleteColumn(),
+        rich.progress.TextColumn(note),
+        rich.progress.TimeElapsedColumn(),
+        rich.progress.TimeRemainingColumn(),
+    )
+    with rich.progress.Progress(
+        *columns, console=_errors, disable=not _errors.is_terminal, transient=True
+    ) as progress:
+        task = progress.add_task(what, total=None, note="")
+
+        def advance(done: int, total: int, note: str = "") -> None:
+            progress.update(task, completed=done, total=total, note=note)
+
+        yield advance
+
+
+def _enhance_command(paper: Paper) -> Callable[..., None]:
+    def enhance(
+        source: Annotated[Path, typer.Argument(help="An image, or a folder of images.")],
+        output: Annotated[
+            Path | None,
+            typer.Option(
+                "-o", "--output", help="A file or folder.", show_default="<name>-enhanced"
+            ),
+        ] = None,
+        weights: Annotated[
+            Path | None, typer.Option(help="A weights file.", show_default="the bundled one")
+        ] = None,
+        device: Device = None,
+    ) -> None:
+        jobs = enhance_jobs(source, output)
+        chosen = choose_device(device or "auto")
+        network, loaded = load_network(paper, weights, chosen)
+        with _bar("enhancing", "images") as advance:
+            result = enhance_images(paper, network, jobs, device=chosen, watch=advance)
+        _report_enhanced(result.written, result.failures, jobs[0][1], loaded, result.seconds)
+
+    return enhance
+
+
+def enhance_jobs(source: Path, output: Path | None) -> list[tuple[Path, Path]]:
+    """Which file goes where.
+
+    Args:
+        source: an image file or a folder of images.
+        output: a file for an image, else a folder; None: ``<name>-enhanced`` beside the source.
+
+    Raises:
+        DataError: the source folder is missing or empty.
+        MediaError: the source is no image.
+    """
+    if source.is_dir():
+        target = output or source.with_name(f"{source.resolve().name}-enhanced")
+        images = list_images(source, recursive=True)
+        return [(image, target / image.relative_to(source)) for image in images]
+    if not source.exists():
+        raise MediaError("no such file or folder", where=source, mend="check the path")
+    if not is_image(source):
+        raise MediaError(
+            "not an image by its name",
+            where=source,
+            got=source.suffix or "no suffix",
+            expected=", ".join(IMAGE_SUFFIXES),
+        )
+    if output is None:
+        return [(source, source.with_stem(f"{source.stem}-enhanced"))]
+    return [(source, output if is_image(output) else output / source.name)]
+
+
+def _report_enhanced(
+    written: int, failures: tuple[str, ...], target: Path, weights: LoadedWeights, seconds: float
+) -> None:
+    console.print(f"weights: {weights}", soft_wrap=True)
+    where = target if written == 1 and not failures else target.parent
+    noun = "image" if written == 1 else "images"
+    console.print(f"enhanced {written} {noun} in {seconds:.1f} s: {where}", soft_wrap=True)
+    if failures:
+        raise MediaError(
+            f"{len(failures)} of {written + len(failures)} images could not be enhanced; "
+            "the others are written",
+            got="".join(f"\n- {failure}" for failure in failures),
+        )
+
+
+def _weights_app(paper: Paper) -> typer.Typer:
+    app = typer.Typer(no_args_is_help=True, help="Look into weights files and convert them.")
+
+    @app.command()
+    def inspect(
+        file: Annotated[Path, typer.Argument(help="A weights file or checkpoint.")],
+    ) -> None:
+        """List a file's weights, whether they fit, and the file's SHA-256."""
+        state = paper.from_published(read_weights(file))
+        network = paper.network(state)
+        rows = [
+            (key, "x".join(map(str, value.shape)) or "scalar", str(value.dtype).split(".")[-1])
+            for key, value in state.items()
+        ]
+        console.print(plain_table(str(file), ("name", "shape", "type"), rows).rich())
+        load_into(network, state, file)
+        console.print(f"sha256 {file_digest(file)}", soft_wrap=True)
+        console.print(f"fits {paper.title}: {parameter_count(network):,} parameters")
+
+    @app.command("import")
+    def import_(
+        source: Annotated[Path, typer.Argument(help="Published weights, or a checkpoint.")],
+        target: Annotated[Path, typer.Argument(help="A .safetensors file to write.")],
+    ) -> None:
+        """Convert published weights to our names, as .safetensors or a torch file."""
+        state = _fitting(paper, source)
+        write_weights(target, state, {"paper": paper.name, "source_sha256": file_digest(source)})
+        console.print(f"wrote {target}", soft_wrap=True)
+
+    @app.command()
+    def export(
+        source: Annotated[Path, typer.Argument(help="Weights of ours, or a checkpoint.")],
+        target: Annotated[Path, typer.Argument(help="A .pt or .pth file to write.")],
+    ) -> None:
+        """Write weights under the published names, so that the published code loads them."""
+        if target.suffix not in TORCH_SUFFIXES:
+            raise CheckpointError(
+                "the published code reads torch files", where=target, expected=TORCH_SUFFIXES
+            )
+        write_weights(target, paper.to_published(_fitting(paper, source)))
+        console.print(f"wrote {target}", soft_wrap=True)
+
+    return app
+
+
+def _fitting(paper: Paper, source: Path) -> dict[str, torch.Tensor]:
+    state = paper.from_published(read_weights(source))
+    load_into(paper.network(state), state, source)
+    return state
+
+
+def _configs_app(paper: Paper) -> typer.Typer:
+    app = typer.Typer(no_args_is_help=True, help="Settings files: list, show, copy, check.")
+
+    @app.command("list")
+    def list_() -> None:
+        """List the settings that come with the package."""
+        for name, file in shipped_configs(paper).items():
+            head = file.read_text(encoding="utf-8").splitlines()[0]
+            console.print(f"{name:24} {head.removeprefix('# ')}", highlight=False, soft_wrap=True)
+
+    @app.command()
+    def show(name: Annotated[str, typer.Argument(help="A name from 'configs list'.")]) -> None:
+        """Print a settings file with every setting at its value."""
+        file = find_config(paper, name)
+        assert file is not None
+        settings = load_settings(settings_class(paper, file), file)
+        console.print(as_yaml(settings), highlight=False, soft_wrap=True, markup=False)
+
+    @app.command()
+    def copy(
+        name: Annotated[str, typer.Argument(help="A name from 'configs list'.")],
+        target: Annotated[Path, typer.Argument(help="A file to write; it may not exist.")],
+    ) -> None:
+        """Copy a settings file, to change it."""
+        file = find_config(paper, name)
+        assert file is not None
+        if target.exists():
+            raise ConfigError("exists already", where=target, mend="give another name")
+        write_text(target, file.read_text(encoding="utf-8"))
+        console.print(f"wrote {target}", soft_wrap=True)
+
+    @app.command()
+    def check(file: Annotated[Path, typer.Argument(help="A settings file of yours.")]) -> None:
+        """Check a settings file and list everything that is wrong with it."""
+        load_settings(settings_class(paper, file), file)
+        console.print(f"{file}: every setting is known and in range", soft_wrap=True)
+
+    return app

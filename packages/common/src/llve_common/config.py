@@ -1,0 +1,201 @@
+"""Validated settings: a YAML file, then overrides, then command-line options."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic_core import ErrorDetails
+
+from llve_common.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """Base of every settings section: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class TrainerSettings(Settings):
+    """What the core's trainer needs to know; a paper's ``train`` section adds its own to it."""
+
+    seed: int = Field(0, ge=0)
+    batch_size: PositiveInt = 1
+    workers: int = Field(0, ge=0, description="loader processes; 0 loads in the training process")
+    clip_norm: PositiveFloat | None = Field(None, description="largest norm of the gradient")
+
+
+class RunSettings(Settings):
+    """Where a run writes, and on what it computes."""
+
+    save: Path = Path("EXP")
+    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    log_every: PositiveInt = Field(10, description="iterations between two lines of the log")
+    tensorboard: bool = True
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def load_settings(
+    kind: type[S],
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> S:
+    """Read, merge and validate settings.
+
+    Args:
+        kind: the settings class.
+        file: a YAML file, or None for the defaults.
+        overrides: ``section.key=value``, the value in YAML syntax; they win over the file.
+        options: dotted key to value, from the command line; None values are not given ones; they
+            win over everything.
+
+    Raises:
+        ConfigError: all that is wrong at once, each with where it was said, what was got and
+            expected, and for an unknown key the nearest known one.
+    """
+    values, origins = _read_yaml(file) if file is not None else ({}, {})
+    given = dict(_parse_override(text) for text in overrides)
+    given.update({key: value for key, value in (options or {}).items() if value is not None})
+    for key, value in given.items():
+        _assign(values, key, value)
+        origins[key] = "command line"
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(kind, fault, origins, file) for fault in _settle(error.errors())]
+        plural = "setting is" if len(lines) == 1 else "settings are"
+        raise ConfigError("\n".join([f"{len(lines)} {plural} wrong", *lines])) from None
+
+
+def as_yaml(settings: Settings) -> str:
+    """Settings as YAML text that :func:`load_settings` reads back to an equal object."""
+    return str(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """A YAML file's mapping, read by the safe loader.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, is not a mapping, or repeats a key.
+    """
+    return _read_yaml(file)[0]
+
+
+def dotted_names(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Every setting's dotted name, sections in order."""
+    for name, field in kind.model_fields.items():
+        section = _section(field.annotation)
+        if section is None:
+            yield prefix + name
+        else:
+            yield from dotted_names(section, f"{prefix}{name}.")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name most like ``name``: by spelling, or by an equal last part."""
+    names = list(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    last = name.rsplit(".", 1)[-1]
+    tails = {each.rsplit(".", 1)[-1]: each for each in names}
+    close_tail = difflib.get_close_matches(last, tails, n=1, cutoff=0.75)
+    if last in tails:
+        return tails[last]
+    if close:
+        return close[0]
+    return tails[close_tail[0]] if close_tail else None
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    for kind in (annotation, *get_args(annotation)):
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return None
+
+
+def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """A file's mapping, and for each dotted key the file and line that said it."""
+    try:
+        text = file.read_text(encoding="utf-8")
+        values = yaml.safe_load(text)
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise ConfigError("cannot be read", where=file, got=error.strerror) from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        got = " ".join(str(error).split())
+        raise ConfigError("not a YAML file", where=file, got=got) from error
+    if values is None:
+        return {}, {}
+    if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
+        raise ConfigError(
+            "the file is not a mapping",
+            where=file,
+            got=type(values).__name__,
+            expected="key: value",
+        )
+    return values, dict(_lines(node, file))
+
+
+def _lines(node: yaml.MappingNode, file: Path, prefix: str = "") -> Iterator[tuple[str, str]]:
+    seen: set[str] = set()
+    for key, value in node.value:
+        place = f"{file}:{key.start_mark.line + 1}"
+        if key.value in seen:
+            raise ConfigError(f"the key {prefix}{key.value} stands twice", where=place)
+        seen.add(key.value)
+        yield prefix + str(key.value), place
+        if isinstance(value, yaml.MappingNode):
+            yield from _lines(value, file, f"{prefix}{key.value}.")
+
+
+def _parse_override(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(
+            "not an override", got=text, expected="section.key=value, such as train.lr=1e-4"
+        )
+    try:
+        return key, yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the value of {key} is not YAML", got=value) from error
+
+
+def _assign(values: dict[str, Any], key: str, value: Any) -> None:
+    *sections, name = key.split(".")
+    for section in sections:
+        inner = values.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise ConfigError(f"{section} is not a section", got=f"{key}={value}")
+        values = inner
+    values[name] = value
+
+
+def _settle(faults: list[ErrorDetails]) -> list[ErrorDetails]:
+    """One fault a place: a value that fits no member of a union is reported once."""
+    places = {
+        tuple(part for part in fault["loc"] if isinstance(part, str)): fault for fault in faults
+    }
+    return list(places.values())
+
+
+def _explain(
+    kind: type[BaseModel], fault: ErrorDetails, origins: Mapping[str, str], file: Path | None
+) -> str:
+    names = set(dotted_names(kind))
+    key = ".".join(str(part) for part in fault["loc"])
+    while key not in names and "." in key and fault["type"] != "extra_forbidden":
+        key = key.rsplit(".", 1)[0]
+    place = f"{origins.get(key) or file or 'command line'}: {key}"
+    if fault["type"] == "extra_forbidden":
+        near = nearest(key, names)
+        return f"{place}: unknown setting" + (f"; did you mean '{near}'?" if near else "")
+    if fault["type"] == "missing":
+        return f"{place}: missing; it has no default"
+    message = fault["msg"].removeprefix("Value error, ")
+    return f"{place}: got {fault['input']!r}; {message[0].lower()}{message[1:]}"

@@ -1,0 +1,1 @@
+"""Parts that data sets are made of."""

@@ -1,0 +1,93 @@
+"""Low light from ordinary video, by simulation.
+
+Darkening as in Lv, Li, Lu, *Attention-guided low-light image enhancement* (IJCV 2021):
+``low = beta (alpha x)^gamma``; then shot (Poisson) and read (Gaussian) noise in linear light; then
+8 bits. The ranges of the noise are llve's own choice.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Darkening:
+    """The parameters of one clip; all its frames share them.
+
+    Attributes:
+        alpha: factor before the power.
+        beta: factor after it.
+        gamma: the power.
+        shot_gain: variance of the shot noise over signal, in linear light.
+        read_std: standard deviation of the read noise, in linear light.
+    """
+
+    alpha: float
+    beta: float
+    gamma: float
+    shot_gain: float
+    read_std: float
+
+
+@dataclass(frozen=True)
+class DarkeningRanges:
+    """What a clip's parameters are drawn from: uniformly, the noise uniformly in its logarithm."""
+
+    alpha: tuple[float, float] = (0.9, 1.0)
+    beta: tuple[float, float] = (0.5, 1.0)
+    gamma: tuple[float, float] = (1.5, 5.0)
+    shot_gain: tuple[float, float] = (1e-4, 1e-2)
+    read_std: tuple[float, float] = (1e-3, 2e-2)
+
+
+def draw_darkening(ranges: DarkeningRanges, rng: random.Random) -> Darkening:
+    """Draw a clip's parameters."""
+    return Darkening(
+        alpha=rng.uniform(*ranges.alpha),
+        beta=rng.uniform(*ranges.beta),
+        gamma=rng.uniform(*ranges.gamma),
+        shot_gain=_log_uniform(ranges.shot_gain, rng),
+        read_std=_log_uniform(ranges.read_std, rng),
+    )
+
+
+def darken(
+    frame: NDArray[np.uint8], darkening: Darkening, rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """One frame in low light.
+
+    Args:
+        frame: (H, W, 3) uint8 RGB, sRGB-encoded.
+        darkening: the clip's parameters.
+        rng: draws this frame's noise.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    bright = frame.astype(np.float64) / 255.0
+    low = darkening.beta * (darkening.alpha * bright) ** darkening.gamma
+    linear = to_linear(low)
+    shot = rng.poisson(linear / darkening.shot_gain) * darkening.shot_gain
+    noisy = shot + rng.normal(0.0, darkening.read_std, frame.shape)
+    return np.round(to_srgb(np.clip(noisy, 0.0, 1.0)) * 255.0).astype(np.uint8)
+
+
+def to_linear(srgb: Floats) -> Floats:
+    """SRGB values in [0, 1] to linear light in [0, 1] (IEC 61966-2-1)."""
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
+def to_srgb(linear: Floats) -> Floats:
+    """Linear light in [0, 1] to sRGB values in [0, 1] (IEC 61966-2-1)."""
+    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def _log_uniform(bounds: tuple[float, float], rng: random.Random) -> float:
+    low, high = np.log(bounds)
+    return float(np.exp(rng.uniform(low, high)))

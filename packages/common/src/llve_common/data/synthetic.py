@@ -1,0 +1,169 @@
+"""The embedded set: short low/normal-light clips from the photographs that scikit-image ships.
+
+A camera moves smoothly over a photograph; :mod:`llve_common.data.lowlight` darkens each clip. It
+exists so that training, testing and enhancing run on a fresh machine. It is no benchmark.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import cv2
+import numpy as np
+import skimage
+from numpy.typing import NDArray
+from skimage.util import img_as_ubyte
+
+from llve_common.data.lowlight import Darkening, DarkeningRanges, darken, draw_darkening
+from llve_common.errors import DataError
+from llve_common.io.atomic import write_text
+from llve_common.io.images import write_image
+
+SPLITS = {
+    "train": ("chelsea", "rocket", "immunohistochemistry", "retina"),
+    "test": ("coffee", "stereo_motorcycle"),
+}
+"""Photographs by split, names of functions of ``skimage.data``; none is in both."""
+
+# Milder than the paper's, so that a clip keeps enough signal to be judged by eye.
+RANGES = DarkeningRanges(gamma=(2.0, 3.5), shot_gain=(1e-4, 1e-3), read_std=(1e-3, 4e-3))
+
+
+@dataclass(frozen=True)
+class SyntheticClip:
+    """One clip: (H, W, 3) uint8 RGB frames in low and in normal light."""
+
+    split: str
+    name: str
+    low: list[NDArray[np.uint8]]
+    normal: list[NDArray[np.uint8]]
+    darkening: Darkening
+
+
+def synthetic_clips(
+    *, clips: int = 2, frames: int = 8, height: int = 120, width: int = 160, seed: int = 0
+) -> Iterator[SyntheticClip]:
+    """Render the set.
+
+    Args:
+        clips: clips from each photograph.
+        frames: frames in a clip.
+        height: of a frame, in pixels.
+        width: of a frame, in pixels.
+        seed: every pixel follows from it.
+    """
+    for split, names in SPLITS.items():
+        for name in names:
+            photograph = read_photograph(name)
+            for number in range(clips):
+                key = f"{seed}/{name}/{number}"
+                yield _render(split, f"{name}{number}", photograph, key, frames, (height, width))
+
+
+def read_photograph(name: str) -> NDArray[np.uint8]:
+    """A photograph that scikit-image ships, (H, W, 3) uint8 RGB."""
+    load: Callable[[], object] = getattr(skimage.data, name)
+    picture = load()
+    if isinstance(picture, tuple):
+        picture = picture[0]
+    return np.ascontiguousarray(img_as_ubyte(picture)[..., :3])
+
+
+def write_image_set(folder: Path, **options: int) -> Path:
+    """Write the set as folders of images: ``{train,test}/{low,high}/<clip>_<frame>.png``.
+
+    Args:
+        folder: made where it is missing; it may not hold anything.
+        options: of :func:`synthetic_clips`.
+
+    Returns:
+        The folder; ``synthetic.json`` in it holds how it was made.
+
+    Raises:
+        DataError: the folder holds something already.
+        MediaError: it cannot be written.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise DataError(
+            "the folder is not empty", where=folder, mend="give a new folder, or remove this one"
+        )
+    record: dict[str, object] = {"made_with": {"scikit-image": version("scikit-image"), **options}}
+    for clip in synthetic_clips(**options):
+        for number, (low, normal) in enumerate(zip(clip.low, clip.normal, strict=True)):
+            file = f"{clip.name}_{number:04d}.png"
+            write_image(folder / clip.split / "low" / file, low)
+            write_image(folder / clip.split / "high" / file, normal)
+        record[f"{clip.split}/{clip.name}"] = asdict(clip.darkening)
+    write_text(folder / "synthetic.json", json.dumps(record, indent=2) + "\n")
+    return folder
+
+
+def _render(
+    split: str,
+    name: str,
+    photograph: NDArray[np.uint8],
+    key: str,
+    frames: int,
+    size: tuple[int, int],
+) -> SyntheticClip:
+    rng = random.Random(key)  # noqa: S311
+    darkening = draw_darkening(RANGES, rng)
+    noise = np.random.default_rng(rng.getrandbits(64))
+    path = _camera_path(photograph.shape[:2], size, frames, rng)
+    normal = [_view(photograph, transform, size) for transform in path]
+    low = [darken(frame, darkening, noise) for frame in normal]
+    return SyntheticClip(split, name, low, normal, darkening)
+
+
+def _camera_path(
+    photograph: tuple[int, ...], size: tuple[int, int], frames: int, rng: random.Random
+) -> Iterator[NDArray[np.float64]]:
+    """For each frame the transform from its pixels to the photograph's."""
+    # A frame turned by up to 5 degrees must stay inside the photograph.
+    fits = min(photograph[0] / size[0], photograph[1] / size[1]) / 1.2
+    zoom, angle = fits * rng.uniform(0.55, 0.85), rng.uniform(-3, 3)
+    zooming, turning = fits * rng.uniform(-0.1, 0.1), rng.uniform(-2, 2)
+    start, end = ([rng.uniform(0.3, 0.7) for _ in range(2)] for _ in range(2))
+    for frame in range(frames):
+        along = frame / max(frames - 1, 1)
+        scale = zoom + along * zooming
+        turn = math.radians(angle + along * turning)
+        cos, sin = scale * math.cos(turn), scale * math.sin(turn)
+        reach = [
+            max(length - scale * 1.15 * side, 0.0)
+            for length, side in zip(photograph, size, strict=True)
+        ]
+        centre_y, centre_x = (
+            length / 2 + room * (first + along * (last - first) - 0.5)
+            for length, room, first, last in zip(photograph, reach, start, end, strict=True)
+        )
+        middle_y, middle_x = (size[0] - 1) / 2, (size[1] - 1) / 2
+        yield np.array(
+            [
+                [cos, -sin, centre_x - cos * middle_x + sin * middle_y],
+                [sin, cos, centre_y - sin * middle_x - cos * middle_y],
+            ]
+        )
+
+
+def _view(
+    photograph: NDArray[np.uint8], transform: NDArray[np.float64], size: tuple[int, int]
+) -> NDArray[np.uint8]:
+    # Shrinking by more than one needs a smoothed photograph, or fine texture flickers.
+    scale = float(np.hypot(transform[0, 0], transform[1, 0]))
+    if scale > 1:
+        photograph = cv2.GaussianBlur(photograph, (0, 0), 0.5 * scale)  # type: ignore[assignment]
+    view = cv2.warpAffine(
+        photograph,
+        transform,
+        (size[1], size[0]),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REFLECT_101,
+    )
+    return np.asarray(view, np.uint8)

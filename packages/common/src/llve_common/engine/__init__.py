@@ -1,0 +1,1 @@
+"""Training, testing and enhancing, the same for every paper."""

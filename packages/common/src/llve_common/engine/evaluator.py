@@ -1,0 +1,167 @@
+"""Enhance clips, score them against their ground truth, and keep the pictures."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from llve_common.engine.enhancer import enhance_frames, naming_faults
+from llve_common.errors import DataError
+from llve_common.io.atomic import replacing
+from llve_common.io.images import Image, read_image, to_pixels, to_tensor, write_image
+from llve_common.metrics.fidelity import Ssim, psnr, ssim
+from llve_common.paper import Clip, Paper
+
+
+@dataclass(frozen=True)
+class FrameScore:
+    """One enhanced frame: what it scored (empty without ground truth), and the network's time."""
+
+    clip: str
+    frame: str
+    values: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of every frame, and the two means that published tables use."""
+
+    frames: tuple[FrameScore, ...]
+
+    @property
+    def per_clip(self) -> dict[str, dict[str, float]]:
+        """The mean of each clip's frames."""
+        clips: dict[str, list[FrameScore]] = {}
+        for frame in self.frames:
+            clips.setdefault(frame.clip, []).append(frame)
+        return {clip: _mean([frame.values for frame in frames]) for clip, frames in clips.items()}
+
+    @property
+    def mean_of_frames(self) -> dict[str, float]:
+        """The mean of all frames, whatever clip they are of."""
+        return _mean([frame.values for frame in self.frames])
+
+    @property
+    def mean_of_clips(self) -> dict[str, float]:
+        """The mean of the clips' means."""
+        return _mean(list(self.per_clip.values()))
+
+
+def evaluate(
+    paper: Paper,
+    network: nn.Module,
+    clips: Sequence[Clip],
+    *,
+    device: torch.device,
+    ssim_definition: Ssim = "skimage7",
+    save: Callable[[Clip, Path], Path] | None = None,
+    watch: Callable[[int, int], None] | None = None,
+) -> Scores:
+    """Enhance every frame of every clip and score it on the 8-bit images, as the paper rounds them.
+
+    Args:
+        paper: how to enhance and to round.
+        network: on ``device``, in evaluation mode.
+        clips: with ground truth where scores are wanted.
+        device: to compute on.
+        ssim_definition: see :mod:`llve_common.metrics.fidelity`.
+        save: gives the file to write an enhanced frame to; None writes none.
+        watch: is told (frames done, frames in all).
+
+    Returns:
+        Scores with ``psnr`` and ``ssim`` of the enhanced frames, and ``input_psnr`` and
+        ``input_ssim`` of the frames as they were.
+
+    Raises:
+        DataError: two frames would be written to one file, or ground truth has another size.
+        MediaError: an image cannot be read or written.
+    """
+    if save is not None:
+        naming_faults([(frame, save(clip, frame)) for clip in clips for frame in clip.frames])
+    total = sum(len(clip.frames) for clip in clips)
+    results: list[FrameScore] = []
+    for clip, index in _frames(clips):
+        path = clip.frames[index]
+        source = _eight_bits(read_image(path))
+        started = time.perf_counter()
+        enhanced = enhance_frames(paper, network, to_tensor(source)[None, None].to(device))
+        result = to_pixels(enhanced[0, 0], paper.rounding)
+        seconds = time.perf_counter() - started
+        values = {}
+        if clip.targets is not None:
+            target = _eight_bits(read_image(clip.targets[index]))
+            values = _score(path, result, source, target, ssim_definition)
+        if save is not None:
+            write_image(save(clip, path), result)
+        results.append(FrameScore(clip.name, path.name, values, seconds))
+        if watch is not None:
+            watch(len(results), total)
+    return Scores(tuple(results))
+
+
+def write_scores(scores: Scores, folder: Path, facts: dict[str, Any]) -> None:
+    """Write ``scores.jsonl``, a line for each frame, and ``summary.json``, the means and facts.
+
+    Raises:
+        MediaError: the files cannot be written.
+    """
+    with replacing(folder / "scores.jsonl") as temporary:
+        lines = [
+            {"clip": one.clip, "frame": one.frame, **one.values, "seconds": round(one.seconds, 6)}
+            for one in scores.frames
+        ]
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    summary = {
+        **facts,
+        "frames": len(scores.frames),
+        "mean_of_frames": scores.mean_of_frames,
+        "mean_of_clips": scores.mean_of_clips,
+        "per_clip": scores.per_clip,
+    }
+    with replacing(folder / "summary.json") as temporary:
+        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+
+def _frames(clips: Sequence[Clip]) -> Iterator[tuple[Clip, int]]:
+    for clip in clips:
+        for index in range(len(clip.frames)):
+            yield clip, index
+
+
+def _score(
+    path: Path, result: Any, source: Any, target: NDArray[np.uint8], definition: Ssim
+) -> dict[str, float]:
+    if result.shape != target.shape:
+        raise DataError(
+            "the enhanced frame and its ground truth differ in size",
+            where=path,
+            got=f"{result.shape[1]}x{result.shape[0]} and {target.shape[1]}x{target.shape[0]}",
+        )
+    return {
+        "psnr": psnr(result, target),
+        "ssim": ssim(result, target, definition),
+        "input_psnr": psnr(source, target),
+        "input_ssim": ssim(source, target, definition),
+    }
+
+
+def _eight_bits(image: Image) -> NDArray[np.uint8]:
+    # The published tests read every image as 8 bits; so do the scores.
+    if image.pixels.dtype == np.uint16:
+        return (image.pixels >> 8).astype(np.uint8)
+    return image.pixels.astype(np.uint8, copy=False)
+
+
+def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
+    return {name: fmean(row[name] for row in rows) for name in rows[0]} if rows else {}

@@ -1,0 +1,55 @@
+"""A fresh folder for every run, never one that holds something."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+from llve_common.errors import MediaError
+
+
+def fresh_folder(parent: Path, name: str) -> Path:
+    """Make ``<parent>/<name>-<timestamp>``, numbered where that exists already.
+
+    Raises:
+        MediaError: the folder cannot be made.
+    """
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    for number in range(1000):
+        folder = parent / (f"{name}-{stamp}" + (f"-{number}" if number else ""))
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError as error:
+            if not parent.is_dir():
+                raise _cannot_make(folder, error) from error
+        except OSError as error:
+            raise _cannot_make(folder, error) from error
+        else:
+            return folder
+    raise MediaError("a thousand runs started within this second", where=parent)
+
+
+@contextmanager
+def logging_to(file: Path) -> Iterator[None]:
+    """Write the log of this project's packages to a file as well, while the block runs."""
+    handler = logging.FileHandler(file, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+
+
+def _cannot_make(folder: Path, error: OSError) -> MediaError:
+    return MediaError(
+        "the run's folder cannot be made",
+        where=folder,
+        got=error.strerror,
+        mend="choose a folder that you may write to",
+    )

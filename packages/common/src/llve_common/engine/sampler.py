@@ -1,0 +1,74 @@
+"""The order of training samples as a pure function of seed and iteration."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from llve_common.paper import Sample, TrainingSet
+
+
+class Draw(NamedTuple):
+    """One sample of one iteration: which, and the seed of its augmentation."""
+
+    sample: int
+    seed: str
+
+
+class Batches(Sampler[list[Draw]]):
+    """The batches of iterations ``first``, ``first + 1``, ... up to ``last``.
+
+    Every epoch is a permutation of the set from a generator seeded by (seed, epoch); the last batch
+    of an epoch may be short. An interrupted run that starts again at any iteration therefore sees
+    what the unbroken one would have seen.
+
+    Args:
+        length: number of samples in the set.
+        batch_size: samples in a batch.
+        seed: of the run.
+        first: the first iteration, from 1.
+        last: the last iteration.
+    """
+
+    def __init__(self, length: int, batch_size: int, seed: int, first: int, last: int) -> None:
+        self.length, self.batch_size, self.seed = length, batch_size, seed
+        self.first, self.last = first, last
+
+    def __len__(self) -> int:
+        return max(self.last - self.first + 1, 0)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        epoch_length = batches_per_epoch(self.length, self.batch_size)
+        epoch, order = -1, list[int]()
+        for iteration in range(self.first, self.last + 1):
+            if (iteration - 1) // epoch_length != epoch:
+                epoch = (iteration - 1) // epoch_length
+                order = self._order(epoch)
+            start = (iteration - 1) % epoch_length * self.batch_size
+            yield [
+                Draw(sample, f"{self.seed}/{iteration}/{position}")
+                for position, sample in enumerate(order[start : start + self.batch_size])
+            ]
+
+    def _order(self, epoch: int) -> list[int]:
+        generator = torch.Generator().manual_seed((self.seed << 32) + epoch)
+        return torch.randperm(self.length, generator=generator).tolist()
+
+
+class SeededSamples(Dataset[Sample]):
+    """A training set for torch's loader: each sample is drawn with a generator of its own."""
+
+    def __init__(self, samples: TrainingSet) -> None:
+        self.samples = samples
+
+    def __getitem__(self, draw: Any) -> Sample:
+        return self.samples.sample(draw.sample, random.Random(draw.seed))  # noqa: S311
+
+
+def batches_per_epoch(length: int, batch_size: int) -> int:
+    """Iterations in one pass over the set."""
+    return -(-length // batch_size)

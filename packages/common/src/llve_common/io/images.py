@@ -1,0 +1,182 @@
+"""Images on disk, and the two ways the papers turn [0, 1] into 8 bits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import PIL.Image
+import torch
+from numpy.typing import NDArray
+from PIL import ImageOps
+from torch import Tensor
+
+from llve_common.errors import MediaError
+from llve_common.io.atomic import replacing
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+
+Pixels = NDArray[np.uint8 | np.uint16]
+Rounding = Literal["truncate", "round"]
+
+
+@dataclass(frozen=True)
+class Image:
+    """A decoded image.
+
+    Attributes:
+        pixels: (H, W, 3) RGB, uint8 or uint16; a grey source has three equal channels.
+        alpha: (H, W) of the same type, or None where the source has no transparency.
+    """
+
+    pixels: Pixels
+    alpha: Pixels | None = None
+
+
+def read_image(path: Path) -> Image:
+    """Decode an image file to RGB, upright as its EXIF orientation says.
+
+    Raises:
+        MediaError: no such file, not an image, truncated, or of a kind that is not supported.
+    """
+    if not path.is_file():
+        raise MediaError("no such image file", where=path, mend="check the path")
+    try:
+        return _decode_16_bit(path) if _has_16_bits(path) else _decode_8_bit(path)
+    except (OSError, SyntaxError, ValueError, cv2.error, PIL.Image.DecompressionBombError) as error:
+        raise MediaError(
+            "the image cannot be decoded",
+            where=path,
+            got=error,
+            expected=f"a whole image file of one of the kinds {', '.join(IMAGE_SUFFIXES)}",
+            mend="replace or remove the file",
+        ) from error
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width in pixels, upright, from the file's header alone.
+
+    Raises:
+        MediaError: the header cannot be read.
+    """
+    try:
+        with PIL.Image.open(path) as image:
+            width, height = image.size
+            turned = image.getexif().get(0x0112, 1) >= 5
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise MediaError(
+            "not an image that can be read",
+            where=path,
+            got=error,
+            mend="replace or remove the file",
+        ) from error
+    return (width, height) if turned else (height, width)
+
+
+def write_image(path: Path, pixels: Pixels, alpha: Pixels | None = None) -> None:
+    """Write an image whole or not at all; the format follows the suffix.
+
+    Args:
+        path: target; its folder is made where it is missing.
+        pixels: (H, W, 3) RGB, uint8 or uint16.
+        alpha: (H, W) of the same type, or None.
+
+    Raises:
+        MediaError: the suffix is unknown, or cannot hold 16 bits or transparency, or the file
+            cannot be written.
+    """
+    suffix = path.suffix.lower()
+    _refuse_what_the_format_cannot_hold(path, pixels, alpha)
+    planes = pixels if alpha is None else np.dstack([pixels, alpha])
+    with replacing(path) as temporary:
+        if planes.dtype == np.uint8:
+            options: dict[str, Any] = (
+                {"quality": 95} if suffix in {".jpg", ".jpeg", ".webp"} else {}
+            )
+            PIL.Image.fromarray(planes).save(temporary, **options)
+        else:
+            order = cv2.COLOR_RGB2BGR if alpha is None else cv2.COLOR_RGBA2BGRA
+            _, encoded = cv2.imencode(suffix, cv2.cvtColor(planes, order))
+            temporary.write_bytes(encoded.tobytes())
+
+
+def to_tensor(pixels: Pixels) -> Tensor:
+    """(H, W, 3) integers to a float32 tensor (3, H, W) in [0, 1], by division by the maximum."""
+    planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32))
+    return planes / np.iinfo(pixels.dtype).max
+
+
+def to_pixels(image: Tensor, rounding: Rounding, dtype: np.dtype[Any] | None = None) -> Pixels:
+    """A float tensor (3, H, W) in units of 1 to (H, W, 3) integers, clipped to their range.
+
+    Args:
+        image: any floating type; values outside [0, 1] are clipped.
+        rounding: ``truncate`` gives floor(255 x), ``round`` gives floor(255 x + 0.5).
+        dtype: uint8 (default) or uint16.
+
+    Raises:
+        MediaError: the image holds values that are not a number.
+    """
+    target = np.dtype(np.uint8) if dtype is None else dtype
+    top = float(np.iinfo(target).max)
+    if bool(torch.isnan(image).any()):
+        raise MediaError("the enhanced image holds values that are not a number (NaN)")
+    scaled = image * top if rounding == "truncate" else image * top + 0.5
+    planes: Pixels = scaled.clamp(0.0, top).cpu().numpy().astype(target)
+    return np.ascontiguousarray(planes.transpose(1, 2, 0))
+
+
+def _has_16_bits(path: Path) -> bool:
+    """Whether a PNG or TIFF needs the 16-bit decoder: Pillow would cut RGB to 8 bits unasked."""
+    with path.open("rb") as file:
+        head = file.read(26)
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return len(head) > 24 and head[24] == 16
+    if head[:4] in {b"II*\0", b"MM\0*"}:
+        with PIL.Image.open(path) as image:
+            bits = image.tag_v2.get(258, (8,))  # type: ignore[attr-defined]
+        return bool(max(bits) == 16)
+    return False
+
+
+def _decode_8_bit(path: Path) -> Image:
+    with PIL.Image.open(path) as file:
+        if getattr(file, "n_frames", 1) > 1:
+            raise ValueError(f"{file.n_frames} pictures in one file")  # type: ignore[attr-defined]
+        upright = ImageOps.exif_transpose(file)
+        transparent = "A" in upright.getbands() or "transparency" in upright.info
+        if transparent:
+            planes = np.asarray(upright.convert("RGBA"))
+            return Image(planes[..., :3], planes[..., 3])
+        if upright.mode in {"F", "I"}:
+            raise ValueError(f"pixel type {upright.mode} has no defined white level")
+        return Image(np.asarray(upright.convert("RGB")))
+
+
+def _decode_16_bit(path: Path) -> Image:
+    decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if decoded is None or decoded.dtype != np.uint16:
+        raise ValueError("damaged 16-bit image")
+    planes = np.asarray(decoded, np.uint16)
+    if planes.ndim == 2:
+        planes = planes[..., None]
+    if planes.shape[2] in {1, 2}:
+        colour = np.repeat(planes[..., :1], 3, axis=2)
+    else:
+        colour = np.ascontiguousarray(planes[..., 2::-1])
+    return Image(colour, planes[..., -1].copy() if planes.shape[2] in {2, 4} else None)
+
+
+def _refuse_what_the_format_cannot_hold(path: Path, pixels: Pixels, alpha: Pixels | None) -> None:
+    suffix = path.suffix.lower()
+    if suffix not in IMAGE_SUFFIXES:
+        raise MediaError(
+            "unknown image format", where=path, got=suffix or "no suffix", expected=IMAGE_SUFFIXES
+        )
+    if pixels.dtype == np.uint16 and suffix not in {".png", ".tif", ".tiff"}:
+        raise MediaError("this format cannot hold 16 bits", where=path, expected=".png or .tif")
+    if alpha is not None and suffix in {".jpg", ".jpeg", ".bmp"}:
+        raise MediaError("this format cannot hold transparency", where=path, expected=".png")

@@ -1,0 +1,92 @@
+"""PSNR, and the two definitions of SSIM that published tables use, on 8-bit images.
+
+Tables that say "SSIM" mean different numbers. Both definitions here are those of Wang, Bovik,
+Sheikh and Simoncelli, *Image Quality Assessment: From Error Visibility to Structural Similarity*
+(2004), with K1 = 0.01, K2 = 0.03 and a data range of 255, computed for each colour channel over the
+pixels whose whole window lies inside the image, then averaged:
+
+- ``skimage7``: a uniform 7x7 window and sample covariance (over n - 1), scikit-image's default;
+- ``gaussian11``: an 11x11 Gaussian window of sigma 1.5 and population covariance, the paper's own.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from llve_common.errors import DataError
+
+Ssim = Literal["skimage7", "gaussian11"]
+_WINDOW = {"skimage7": 7, "gaussian11": 11}
+
+
+def psnr(image: NDArray[np.uint8], target: NDArray[np.uint8]) -> float:
+    """Peak signal-to-noise ratio in dB over all pixels and channels; infinite for equal images.
+
+    Args:
+        image: (H, W, 3) or (H, W), uint8.
+        target: the same shape and type.
+
+    Raises:
+        DataError: shapes or types differ.
+    """
+    _require_alike(image, target)
+    error = float(np.mean((image.astype(np.float64) - target.astype(np.float64)) ** 2))
+    return 10.0 * math.log10(255.0**2 / error) if error > 0 else math.inf
+
+
+def ssim(image: NDArray[np.uint8], target: NDArray[np.uint8], definition: Ssim) -> float:
+    """Structural similarity, mean over pixels and channels; 1 for equal images.
+
+    Args:
+        image: (H, W, 3) or (H, W), uint8.
+        target: the same shape and type.
+        definition: ``skimage7`` or ``gaussian11``, as the module's text defines them.
+
+    Raises:
+        DataError: shapes or types differ, or a side is shorter than the window.
+    """
+    _require_alike(image, target)
+    window = _WINDOW[definition]
+    if min(image.shape[:2]) < window:
+        raise DataError(
+            f"the image is too small for SSIM ({definition})",
+            got=f"{image.shape[1]}x{image.shape[0]}",
+            expected=f"sides of at least {window} pixels",
+        )
+    x, y = image.astype(np.float64), target.astype(np.float64)
+    mean_x, mean_y = _local_mean(x, definition), _local_mean(y, definition)
+    # Sample covariance divides by n - 1: the local mean of products is over n.
+    unbias = window**2 / (window**2 - 1) if definition == "skimage7" else 1.0
+    var_x = unbias * (_local_mean(x * x, definition) - mean_x**2)
+    var_y = unbias * (_local_mean(y * y, definition) - mean_y**2)
+    cov = unbias * (_local_mean(x * y, definition) - mean_x * mean_y)
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    similarity = ((2 * mean_x * mean_y + c1) * (2 * cov + c2)) / (
+        (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
+    )
+    return float(similarity.mean())
+
+
+def _local_mean(image: NDArray[np.float64], definition: Ssim) -> NDArray[np.float64]:
+    window = _WINDOW[definition]
+    if definition == "skimage7":
+        means = cv2.blur(image, (window, window))
+    else:
+        kernel = cv2.getGaussianKernel(window, 1.5, cv2.CV_64F)
+        means = cv2.sepFilter2D(image, cv2.CV_64F, kernel, kernel)
+    border = window // 2
+    return np.asarray(means[border:-border, border:-border], np.float64)
+
+
+def _require_alike(image: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
+    if image.shape != target.shape or image.dtype != np.uint8 or target.dtype != np.uint8:
+        raise DataError(
+            "the image and its ground truth are not alike",
+            got=f"{image.dtype} {image.shape} and {target.dtype} {target.shape}",
+            expected="uint8 images of one shape",
+        )

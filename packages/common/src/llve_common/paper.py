@@ -1,0 +1,197 @@
+"""The contract between the core and a paper.
+
+A paper package says, in plain functions and values, what is its own; from that the core makes
+training, testing, enhancing, weights and conformance tests.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from llve_common.config import RunSettings, Settings, TrainerSettings
+from llve_common.io.images import Rounding
+
+Sample = dict[str, Any]
+"""One training sample: names to tensors, or to samples where a step uses several data sets."""
+
+Batch = dict[str, Any]
+"""Samples stacked along a new first dimension, in the same nesting."""
+
+State = dict[str, Tensor]
+"""Weights by name."""
+
+Objective = Callable[[nn.Module, Batch, int], dict[str, Tensor]]
+"""(network, batch, iteration from 1) to named losses; their sum is minimised."""
+
+
+class TrainingSet(Protocol):
+    """Samples by index. All chance comes from ``rng``, so that a sample can be drawn again."""
+
+    def __len__(self) -> int: ...
+
+    def sample(self, index: int, rng: random.Random) -> Sample:
+        """The sample of this index, augmented by draws from ``rng`` alone."""
+        ...
+
+
+class TrainingSettings(Protocol):
+    """What the trainer reads of a procedure's settings; the rest is the paper's business."""
+
+    @property
+    def train(self) -> TrainerSettings:
+        """Seed, batch size, clipping; the paper adds its own."""
+        ...
+
+    @property
+    def run(self) -> RunSettings:
+        """Where to write and on what to compute."""
+        ...
+
+
+@dataclass(frozen=True)
+class Window:
+    """Which frames go in and which come out, as offsets from the current frame.
+
+    Attributes:
+        inputs: consecutive offsets, such as (-2, -1, 0, 1, 2).
+        outputs: the offsets of the enhanced frames, such as (0,).
+        multiple: height and width are padded to multiples of this.
+        halo: pixels around an output pixel that can change it; None where there is no bound.
+    """
+
+    inputs: tuple[int, ...] = (0,)
+    outputs: tuple[int, ...] = (0,)
+    multiple: int = 1
+    halo: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """When things happen in a run, counted in iterations; None is never."""
+
+    iterations: int
+    weights_every: int
+    checkpoint_every: int
+    preview_every: int | None = None
+    validate_every: int | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands: after ``iteration`` updates, ``epoch_length`` of them to one epoch."""
+
+    iteration: int
+    epoch_length: int
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the last update, from 0."""
+        return max(self.iteration - 1, 0) // self.epoch_length
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Frames that belong together, with their ground truth where there is one.
+
+    For an image method, a folder of images is a clip; each is enhanced by itself.
+    """
+
+    name: str
+    frames: tuple[Path, ...]
+    targets: tuple[Path, ...] | None = None
+
+
+def _no_schedule(settings: Any, optimizer: Optimizer, iteration: int) -> None:
+    """Leave the learning rate as it is."""
+
+
+def _train_mode(settings: Any, network: nn.Module, iteration: int) -> None:
+    network.train()
+
+
+def _no_previews(
+    settings: Any, network: nn.Module, progress: Progress
+) -> Iterator[tuple[str, Tensor]]:
+    return iter(())
+
+
+def _no_validation(settings: Any) -> list[Clip]:
+    return []
+
+
+P = TypeVar("P", bound=Settings)
+
+
+@dataclass(frozen=True)
+class Procedure(Generic[P]):
+    """One way of training that a paper publishes.
+
+    Attributes:
+        name: as in the run's folder, ``Train``, ``Finetune``.
+        settings: the settings class; it has the sections ``train`` and ``run``.
+        network: builds the network to optimise; called once the seed is set.
+        data: the training set; a paper that mixes several gives samples that hold one of each.
+        objective: the losses; frozen auxiliary networks live inside it, on the device given.
+        optimizer: one or several parameter groups.
+        plan: the run's timetable from the number of iterations in an epoch.
+        schedule: sets the optimizer's rates before the update of an iteration, counted from 1.
+        before_step: sets the network's mode before the step of an iteration, counted from 1. It
+            may depend on nothing else, so that a resumed run does the same.
+        previews: file name and picture (3, H, W) in [0, 1] to save; called in evaluation mode.
+        validation: clips with ground truth to score during training.
+        weights_name: the file name of published weights, with ``{epoch}`` and ``{iteration}``.
+    """
+
+    name: str
+    settings: type[P]
+    network: Callable[[P], nn.Module]
+    data: Callable[[P], TrainingSet]
+    objective: Callable[[P, torch.device], Objective]
+    optimizer: Callable[[P, nn.Module], Optimizer]
+    plan: Callable[[P, int], Plan]
+    weights_name: str
+    schedule: Callable[[P, Optimizer, int], None] = _no_schedule
+    before_step: Callable[[P, nn.Module, int], None] = _train_mode
+    previews: Callable[[P, nn.Module, Progress], Iterator[tuple[str, Tensor]]] = _no_previews
+    validation: Callable[[P], list[Clip]] = _no_validation
+
+
+@dataclass(frozen=True)
+class Paper:
+    """All that the core knows of a paper.
+
+    Attributes:
+        name: the package's and the command's name, such as ``sci``.
+        title: the method, its authors' venue and year.
+        package: the import name, whose ``configs`` and ``bundled`` folders hold data files.
+        network: builds the inference network that a weights file fits, from the weights' shapes.
+        enhance: (network, frames (N, T, 3, H, W) RGB in [0, 1]) to (N, outputs, 3, H, W).
+        window: what ``enhance`` takes and gives.
+        rounding: how the paper's test turns [0, 1] into 8 bits.
+        procedures: the ways of training by command name, ``train`` first.
+        test_settings: the settings class of ``test``.
+        to_published: weights of one of our networks in the published key names.
+        from_published: published key names to ours; ours pass unchanged.
+        bundled: file name of our own weights in the package, or None.
+    """
+
+    name: str
+    title: str
+    package: str
+    network: Callable[[State], nn.Module]
+    enhance: Callable[[nn.Module, Tensor], Tensor]
+    window: Window
+    rounding: Rounding
+    procedures: Mapping[str, Procedure[Any]]
+    test_settings: type[Settings]
+    to_published: Callable[[State], State]
+    from_published: Callable[[State], State]
+    bundled: str | None = None

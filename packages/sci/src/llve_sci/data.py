@@ -1,0 +1,63 @@
+"""SCI's data: a folder of low-light images, whole, without crops or flips."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from llve_common.errors import DataError
+from llve_common.io.folders import list_images, match_by_name
+from llve_common.io.images import image_size, read_image, to_tensor
+from llve_common.paper import Clip, Sample
+
+_SMALLEST = 3
+
+
+class LowLightImages:
+    """Every image of a folder and its subfolders as ``{"low": (3, H, W)}``, RGB in [0, 1].
+
+    Args:
+        folder: read recursively; the order is that of the paths as plain strings.
+
+    Raises:
+        DataError: the folder is missing or empty, or an image is too small for the objective.
+        MediaError: a file is no image.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.paths = list_images(folder, recursive=True)
+        for path in self.paths:
+            height, width = image_size(path)
+            if min(height, width) < _SMALLEST:
+                raise DataError(
+                    "the image is too small to train on",
+                    where=path,
+                    got=f"{width}x{height}",
+                    expected=f"sides of at least {_SMALLEST} pixels: the smoothness compares "
+                    "pixels two apart",
+                    mend="remove the image",
+                )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def sample(self, index: int, rng: random.Random) -> Sample:
+        """The image as it is: the published training augments nothing.
+
+        Raises:
+            MediaError: the image cannot be decoded.
+        """
+        return {"low": to_tensor(read_image(self.paths[index]).pixels)}
+
+
+def image_clip(low: Path, high: Path | None) -> Clip:
+    """A folder of images as one clip, with ground truth of the same file names where given.
+
+    Raises:
+        DataError: a folder is missing or empty, or the names do not match.
+    """
+    frames = list_images(low, recursive=True)
+    if high is None:
+        return Clip(low.name, tuple(frames))
+    pairs = match_by_name(frames, list_images(high, recursive=True))
+    return Clip(low.name, tuple(frames), tuple(target for _, target in pairs))

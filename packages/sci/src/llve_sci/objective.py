@@ -1,0 +1,82 @@
+"""The unsupervised objective of SCI (CVPR 2022, Section 3.3)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+YCbCr = Literal["published", "per-pixel"]
+
+# Half of the 24 neighbours within two pixels; the other half are their mirror images, and give the
+# same value.
+_DISPLACEMENTS = (
+    (0, 1), (1, 0), (1, 1), (1, -1), (2, 0), (0, 2),
+    (2, 1), (2, -1), (1, 2), (1, -2), (2, 2), (2, -2),
+)  # fmt: skip
+_SIGMA = 10.0
+_FIDELITY_WEIGHT = 1.5
+
+
+def illumination_loss(
+    image: Tensor, illumination: Tensor, ycbcr: YCbCr = "published"
+) -> dict[str, Tensor]:
+    """The weighted fidelity (Eq. 5) and the smoothness (Eq. 6) of one stage.
+
+    Args:
+        image: the stage's input (N, 3, H, W), H and W at least 3.
+        illumination: the stage's illumination (N, 3, H, W).
+        ycbcr: see :func:`to_ycbcr`.
+
+    Returns:
+        ``fidelity`` and ``smoothness``, scalars; their sum is the stage's loss.
+    """
+    return {
+        "fidelity": _FIDELITY_WEIGHT * F.mse_loss(illumination, image),
+        "smoothness": smoothness(image, illumination, ycbcr),
+    }
+
+
+def smoothness(image: Tensor, illumination: Tensor, ycbcr: YCbCr = "published") -> Tensor:
+    """Differences of the illumination between neighbours, weighted by likeness of colour (Eq. 6).
+
+    For each of the 24 displacements within a 5x5 neighbourhood: the mean, over pixels with both
+    ends inside the image, of exp(-|colour difference|² / 200) times the L1 illumination difference.
+    """
+    colour = to_ycbcr(image, ycbcr)
+    terms = [_neighbour_term(colour, illumination, down, right) for down, right in _DISPLACEMENTS]
+    return 2 * torch.stack(terms).sum()
+
+
+def to_ycbcr(image: Tensor, form: YCbCr = "published") -> Tensor:
+    """RGB (N, 3, H, W) to YCbCr of the same shape.
+
+    ``per-pixel`` converts the three channels of each pixel. ``published`` is what the published
+    code computes and the paper's weights were trained with: it takes three values that follow each
+    other in memory, which are neighbours of one colour plane, for the channels of a pixel.
+    """
+    matrix = image.new_tensor(
+        [[0.257, -0.148, 0.439], [0.564, -0.291, -0.368], [0.098, 0.439, -0.071]]
+    )
+    bias = image.new_tensor([16.0, 128.0, 128.0]) / 255.0
+    if form == "published":
+        return (image.reshape(-1, 3) @ matrix + bias).reshape(image.shape)
+    return torch.einsum("nchw,cd->ndhw", image, matrix) + bias[:, None, None]
+
+
+def _neighbour_term(colour: Tensor, illumination: Tensor, down: int, right: int) -> Tensor:
+    colour_change = _difference(colour, down, right)
+    weight = torch.exp(-(colour_change**2).sum(1, keepdim=True) / (2 * _SIGMA**2))
+    change = _difference(illumination, down, right).abs().sum(1, keepdim=True)
+    return (weight * change).mean()
+
+
+def _difference(image: Tensor, down: int, right: int) -> Tensor:
+    """Each pixel minus its neighbour at (down, right), where both lie inside the image."""
+    height, width = image.shape[-2:]
+    left, overlap = max(0, -right), width - abs(right)
+    pixels = image[..., : height - down, left : left + overlap]
+    neighbours = image[..., down:, left + right : left + right + overlap]
+    return pixels - neighbours

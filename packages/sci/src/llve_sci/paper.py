@@ -1,0 +1,201 @@
+"""SCI bound to the core's contract."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from llve_common.engine.checkpoint import load_into, read_weights
+from llve_common.io.folders import list_images
+from llve_common.io.images import read_image, to_tensor
+from llve_common.paper import (
+    Batch,
+    Clip,
+    Objective,
+    Paper,
+    Plan,
+    Procedure,
+    Progress,
+    State,
+    Window,
+)
+from llve_sci.config import (
+    FinetuneSettings,
+    ObjectiveSettings,
+    OptimizerSettings,
+    TestSettings,
+    TrainSettings,
+)
+from llve_sci.data import LowLightImages, image_clip
+from llve_sci.network import Cascade, Enhancer, divide, initialise
+from llve_sci.objective import illumination_loss
+from llve_sci.weights import from_published, to_published
+
+
+def enhance(network: nn.Module, frames: Tensor) -> Tensor:
+    """One pass of the estimator: frames (N, 1, 3, H, W) in [0, 1] to the same, enhanced."""
+    image = frames[:, 0]
+    return divide(image, network.enhance(image))[:, None]  # type: ignore[operator]
+
+
+def inference_network(state: State) -> nn.Module:
+    """The estimator alone, or the whole cascade where the weights hold its calibration."""
+    return Cascade() if any(key.startswith("calibrate.") for key in state) else Enhancer()
+
+
+def build_cascade(settings: TrainSettings) -> nn.Module:
+    """The cascade with the published initial weights."""
+    network = Cascade(settings.network.stages)
+    initialise(network)
+    return network
+
+
+def build_finetuned(settings: FinetuneSettings) -> nn.Module:
+    """The estimator with the weights to start from.
+
+    Raises:
+        CheckpointError: the file cannot be read or does not fit.
+    """
+    path = settings.weights or Path(str(files("llve_sci") / "bundled" / BUNDLED))
+    state = from_published(read_weights(path))
+    network = Enhancer()
+    load_into(network, {k: v for k, v in state.items() if k.startswith("enhance.")}, path)
+    return network
+
+
+def cascade_objective(settings: TrainSettings, device: torch.device) -> Objective:
+    """The sum of the stages' losses, each stage on its own input."""
+
+    def objective(network: nn.Module, batch: Batch, iteration: int) -> dict[str, Tensor]:
+        stages = network.unroll(batch["low"])  # type: ignore[operator]
+        losses = [_loss(stage.input, stage.illumination, settings.objective) for stage in stages]
+        return {name: torch.stack([each[name] for each in losses]).sum() for name in losses[0]}
+
+    return objective
+
+
+def finetune_objective(settings: FinetuneSettings, device: torch.device) -> Objective:
+    """The loss of the estimator alone."""
+
+    def objective(network: nn.Module, batch: Batch, iteration: int) -> dict[str, Tensor]:
+        illumination, _ = network(batch["low"])
+        return _loss(batch["low"], illumination, settings.objective)
+
+    return objective
+
+
+def adam(settings: TrainSettings | FinetuneSettings, network: nn.Module) -> torch.optim.Optimizer:
+    """Adam with L2 weight decay."""
+    chosen: OptimizerSettings = settings.train
+    return torch.optim.Adam(
+        network.parameters(), lr=chosen.lr, betas=chosen.betas, weight_decay=chosen.weight_decay
+    )
+
+
+def train_plan(settings: TrainSettings, epoch_length: int) -> Plan:
+    """Weights, previews and validation after every epoch."""
+    data = settings.data
+    return Plan(
+        iterations=settings.train.epochs * epoch_length,
+        weights_every=epoch_length,
+        checkpoint_every=epoch_length,
+        preview_every=epoch_length if data.preview else None,
+        validate_every=data.validation.every * epoch_length if data.validation.low else None,
+    )
+
+
+def finetune_plan(settings: FinetuneSettings, epoch_length: int) -> Plan:
+    """Previews every ten iterations; weights, which the published script never kept, with them."""
+    return Plan(
+        iterations=settings.train.epochs * epoch_length,
+        weights_every=settings.train.preview_every,
+        checkpoint_every=settings.train.preview_every,
+        preview_every=settings.train.preview_every,
+    )
+
+
+def freeze_batch_norm(settings: FinetuneSettings, network: nn.Module, iteration: int) -> None:
+    """Evaluation mode from the first preview on, where the published script stays in it."""
+    after = settings.train.freeze_after
+    network.train(after is None or iteration <= after)
+
+
+def train_previews(
+    settings: TrainSettings, network: nn.Module, progress: Progress
+) -> Iterator[tuple[str, Tensor]]:
+    """The first stage's reflectance of every preview image."""
+    if settings.data.preview is not None:
+        for path, image in _enhanced(settings.data.preview, network):
+            yield f"image_epochs/{path.stem}_{progress.epoch}.png", image
+
+
+def finetune_previews(
+    settings: FinetuneSettings, network: nn.Module, progress: Progress
+) -> Iterator[tuple[str, Tensor]]:
+    """Every image of the folder, enhanced."""
+    for path, image in _enhanced(settings.data.train, network):
+        yield f"image_steps/{path.stem}_{progress.iteration}_ref_.png", image
+
+
+def validation_clips(settings: TrainSettings) -> list[Clip]:
+    """The validation pairs as one clip, or none."""
+    chosen = settings.data.validation
+    return [] if chosen.low is None else [image_clip(chosen.low, chosen.high)]
+
+
+def _loss(image: Tensor, illumination: Tensor, chosen: ObjectiveSettings) -> dict[str, Tensor]:
+    return illumination_loss(image, illumination, chosen.ycbcr)
+
+
+def _enhanced(folder: Path, network: nn.Module) -> Iterator[tuple[Path, Tensor]]:
+    device = next(network.parameters()).device
+    for path in list_images(folder, recursive=True):
+        image = to_tensor(read_image(path).pixels).to(device)
+        yield path, enhance(network, image[None, None])[0, 0]
+
+
+BUNDLED = "sci-synthetic.safetensors"
+
+PAPER = Paper(
+    name="sci",
+    title="SCI (Ma et al., CVPR 2022)",
+    package="llve_sci",
+    network=inference_network,
+    enhance=enhance,
+    window=Window(inputs=(0,), outputs=(0,), multiple=1, halo=3),
+    rounding="truncate",
+    procedures={
+        "train": Procedure(
+            name="Train",
+            settings=TrainSettings,
+            network=build_cascade,
+            data=lambda settings: LowLightImages(settings.data.train),
+            objective=cascade_objective,
+            optimizer=adam,
+            plan=train_plan,
+            weights_name="model_epochs/weights_{epoch}.pt",
+            previews=train_previews,
+            validation=validation_clips,
+        ),
+        "finetune": Procedure(
+            name="Finetune",
+            settings=FinetuneSettings,
+            network=build_finetuned,
+            data=lambda settings: LowLightImages(settings.data.train),
+            objective=finetune_objective,
+            optimizer=adam,
+            plan=finetune_plan,
+            weights_name="model_steps/weights_{iteration}.pt",
+            before_step=freeze_batch_norm,
+            previews=finetune_previews,
+        ),
+    },
+    test_settings=TestSettings,
+    to_published=to_published,
+    from_published=from_published,
+    bundled=BUNDLED,
+)
