@@ -1,0 +1,1 @@
+"""What the packages' tests share: reference values, weight recipes, the conformance suite."""

@@ -1,0 +1,46 @@
+"""Weights and inputs that are made from a seed, so that reference values need not store them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+def image_recipe_weights(
+    entries: Mapping[str, Mapping[str, Any]], seed: int, gain: float = 1.0
+) -> dict[str, Tensor]:
+    """The weights of the SCI and SGZ reference set.
+
+    One generator for the whole state dict, keys in sorted order: integer tensors are 0 and draw
+    nothing; all others draw standard normal float32 values times 0.05 ``gain``; a ``running_var``
+    is its draw's absolute value plus 0.5, a one-dimensional ``weight`` its draw plus 1.
+
+    Args:
+        entries: published key to ``shape`` and ``dtype``, aliases included.
+        seed: of the generator.
+        gain: of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    state: dict[str, Tensor] = {}
+    for key in sorted(entries):
+        shape, kind = tuple(entries[key]["shape"]), entries[key]["dtype"]
+        if kind.startswith("int"):
+            state[key] = torch.zeros(shape, dtype=getattr(torch, kind))
+            continue
+        draw = np.asarray(rng.standard_normal(shape)).astype(np.float32) * np.float32(0.05 * gain)
+        if key.endswith("running_var"):
+            draw = np.abs(draw) + np.float32(0.5)
+        elif key.endswith("weight") and len(shape) == 1:
+            draw = np.float32(1) + draw
+        state[key] = torch.from_numpy(np.asarray(draw, np.float32))
+    return state
+
+
+def low_light_input(seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """A dark random image: uniform to the power 2.2, times 0.3."""
+    return (np.random.default_rng(seed).random(shape) ** 2.2 * 0.3).astype(np.float32)

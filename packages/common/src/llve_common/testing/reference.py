@@ -1,0 +1,120 @@
+"""Values of the published implementations, read from outside the checkout.
+
+They lie at ``$LLVE_SHARED``, by default ``../shared`` beside the checkout. Tests are made from the
+cases that the files list; where the files are absent, one skipped test says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def shared_folder() -> Path:
+    """The folder of reference values and images, whether it exists or not."""
+    if "LLVE_SHARED" in os.environ:
+        return Path(os.environ["LLVE_SHARED"])
+    here = Path(__file__).resolve()
+    root = next(
+        (folder for folder in here.parents if (folder / "noxfile.py").is_file()), Path.cwd()
+    )
+    return root.parent / "shared"
+
+
+def shared_file(*parts: str) -> Path:
+    """A file or folder of the shared data; skips the test where it is absent."""
+    path = shared_folder().joinpath(*parts)
+    if not path.exists():
+        pytest.skip(f"no reference data: {path} does not exist (LLVE_SHARED says where)")
+    return path
+
+
+@dataclass(frozen=True)
+class Case:
+    """One case of a reference file: its settings, and its arrays with their measured noise."""
+
+    file: str
+    name: str
+    settings: dict[str, Any]
+
+    @property
+    def arrays(self) -> list[str]:
+        """The names of the case's arrays, as they stand in the file."""
+        prefix = f"{self.name}/"
+        return [key.removeprefix(prefix) for key in _npz(self.file) if key.startswith(prefix)]
+
+    @property
+    def noise(self) -> dict[str, dict[str, Any]]:
+        """What was measured of each single-precision array: its noise and largest value."""
+        listed: dict[str, dict[str, Any]] = self.settings["arrays"]
+        return listed
+
+    def __getitem__(self, array: str) -> Array:
+        value: Array = _npz(self.file)[f"{self.name}/{array}"]
+        return value
+
+    def check(self, array: str, actual: Any, noise: float | None = None) -> None:
+        """Assert that a single-precision array is within its tolerance; integers are equal.
+
+        The tolerance is ten times the noise between precisions and thread counts, and at least
+        2e-6 of the largest value.
+
+        Args:
+            array: its name.
+            actual: what was computed.
+            noise: where the file lists none.
+        """
+        expected, value = self[array], np.asarray(actual)
+        assert value.shape == expected.shape, f"{self.name}/{array}"
+        if np.issubdtype(expected.dtype, np.integer):
+            np.testing.assert_array_equal(value, expected, err_msg=f"{self.name}/{array}")
+            return
+        if noise is None:
+            noise = max(self.noise[array]["noise_f64"], self.noise[array]["noise_threads"])
+        largest = float(np.abs(expected[np.isfinite(expected)]).max(initial=0.0))
+        np.testing.assert_allclose(
+            value,
+            expected,
+            rtol=0,
+            atol=max(10 * noise, 2e-6 * largest),
+            err_msg=f"{self.name}/{array}",
+        )
+
+
+def cases(file: str, *, holding: str = "") -> list[Any]:
+    """Test parameters, one for each case of a reference file such as ``sci_sgz/sci_loss``.
+
+    Args:
+        file: set and name, without suffix.
+        holding: only the cases with an array whose name starts so.
+    """
+    path = shared_folder() / "reference" / f"{file}.json"
+    if not path.is_file():
+        reason = f"no reference data: {path} does not exist (LLVE_SHARED says where)"
+        return [pytest.param(None, id="absent", marks=pytest.mark.skip(reason=reason))]
+    listed = [Case(file, name, settings) for name, settings in reference_json(file).items()]
+    wanted = [c for c in listed if not holding or any(a.startswith(holding) for a in c.arrays)]
+    return [pytest.param(case, id=case.name) for case in wanted]
+
+
+@cache
+def reference_json(file: str) -> dict[str, Any]:
+    """The content of a reference JSON file; skips the test where it is absent."""
+    content: dict[str, Any] = json.loads(shared_file("reference", f"{file}.json").read_text())
+    return content
+
+
+@cache
+def _npz(file: str) -> dict[str, Array]:
+    with np.load(shared_folder() / "reference" / f"{file}.npz") as arrays:
+        return dict(arrays)
