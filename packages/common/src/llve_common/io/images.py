@@ -57,7 +57,7 @@ def read_image(path: Path) -> Image:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Height and width in pixels, upright, from the file's header alone.
+    """Height and width in pixels as stored, from the file's header alone.
 
     Raises:
         MediaError: the header cannot be read.
@@ -65,7 +65,6 @@ def image_size(path: Path) -> tuple[int, int]:
     try:
         with PIL.Image.open(path) as image:
             width, height = image.size
-            turned = image.getexif().get(0x0112, 1) >= 5
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
         raise MediaError(
             "not an image that can be read",
@@ -73,7 +72,7 @@ def image_size(path: Path) -> tuple[int, int]:
             got=error,
             mend="replace or remove the file",
         ) from error
-    return (width, height) if turned else (height, width)
+    return height, width
 
 
 def write_image(path: Path, pixels: Pixels, alpha: Pixels | None = None) -> None:

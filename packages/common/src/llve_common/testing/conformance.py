@@ -1,0 +1,260 @@
+"""What every paper must do, as tests.
+
+A paper's test file subclasses :class:`Conformance` and says how its commands are called on a tiny
+set; an exception from the suite needs ``xfail(reason=...)`` there.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+import typer
+from typer.testing import CliRunner
+
+from llve_common.cli import settings_class, shipped_configs
+from llve_common.config import as_yaml, dotted_names, load_settings
+from llve_common.engine.checkpoint import file_digest, load_into, read_weights, write_weights
+from llve_common.engine.enhancer import enhance_frames
+from llve_common.engine.network import bundled_weights, load_network
+from llve_common.io.images import read_image, write_image
+from llve_common.paper import Paper
+
+CPU = torch.device("cpu")
+
+
+class Trap:
+    """An object whose unpickling runs code: it makes a file."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.mark,))
+
+
+class Conformance:
+    """Subclass as ``TestConformance`` with the attributes and the two methods below."""
+
+    paper: ClassVar[Paper]
+    app: ClassVar[typer.Typer]
+
+    def how_to_train(self, folder: Path) -> list[str]:
+        """Make a tiny training set in ``folder``; the command that trains on it for an instant."""
+        raise NotImplementedError
+
+    def how_to_test(self, folder: Path) -> list[str]:
+        """Make a tiny test set with ground truth in ``folder``; the command that tests on it.
+
+        It writes to ``folder / "out"``.
+        """
+        raise NotImplementedError
+
+    def data_of(self, command: list[str]) -> Path:
+        """The data folder in a command of the methods above."""
+        return Path(command[command.index("--data_path") + 1])
+
+    def run(self, *command: object, fails: bool = False) -> str:
+        """Run a console command and return what it printed; errors are messages, no tracebacks."""
+        result = CliRunner().invoke(self.app, [str(word) for word in command])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert (result.exit_code != 0) == fails, result.output
+        return result.output
+
+    @pytest.fixture
+    def weights(self) -> Path:
+        return bundled_weights(self.paper)
+
+    @pytest.fixture
+    def images(self, tmp_path: Path) -> Path:
+        rng = np.random.default_rng(0)
+        for number, size in enumerate([(9, 13), (32, 40)]):
+            pixels = rng.integers(0, 80, (*size, 3), dtype=np.uint8)
+            write_image(tmp_path / "images" / f"{number}.png", pixels)
+        return tmp_path / "images"
+
+    # Weights
+
+    def test_bundled_weights_say_where_they_come_from(self, weights: Path) -> None:
+        facts = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
+        assert facts["sha256"] == file_digest(weights)
+        assert {"commands", "data", "seed", "versions"} <= facts.keys()
+
+    @pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
+    def test_weights_go_to_published_names_and_back(self, tmp_path: Path, suffix: str) -> None:
+        network, _ = load_network(self.paper, None, CPU)
+        ours = network.state_dict()
+        file = tmp_path / f"published{suffix}"
+        write_weights(file, self.paper.to_published(ours))
+        back = self.paper.from_published(read_weights(file))
+        assert back.keys() == ours.keys()
+        assert all(torch.equal(back[key], value) for key, value in ours.items())
+        load_into(network, back, file)
+
+    def test_weights_commands(self, tmp_path: Path, weights: Path) -> None:
+        published, ours = tmp_path / "published.pt", tmp_path / "ours.safetensors"
+        self.run("weights", "export", weights, published)
+        self.run("weights", "import", published, ours)
+        assert read_weights(ours).keys() == read_weights(weights).keys()
+        assert file_digest(published) in self.run("weights", "inspect", published)
+
+    # Enhancing
+
+    @pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 19), (17, 33), (48, 64)])
+    def test_any_size(self, size: tuple[int, int]) -> None:
+        network, _ = load_network(self.paper, None, CPU)
+        frames = torch.rand(1, len(self.paper.window.inputs), 3, *size) * 0.3
+        enhanced = enhance_frames(self.paper, network, frames)
+        assert enhanced.shape == (1, len(self.paper.window.outputs), 3, *size)
+        assert torch.isfinite(enhanced).all()
+
+    def test_enhance_an_image(self, tmp_path: Path, images: Path) -> None:
+        target = tmp_path / "out.png"
+        assert "bundled" in self.run("enhance", images / "0.png", "-o", target)
+        before, after = read_image(images / "0.png"), read_image(target)
+        assert after.pixels.shape == before.pixels.shape
+        assert after.pixels.mean() > before.pixels.mean()
+
+    def test_enhance_a_folder(self, images: Path) -> None:
+        self.run("enhance", images)
+        written = sorted(images.with_name("images-enhanced").iterdir())
+        assert [file.name for file in written] == ["0.png", "1.png"]
+
+    def test_enhance_names_what_it_could_not_read(self, tmp_path: Path, images: Path) -> None:
+        (images / "broken.png").write_bytes((images / "1.png").read_bytes()[:200])
+        output = self.run("enhance", images, "-o", tmp_path / "out", fails=True)
+        assert "broken.png" in output
+        assert "1 of 3 images" in output
+        assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["0.png", "1.png"]
+
+    # Training and testing
+
+    def test_train_then_test(self, tmp_path: Path) -> None:
+        command = self.how_to_train(tmp_path / "train")
+        self.run(*command, "--save", tmp_path / "runs", "run.tensorboard=false")
+        [folder] = (tmp_path / "runs").iterdir()
+        assert {"settings.yml", "command.txt", "train.log", "losses.jsonl"} <= {
+            file.name for file in folder.iterdir()
+        }
+        settings = load_settings(self.paper.procedures["train"].settings, folder / "settings.yml")
+        assert settings.procedure == "train"  # type: ignore[attr-defined]
+        [checkpoint, *_] = (folder / "checkpoints").iterdir()
+        test = self.how_to_test(tmp_path / "test")
+        self.run(*test, "--model", checkpoint)
+        out = tmp_path / "test" / "out"
+        summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+        assert summary["weights_sha256"] == file_digest(checkpoint)
+        assert summary["mean_of_frames"]["psnr"] > 0
+        lines = (out / "scores.jsonl").read_text(encoding="utf-8").splitlines()
+        assert len(lines) == summary["frames"] > 0
+
+    # Settings
+
+    def test_shipped_settings_are_valid_and_round_trip(self, tmp_path: Path) -> None:
+        shipped = shipped_configs(self.paper)
+        assert any(name.startswith("train/") for name in shipped)
+        assert any(name.startswith("test/") for name in shipped)
+        listed = self.run("configs", "list")
+        for name, file in shipped.items():
+            assert name in listed
+            kind = settings_class(self.paper, file)
+            settings = load_settings(kind, file)
+            copy = tmp_path / "copy.yml"
+            copy.write_text(as_yaml(settings), encoding="utf-8")
+            assert load_settings(kind, copy) == settings
+            self.run("configs", "check", file)
+            self.run("configs", "show", name)
+
+    def test_misspelt_setting(self, tmp_path: Path) -> None:
+        command = self.how_to_train(tmp_path / "train")
+        output = self.run(*command, "train.batchsize=1", fails=True)
+        assert "did you mean 'train.batch_size'?" in output
+        file = tmp_path / "mine.yml"
+        file.write_text("procedure: train\ntrain:\n  sead: 3\n  batch_size: zero\n")
+        output = self.run("configs", "check", file, fails=True)
+        assert f"{file}:3: train.sead: unknown setting; did you mean 'train.seed'?" in output
+        assert f"{file}:4: train.batch_size: got 'zero'" in output
+
+    def test_every_setting_has_a_default_or_says_that_it_is_missing(self) -> None:
+        for procedure in self.paper.procedures.values():
+            assert {"run.save", "run.device", "train.seed"} <= set(dotted_names(procedure.settings))
+
+    # Mistakes
+
+    def test_missing_and_empty_folders(self, tmp_path: Path) -> None:
+        for command in (self.how_to_train(tmp_path / "a"), self.how_to_test(tmp_path / "b")):
+            place = command.index("--data_path") + 1
+            empty = tmp_path / "empty"
+            empty.mkdir(exist_ok=True)
+            command[place] = str(empty)
+            assert f"{empty}: the folder holds no image" in self.run(*command, fails=True)
+            command[place] = str(tmp_path / "nowhere")
+            assert f"{tmp_path / 'nowhere'}: no such folder" in self.run(*command, fails=True)
+        assert "no image" in self.run("enhance", tmp_path / "empty", fails=True)
+        assert "no such file" in self.run("enhance", tmp_path / "nowhere", fails=True)
+
+    def test_a_corrupt_image(self, tmp_path: Path) -> None:
+        for command in (self.how_to_train(tmp_path / "a"), self.how_to_test(tmp_path / "b")):
+            victim = sorted(self.data_of(command).rglob("*.png"))[-1]
+            victim.write_bytes(victim.read_bytes()[: victim.stat().st_size // 2])
+            output = (
+                self.run(*command, "--save", tmp_path / "runs", fails=True)
+                if (command[0] == "train")
+                else self.run(*command, fails=True)
+            )
+            assert f"{victim}: the image cannot be decoded" in output
+        assert not [file for file in tmp_path.rglob(".*") if file.is_file()]
+
+    def test_bad_weights(self, tmp_path: Path, images: Path, weights: Path) -> None:
+        whole = tmp_path / "whole.pt"
+        write_weights(whole, self.paper.to_published(read_weights(weights)))
+        bad = {
+            "truncated.pt": whole.read_bytes()[: whole.stat().st_size // 2],
+            "truncated.safetensors": weights.read_bytes()[:-100],
+            "picture.pt": (images / "0.png").read_bytes(),
+            "empty.pth": b"",
+            "code.pt": pickle.dumps({"weight": Trap(tmp_path / "ran")}),
+        }
+        for name, content in bad.items():
+            (tmp_path / name).write_bytes(content)
+            target = tmp_path / "out.png"
+            output = self.run(
+                "enhance", images / "0.png", "-o", target, "--weights", tmp_path / name, fails=True
+            )
+            assert f"{tmp_path / name}:" in output
+            assert not target.exists()
+        assert not (tmp_path / "ran").exists()
+
+    def test_foreign_weights(self, tmp_path: Path, images: Path) -> None:
+        foreign = tmp_path / "foreign.safetensors"
+        write_weights(foreign, torch.nn.Linear(2, 2).state_dict())
+        output = self.run("enhance", images / "0.png", "--weights", foreign, fails=True)
+        assert f"{foreign}: the weights do not fit the network" in output
+        assert "unknown bias, weight" in output
+
+    def test_no_such_device(self, images: Path) -> None:
+        output = self.run("enhance", images / "0.png", "--device", "cuda:99", fails=True)
+        assert "no such CUDA device" in output
+
+    # The command
+
+    def test_help_of_every_command(self) -> None:
+        for command in ("", "train", "test", "enhance", "weights", "configs"):
+            assert "Usage" in self.run(*command.split(), "--help")
+
+    def test_runs_as_a_module(self) -> None:
+        done = subprocess.run(  # noqa: S603
+            [sys.executable, "-m", self.paper.package, "configs", "list"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "train/published" in done.stdout
