@@ -1,0 +1,116 @@
+"""Every task of this repository: ``nox -l`` lists them.
+
+All sessions share one environment, ``.nox/llve``, which is made once and made anew only when a
+dependency changes; ``build`` makes a clean one of its own besides.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["tests"]
+nox.options.default_venv_backend = "none"
+nox.needs_version = ">=2024.3"
+
+ROOT = Path(__file__).parent
+ENVIRONMENT = ROOT / ".nox" / "llve"
+PAPERS = ["sci"]
+TOOLS = [
+    "build", "hatchling", "mypy", "pytest", "pytest-xdist", "ruff", "types-PyYAML",
+]  # fmt: skip
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Train SCI for about a minute, test it, enhance a photograph, and write a page about it."""
+    session.run(python(session), "tools/demo.py", *session.posargs, external=True)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run all tests, then the sessions lint, types and build."""
+    arguments = session.posargs or ["-n", "2"]
+    session.run(python(session), "-m", "pytest", *arguments, external=True)
+    if not session.posargs:
+        for following in ("lint", "types", "build"):
+            session.notify(following)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format."""
+    session.run(python(session), "-m", "ruff", "check", ".", external=True)
+    session.run(python(session), "-m", "ruff", "format", "--check", ".", external=True)
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types."""
+    session.run(python(session), "-m", "mypy", external=True)
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build every wheel through its sdist, install them in a clean environment, and use them."""
+    with tempfile.TemporaryDirectory() as outside:
+        wheels = Path(outside) / "wheels"
+        for package in ["common", *PAPERS]:
+            session.run(
+                python(session), "-m", "build", "--no-isolation", "--outdir", wheels,
+                f"packages/{package}", external=True, silent=True,
+            )  # fmt: skip
+        clean = make_environment(session, Path(outside) / "clean")
+        install(session, clean, *map(str, sorted(wheels.glob("*.whl"))))
+        session.chdir(outside)
+        for paper in PAPERS:
+            session.run(clean, "-m", f"llve_{paper}", "configs", "list", external=True)
+            session.run(clean.parent / paper, "--help", external=True, silent=True)
+
+
+def python(session: nox.Session) -> Path:
+    """The interpreter of the shared environment, which is made where it is missing or stale."""
+    stamp = ENVIRONMENT / "llve-stamp"
+    wanted = fingerprint()
+    if not stamp.is_file() or stamp.read_text() != wanted:
+        shutil.rmtree(ENVIRONMENT, ignore_errors=True)
+        interpreter = make_environment(session, ENVIRONMENT)
+        # Not common: an editable paper must bring it by itself.
+        editable = [word for paper in PAPERS for word in ("-e", f"packages/{paper}")]
+        install(session, interpreter, *TOOLS, *editable)
+        stamp.write_text(wanted)
+    return executable(ENVIRONMENT)
+
+
+def fingerprint() -> str:
+    """What the shared environment depends on, as a digest."""
+    files = [ROOT / "constraints.txt", ROOT / "noxfile.py"]
+    files += sorted(ROOT.glob("packages/*/pyproject.toml"))
+    files += sorted(ROOT.glob("packages/*/hatch_build.py"))
+    content = [sys.version, str(ROOT), *(file.read_text(encoding="utf-8") for file in files)]
+    return hashlib.sha256("\n".join(content).encode()).hexdigest()
+
+
+def make_environment(session: nox.Session, folder: Path) -> Path:
+    """Make a virtual environment and return its interpreter."""
+    session.run(sys.executable, "-m", "venv", folder, external=True)
+    return executable(folder)
+
+
+def executable(folder: Path) -> Path:
+    """The interpreter of a virtual environment."""
+    return folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+
+def install(session: nox.Session, interpreter: Path, *what: str) -> None:
+    """Install with the versions that CI tests."""
+    constraints = str(ROOT / "constraints.txt")
+    session.run(
+        interpreter, "-m", "pip", "install", "-q", "--disable-pip-version-check",
+        "-c", constraints, *what, external=True,
+    )  # fmt: skip

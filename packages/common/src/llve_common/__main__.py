@@ -8,28 +8,34 @@ from typing import Annotated
 import typer
 
 from llve_common.cli import Commands, console
-from llve_common.data.synthetic import write_image_set
+from llve_common.data.synthetic import write_dark_photograph, write_image_set
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, help="Tools that all papers share.")
-
-
-@app.callback()
-def main() -> None:
-    """Keep the name of a single command in the help."""
 
 
 @app.command()
 def synthetic(
     folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
     clips: Annotated[int, typer.Option(min=1, help="Clips from each photograph.")] = 2,
-    frames: Annotated[int, typer.Option(min=1, help="Frames in a clip.")] = 8,
-    height: Annotated[int, typer.Option(min=16, help="Of a frame, in pixels.")] = 120,
-    width: Annotated[int, typer.Option(min=16, help="Of a frame, in pixels.")] = 160,
+    frames: Annotated[int, typer.Option(min=1, help="Frames in a clip.")] = 6,
+    height: Annotated[int, typer.Option(min=16, help="Of a frame, in pixels.")] = 96,
+    width: Annotated[int, typer.Option(min=16, help="Of a frame, in pixels.")] = 128,
     seed: Annotated[int, typer.Option(min=0, help="Every pixel follows from it.")] = 0,
 ) -> None:
     """Make the embedded low/normal-light set from the photographs that scikit-image ships."""
     write_image_set(folder, clips=clips, frames=frames, height=height, width=width, seed=seed)
     console.print(f"made {folder}: train and test, each with low and high")
+
+
+@app.command()
+def photograph(
+    folder: Annotated[Path, typer.Argument(help="Where the two files go.")],
+    name: Annotated[str, typer.Option(help="A colour image of skimage.data.")] = "astronaut",
+    seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
+) -> None:
+    """Write a photograph that scikit-image ships, as it is and darkened by simulation."""
+    normal, dark = write_dark_photograph(folder, name, seed)
+    console.print(f"made {normal} and {dark}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -26,13 +26,16 @@ from llve_common.io.atomic import write_text
 from llve_common.io.images import write_image
 
 SPLITS = {
-    "train": ("chelsea", "rocket", "immunohistochemistry", "retina"),
+    "train": ("chelsea", "rocket", "immunohistochemistry", "camera", "coins"),
     "test": ("coffee", "stereo_motorcycle"),
 }
-"""Photographs by split, names of functions of ``skimage.data``; none is in both."""
+"""Photographs by split, names of functions of ``skimage.data``; none is in both. Grey ones are among
+them so that the colours have no common cast."""
 
 # Milder than the paper's, so that a clip keeps enough signal to be judged by eye.
 RANGES = DarkeningRanges(gamma=(2.0, 3.5), shot_gain=(1e-4, 1e-3), read_std=(1e-3, 4e-3))
+
+_PHOTOGRAPH_DARKENING = Darkening(alpha=0.95, beta=0.6, gamma=2.6, shot_gain=2e-4, read_std=1e-3)
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class SyntheticClip:
 
 
 def synthetic_clips(
-    *, clips: int = 2, frames: int = 8, height: int = 120, width: int = 160, seed: int = 0
+    *, clips: int = 2, frames: int = 6, height: int = 96, width: int = 128, seed: int = 0
 ) -> Iterator[SyntheticClip]:
     """Render the set.
 
@@ -72,7 +75,9 @@ def read_photograph(name: str) -> NDArray[np.uint8]:
     picture = load()
     if isinstance(picture, tuple):
         picture = picture[0]
-    return np.ascontiguousarray(img_as_ubyte(picture)[..., :3])
+    pixels = img_as_ubyte(picture)
+    colour = pixels[..., :3] if pixels.ndim == 3 else np.dstack([pixels] * 3)
+    return np.ascontiguousarray(colour)
 
 
 def write_image_set(folder: Path, **options: int) -> Path:
@@ -102,6 +107,34 @@ def write_image_set(folder: Path, **options: int) -> Path:
         record[f"{clip.split}/{clip.name}"] = asdict(clip.darkening)
     write_text(folder / "synthetic.json", json.dumps(record, indent=2) + "\n")
     return folder
+
+
+def write_dark_photograph(folder: Path, name: str, seed: int) -> tuple[Path, Path]:
+    """Write ``<name>.png`` and, in simulated low light, ``<name>-dark.png``.
+
+    Args:
+        folder: made where it is missing.
+        name: a function of ``skimage.data`` that gives a colour image.
+        seed: of the noise.
+
+    Returns:
+        The two files.
+
+    Raises:
+        DataError: scikit-image has no colour image of that name.
+        MediaError: a file cannot be written.
+    """
+    bundled = (*SPLITS["train"], *SPLITS["test"], "astronaut")
+    if name not in bundled:
+        raise DataError(
+            "no such photograph", where=name, expected=f"one of {', '.join(sorted(bundled))}"
+        )
+    normal = read_photograph(name)
+    dark = darken(normal, _PHOTOGRAPH_DARKENING, np.random.default_rng(seed))
+    files = (folder / f"{name}.png", folder / f"{name}-dark.png")
+    for file, pixels in zip(files, (normal, dark), strict=True):
+        write_image(file, pixels)
+    return files
 
 
 def _render(

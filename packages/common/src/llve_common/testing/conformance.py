@@ -145,7 +145,7 @@ class Conformance:
             file.name for file in folder.iterdir()
         }
         settings = load_settings(self.paper.procedures["train"].settings, folder / "settings.yml")
-        assert settings.procedure == "train"  # type: ignore[attr-defined]
+        assert settings.procedure == "train"
         [checkpoint, *_] = (folder / "checkpoints").iterdir()
         test = self.how_to_test(tmp_path / "test")
         self.run(*test, "--model", checkpoint)

@@ -1,0 +1,169 @@
+"""The demo: from nothing to a page of results, by the commands that a user would type.
+
+It makes the embedded set, trains SCI on it, tests it, and enhances a photograph with the weights
+just trained and with the bundled ones. The page holds each command beside what it made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from llve_common.config import as_yaml, load_settings
+from llve_common.io.images import read_image
+from llve_common.report.page import Section, Slider, curve, write_page
+from llve_common.report.tables import Table
+from llve_sci.config import TrainSettings
+
+SCRIPTS = Path(sys.executable).parent
+
+
+def main() -> None:
+    """Run the demo."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("demo"), help="made anew")
+    parser.add_argument("--epochs", type=int, help="of training; the default is the settings'")
+    arguments = parser.parse_args()
+    out: Path = arguments.out
+    if out.exists() and not (out / "index.html").is_file() and any(out.iterdir()):
+        sys.exit(f"error: {out} holds something other than a demo; give another --out")
+    shutil.rmtree(out, ignore_errors=True)
+
+    made = run(f"python -m llve_common synthetic {out}/synthetic")
+    epochs = f" --epochs {arguments.epochs}" if arguments.epochs else ""
+    trained = run(
+        f"sci train --config train/synthetic --data_path {out}/synthetic/train/low "
+        f"--save {out}/runs{epochs}"
+    )
+    folder = next((out / "runs").iterdir())
+    weights = max(folder.glob("model_epochs/*.pt"), key=lambda file: file.stat().st_mtime)
+    tested = run(
+        f"sci test --data_path {out}/synthetic/test/low --target-path {out}/synthetic/test/high "
+        f"--model {weights} --save_path {out}/tested"
+    )
+    photograph = run(f"python -m llve_common photograph {out}/photograph")
+    dark = out / "photograph" / "astronaut-dark.png"
+    ours = run(f"sci enhance {dark} -o {out}/enhanced/trained.png --weights {weights}")
+    bundled = run(f"sci enhance {dark} -o {out}/enhanced/bundled.png")
+
+    page = out / "index.html"
+    write_page(
+        page,
+        "SCI, from data to result",
+        "Everything on this page was made by the commands it shows, on this machine. The set is "
+        "synthetic and small: its figures show that the software works, not how good SCI is.",
+        [
+            training_section([made, trained], folder),
+            test_section(tested, out),
+            photograph_section([photograph, ours, bundled], out),
+        ],
+    )
+    print(f"\nThe page is at {page.resolve()}")
+
+
+def run(command: str) -> str:
+    """Run a command of this environment, show it, and return it."""
+    print(f"\n$ {command}", flush=True)
+    program, *words = shlex.split(command)
+    subprocess.run([SCRIPTS / program, *words], check=True)
+    return command
+
+
+def training_section(commands: list[str], folder: Path) -> Section:
+    """The loss curve, over epochs so that the images of one pass are averaged."""
+    settings = load_settings(TrainSettings, folder / "settings.yml")
+    lines = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
+    iterations = [line["iteration"] for line in lines]
+    series = {
+        name: (iterations, smooth([line["losses"][name] for line in lines]))
+        for name in ("total", "smoothness", "fidelity")
+    }
+    return Section(
+        heading="Training",
+        text=f"SCI's published training at its published values, for {settings.train.epochs} "
+        f"epochs instead of 1000: {iterations[-1]} updates in {lines[-1]['seconds']:.0f} s. It "
+        "needs no ground truth. The curve is a running mean over one epoch.",
+        commands=commands,
+        plots=[curve("Loss", series, "update", "loss, mean of one epoch")],
+        tables=[setting_table(as_yaml(settings))],
+    )
+
+
+def smooth(values: list[float], length: int = 6) -> list[float]:
+    """A running mean over up to ``length`` logged values."""
+    spans = [values[max(0, end - length) : end] for end in range(1, len(values) + 1)]
+    return [sum(span) / len(span) for span in spans]
+
+
+def setting_table(text: str) -> Table:
+    """The settings of the run that a reader would ask for."""
+    wanted = ("lr", "weight_decay", "clip_norm", "batch_size", "seed", "stages", "ycbcr")
+    lines = [line.strip().partition(": ") for line in text.splitlines()]
+    rows = tuple((name, value) for name, _, value in lines if name in wanted)
+    return Table("Settings", ("setting", "value"), rows)
+
+
+def test_section(command: str, out: Path) -> Section:
+    """The means, and one frame of each clip."""
+    summary: dict[str, Any] = json.loads((out / "tested" / "summary.json").read_text())
+    means = summary["mean_of_frames"]
+    table = Table(
+        f"Mean of {summary['frames']} frames (SSIM: {summary['ssim']})",
+        ("", "before", "after"),
+        (
+            ("PSNR, dB", f"{means['input_psnr']:.3f}", f"{means['psnr']:.3f}"),
+            ("SSIM", f"{means['input_ssim']:.4f}", f"{means['ssim']:.4f}"),
+        ),
+    )
+    frames = ("coffee0_0000.png", "stereo_motorcycle0_0000.png")
+    sliders = [
+        slider(out / "synthetic/test/low" / frame, out / "tested" / frame, f"test frame {frame}")
+        for frame in frames
+    ]
+    return Section(
+        heading="Test",
+        text="Photographs that the training did not see, against their normal-light originals.",
+        commands=[command],
+        tables=[table],
+        sliders=sliders,
+    )
+
+
+def photograph_section(commands: list[str], out: Path) -> Section:
+    """A photograph with both weights, and its original."""
+    dark, enhanced = out / "photograph" / "astronaut-dark.png", out / "enhanced"
+    return Section(
+        heading="A photograph",
+        text="Eileen Collins (NASA, public domain), which scikit-image ships. It was darkened by "
+        "simulation: it is not a photograph taken in low light. Neither set of weights saw it. The "
+        "bundled weights are llve's own, trained longer on the same synthetic set.",
+        commands=commands,
+        sliders=[
+            slider(dark, enhanced / "trained.png", "with the weights just trained"),
+            slider(dark, enhanced / "bundled.png", "with the bundled weights"),
+            slider(
+                enhanced / "bundled.png",
+                out / "photograph" / "astronaut.png",
+                "bundled weights against the photograph as it was taken",
+                ("enhanced", "original"),
+            ),
+        ],
+    )
+
+
+def slider(
+    before: Path, after: Path, caption: str, labels: tuple[str, str] = ("dark", "enhanced")
+) -> Slider:
+    """Two image files under a handle."""
+    pictures = (read_image(before).pixels, read_image(after).pixels)
+    return Slider(*pictures, caption, *labels)
+
+
+if __name__ == "__main__":
+    main()
