@@ -29,8 +29,8 @@ SPLITS = {
     "train": ("chelsea", "rocket", "immunohistochemistry", "camera", "coins"),
     "test": ("coffee", "stereo_motorcycle"),
 }
-"""Photographs by split, names of functions of ``skimage.data``; none is in both. Grey ones are among
-them so that the colours have no common cast."""
+"""Photographs by split, names of functions of ``skimage.data``; none is in both. Grey ones
+are among them so that the colours have no common cast."""
 
 # Milder than the paper's, so that a clip keeps enough signal to be judged by eye.
 RANGES = DarkeningRanges(gamma=(2.0, 3.5), shot_gain=(1e-4, 1e-3), read_std=(1e-3, 4e-3))
