@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+import struct
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,19 @@ from llve_common.paper import State
 FORMAT = "llve-checkpoint-1"
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt")
 WEIGHTS_SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
+# What the readers raise for damaged files, depending on the byte that is wrong.
+_DAMAGE = (
+    SafetensorError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+)
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -39,7 +53,8 @@ def read_file(path: Path) -> dict[str, Any]:
             warnings.simplefilter("ignore", UserWarning)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported" not in str(error) and "GLOBAL" not in str(error):
+        # An operand that no pickle has is a file of another kind; a class or function is code.
+        if "Unsupported operand" in str(error) or "Unsupported" not in str(error):
             raise _unreadable(path, error) from error
         raise CheckpointError(
             "the file holds Python objects other than tensors and plain values; reading them "
@@ -49,7 +64,7 @@ def read_file(path: Path) -> dict[str, Any]:
             expected="a state dict of tensors",
             mend="get the weights as a plain state dict, or as .safetensors",
         ) from error
-    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except _DAMAGE as error:
         raise _unreadable(path, error) from error
     if not isinstance(content, Mapping):
         raise CheckpointError(
@@ -131,9 +146,9 @@ def write_weights(path: Path, state: State, metadata: Mapping[str, str] | None =
         if path.suffix == ".safetensors":
             # safetensors refuses names that share memory, which published files have.
             plain = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
-            safetensors.torch.save_file(plain, temporary, dict(metadata or {}))
+            temporary.write_bytes(safetensors.torch.save(plain, dict(metadata or {})))
         else:
-            torch.save({key: value.detach().cpu() for key, value in state.items()}, temporary)
+            _save({key: value.detach().cpu() for key, value in state.items()}, temporary)
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
@@ -143,7 +158,7 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         MediaError: the file cannot be written.
     """
     with replacing(path) as temporary:
-        torch.save({"format": FORMAT, **content}, temporary)
+        _save({"format": FORMAT, **content}, temporary)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -169,6 +184,14 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _save(content: Mapping[str, Any], path: Path) -> None:
+    try:
+        torch.save(content, path)
+    except RuntimeError as error:
+        # torch's writer says so when the disk is full, and hides the system's own error.
+        raise OSError(_first_sentence(error)) from error
+
+
 def _is_state(value: object) -> bool:
     return (
         isinstance(value, Mapping)
@@ -188,7 +211,9 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
 
 
 def _first_sentence(error: Exception) -> str:
-    words = " ".join(str(error).split()) or type(error).__name__
+    # torch puts a page of advice before what it found.
+    found = str(error).rpartition("WeightsUnpickler error: ")[2]
+    words = " ".join(found.split()) or type(error).__name__
     return words[:160] + ("..." if len(words) > 160 else "")
 
 
