@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +18,16 @@ from torch import Tensor
 from llve_common.errors import MediaError
 from llve_common.io.atomic import replacing
 
+# What Pillow raises for damaged files, depending on the byte that is wrong.
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    LookupError,
+    TypeError,
+    struct.error,
+    PIL.Image.DecompressionBombError,
+)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 Pixels = NDArray[np.uint8 | np.uint16]
@@ -46,7 +57,7 @@ def read_image(path: Path) -> Image:
         raise MediaError("no such image file", where=path, mend="check the path")
     try:
         return _decode_16_bit(path) if _has_16_bits(path) else _decode_8_bit(path)
-    except (OSError, SyntaxError, ValueError, cv2.error, PIL.Image.DecompressionBombError) as error:
+    except (*_DAMAGE, cv2.error) as error:
         raise MediaError(
             "the image cannot be decoded",
             where=path,
@@ -65,7 +76,7 @@ def image_size(path: Path) -> tuple[int, int]:
     try:
         with PIL.Image.open(path) as image:
             width, height = image.size
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+    except _DAMAGE as error:
         raise MediaError(
             "not an image that can be read",
             where=path,
@@ -95,7 +106,15 @@ def write_image(path: Path, pixels: Pixels, alpha: Pixels | None = None) -> None
             options: dict[str, Any] = (
                 {"quality": 95} if suffix in {".jpg", ".jpeg", ".webp"} else {}
             )
-            PIL.Image.fromarray(planes).save(temporary, **options)
+            try:
+                PIL.Image.fromarray(planes).save(temporary, **options)
+            except ValueError as error:
+                raise MediaError(
+                    "this format cannot hold the image",
+                    where=path,
+                    got=f"{error} ({planes.shape[1]}x{planes.shape[0]})",
+                    expected=".png",
+                ) from error
         else:
             order = cv2.COLOR_RGB2BGR if alpha is None else cv2.COLOR_RGBA2BGRA
             _, encoded = cv2.imencode(suffix, cv2.cvtColor(planes, order))
@@ -123,7 +142,9 @@ def to_pixels(image: Tensor, rounding: Rounding, dtype: np.dtype[Any] | None = N
     top = float(np.iinfo(target).max)
     if bool(torch.isnan(image).any()):
         raise MediaError("the enhanced image holds values that are not a number (NaN)")
-    scaled = image * top if rounding == "truncate" else image * top + 0.5
+    # Half precision can neither hold 65535 nor tell neighbouring levels apart.
+    levels = image.to(torch.promote_types(image.dtype, torch.float32)) * top
+    scaled = levels if rounding == "truncate" else levels + 0.5
     planes: Pixels = scaled.clamp(0.0, top).cpu().numpy().astype(target)
     return np.ascontiguousarray(planes.transpose(1, 2, 0))
 
@@ -134,7 +155,7 @@ def _has_16_bits(path: Path) -> bool:
         head = file.read(26)
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
         return len(head) > 24 and head[24] == 16
-    if head[:4] in {b"II*\0", b"MM\0*"}:
+    if head[:4] in {b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"}:  # TIFF and BigTIFF
         with PIL.Image.open(path) as image:
             bits = image.tag_v2.get(258, (8,))  # type: ignore[attr-defined]
         return bool(max(bits) == 16)
@@ -143,30 +164,50 @@ def _has_16_bits(path: Path) -> bool:
 
 def _decode_8_bit(path: Path) -> Image:
     with PIL.Image.open(path) as file:
-        if getattr(file, "n_frames", 1) > 1:
-            raise ValueError(f"{file.n_frames} pictures in one file")  # type: ignore[attr-defined]
+        _refuse_several(file)
         upright = ImageOps.exif_transpose(file)
         transparent = "A" in upright.getbands() or "transparency" in upright.info
         if transparent:
             planes = np.asarray(upright.convert("RGBA"))
             return Image(planes[..., :3], planes[..., 3])
-        if upright.mode in {"F", "I"}:
+        if upright.mode == "F" or upright.mode.startswith("I"):
             raise ValueError(f"pixel type {upright.mode} has no defined white level")
         return Image(np.asarray(upright.convert("RGB")))
 
 
 def _decode_16_bit(path: Path) -> Image:
+    with PIL.Image.open(path) as file:
+        _refuse_several(file)
+        # The decoder turns TIFFs upright itself, but not PNGs.
+        orientation = file.getexif().get(0x0112, 1) if file.format == "PNG" else 1
     decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None or decoded.dtype != np.uint16:
         raise ValueError("damaged 16-bit image")
     planes = np.asarray(decoded, np.uint16)
     if planes.ndim == 2:
         planes = planes[..., None]
+    planes = _upright(planes, orientation)
     if planes.shape[2] in {1, 2}:
         colour = np.repeat(planes[..., :1], 3, axis=2)
     else:
         colour = np.ascontiguousarray(planes[..., 2::-1])
     return Image(colour, planes[..., -1].copy() if planes.shape[2] in {2, 4} else None)
+
+
+def _refuse_several(file: PIL.Image.Image) -> None:
+    # A phone's MPO is one photograph, with a preview or a depth map after it.
+    if getattr(file, "n_frames", 1) > 1 and file.format != "MPO":
+        raise ValueError(f"{file.n_frames} pictures in one file")  # type: ignore[attr-defined]
+
+
+def _upright(planes: NDArray[np.uint16], orientation: int) -> NDArray[np.uint16]:
+    if orientation in {5, 6, 7, 8}:
+        planes = planes.swapaxes(0, 1)
+    if orientation in {3, 4, 7, 8}:
+        planes = planes[::-1]
+    if orientation in {2, 3, 6, 7}:
+        planes = planes[:, ::-1]
+    return np.ascontiguousarray(planes)
 
 
 def _refuse_what_the_format_cannot_hold(path: Path, pixels: Pixels, alpha: Pixels | None) -> None:
