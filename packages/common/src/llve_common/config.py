@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -23,7 +24,7 @@ class Settings(BaseModel):
 class TrainerSettings(Settings):
     """What the core's trainer needs to know; a paper's ``train`` section adds its own to it."""
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
     batch_size: PositiveInt = 1
     workers: int = Field(0, ge=0, description="loader processes; 0 loads in the training process")
     clip_norm: PositiveFloat | None = Field(None, description="largest norm of the gradient")
@@ -69,7 +70,9 @@ def load_settings(
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        lines = [_explain(kind, fault, origins, file) for fault in _settle(error.errors())]
+        # One line a place: a value that fits no member of a union is reported once.
+        faults = {_place(kind, fault): fault for fault in reversed(error.errors())}
+        lines = [_explain(kind, *each, origins, file) for each in reversed(faults.items())]
         plural = "setting is" if len(lines) == 1 else "settings are"
         raise ConfigError("\n".join([f"{len(lines)} {plural} wrong", *lines])) from None
 
@@ -101,15 +104,17 @@ def dotted_names(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name most like ``name``: by spelling, or by an equal last part."""
     names = list(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    tails: dict[str, list[str]] = {}
+    for each in names:
+        tails.setdefault(each.rsplit(".", 1)[-1], []).append(each)
     last = name.rsplit(".", 1)[-1]
-    tails = {each.rsplit(".", 1)[-1]: each for each in names}
-    close_tail = difflib.get_close_matches(last, tails, n=1, cutoff=0.75)
     if last in tails:
-        return tails[last]
+        return difflib.get_close_matches(name, tails[last], n=1, cutoff=0)[0]
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:
         return close[0]
-    return tails[close_tail[0]] if close_tail else None
+    close_tail = difflib.get_close_matches(last, tails, n=1, cutoff=0.75)
+    return tails[close_tail[0]][0] if close_tail else None
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:
@@ -127,7 +132,8 @@ def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except OSError as error:
         raise ConfigError("cannot be read", where=file, got=error.strerror) from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        # A ValueError is text that is not UTF-8, or a value such as the date 2001-99-99.
         got = " ".join(str(error).split())
         raise ConfigError("not a YAML file", where=file, got=got) from error
     if values is None:
@@ -139,10 +145,14 @@ def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
             got=type(values).__name__,
             expected="key: value",
         )
-    return values, dict(_lines(node, file))
+    return values, dict(_lines(node, file, set()))
 
 
-def _lines(node: yaml.MappingNode, file: Path, prefix: str = "") -> Iterator[tuple[str, str]]:
+def _lines(
+    node: yaml.MappingNode, file: Path, followed: set[int], prefix: str = ""
+) -> Iterator[tuple[str, str]]:
+    # An anchor that is used many times, or within itself, is followed once.
+    followed.add(id(node))
     seen: set[str] = set()
     for key, value in node.value:
         place = f"{file}:{key.start_mark.line + 1}"
@@ -150,8 +160,8 @@ def _lines(node: yaml.MappingNode, file: Path, prefix: str = "") -> Iterator[tup
             raise ConfigError(f"the key {prefix}{key.value} stands twice", where=place)
         seen.add(key.value)
         yield prefix + str(key.value), place
-        if isinstance(value, yaml.MappingNode):
-            yield from _lines(value, file, f"{prefix}{key.value}.")
+        if isinstance(value, yaml.MappingNode) and id(value) not in followed:
+            yield from _lines(value, file, followed, f"{prefix}{key.value}.")
 
 
 def _parse_override(text: str) -> tuple[str, Any]:
@@ -162,7 +172,7 @@ def _parse_override(text: str) -> tuple[str, Any]:
         )
     try:
         return key, yaml.safe_load(value)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"the value of {key} is not YAML", got=value) from error
 
 
@@ -176,26 +186,47 @@ def _assign(values: dict[str, Any], key: str, value: Any) -> None:
     values[name] = value
 
 
-def _settle(faults: list[ErrorDetails]) -> list[ErrorDetails]:
-    """One fault a place: a value that fits no member of a union is reported once."""
-    places = {
-        tuple(part for part in fault["loc"] if isinstance(part, str)): fault for fault in faults
-    }
-    return list(places.values())
+def _place(kind: type[BaseModel], fault: ErrorDetails) -> str:
+    """The dotted name of the setting that a fault is of."""
+    parts = [str(part) for part in fault["loc"]]
+    known = {*dotted_names(kind), *_sections(kind)}
+    if fault["type"] != "extra_forbidden":
+        # What comes after the setting's own name is an index, or a member of a union.
+        while ".".join(parts) not in known and len(parts) > 1:
+            parts.pop()
+    return ".".join(parts)
+
+
+def _sections(kind: type[BaseModel]) -> set[str]:
+    names = [name.split(".")[:-1] for name in dotted_names(kind)]
+    return {".".join(name[:depth]) for name in names for depth in range(1, len(name) + 1)}
 
 
 def _explain(
-    kind: type[BaseModel], fault: ErrorDetails, origins: Mapping[str, str], file: Path | None
+    kind: type[BaseModel],
+    key: str,
+    fault: ErrorDetails,
+    origins: Mapping[str, str],
+    file: Path | None,
 ) -> str:
-    names = set(dotted_names(kind))
-    key = ".".join(str(part) for part in fault["loc"])
-    while key not in names and "." in key and fault["type"] != "extra_forbidden":
-        key = key.rsplit(".", 1)[0]
-    place = f"{origins.get(key) or file or 'command line'}: {key}"
+    place = f"{_origin(key, origins) or file or 'command line'}: {key}"
     if fault["type"] == "extra_forbidden":
-        near = nearest(key, names)
+        near = nearest(key, [*dotted_names(kind), *_sections(kind)])
         return f"{place}: unknown setting" + (f"; did you mean '{near}'?" if near else "")
     if fault["type"] == "missing":
         return f"{place}: missing; it has no default"
     message = fault["msg"].removeprefix("Value error, ")
-    return f"{place}: got {fault['input']!r}; {message[0].lower()}{message[1:]}"
+    return f"{place}: got {_short(fault['input'])}; {message[0].lower()}{message[1:]}"
+
+
+def _origin(key: str, origins: Mapping[str, str]) -> str | None:
+    """Who said a key: itself, or for a section that only an override opened, a key below it."""
+    below = (place for name, place in origins.items() if name.startswith(f"{key}."))
+    return origins.get(key) or next(below, None)
+
+
+def _short(value: object) -> str:
+    # A value can be a whole section, or YAML aliases that grow without bound.
+    shortener = reprlib.Repr()
+    shortener.maxstring = shortener.maxother = 200
+    return shortener.repr(value)

@@ -49,7 +49,7 @@ class ObjectiveSettings(Settings):
 class OptimizerSettings(TrainerSettings):
     """Adam, and the length of the run."""
 
-    seed: int = Field(2, ge=0)
+    seed: int = Field(2, ge=0, lt=2**32)
     epochs: PositiveInt = 1000
     lr: PositiveFloat = 3e-4
     betas: tuple[float, float] = (0.9, 0.999)
