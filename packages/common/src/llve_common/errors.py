@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class UserError(Exception):
     """A mistake in what the user gave, said in one message instead of a traceback.
@@ -25,6 +27,14 @@ class UserError(Exception):
     ) -> None:
         self.what, self.where, self.got, self.expected, self.mend = what, where, got, expected, mend
         super().__init__(self._message())
+
+    def at(self, where: object) -> Self:
+        """The same mistake with the place it was found in, where that was not known before."""
+        if self.where is not None:
+            return self
+        return type(self)(
+            self.what, where=where, got=self.got, expected=self.expected, mend=self.mend
+        )
 
     def _message(self) -> str:
         head = f"{self.where}: {self.what}" if self.where is not None else self.what

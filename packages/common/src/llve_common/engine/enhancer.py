@@ -77,7 +77,7 @@ def enhance_images(
         watch: is told (images done, images in all).
 
     Raises:
-        DataError: two sources would be written to one target, or one over itself.
+        DataError: two sources would be written to one target, or a result over a source.
     """
     naming_faults(jobs)
     started = time.perf_counter()
@@ -86,33 +86,43 @@ def enhance_images(
         try:
             _enhance_image(paper, network, source, target, device)
         except UserError as error:
-            failures.append(str(error))
+            failures.append(str(error.at(source)))
         if watch is not None:
             watch(done, len(jobs))
     return Enhanced(len(jobs) - len(failures), time.perf_counter() - started, tuple(failures))
 
 
-def naming_faults(jobs: Iterable[tuple[Path, Path]]) -> None:
+def naming_faults(jobs: Sequence[tuple[Path, Path]], kept: Iterable[Path] = ()) -> None:
     """Refuse file names that would lose a result or a source.
 
     Args:
         jobs: (source, target) files.
+        kept: further files that are read, such as ground truth.
 
     Raises:
-        DataError: two sources have one target, or a target is its source.
+        DataError: two sources have one target, or a target is a file that is read.
     """
+    read = {path.resolve() for path in (*(source for source, _ in jobs), *kept)}
     origin: dict[Path, Path] = {}
-    for source, target in jobs:
-        if target.resolve() == source.resolve():
+    for source, written in jobs:
+        target = written.resolve()
+        if target == source.resolve():
             raise DataError(
                 "the result would be written over its source",
                 where=source,
                 mend="give another folder or name for the output",
             )
+        if target in read:
+            raise DataError(
+                "the result would be written over another image that is read",
+                where=written,
+                got=f"the result of {source}",
+                mend="give another folder or name for the output",
+            )
         if target in origin:
             raise DataError(
                 "two inputs would be written to the same file",
-                where=target,
+                where=written,
                 got=f"{origin[target]} and {source}",
                 mend="rename one of them, or enhance them into two folders",
             )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from llve_common.engine.enhancer import enhance_frames, naming_faults
-from llve_common.errors import DataError
+from llve_common.errors import DataError, MediaError
 from llve_common.io.atomic import replacing
 from llve_common.io.images import Image, read_image, to_pixels, to_tensor, write_image
 from llve_common.metrics.fidelity import Ssim, psnr, ssim
@@ -84,11 +84,15 @@ def evaluate(
         ``input_ssim`` of the frames as they were.
 
     Raises:
-        DataError: two frames would be written to one file, or ground truth has another size.
+        DataError: two frames would be written to one file, or one over a file that is read;
+            or ground truth has another size.
         MediaError: an image cannot be read or written.
     """
     if save is not None:
-        naming_faults([(frame, save(clip, frame)) for clip in clips for frame in clip.frames])
+        naming_faults(
+            [(frame, save(clip, frame)) for clip in clips for frame in clip.frames],
+            kept=[target for clip in clips for target in clip.targets or ()],
+        )
     total = sum(len(clip.frames) for clip in clips)
     results: list[FrameScore] = []
     for clip, index in _frames(clips):
@@ -96,7 +100,10 @@ def evaluate(
         source = _eight_bits(read_image(path))
         started = time.perf_counter()
         enhanced = enhance_frames(paper, network, to_tensor(source)[None, None].to(device))
-        result = to_pixels(enhanced[0, 0], paper.rounding)
+        try:
+            result = to_pixels(enhanced[0, 0], paper.rounding)
+        except MediaError as error:
+            raise error.at(path) from None
         seconds = time.perf_counter() - started
         values = {}
         if clip.targets is not None:
@@ -148,12 +155,15 @@ def _score(
             where=path,
             got=f"{result.shape[1]}x{result.shape[0]} and {target.shape[1]}x{target.shape[0]}",
         )
-    return {
-        "psnr": psnr(result, target),
-        "ssim": ssim(result, target, definition),
-        "input_psnr": psnr(source, target),
-        "input_ssim": ssim(source, target, definition),
-    }
+    try:
+        return {
+            "psnr": psnr(result, target),
+            "ssim": ssim(result, target, definition),
+            "input_psnr": psnr(source, target),
+            "input_ssim": ssim(source, target, definition),
+        }
+    except DataError as error:
+        raise error.at(path) from None
 
 
 def _eight_bits(image: Image) -> NDArray[np.uint8]:
@@ -164,4 +174,5 @@ def _eight_bits(image: Image) -> NDArray[np.uint8]:
 
 
 def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
-    return {name: fmean(row[name] for row in rows) for name in rows[0]} if rows else {}
+    scored = [row for row in rows if row]  # a clip without ground truth has no scores
+    return {name: fmean(row[name] for row in scored) for name in scored[0]} if scored else {}
