@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import rich.table
+from rich.markup import escape
 
 from llve_common.engine.evaluator import Scores
 
@@ -20,17 +21,18 @@ class Table:
 
     def rich(self) -> rich.table.Table:
         """For the terminal."""
-        table = rich.table.Table(title=self.title, title_justify="left")
+        # Square brackets in a file's name are no markup.
+        table = rich.table.Table(title=escape(self.title), title_justify="left")
         for number, column in enumerate(self.columns):
-            table.add_column(column, justify="right" if number else "left")
+            table.add_column(escape(column), justify="right" if number else "left")
         for row in self.rows:
-            table.add_row(*row)
+            table.add_row(*map(escape, row))
         return table
 
     def markdown(self) -> str:
         """For a README."""
         rule = ["---"] + ["---:"] * (len(self.columns) - 1)
-        lines = [self.columns, rule, *self.rows]
+        lines = [_cells(self.columns), rule, *map(_cells, self.rows)]
         return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
@@ -49,9 +51,13 @@ def score_table(scores: Scores, title: str, *, ssim_definition: str) -> Table:
 
 
 def _row(name: str, values: dict[str, float]) -> tuple[str, ...]:
-    psnrs = [f"{values[key]:.3f}" for key in ("input_psnr", "psnr")]
-    ssims = [f"{values[key]:.4f}" for key in ("input_ssim", "ssim")]
-    return (name, *psnrs, *ssims)
+    kinds = (("input_psnr", ".3f"), ("psnr", ".3f"), ("input_ssim", ".4f"), ("ssim", ".4f"))
+    return (name, *(format(values[key], form) if key in values else "-" for key, form in kinds))
+
+
+def _cells(row: Sequence[str]) -> list[str]:
+    # A bar or a line break in a cell would end it.
+    return [" ".join(cell.split()).replace("|", r"\|") for cell in row]
 
 
 def plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
