@@ -91,9 +91,11 @@ def write_image_set(folder: Path, **options: int) -> Path:
         The folder; ``synthetic.json`` in it holds how it was made.
 
     Raises:
-        DataError: the folder holds something already.
+        DataError: the folder holds something already, or is a file.
         MediaError: it cannot be written.
     """
+    if folder.is_file():
+        raise DataError("is a file, not a folder", where=folder, mend="give a new folder")
     if folder.exists() and any(folder.iterdir()):
         raise DataError(
             "the folder is not empty", where=folder, mend="give a new folder, or remove this one"
