@@ -37,11 +37,17 @@ def logging_to(file: Path) -> Iterator[None]:
     """Write the log of this project's packages to a file as well, while the block runs."""
     handler = logging.FileHandler(file, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    root = logging.getLogger()
+    handler.addFilter(lambda record: record.name.startswith("llve_"))
+    root, core = logging.getLogger(), logging.getLogger("llve_common")
+    level = core.level
     root.addHandler(handler)
+    if not core.isEnabledFor(logging.INFO):
+        # A program that never set up its logging still gets the whole file.
+        core.setLevel(logging.INFO)
     try:
         yield
     finally:
+        core.setLevel(level)
         root.removeHandler(handler)
         handler.close()
 
