@@ -53,8 +53,7 @@ def read_file(path: Path) -> dict[str, Any]:
             warnings.simplefilter("ignore", UserWarning)
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        # An operand that no pickle has is a file of another kind; a class or function is code.
-        if "Unsupported operand" in str(error) or "Unsupported" not in str(error):
+        if not _is_pickle(path) or "nsupported" not in str(error):
             raise _unreadable(path, error) from error
         raise CheckpointError(
             "the file holds Python objects other than tensors and plain values; reading them "
@@ -192,6 +191,13 @@ def _save(content: Mapping[str, Any], path: Path) -> None:
         raise OSError(_first_sentence(error)) from error
 
 
+def _is_pickle(path: Path) -> bool:
+    """Whether a file begins as a pickle or as the archive that torch puts one into."""
+    with path.open("rb") as file:
+        head = file.read(2)
+    return head == b"PK" or (head[:1] == b"\x80" and head[1:] <= b"\x05")
+
+
 def _is_state(value: object) -> bool:
     return (
         isinstance(value, Mapping)
@@ -211,8 +217,9 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
 
 
 def _first_sentence(error: Exception) -> str:
-    # torch puts a page of advice before what it found.
-    found = str(error).rpartition("WeightsUnpickler error: ")[2]
+    # torch puts a page of advice before what it found, and more behind it.
+    found = str(error).rpartition("WeightsUnpickler error: ")[2].rpartition("trusted source.")[2]
+    found = found.partition("Check the documentation")[0]
     words = " ".join(found.split()) or type(error).__name__
     return words[:160] + ("..." if len(words) > 160 else "")
 
