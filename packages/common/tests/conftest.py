@@ -1,0 +1,139 @@
+"""What the tests of the core share: a whole paper in a few lines, and files to work on."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from llve_common.config import RunSettings, Settings, TrainerSettings
+from llve_common.io.images import write_image
+from llve_common.paper import Paper, Plan, Procedure, Window
+
+
+class TinyTrain(TrainerSettings):
+    iterations: int = 6
+    lr: float = 0.05
+
+
+class TinySettings(Settings):
+    train: TinyTrain = TinyTrain()
+    run: RunSettings = RunSettings(device="cpu", tensorboard=False, log_every=1)
+
+
+class TinySet:
+    """Constant pictures and their doubles; an augmentation adds a little of the sample's chance."""
+
+    def __init__(self, length: int = 5, size: tuple[int, int] = (8, 8)) -> None:
+        self.length, self.size = length, size
+
+    def __len__(self) -> int:
+        return self.length
+
+    def sample(self, index: int, rng: random.Random) -> dict[str, Any]:
+        low = torch.full((3, *self.size), 0.05 * (index + 1)) + 0.01 * rng.random()
+        return {"low": low, "high": 2 * low}
+
+
+class TinyNetwork(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 3, 1)
+        self.norm = nn.Dropout(0.0)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.norm(self.conv(image))
+
+
+def _objective(settings: TinySettings, device: torch.device) -> Any:
+    return lambda network, batch, _: {"l2": ((network(batch["low"]) - batch["high"]) ** 2).mean()}
+
+
+def make_procedure(**changes: Any) -> Procedure:
+    parts: dict[str, Any] = {
+        "name": "Train",
+        "settings": TinySettings,
+        "network": lambda settings: TinyNetwork(),
+        "data": lambda settings: TinySet(),
+        "objective": _objective,
+        "optimizer": lambda settings, network: torch.optim.Adam(
+            network.parameters(), settings.train.lr
+        ),
+        "plan": lambda settings, epoch_length: Plan(settings.train.iterations, 2, 2),
+        "weights_name": "weights/{epoch}_{iteration}.pt",
+    }
+    return Procedure(**(parts | changes))
+
+
+def make_paper(**changes: Any) -> Paper:
+    parts: dict[str, Any] = {
+        "name": "tiny",
+        "title": "Tiny",
+        "package": "llve_common",
+        "network": lambda state: TinyNetwork(),
+        # The enhanced image is the image itself: what comes back shows what went in.
+        "enhance": lambda network, frames: frames,
+        "window": Window(),
+        "rounding": "round",
+        "procedures": {"train": make_procedure()},
+        "test_settings": TinySettings,
+        "to_published": lambda state: {f"net.{key}": value for key, value in state.items()},
+        "from_published": lambda state: {k.removeprefix("net."): v for k, v in state.items()},
+    }
+    return Paper(**(parts | changes))
+
+
+@pytest.fixture(name="paper")
+def paper_fixture() -> Callable[..., Paper]:
+    """Makes a tiny paper; keywords replace its parts."""
+    return make_paper
+
+
+@pytest.fixture(name="procedure")
+def procedure_fixture() -> Callable[..., Procedure]:
+    """Makes a tiny procedure; keywords replace its parts."""
+    return make_procedure
+
+
+@pytest.fixture
+def tiny_set() -> type[TinySet]:
+    return TinySet
+
+
+@pytest.fixture
+def settings_in(tmp_path: Path) -> Callable[..., TinySettings]:
+    """Makes settings of the tiny procedure that write below the test's folder."""
+
+    def make(run: dict[str, Any] | None = None, **train: Any) -> TinySettings:
+        where = {"save": tmp_path / "runs", "device": "cpu", "tensorboard": False, "log_every": 1}
+        return TinySettings(train=TinyTrain(**train), run=RunSettings(**where | (run or {})))
+
+    return make
+
+
+@pytest.fixture
+def picture() -> Callable[..., np.ndarray]:
+    """Makes random pixels (H, W, 3)."""
+
+    def make(height: int = 8, width: int = 10, dtype: Any = np.uint8, seed: int = 0) -> np.ndarray:
+        top = np.iinfo(dtype).max
+        draws = np.random.default_rng(seed).integers(0, top + 1, (height, width, 3))
+        return draws.astype(dtype)
+
+    return make
+
+
+@pytest.fixture
+def image_file(tmp_path: Path, picture: Callable[..., np.ndarray]) -> Callable[..., Path]:
+    """Writes a random image file and gives its path."""
+
+    def make(name: str, *args: Any, **options: Any) -> Path:
+        path = tmp_path / name
+        write_image(path, picture(*args, **options))
+        return path
+
+    return make

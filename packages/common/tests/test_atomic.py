@@ -1,0 +1,84 @@
+import os
+import resource
+import stat
+
+import pytest
+
+from llve_common.errors import MediaError
+from llve_common.io.atomic import replacing, write_text
+
+
+@pytest.fixture
+def umask():
+    before = os.umask(0o022)
+    yield os.umask
+    os.umask(before)
+
+
+@pytest.fixture
+def full_disk():
+    """Files may not grow beyond 4 kB, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_text_is_written_into_folders_that_were_missing(tmp_path):
+    write_text(tmp_path / "a" / "b" / "c.txt", "grün\n")
+    assert (tmp_path / "a" / "b" / "c.txt").read_bytes() == "grün\n".encode()
+
+
+def test_failure_leaves_the_old_file_and_nothing_else(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+
+    def fail():
+        with replacing(file) as temporary:
+            temporary.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "old")]
+
+
+def test_old_file_stands_until_the_block_ends(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_text("old")
+    with replacing(file) as temporary:
+        temporary.write_text("new")
+        assert file.read_text() == "old"
+        assert temporary.parent == tmp_path
+        assert temporary.suffix == ".txt"
+        assert temporary.name.startswith(".")
+    assert file.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_umask_is_respected_and_left_alone(tmp_path, umask, mask, mode):
+    umask(mask)
+    write_text(tmp_path / "a.txt", "")
+    assert stat.S_IMODE((tmp_path / "a.txt").stat().st_mode) == mode
+    assert umask(mask) == mask
+
+
+def test_full_disk_is_one_message_and_keeps_the_old_file(tmp_path, full_disk):
+    (tmp_path / "a.txt").write_text("old")
+    with pytest.raises(MediaError, match=r"a\.txt: cannot be written\n  got: File too large"):
+        write_text(tmp_path / "a.txt", "x" * 10_000)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.txt", "old")]
+
+
+def test_folder_that_is_a_file_is_one_message(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(MediaError, match="cannot be written"):
+        write_text(tmp_path / "file" / "a.txt", "")
+
+
+def test_target_that_is_a_folder_is_one_message(tmp_path):
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(MediaError, match=r"folder: cannot be written\n  got: Is a directory"):
+        write_text(tmp_path / "folder", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]

@@ -1,0 +1,34 @@
+import pickle
+
+import pytest
+
+from llve_common.errors import CheckpointError, ConfigError, DataError, MediaError, UserError
+
+
+def test_message_says_where_what_got_expected_and_how_to_mend():
+    error = DataError("too small", where="a.png", got="2x2", expected="3x3", mend="remove it")
+    assert str(error) == "a.png: too small\n  got: 2x2\n  expected: 3x3\n  to mend: remove it"
+
+
+def test_message_leaves_out_what_is_not_known():
+    assert str(UserError("too small")) == "too small"
+    assert str(UserError("too small", got=0)) == "too small\n  got: 0"
+
+
+@pytest.mark.parametrize("kind", [ConfigError, MediaError, DataError, CheckpointError])
+def test_every_kind_is_caught_as_a_user_error(kind):
+    with pytest.raises(UserError):
+        raise kind("wrong")
+
+
+def test_error_survives_the_way_out_of_a_worker_process():
+    error = pickle.loads(pickle.dumps(DataError("too small", where="a.png", mend="remove it")))
+    assert type(error) is DataError
+    assert str(error) == "a.png: too small\n  to mend: remove it"
+    assert error.where == "a.png"
+
+
+def test_at_names_the_place_only_where_none_was_known():
+    assert str(MediaError("is dark", got=0).at("a.png")) == "a.png: is dark\n  got: 0"
+    assert type(MediaError("is dark").at("a.png")) is MediaError
+    assert str(MediaError("is dark", where="b.png").at("a.png")) == "b.png: is dark"

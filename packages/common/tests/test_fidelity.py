@@ -1,0 +1,141 @@
+import math
+
+import numpy as np
+import pytest
+import skimage.data
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from llve_common.errors import DataError
+from llve_common.metrics.fidelity import psnr, ssim
+from llve_common.testing.reference import reference_json, shared_file
+
+SKIMAGE = {
+    "skimage7": {},
+    "gaussian11": {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False},
+}
+
+
+def noisy(image, sigma, seed=0):
+    noise = np.random.default_rng(seed).normal(0, sigma, image.shape)
+    return np.clip(image + noise, 0, 255).round().astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    return skimage.data.astronaut()[100:164, 200:281]
+
+
+@pytest.mark.parametrize("definition", list(SKIMAGE))
+@pytest.mark.parametrize("size", [(64, 81), (11, 11), (33, 12), (12, 47)])
+def test_ssim_is_that_of_scikit_image(photograph, definition, size):
+    image = photograph[: size[0], : size[1]]
+    for sigma in (3, 25):
+        other = noisy(image, sigma)
+        expected = structural_similarity(
+            image, other, data_range=255, channel_axis=-1, **SKIMAGE[definition]
+        )
+        assert ssim(other, image, definition) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("definition", list(SKIMAGE))
+def test_ssim_of_grey_images(definition):
+    image = skimage.data.camera()[:41, :50]
+    other = noisy(image, 10)
+    expected = structural_similarity(image, other, data_range=255, **SKIMAGE[definition])
+    assert ssim(other, image, definition) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_definitions_differ(photograph):
+    other = noisy(photograph, 10)
+    difference = ssim(other, photograph, "skimage7") - ssim(other, photograph, "gaussian11")
+    assert abs(difference) > 1e-3
+
+
+def test_psnr_is_that_of_scikit_image(photograph):
+    for sigma in (1, 25):
+        other = noisy(photograph, sigma)
+        expected = peak_signal_noise_ratio(photograph, other, data_range=255)
+        assert psnr(other, photograph) == pytest.approx(expected, abs=1e-9)
+
+
+def test_psnr_by_hand():
+    target = np.zeros((2, 2, 3), np.uint8)
+    image = target.copy()
+    image[0, 0, 0] = 255
+    assert psnr(image, target) == pytest.approx(10 * math.log10(12))
+
+
+@pytest.mark.parametrize("definition", list(SKIMAGE))
+def test_equal_images(photograph, definition):
+    assert psnr(photograph, photograph) == math.inf
+    assert ssim(photograph, photograph, definition) == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize(("definition", "least"), [("skimage7", 7), ("gaussian11", 11)])
+def test_image_smaller_than_the_window(definition, least):
+    image = np.zeros((least, least + 9, 3), np.uint8)
+    assert ssim(image, image, definition) == 1
+    with pytest.raises(DataError, match=rf"too small for SSIM \({definition}\)") as caught:
+        ssim(image[1:], image[1:], definition)
+    assert f"got: {least + 9}x{least - 1}" in str(caught.value)
+    assert f"at least {least} pixels" in str(caught.value)
+
+
+def test_images_that_are_not_alike():
+    image = np.zeros((12, 12, 3), np.uint8)
+    for other in (image[:11], image[..., 0], image.astype(np.float32)):
+        for call in (lambda: psnr(image, other), lambda: ssim(image, other, "skimage7")):  # noqa: B023
+            with pytest.raises(DataError, match="not alike") as caught:
+                call()
+            assert str(other.shape) in str(caught.value)
+
+
+@pytest.fixture
+def reference_arrays():
+    """Reads the arrays beside a reference file; skips the test where there are none."""
+
+    def read(file):
+        with np.load(shared_file("reference", f"{file}.npz")) as arrays:
+            return dict(arrays)
+
+    return read
+
+
+@pytest.mark.reference
+def test_gaussian_ssim_and_psnr_of_the_published_code(reference_arrays):
+    file = "sdsd_stcd/metrics"
+    arrays, listed = reference_arrays(file), reference_json(file)["pairs"]
+    assert listed
+    for name, expected in listed.items():
+        image, target = arrays[f"pairs/{name}/a"], arrays[f"pairs/{name}/b"]
+        assert psnr(image, target) == pytest.approx(expected["psnr"], abs=1e-9), name
+        assert ssim(image, target, "gaussian11") == pytest.approx(expected["ssim"], abs=1e-9), name
+
+
+@pytest.mark.reference
+def test_uniform_ssim_and_psnr_of_the_published_code(reference_arrays):
+    file = "tcenet/metrics"
+    arrays = reference_arrays(file)
+    listed = {
+        name: facts["u8_path"]
+        for name, facts in reference_json(file).items()
+        if isinstance(facts, dict) and "u8_path" in facts
+    }
+    assert listed
+    for name, expected in listed.items():
+        if f"{name}_gt_u8" in arrays:
+            image, target = arrays[f"{name}_pred_u8"], arrays[f"{name}_gt_u8"]
+        else:
+            image, target = by_formula(reference_json(file)[name])
+        assert psnr(image, target) == pytest.approx(expected["psnr"], abs=1e-9), name
+        assert ssim(image, target, "skimage7") == pytest.approx(expected["ssim"], abs=1e-9), name
+
+
+def by_formula(facts):
+    """The pair that the reference set describes in words instead of storing it."""
+    assert facts["gt"] == "(3*x+5*y+7*c+60*((x//16+y//16)%2))%256"
+    assert facts["pred"] == "(gt*7)//8+((x*y+31*c)%13)"
+    y, x, c = np.indices(facts["shape"])
+    target = (3 * x + 5 * y + 7 * c + 60 * ((x // 16 + y // 16) % 2)) % 256
+    image = (target * 7) // 8 + ((x * y + 31 * c) % 13)
+    return image.astype(np.uint8), target.astype(np.uint8)

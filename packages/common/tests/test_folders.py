@@ -1,0 +1,85 @@
+import logging
+from pathlib import Path
+
+import pytest
+
+from llve_common.errors import DataError
+from llve_common.io.folders import is_image, list_images, match_by_name
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b.png", "A.JPG", "a.png", "10.png", "9.png", "sub/c.webp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def names(folder, files):
+    return [file.relative_to(folder).as_posix() for file in files]
+
+
+def test_images_come_sorted_as_plain_strings(folder):
+    assert names(folder, list_images(folder)) == ["10.png", "9.png", "A.JPG", "a.png", "b.png"]
+
+
+def test_subfolders_are_read_when_asked_for(folder):
+    assert names(folder, list_images(folder, recursive=True))[-1] == "sub/c.webp"
+
+
+def test_other_and_hidden_files_are_left_out_and_named_in_the_log(folder, caplog):
+    for name in ("notes.txt", ".hidden.png", "Thumbs.db"):
+        (folder / name).touch()
+    with caplog.at_level(logging.WARNING):
+        assert len(list_images(folder)) == 5
+    assert "left out, not images: .hidden.png, Thumbs.db, notes.txt" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: None, "no such folder"),
+        (lambda path: path.touch(), "is a file, not a folder"),
+        (lambda path: path.mkdir(), "the folder holds no image\n  got: an empty folder"),
+        (
+            lambda path: (path.mkdir(), (path / "a.txt").touch()),
+            "the folder holds no image\n  got: 1 other files",
+        ),
+    ],
+)
+def test_folder_without_images_is_named(tmp_path, make, message):
+    make(tmp_path / "images")
+    with pytest.raises(DataError) as caught:
+        list_images(tmp_path / "images")
+    assert str(caught.value).startswith(f"{tmp_path / 'images'}: {message}")
+
+
+def test_image_is_known_by_its_suffix():
+    assert is_image(Path("a.PNG"))
+    assert not is_image(Path("a.txt"))
+    assert not is_image(Path(".a.png"))
+
+
+def test_pairs_are_of_one_stem_whatever_the_order_and_suffix():
+    pairs = match_by_name(
+        [Path("low/a.png"), Path("low/b.png")], [Path("high/b.jpg"), Path("high/a.png")]
+    )
+    assert pairs == [
+        (Path("low/a.png"), Path("high/a.png")),
+        (Path("low/b.png"), Path("high/b.jpg")),
+    ]
+
+
+def test_every_unmatched_and_repeated_name_is_reported():
+    low = [Path("low/a.png"), Path("low/b.png"), Path("low/b.jpg")]
+    with pytest.raises(DataError, match="do not match by file name") as caught:
+        match_by_name(low, [Path("high/b.png"), Path("high/c.png")])
+    text = str(caught.value)
+    assert "low/a.png has no ground truth" in text
+    assert "high/c.png has no input" in text
+    assert "low/b.png shares its stem; low/b.jpg shares its stem" in text
+
+
+def test_long_lists_of_faults_are_cut():
+    with pytest.raises(DataError, match="and 15 more"):
+        match_by_name([Path(f"{number}.png") for number in range(25)], [])

@@ -1,0 +1,344 @@
+import contextlib
+import os
+import random
+import stat
+import struct
+import warnings
+import zlib
+
+import cv2
+import numpy as np
+import PIL.Image
+import pytest
+import tifffile
+import torch
+
+from llve_common.errors import MediaError
+from llve_common.io.images import image_size, read_image, to_pixels, to_tensor, write_image
+
+ORIENTATION = 0x0112
+
+
+def exif(orientation):
+    tags = PIL.Image.Exif()
+    tags[ORIENTATION] = orientation
+    return tags
+
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_claiming(width, height, bits):
+    """A PNG whose header promises pixels that are not there."""
+    header = struct.pack(">IIBBBBB", width, height, bits, 2, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0")), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".TIFF", ".PNG"])
+def test_lossless_formats_give_the_same_pixels_back(tmp_path, picture, suffix, dtype):
+    pixels = picture(7, 5, dtype)
+    write_image(tmp_path / f"a{suffix}", pixels)
+    image = read_image(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(image.pixels, pixels)
+    assert image.pixels.dtype == dtype
+    assert image.alpha is None
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_transparency_comes_back(tmp_path, picture, suffix, dtype):
+    pixels, alpha = picture(7, 5, dtype), picture(7, 5, dtype, seed=1)[..., 0]
+    write_image(tmp_path / f"a{suffix}", pixels, alpha)
+    image = read_image(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(image.pixels, pixels)
+    np.testing.assert_array_equal(image.alpha, alpha)
+
+
+def test_bmp_is_lossless_and_jpeg_and_webp_are_close(tmp_path):
+    across = np.linspace(0, 255, 32)
+    pixels = np.stack([np.tile(across, (24, 1))] * 3, -1).astype(np.uint8)
+    for suffix, most in ((".bmp", 0), (".jpg", 4), (".jpeg", 4), (".webp", 8)):
+        write_image(tmp_path / f"a{suffix}", pixels)
+        difference = read_image(tmp_path / f"a{suffix}").pixels.astype(int) - pixels
+        assert abs(difference).max() <= most, suffix
+
+
+def test_16_bit_channels_are_red_green_blue(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.full((2, 2, 3), (1000, 2000, 3000), np.uint16))
+    assert read_image(tmp_path / "a.tif").pixels[0, 0].tolist() == [1000, 2000, 3000]
+
+
+@pytest.mark.parametrize("shape", [(6, 8), (6, 8, 3)])
+def test_big_tiff_keeps_its_16_bits(tmp_path, shape):
+    pixels = np.random.default_rng(0).integers(0, 65536, shape).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, bigtiff=True)
+    first = pixels if pixels.ndim == 2 else pixels[..., 0]
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").pixels[..., 0], first)
+
+
+def test_grey_becomes_three_equal_channels(tmp_path, picture):
+    grey = picture()[..., 0]
+    PIL.Image.fromarray(grey).save(tmp_path / "8.png")
+    cv2.imwrite(str(tmp_path / "16.png"), grey.astype(np.uint16) * 257)
+    for name, factor in (("8.png", 1), ("16.png", 257)):
+        pixels = read_image(tmp_path / name).pixels
+        np.testing.assert_array_equal(pixels, np.dstack([grey] * 3).astype(int) * factor)
+
+
+def test_grey_with_alpha(tmp_path, picture):
+    planes = picture()[..., :2]
+    PIL.Image.fromarray(planes).save(tmp_path / "a.png")
+    image = read_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(image.pixels, np.dstack([planes[..., 0]] * 3))
+    np.testing.assert_array_equal(image.alpha, planes[..., 1])
+
+
+def test_16_bit_grey_with_alpha(tmp_path):
+    rows = np.random.default_rng(0).integers(0, 65536, (3, 4, 2)).astype(">u2")
+    body = b"".join(b"\0" + row.tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", 4, 3, 16, 4, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(body)), (b"IEND", b"")]
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+    (tmp_path / "a.png").write_bytes(data)
+    image = read_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(image.pixels, np.dstack([rows[..., 0]] * 3))
+    np.testing.assert_array_equal(image.alpha, rows[..., 1])
+
+
+def test_palette_with_transparency(tmp_path):
+    image = PIL.Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    image.save(tmp_path / "a.png", transparency=1)
+    read = read_image(tmp_path / "a.png")
+    assert read.pixels.tolist() == [[[10, 20, 30], [40, 50, 60]]]
+    assert read.alpha.tolist() == [[255, 0]]
+
+
+def test_palette_without_transparency_has_no_alpha(tmp_path):
+    image = PIL.Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30])
+    image.save(tmp_path / "a.png")
+    read = read_image(tmp_path / "a.png")
+    assert read.pixels.tolist() == [[[10, 20, 30], [10, 20, 30]]]
+    assert read.alpha is None
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_undone_at_8_and_at_16_bits(tmp_path, picture, orientation):
+    pixels = picture(4, 6)
+    PIL.Image.fromarray(pixels).save(tmp_path / "8.png", exif=exif(orientation))
+    write_image(tmp_path / "16.png", pixels.astype(np.uint16) * 257)
+    whole = (tmp_path / "16.png").read_bytes()
+    tags = chunk(b"eXIf", exif(orientation).tobytes().removeprefix(b"Exif\0\0"))
+    (tmp_path / "16.png").write_bytes(whole[:33] + tags + whole[33:])
+    tag = [(274, "H", 1, orientation, True)]
+    tifffile.imwrite(tmp_path / "16.tif", pixels.astype(np.uint16) * 257, extratags=tag)
+
+    upright = read_image(tmp_path / "8.png").pixels
+    assert upright.shape == ((4, 6, 3) if orientation < 5 else (6, 4, 3))
+    for name in ("16.png", "16.tif"):
+        np.testing.assert_array_equal(read_image(tmp_path / name).pixels, upright * 257.0, name)
+    # The standard's words: the stored first row and column are the top and left, and so on.
+    corner = [(0, 0), (0, -1), (-1, -1), (-1, 0)][(orientation - 1) % 4]
+    assert upright[corner].tolist() == pixels[0, 0].tolist()
+
+
+def test_jpeg_orientation_is_undone(tmp_path):
+    pixels = np.zeros((16, 32, 3), np.uint8)
+    pixels[:, :16] = 255
+    PIL.Image.fromarray(pixels).save(tmp_path / "a.jpg", exif=exif(6))
+    upright = read_image(tmp_path / "a.jpg").pixels
+    assert upright.shape == (32, 16, 3)
+    assert upright[:12].min() > 200
+    assert upright[20:].max() < 50
+
+
+def test_size_comes_from_the_header(tmp_path):
+    (tmp_path / "a.png").write_bytes(png_claiming(50, 40, 8))
+    assert image_size(tmp_path / "a.png") == (40, 50)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("a.png", np.uint8),
+        ("a.jpg", np.uint8),
+        ("a.webp", np.uint8),
+        ("a.bmp", np.uint8),
+        ("a.tif", np.uint8),
+        ("a.png", np.uint16),
+        ("a.tif", np.uint16),
+    ],
+)
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")  # Pillow's, beside its error
+def test_truncated_file_is_named(image_file, name, dtype, share):
+    file = image_file(name, 32, 32, dtype)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(MediaError, match="the image cannot be decoded") as caught:
+        read_image(file)
+    assert caught.value.where == file
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"II*\0", b"\0" * 100])
+def test_file_that_is_no_image_is_named(tmp_path, content):
+    file = tmp_path / "a.png"
+    file.write_bytes(content)
+    with pytest.raises(MediaError, match=r"a\.png: the image cannot be decoded"):
+        read_image(file)
+    with pytest.raises(MediaError, match=r"a\.png: not an image that can be read"):
+        image_size(file)
+
+
+@pytest.mark.parametrize("make", ["nothing", "folder"])
+def test_no_such_file(tmp_path, make):
+    if make == "folder":
+        (tmp_path / "a.png").mkdir()
+    with pytest.raises(MediaError, match=r"a\.png: no such image file"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_huge_header_is_refused_before_memory_is_taken(tmp_path, bits):
+    (tmp_path / "a.png").write_bytes(png_claiming(60_000, 60_000, bits))
+    with pytest.raises(MediaError, match="exceeds limit"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_several_pages_are_refused(tmp_path, dtype):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((2, 6, 8, 3), dtype), photometric="rgb")
+    with pytest.raises(MediaError, match="2 pictures in one file"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_animation_is_refused(tmp_path):
+    frames = [PIL.Image.new("RGB", (4, 4), colour) for colour in ("red", "blue", "green")]
+    frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:])
+    with pytest.raises(MediaError, match="3 pictures in one file"):
+        read_image(tmp_path / "a.webp")
+
+
+def test_phone_photograph_with_a_preview_behind_it_is_read(tmp_path):
+    photograph, preview = PIL.Image.new("RGB", (16, 8), "white"), PIL.Image.new("RGB", (4, 2))
+    options = {"format": "MPO", "save_all": True, "append_images": [preview]}
+    photograph.save(tmp_path / "a.jpg", **options)
+    pixels = read_image(tmp_path / "a.jpg").pixels
+    assert pixels.shape == (8, 16, 3)
+    assert pixels.min() == 255
+
+
+def test_float_image_is_refused(tmp_path):
+    PIL.Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(MediaError, match="pixel type F has no defined white level"):
+        read_image(tmp_path / "a.tif")
+
+
+def test_damage_anywhere_is_one_kind_of_error(image_file, tmp_path):
+    """A few hundred damaged files: read, or refused, but never a traceback."""
+    chance = random.Random(0)
+    for name, dtype in (
+        ("a.png", np.uint8),
+        ("a.jpg", np.uint8),
+        ("a.tif", np.uint8),
+        ("b.png", np.uint16),
+        ("b.tif", np.uint16),
+    ):
+        whole = image_file(name, 4, 5, dtype).read_bytes()
+        for _ in range(60):
+            damaged = bytearray(whole)
+            for _ in range(chance.randrange(1, 6)):
+                damaged[chance.randrange(len(damaged))] = chance.randrange(256)
+            file = tmp_path / f"damaged-{name}"
+            file.write_bytes(damaged)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow's, of damaged metadata
+                with contextlib.suppress(MediaError):
+                    read_image(file)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".JPG", ".jpeg", ".bmp", ".webp"])
+def test_16_bits_are_refused_where_they_would_be_lost(tmp_path, picture, suffix):
+    with pytest.raises(MediaError, match="this format cannot hold 16 bits"):
+        write_image(tmp_path / f"a{suffix}", picture(dtype=np.uint16))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".bmp"])
+def test_transparency_is_refused_where_it_would_be_lost(tmp_path, picture, suffix):
+    with pytest.raises(MediaError, match="this format cannot hold transparency"):
+        write_image(tmp_path / f"a{suffix}", picture(), picture()[..., 0])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "got"), [("a.gif", "got: .gif"), ("a", "got: no suffix")])
+def test_unknown_format_is_refused(tmp_path, picture, name, got):
+    with pytest.raises(MediaError, match="unknown image format") as caught:
+        write_image(tmp_path / name, picture())
+    assert got in str(caught.value)
+
+
+def test_picture_too_large_for_its_format_is_refused(tmp_path):
+    with pytest.raises(MediaError, match="this format cannot hold the image") as caught:
+        write_image(tmp_path / "a.webp", np.zeros((1, 17_000, 3), np.uint8))
+    assert caught.value.where == tmp_path / "a.webp"
+    assert "17000x1" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failed_write_leaves_the_old_file_and_no_other(image_file, tmp_path):
+    before = image_file("a.webp").read_bytes()
+    with pytest.raises(MediaError):
+        write_image(tmp_path / "a.webp", np.zeros((1, 17_000, 3), np.uint8))
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.webp", before)]
+
+
+def test_umask_is_respected(image_file):
+    before = os.umask(0o027)
+    try:
+        file = image_file("a.png")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+
+
+def test_tensor_is_planes_in_units_of_one():
+    pixels = np.array([[[0, 51, 255], [255, 0, 0]]], np.uint8)
+    expected = torch.tensor([[[0.0, 1.0]], [[0.2, 0.0]], [[1.0, 0.0]]])
+    torch.testing.assert_close(to_tensor(pixels), expected)
+    assert to_tensor(np.full((1, 1, 3), 65535, np.uint16)).tolist() == [[[1.0]]] * 3
+
+
+@pytest.mark.parametrize("rounding", ["truncate", "round"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_every_level_survives_the_way_to_a_tensor_and_back(rounding, dtype):
+    levels = np.arange(np.iinfo(dtype).max + 1, dtype=dtype).reshape(1, -1, 1).repeat(3, 2)
+    back = to_pixels(to_tensor(levels), rounding, np.dtype(dtype))
+    np.testing.assert_array_equal(back, levels)
+
+
+def test_truncate_cuts_where_round_goes_to_the_nearest():
+    values = torch.tensor([10.4, 10.5, 10.6, 254.9, -3.0, 300.0]).div(255).expand(3, 1, 6)
+    assert to_pixels(values, "truncate")[0, :, 0].tolist() == [10, 10, 10, 254, 0, 255]
+    assert to_pixels(values, "round")[0, :, 0].tolist() == [10, 11, 11, 255, 0, 255]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_every_floating_type_is_rounded_alike(dtype):
+    half = torch.full((3, 1, 1), 0.5, dtype=dtype)
+    assert to_pixels(half, "round").ravel().tolist() == [128] * 3
+    assert to_pixels(half, "truncate", np.dtype(np.uint16)).ravel().tolist() == [32767] * 3
+
+
+def test_not_a_number_is_refused_and_infinity_is_white():
+    image = torch.zeros(3, 2, 2)
+    image[1, 0, 1] = torch.inf
+    assert to_pixels(image, "round")[0, 1].tolist() == [0, 255, 0]
+    image[1, 0, 1] = torch.nan
+    with pytest.raises(MediaError, match=r"not a number \(NaN\)"):
+        to_pixels(image, "round")
