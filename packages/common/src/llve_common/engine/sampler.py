@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import torch
+import numpy as np
 from torch.utils.data import Dataset, Sampler
 
 from llve_common.paper import Sample, TrainingSet
@@ -55,8 +55,11 @@ class Batches(Sampler[list[Draw]]):
             ]
 
     def _order(self, epoch: int) -> list[int]:
-        generator = torch.Generator().manual_seed((self.seed << 32) + epoch)
-        return torch.randperm(self.length, generator=generator).tolist()
+        # Not torch's generator: it looks at the lower 32 bits of its seed alone.
+        order: list[int] = (
+            np.random.default_rng((self.seed, epoch)).permutation(self.length).tolist()
+        )
+        return order
 
 
 class SeededSamples(Dataset[Sample]):
