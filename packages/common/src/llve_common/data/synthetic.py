@@ -12,6 +12,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from inspect import signature
 from pathlib import Path
 
 import cv2
@@ -100,7 +101,9 @@ def write_image_set(folder: Path, **options: int) -> Path:
         raise DataError(
             "the folder is not empty", where=folder, mend="give a new folder, or remove this one"
         )
-    record: dict[str, object] = {"made_with": {"scikit-image": version("scikit-image"), **options}}
+    defaults = {name: each.default for name, each in signature(synthetic_clips).parameters.items()}
+    made_with = {"scikit-image": version("scikit-image"), **defaults, **options}
+    record: dict[str, object] = {"made_with": made_with}
     for clip in synthetic_clips(**options):
         for number, (low, normal) in enumerate(zip(clip.low, clip.normal, strict=True)):
             file = f"{clip.name}_{number:04d}.png"
