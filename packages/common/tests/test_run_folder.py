@@ -1,0 +1,68 @@
+import logging
+import re
+
+import pytest
+
+from llve_common.engine.run_folder import fresh_folder, logging_to
+from llve_common.errors import MediaError
+
+
+def test_folder_is_named_by_the_procedure_and_the_time(tmp_path):
+    folder = fresh_folder(tmp_path / "a" / "b", "Train")
+    assert folder.is_dir()
+    assert folder.parent == tmp_path / "a" / "b"
+    assert re.fullmatch(r"Train-\d{8}-\d{6}", folder.name)
+
+
+def test_no_folder_is_given_twice(tmp_path):
+    folders = [fresh_folder(tmp_path, "Train") for _ in range(20)]
+    assert len(set(folders)) == len(list(tmp_path.iterdir())) == 20
+
+
+def test_parent_that_is_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    for parent in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(MediaError, match="the run's folder cannot be made") as caught:
+            fresh_folder(parent, "Train")
+        assert str(parent) in str(caught.value)
+
+
+@pytest.fixture
+def quiet():
+    """The root logger as in a program that never set it up: warnings and worse."""
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.WARNING)
+    yield
+    root.setLevel(level)
+
+
+def test_log_is_written_where_no_logging_was_set_up(tmp_path, quiet):
+    log = logging.getLogger("llve_common.engine.trainer")
+    log.info("before")
+    with logging_to(tmp_path / "train.log"):
+        log.info("within, grün")
+    log.info("after")
+    lines = (tmp_path / "train.log").read_text(encoding="utf-8").splitlines()
+    assert [line.split(" ", 2)[2] for line in lines] == ["INFO within, grün"]
+
+
+def test_other_libraries_stay_out_and_levels_come_back(tmp_path, quiet):
+    root, core = logging.getLogger(), logging.getLogger("llve_common")
+    before = (root.level, core.level, list(root.handlers))
+    with logging_to(tmp_path / "train.log"):
+        logging.getLogger("elsewhere").warning("not ours")
+        logging.getLogger("llve_sci").warning("ours")
+    assert (tmp_path / "train.log").read_text().split()[2:] == ["WARNING", "ours"]
+    assert (root.level, core.level, list(root.handlers)) == before
+
+
+def test_handler_goes_even_when_the_run_fails(tmp_path):
+    def fail():
+        with logging_to(tmp_path / "train.log"):
+            raise ZeroDivisionError
+
+    before = list(logging.getLogger().handlers)
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert logging.getLogger().handlers == before
