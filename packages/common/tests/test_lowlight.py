@@ -1,0 +1,83 @@
+import random
+
+import numpy as np
+import pytest
+
+from llve_common.data.lowlight import (
+    Darkening,
+    DarkeningRanges,
+    darken,
+    draw_darkening,
+    to_linear,
+    to_srgb,
+)
+
+ALMOST_NONE = {"shot_gain": 1e-12, "read_std": 0.0}
+
+
+def test_srgb_there_and_back():
+    values = np.linspace(0, 1, 1001)
+    np.testing.assert_allclose(to_srgb(to_linear(values)), values, atol=1e-7)
+    np.testing.assert_allclose(to_linear(to_srgb(values)), values, atol=1e-7)
+
+
+def test_srgb_at_known_points():
+    np.testing.assert_allclose(
+        to_linear(np.array([0, 0.04045, 0.5, 1])), [0, 0.0031308, 0.2140411, 1], atol=1e-6
+    )
+    assert (np.diff(to_linear(np.linspace(0, 1, 500))) > 0).all()
+
+
+@pytest.mark.parametrize(("alpha", "beta", "gamma"), [(1, 1, 1), (0.9, 0.5, 3), (1, 0.7, 2.2)])
+def test_without_noise_it_is_the_closed_form(alpha, beta, gamma):
+    frame = np.arange(256, dtype=np.uint8).reshape(16, 16, 1).repeat(3, 2)
+    low = darken(frame, Darkening(alpha, beta, gamma, **ALMOST_NONE), np.random.default_rng(0))
+    expected = 255 * beta * (alpha * frame / 255) ** gamma
+    # Half a level of rounding, and the little noise that a gain cannot be without.
+    np.testing.assert_allclose(low, expected, atol=0.51)
+    assert low.dtype == np.uint8
+
+
+def test_without_noise_and_change_it_is_the_frame_itself():
+    frame = np.random.default_rng(1).integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    low = darken(frame, Darkening(1, 1, 1, **ALMOST_NONE), np.random.default_rng(0))
+    np.testing.assert_array_equal(low, frame)
+
+
+def test_noise_has_the_variance_of_shot_and_read_noise():
+    frame = np.full((200, 200, 3), 188, np.uint8)
+    linear = to_linear(np.array(188 / 255))
+    for gain, read in ((1e-3, 0.0), (1e-12, 0.02), (1e-3, 0.02)):
+        low = darken(frame, Darkening(1, 1, 1, gain, read), np.random.default_rng(0))
+        light = to_linear(low / 255)
+        assert light.mean() == pytest.approx(linear, abs=1e-3)
+        assert light.var() == pytest.approx(gain * linear + read**2, rel=0.03)
+
+
+def test_noise_of_the_pixels_is_independent():
+    frame = np.full((200, 200, 3), 188, np.uint8)
+    low = darken(frame, Darkening(1, 1, 1, 1e-3, 0.01), np.random.default_rng(0)).astype(float)
+    low -= low.mean()
+    for shifted in (low[1:, :, 0] * low[:-1, :, 0], low[..., 0] * low[..., 1]):
+        assert abs(shifted.mean()) < 0.05 * low.var()
+
+
+def test_noise_follows_from_its_generator():
+    frame, darkening = np.full((8, 8, 3), 99, np.uint8), Darkening(1, 1, 2, 1e-3, 0.01)
+    one, same, other = (darken(frame, darkening, np.random.default_rng(s)) for s in (0, 0, 1))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()
+
+
+def test_drawn_parameters_lie_in_their_ranges_and_follow_from_the_seed():
+    ranges = DarkeningRanges()
+    drawn = [draw_darkening(ranges, random.Random(seed)) for seed in range(300)]
+    for name in ("alpha", "beta", "gamma", "shot_gain", "read_std"):
+        low, high = getattr(ranges, name)
+        values = [getattr(each, name) for each in drawn]
+        assert low <= min(values) < max(values) <= high
+    assert drawn[7] == draw_darkening(ranges, random.Random(7))
+    # Uniform in the logarithm: half of the draws lie below the geometric mean.
+    low, high = ranges.shot_gain
+    below = sum(each.shot_gain < (low * high) ** 0.5 for each in drawn)
+    assert 120 < below < 180
