@@ -27,6 +27,7 @@ from llve_common.engine.checkpoint import (
     write_weights,
 )
 from llve_common.engine.device import choose_device
+from llve_common.engine.distributed import processes
 from llve_common.engine.enhancer import enhance_images
 from llve_common.engine.evaluator import Scores, evaluate, write_scores
 from llve_common.engine.network import LoadedWeights, load_network
@@ -55,6 +56,7 @@ Config = Annotated[
         "--config", help="A YAML file, or a name from 'configs list'.", show_default=False
     ),
 ]
+Resume = Annotated[Path | None, typer.Option("--resume", help="The folder of a run to go on with.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")]
 
 
@@ -94,6 +96,7 @@ def run_training(
     config: str | None,
     overrides: Sequence[str] | None,
     options: Mapping[str, Any],
+    resume: Path | None = None,
 ) -> Path:
     """Train from the command line and return the run's folder.
 
@@ -101,16 +104,39 @@ def run_training(
         UserError: as :func:`llve_common.config.load_settings` and the trainer.
     """
     chosen = paper.procedures[procedure]
-    settings = load_settings(chosen.settings, find_config(paper, config), overrides or (), options)
+    if resume is None:
+        file = find_config(paper, config)
+    else:
+        file = _settings_to_go_on_with(resume, config, overrides, options)
+    settings = load_settings(chosen.settings, file, overrides or (), options)
     with _bar("training", "loss {task.fields[note]}") as advance:
         folder = train(
             paper,
             chosen,
             settings,
+            resume=resume,
             watch=lambda done, total, loss: advance(done, total, f"{loss:.5g}"),
         )
-    console.print(f"run folder: {folder}", soft_wrap=True)
+    if processes().first:
+        console.print(f"run folder: {folder}", soft_wrap=True)
     return folder
+
+
+def _settings_to_go_on_with(
+    folder: Path, config: str | None, overrides: Sequence[str] | None, options: Mapping[str, Any]
+) -> Path:
+    given = [name for name, value in options.items() if value is not None]
+    if config or overrides or given:
+        raise ConfigError(
+            "a run that goes on keeps its settings",
+            where="--resume",
+            got=", ".join([*filter(None, [config]), *(overrides or ()), *given]),
+            mend="give --resume alone, or begin a new run",
+        )
+    file = folder / "settings.yml"
+    if not file.is_file():
+        raise ConfigError("not a run's folder", where=folder, expected="settings.yml in it")
+    return file
 
 
 def run_test(

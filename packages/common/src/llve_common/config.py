@@ -6,7 +6,7 @@ import difflib
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
@@ -25,9 +25,11 @@ class TrainerSettings(Settings):
     """What the core's trainer needs to know; a paper's ``train`` section adds its own to it."""
 
     seed: int = Field(0, ge=0, lt=2**32)
-    batch_size: PositiveInt = 1
+    batch_size: PositiveInt = Field(1, description="of all processes together")
     workers: int = Field(0, ge=0, description="loader processes; 0 loads in the training process")
     clip_norm: PositiveFloat | None = Field(None, description="largest norm of the gradient")
+    accumulate: PositiveInt = Field(1, description="parts of a batch whose gradients are averaged")
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
 
 
 class RunSettings(Settings):
@@ -37,6 +39,7 @@ class RunSettings(Settings):
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     log_every: PositiveInt = Field(10, description="iterations between two lines of the log")
     tensorboard: bool = True
+    keep_checkpoints: PositiveInt = Field(3, description="the newest ones; weights are all kept")
 
 
 S = TypeVar("S", bound=Settings)

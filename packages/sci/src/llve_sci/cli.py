@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from llve_common.cli import Config, Device, Overrides, paper_app, run_test, run_training
+from llve_common.cli import Config, Device, Overrides, Resume, paper_app, run_test, run_training
 from llve_common.cli import find_config as _find_config
 from llve_common.config import load_settings
 from llve_common.paper import Clip
@@ -43,6 +43,7 @@ def train(
     seed: Seed = None,
     save: Save = None,
     device: Device = None,
+    resume: Resume = None,
 ) -> None:
     """Train the cascade on low-light images alone (no ground truth is needed)."""
     options = {
@@ -55,7 +56,7 @@ def train(
         "run.save": save,
         "run.device": device,
     }
-    run_training(PAPER, "train", config, overrides, options)
+    run_training(PAPER, "train", config, overrides, options, resume)
 
 
 @app.command()
@@ -72,6 +73,7 @@ def finetune(
     seed: Seed = None,
     save: Save = None,
     device: Device = None,
+    resume: Resume = None,
 ) -> None:
     """Fine-tune the estimator on the images that are to be enhanced."""
     options = {
@@ -84,7 +86,7 @@ def finetune(
         "run.save": save,
         "run.device": device,
     }
-    run_training(PAPER, "finetune", config, overrides, options)
+    run_training(PAPER, "finetune", config, overrides, options, resume)
 
 
 @app.command()

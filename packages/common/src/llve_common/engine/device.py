@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import torch
 
+from llve_common.engine.distributed import processes
 from llve_common.errors import ConfigError
 
 
 def choose_device(name: str) -> torch.device:
     """The device that ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` names; auto takes a GPU if any.
 
+    Under torchrun each process takes the GPU of its own number.
+
     Raises:
         ConfigError: a GPU is asked for and there is none of that number.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    local = processes()
+    if name == "cuda" and local.count > 1:
+        name = f"cuda:{local.local_rank}"
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""The order of training samples as a pure function of seed and iteration."""
+"""The order of training samples as a pure function of seed, iteration and rank."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import Dataset, Sampler
 
+from llve_common.engine.distributed import ALONE, Processes
 from llve_common.paper import Sample, TrainingSet
 
 
@@ -20,22 +21,32 @@ class Draw(NamedTuple):
 
 
 class Batches(Sampler[list[Draw]]):
-    """The batches of iterations ``first``, ``first + 1``, ... up to ``last``.
+    """One process's share of the batches of iterations ``first``, ``first + 1``, ... ``last``.
 
     Every epoch is a permutation of the set from a generator seeded by (seed, epoch); the last batch
-    of an epoch may be short. An interrupted run that starts again at any iteration therefore sees
-    what the unbroken one would have seen.
+    of an epoch may be short. Each process takes a run of neighbours of the batch; a short batch is
+    filled up from the epoch's start, so that every process has as many. An interrupted run that
+    starts again at any iteration therefore sees what the unbroken one would have seen.
 
     Args:
         length: number of samples in the set.
-        batch_size: samples in a batch.
+        batch_size: samples in a batch, of all processes together; a multiple of their count.
         seed: of the run.
         first: the first iteration, from 1.
         last: the last iteration.
+        me: which process this is.
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int, first: int, last: int) -> None:
-        self.length, self.batch_size, self.seed = length, batch_size, seed
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        seed: int,
+        first: int,
+        last: int,
+        me: Processes = ALONE,
+    ) -> None:
+        self.length, self.batch_size, self.seed, self.me = length, batch_size, seed, me
         self.first, self.last = first, last
 
     def __len__(self) -> int:
@@ -49,10 +60,15 @@ class Batches(Sampler[list[Draw]]):
                 epoch = (iteration - 1) // epoch_length
                 order = self._order(epoch)
             start = (iteration - 1) % epoch_length * self.batch_size
-            yield [
-                Draw(sample, f"{self.seed}/{iteration}/{position}")
-                for position, sample in enumerate(order[start : start + self.batch_size])
-            ]
+            batch = order[start : start + self.batch_size]
+            yield self._share(batch, order, iteration)
+
+    def _share(self, batch: list[int], order: list[int], iteration: int) -> list[Draw]:
+        missing = -len(batch) % self.me.count
+        filled = batch + [order[place % self.length] for place in range(missing)]
+        each = len(filled) // self.me.count
+        mine = range(self.me.rank * each, (self.me.rank + 1) * each)
+        return [Draw(filled[place], f"{self.seed}/{iteration}/{place}") for place in mine]
 
     def _order(self, epoch: int) -> list[int]:
         # Not torch's generator: it looks at the lower 32 bits of its seed alone.

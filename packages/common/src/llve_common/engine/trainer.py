@@ -1,16 +1,27 @@
 """One training loop for every paper.
 
-What happens, in order: a fresh run folder; seeds; network, data, objective and optimizer from the
-procedure; then for each iteration: rates, mode, losses, backward, clipping, update; and, as the
-plan says, log lines, published weights, previews, validation and checkpoints.
+What happens, in order: a fresh run folder, or the one to go on with; seeds; network, data,
+objective and optimizer from the procedure; then for each iteration: rates, mode, losses, backward,
+clipping, update; and, as the plan says, log lines, published weights, previews, validation and
+checkpoints.
 
 The run folder holds::
 
     settings.yml  command.txt  train.log   what was run, and what it said
     losses.jsonl                           one line for each logged iteration
     tensorboard/                           the same for TensorBoard
-    checkpoints/<iteration>.ckpt           all that is needed to go on
+    checkpoints/<iteration>.ckpt           all that is needed to go on, the newest few
     model_epochs/, image_epochs/, ...      published weights and previews, named by the paper
+
+A run that was stopped, by a signal or by force, and is then resumed ends with the same weights as
+an unbroken one, bit for bit on the CPU: the order of samples depends on seed, iteration and rank
+alone, each sample's augmentation is seeded by itself, and a checkpoint holds everything else. The
+first Ctrl-C or SIGTERM ends the current iteration, writes a checkpoint and stops.
+
+Under torchrun the processes share every batch; gradients are averaged, batch-norm statistics are
+each process's own, and the first process's are saved. ``train.accumulate`` averages the gradients
+of parts of a batch in the same way, one after the other. In half precision the losses are computed
+under autocast; fp16 has its gradients scaled.
 
 Not a number in the loss stops the run with an error before the weights are touched.
 """
@@ -20,38 +31,60 @@ from __future__ import annotations
 import json
 import logging
 import platform
+import re
 import shlex
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, default_collate
 
 from llve_common import __version__
 from llve_common.config import Settings, as_yaml
-from llve_common.engine.checkpoint import write_checkpoint, write_weights
+from llve_common.engine.checkpoint import (
+    load_into,
+    read_checkpoint,
+    write_checkpoint,
+    write_weights,
+)
 from llve_common.engine.device import choose_device
+from llve_common.engine.distributed import Processes, from_all, from_first, process_group
 from llve_common.engine.evaluator import evaluate
 from llve_common.engine.run_folder import fresh_folder, logging_to
 from llve_common.engine.sampler import Batches, SeededSamples, batches_per_epoch
-from llve_common.errors import DataError, UserError
+from llve_common.errors import CheckpointError, ConfigError, DataError, UserError
 from llve_common.io.atomic import write_text
 from llve_common.io.images import to_pixels, write_image
 from llve_common.paper import Batch, Objective, Paper, Plan, Procedure, Progress, Sample
 
 log = logging.getLogger(__name__)
 
-
 Watcher = Callable[[int, int, float], None]
 """Is told of every iteration: (done, in all, loss)."""
+
+
+class Step(nn.Module):
+    """Network and objective as one module, which is what several processes have to share."""
+
+    def __init__(self, network: nn.Module, objective: Objective) -> None:
+        super().__init__()
+        self.network, self.objective = network, objective
+
+    def forward(self, batch: Batch, iteration: int) -> dict[str, Tensor]:
+        """The named losses."""
+        return self.objective(self.network, batch, iteration)
 
 
 @dataclass
@@ -63,14 +96,18 @@ class Run:
     settings: Any
     folder: Path
     network: nn.Module
-    objective: Objective
+    step: nn.Module
     optimizer: Optimizer
+    scaler: torch.amp.GradScaler
     plan: Plan
     epoch_length: int
     device: torch.device
+    me: Processes
     iteration: int = 0
+    seconds: float = 0.0
     recent: dict[str, list[float]] = field(default_factory=dict)
     writer: Any = None
+    stopped: bool = False
 
     @property
     def progress(self) -> Progress:
@@ -83,76 +120,147 @@ def train(
     procedure: Procedure[Any],
     settings: Any,
     *,
+    resume: Path | None = None,
     watch: Watcher | None = None,
 ) -> Path:
-    """Train from the start and return the run's folder.
+    """Train, from the start or from the newest whole checkpoint of a run folder.
 
     Args:
         paper: whose network.
         procedure: one of the paper's.
-        settings: of the procedure's settings class.
+        settings: of the procedure's settings class; to go on with a run, that run's own.
+        resume: the folder of the run to go on with; None begins a new one.
         watch: is told of every iteration.
 
+    Returns:
+        The run's folder.
+
     Raises:
+        ConfigError: the batch cannot be shared out over the processes.
         DataError: the training set is empty or its samples cannot be stacked into a batch.
         MediaError: a training image cannot be read, or the folder cannot be written.
-        UserError: the loss stops being a number.
+        CheckpointError: there are checkpoints to go on from, but none is whole or fits.
+        UserError: the loss stops being a number, or a signal stopped the run.
     """
     device = choose_device(settings.run.device)
     data = procedure.data(settings)
     if len(data) == 0:
         raise DataError("the training set is empty", where=procedure.name)
+    with ExitStack() as stack:
+        me = stack.enter_context(process_group(device))
+        _require_equal_shares(settings, me)
+        run = _prepare(paper, procedure, settings, resume, device, me, len(data))
+        if me.first:
+            stack.enter_context(logging_to(run.folder / "train.log"))
+            _describe(run, len(data))
+        if resume is not None:
+            _restore(run)
+        if me.first and settings.run.tensorboard:
+            folder = run.folder / "tensorboard"
+            run.writer = stack.enter_context(_tensorboard(folder, run.iteration + 1))
+        stack.enter_context(_stopping_softly(run))
+        _fit(run, _batches(run, data), watch)
+    return run.folder
+
+
+def _prepare(
+    paper: Paper,
+    procedure: Procedure[Any],
+    settings: Any,
+    resume: Path | None,
+    device: torch.device,
+    me: Processes,
+    samples: int,
+) -> Run:
     torch.manual_seed(settings.train.seed)
     network = procedure.network(settings).to(device)
-    epoch_length = batches_per_epoch(len(data), settings.train.batch_size)
-    folder = fresh_folder(settings.run.save, procedure.name)
-    run = Run(
+    step: nn.Module = Step(network, procedure.objective(settings, device))
+    optimizer = procedure.optimizer(settings, network)
+    if me.count > 1:
+        # Stages whose output no loss uses leave parameters without a gradient.
+        step = DistributedDataParallel(step, broadcast_buffers=False, find_unused_parameters=True)
+        torch.manual_seed(settings.train.seed + me.rank)
+    epoch_length = batches_per_epoch(samples, settings.train.batch_size)
+    folder = resume
+    if folder is None:
+        made = fresh_folder(settings.run.save, procedure.name) if me.first else None
+        folder = from_first(made, me)
+    scaled = settings.train.precision == "fp16"
+    return Run(
         paper=paper,
         procedure=procedure,
         settings=settings,
         folder=folder,
         network=network,
-        objective=procedure.objective(settings, device),
-        optimizer=procedure.optimizer(settings, network),
+        step=step,
+        optimizer=optimizer,
+        scaler=torch.amp.GradScaler(device.type, enabled=scaled),
         plan=procedure.plan(settings, epoch_length),
         epoch_length=epoch_length,
         device=device,
+        me=me,
     )
-    with ExitStack() as stack:
-        stack.enter_context(logging_to(folder / "train.log"))
-        if settings.run.tensorboard:
-            run.writer = stack.enter_context(_tensorboard(folder / "tensorboard"))
-        _describe(run, len(data))
-        _fit(run, _batches(run, data, first=1), watch)
-    return folder
 
 
 def _fit(run: Run, batches: Iterator[Batch], watch: Watcher | None) -> None:
-    started = time.monotonic()
+    started = time.monotonic() - run.seconds
     for batch in batches:
-        iteration = run.iteration + 1
-        losses = step(run, _to_device(batch, run.device), iteration)
-        run.iteration = iteration
+        losses = update(run, _to_device(batch, run.device))
+        run.iteration += 1
+        run.seconds = time.monotonic() - started
         for name, value in losses.items():
             run.recent.setdefault(name, []).append(value)
-        _after(run, started)
-        if watch is not None:
-            watch(iteration, run.plan.iterations, losses["total"])
-    log.info("finished after %d iterations, %.1f s", run.iteration, time.monotonic() - started)
+        # All processes stop together, or those left would wait for ever.
+        stopping = any(from_all(run.stopped, run.me)) if _may_stop(run) else False
+        _after(run, stopping)
+        if watch is not None and run.me.first:
+            watch(run.iteration, run.plan.iterations, losses["total"])
+        if stopping and run.iteration < run.plan.iterations:
+            raise UserError(
+                f"stopped by a signal after iteration {run.iteration} of {run.plan.iterations}",
+                where=run.folder,
+                mend=f"to go on: --resume {run.folder}",
+            )
+    log.info("finished after %d iterations, %.1f s", run.iteration, run.seconds)
 
 
-def step(run: Run, batch: Batch, iteration: int) -> dict[str, float]:
+def update(run: Run, batch: Batch) -> dict[str, float]:
     """One update; returns the losses before it, their ``total`` among them.
 
     Raises:
         UserError: the total is not finite; the weights are then as they were.
     """
+    iteration, chosen = run.iteration + 1, run.settings.train
     run.procedure.schedule(run.settings, run.optimizer, iteration)
     run.procedure.before_step(run.settings, run.network, iteration)
     run.optimizer.zero_grad(set_to_none=True)
-    losses = run.objective(run.network, batch, iteration)
+    parts = list(_parts(batch, chosen.accumulate))
+    values: dict[str, float] = {}
+    for number, part in enumerate(parts, 1):
+        with _averaging(run, at=number == len(parts)):
+            losses = _losses(run, part, iteration)
+            for name, loss in losses.items():
+                values[name] = values.get(name, 0.0) + loss.item() / len(parts)
+            _require_finite(values, iteration)
+            run.scaler.scale(losses["total"] / len(parts)).backward()
+    if chosen.clip_norm is not None:
+        run.scaler.unscale_(run.optimizer)
+        nn.utils.clip_grad_norm_(run.network.parameters(), chosen.clip_norm)
+    run.scaler.step(run.optimizer)
+    run.scaler.update()
+    return values
+
+
+def _losses(run: Run, part: Batch, iteration: int) -> dict[str, Tensor]:
+    precision = run.settings.train.precision
+    half = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    with torch.autocast(run.device.type, half) if half is not None else nullcontext():
+        losses = run.step(part, iteration)
     total = torch.stack([loss.reshape(()) for loss in losses.values()]).sum()
-    values = {name: loss.item() for name, loss in losses.items()} | {"total": total.item()}
+    return {**losses, "total": total}
+
+
+def _require_finite(values: dict[str, float], iteration: int) -> None:
     if not np.isfinite(values["total"]):
         raise UserError(
             "the loss is not a finite number",
@@ -160,40 +268,184 @@ def step(run: Run, batch: Batch, iteration: int) -> dict[str, float]:
             got=", ".join(f"{name} {value:g}" for name, value in values.items()),
             mend="lower the learning rate, or look for images that hold one value only",
         )
-    total.backward()
-    if run.settings.train.clip_norm is not None:
-        nn.utils.clip_grad_norm_(run.network.parameters(), run.settings.train.clip_norm)
-    run.optimizer.step()
-    return values
 
 
-def _after(run: Run, started: float) -> None:
+def _parts(batch: Any, count: int) -> Iterator[Batch]:
+    """Cut a batch along its first dimension into at most ``count`` parts of almost one size."""
+    if count == 1:
+        yield batch
+        return
+    size = next(_tensors(batch)).shape[0]
+    length = -(-size // count)
+    for start in range(0, size, length):
+        yield _map(batch, partial(_rows, start=start, stop=start + length))
+
+
+def _rows(tensor: Tensor, start: int, stop: int) -> Tensor:
+    return tensor[start:stop]
+
+
+def _averaging(run: Run, *, at: bool) -> Any:
+    """Average gradients over processes at a batch's last part only."""
+    alone = at or not isinstance(run.step, DistributedDataParallel)
+    return nullcontext() if alone else run.step.no_sync()  # type: ignore[operator]
+
+
+def _may_stop(run: Run) -> bool:
+    # Asking the other processes costs a message; some times in a minute is often enough.
+    return run.me.count == 1 or run.iteration % run.settings.run.log_every == 0
+
+
+def _after(run: Run, stopping: bool) -> None:
     plan, now = run.plan, run.iteration
     last = now == plan.iterations
     if now % run.settings.run.log_every == 0 or last:
-        _log_losses(run, time.monotonic() - started)
-    if now % plan.weights_every == 0 or last:
-        name = run.procedure.weights_name.format(iteration=now, epoch=run.progress.epoch)
-        write_weights(run.folder / name, run.paper.to_published(run.network.state_dict()))
-    if plan.preview_every and (now % plan.preview_every == 0 or last):
-        _save_previews(run)
-    if plan.validate_every and (now % plan.validate_every == 0 or last):
-        _validate(run)
-    if now % plan.checkpoint_every == 0 or last:
-        write_checkpoint(run.folder / "checkpoints" / f"{now:08d}.ckpt", _state(run))
+        _log_losses(run)
+    if run.me.first:
+        if now % plan.weights_every == 0 or last:
+            name = run.procedure.weights_name.format(iteration=now, epoch=run.progress.epoch)
+            write_weights(run.folder / name, run.paper.to_published(run.network.state_dict()))
+        if plan.preview_every and (now % plan.preview_every == 0 or last):
+            _save_previews(run)
+        if plan.validate_every and (now % plan.validate_every == 0 or last):
+            _validate(run)
+    if now % plan.checkpoint_every == 0 or last or stopping:
+        _save_checkpoint(run)
 
 
-def _state(run: Run) -> dict[str, Any]:
-    return {
+def _save_checkpoint(run: Run) -> None:
+    state = {
         "paper": run.paper.name,
         "procedure": run.procedure.name,
         "iteration": run.iteration,
         "network": run.network.state_dict(),
         "optimizer": run.optimizer.state_dict(),
-        "rng": torch.get_rng_state(),
+        "scaler": run.scaler.state_dict(),
+        "rng": from_all(_rng_state(run.device), run.me),
+        "seconds": run.seconds,
+        "recent": run.recent,
         "settings": run.settings.model_dump(mode="json"),
         "versions": _versions(),
     }
+    if run.me.first:
+        folder = run.folder / "checkpoints"
+        write_checkpoint(folder / f"{run.iteration:08d}.ckpt", state)
+        for old in sorted(folder.glob("*.ckpt"))[: -run.settings.run.keep_checkpoints]:
+            old.unlink()
+
+
+def _restore(run: Run) -> None:
+    """Go on from the newest whole checkpoint; from the start where there is none yet."""
+    if run.me.first:
+        _clear_debris(run.folder)
+    from_first(None, run.me)
+    path, state = newest_checkpoint(run.folder)
+    if state is None:
+        log.info("no checkpoint yet: the run begins anew")
+    else:
+        if (state["paper"], state["procedure"]) != (run.paper.name, run.procedure.name):
+            raise CheckpointError(
+                "the checkpoint is of another training",
+                where=path,
+                got=f"{state['paper']} {state['procedure']}",
+                expected=f"{run.paper.name} {run.procedure.name}",
+            )
+        load_into(run.network, state["network"], str(path))
+        run.optimizer.load_state_dict(state["optimizer"])
+        run.scaler.load_state_dict(state["scaler"])
+        run.iteration, run.seconds, run.recent = (
+            state["iteration"],
+            state["seconds"],
+            state["recent"],
+        )
+        if len(state["rng"]) == run.me.count:
+            _set_rng_state(state["rng"][run.me.rank], run.device)
+        else:
+            log.warning("the run had %d processes: not an exact resume", len(state["rng"]))
+        log.info("going on after iteration %d (%s)", run.iteration, path)
+    if run.me.first:
+        _cut_losses(run)
+
+
+def newest_checkpoint(folder: Path) -> tuple[Path | None, dict[str, Any] | None]:
+    """The newest checkpoint of a run that can be read, or nothing where there is none at all.
+
+    Raises:
+        CheckpointError: there are checkpoints, but none is whole.
+    """
+    found = sorted((folder / "checkpoints").glob("*.ckpt"), reverse=True)
+    fault = None
+    for path in found:
+        try:
+            return path, read_checkpoint(path)
+        except CheckpointError as error:
+            fault = fault or error
+            log.warning("left out: %s", error)
+    if fault is not None:
+        raise fault
+    return None, None
+
+
+def _clear_debris(folder: Path) -> None:
+    """Remove the temporary files of a process that was killed while it wrote."""
+    for path in folder.rglob(".*"):
+        if path.is_file() and re.fullmatch(r"\..+-\w{8}\.\w+", path.name):
+            path.unlink()
+
+
+def _cut_losses(run: Run) -> None:
+    """Drop the lines that an interrupted process logged after the checkpoint."""
+    path = run.folder / "losses.jsonl"
+    if path.is_file():
+        lines = path.read_text(encoding="utf-8").splitlines()
+        whole = [line for line in lines if line.endswith("}")]
+        kept = [line for line in whole if json.loads(line)["iteration"] <= run.iteration]
+        write_text(path, "".join(line + "\n" for line in kept))
+
+
+def _rng_state(device: torch.device) -> dict[str, Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _set_rng_state(state: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+@contextmanager
+def _stopping_softly(run: Run) -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM end the iteration; the second acts as usual."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    usual = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, frame: Any) -> None:
+        run.stopped = True
+        for each, handler in usual.items():
+            signal.signal(each, handler)
+
+    for number in usual:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for each, handler in usual.items():
+            signal.signal(each, handler)
+
+
+def _require_equal_shares(settings: Any, me: Processes) -> None:
+    if settings.train.batch_size % me.count:
+        raise ConfigError(
+            "the batch cannot be shared out evenly",
+            where="train.batch_size",
+            got=f"{settings.train.batch_size} for {me.count} processes",
+            expected=f"a multiple of {me.count}",
+        )
 
 
 def _save_previews(run: Run) -> None:
@@ -225,11 +477,16 @@ def evaluating(network: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _log_losses(run: Run, seconds: float) -> None:
-    means = {name: float(np.mean(values)) for name, values in run.recent.items()}
-    run.recent.clear()
+def _log_losses(run: Run) -> None:
+    mine = {name: float(np.mean(values)) for name, values in run.recent.items()}
+    run.recent = {}
+    each = from_all(mine, run.me)
+    if not run.me.first:
+        return
+    means = {name: float(np.mean([one[name] for one in each])) for name in mine}
     rates = [group["lr"] for group in run.optimizer.param_groups]
-    line = {"iteration": run.iteration, "epoch": run.progress.epoch, "seconds": round(seconds, 3)}
+    seconds = round(run.seconds, 3)
+    line = {"iteration": run.iteration, "epoch": run.progress.epoch, "seconds": seconds}
     with (run.folder / "losses.jsonl").open("a", encoding="utf-8") as file:
         file.write(json.dumps({**line, "lr": rates, "losses": means}) + "\n")
     log.info("epoch %d, iteration %d: %s", run.progress.epoch, run.iteration, _listed(means))
@@ -247,18 +504,18 @@ def _listed(values: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.6g}" for name, value in values.items())
 
 
-def _batches(run: Run, data: Any, first: int) -> Iterator[Batch]:
-    train_settings = run.settings.train
-    last = run.plan.iterations
+def _batches(run: Run, data: Any) -> Iterator[Batch]:
+    chosen = run.settings.train
+    draws = Batches(
+        len(data), chosen.batch_size, chosen.seed, run.iteration + 1, run.plan.iterations, run.me
+    )
     loader = DataLoader(
         SeededSamples(data),
-        batch_sampler=Batches(
-            len(data), train_settings.batch_size, train_settings.seed, first, last
-        ),
-        num_workers=train_settings.workers,
+        batch_sampler=draws,
+        num_workers=chosen.workers,
         collate_fn=stack_samples,
         # Its own generator, so that loading leaves the global one alone.
-        generator=torch.Generator().manual_seed(train_settings.seed),
+        generator=torch.Generator().manual_seed(chosen.seed),
     )
     return iter(loader)
 
@@ -291,25 +548,31 @@ def _tensors(value: Any) -> Iterator[Tensor]:
             yield from _tensors(each)
 
 
-def _to_device(value: Any, device: torch.device) -> Any:
+def _map(value: Any, change: Callable[[Tensor], Any]) -> Any:
+    """The same nesting with every tensor changed."""
     if isinstance(value, Tensor):
-        return value.to(device, non_blocking=True)
+        return change(value)
     if isinstance(value, dict):
-        return {key: _to_device(each, device) for key, each in value.items()}
+        return {key: _map(each, change) for key, each in value.items()}
     return value
 
 
-def _tensorboard(folder: Path) -> Any:
+def _to_device(batch: Batch, device: torch.device) -> Any:
+    return _map(batch, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def _tensorboard(folder: Path, first: int) -> Any:
     # Imported here: it takes a second, and a run without it should not wait.
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder))
+    return SummaryWriter(str(folder), purge_step=first)
 
 
 def _describe(run: Run, samples: int) -> None:
     settings: Settings = run.settings
     write_text(run.folder / "settings.yml", as_yaml(settings))
-    write_text(run.folder / "command.txt", shlex.join(sys.argv) + "\n")
+    with (run.folder / "command.txt").open("a", encoding="utf-8") as file:
+        file.write(shlex.join(sys.argv) + "\n")
     log.info("%s %s: %s", run.paper.name, run.procedure.name, run.folder)
     log.info("%s", ", ".join(f"{name} {version}" for name, version in _versions().items()))
     log.info(
