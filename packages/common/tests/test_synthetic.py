@@ -45,11 +45,12 @@ def test_training_and_test_photographs_are_disjoint():
     pictures = {
         name: read_photograph(name).tobytes() for names in SPLITS.values() for name in names
     }
-    assert len(set(pictures.values())) == len(pictures) == 6
+    assert len(set(pictures.values())) == len(pictures) == sum(map(len, SPLITS.values()))
 
 
 def test_clips_have_the_size_asked_for(clips):
-    assert [clip.split for clip in clips] == ["train"] * 4 + ["test"] * 2
+    splits = [split for split, names in SPLITS.items() for _ in names]
+    assert [clip.split for clip in clips] == splits
     for clip in clips:
         assert np.array(clip.low).shape == np.array(clip.normal).shape == (3, 16, 24, 3)
         assert clip.low[0].dtype == np.uint8
@@ -73,9 +74,9 @@ def test_single_frame():
 
 
 def test_folder_has_the_layout_of_a_paired_set(folder):
-    for split, count in (("train", 12), ("test", 6)):
+    for split, names in SPLITS.items():
         low, high = (list_images(folder / split / side) for side in ("low", "high"))
-        assert len(match_by_name(low, high)) == count
+        assert len(match_by_name(low, high)) == 3 * len(names)
         assert [path.name for path in low] == [path.name for path in high]
     assert (folder / "train" / "low" / "chelsea0_0002.png").is_file()
     assert sorted(path.name for path in folder.iterdir()) == ["synthetic.json", "test", "train"]
@@ -95,7 +96,8 @@ def test_record_says_how_it_was_made(folder, clips):
     record = json.loads((folder / "synthetic.json").read_text())
     assert record["made_with"].items() >= SMALL.items()
     assert "scikit-image" in record["made_with"]
-    assert record["test/coffee0"] == asdict(clips[4].darkening)
+    for clip in clips:
+        assert record[f"{clip.split}/{clip.name}"] == asdict(clip.darkening)
 
 
 def test_record_holds_the_defaults_too(folder):
