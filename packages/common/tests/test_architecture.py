@@ -60,15 +60,7 @@ def test_every_room_of_the_core_has_a_floor():
     assert {room_of(path) for path in CORE} <= FLOORS.keys()
 
 
-def known(path):
-    """A test parameter, marked where the rule is known to be broken."""
-    reason = "the conformance suite runs the commands, which are a floor above it"
-    breaks = name_of(path) == "common/src/llve_common/testing/conformance.py"
-    marks = [pytest.mark.xfail(reason=reason)] if breaks else []
-    return pytest.param(path, id=name_of(path), marks=marks)
-
-
-@pytest.mark.parametrize("path", [known(path) for path in CORE])
+@pytest.mark.parametrize("path", CORE, ids=name_of)
 def test_lower_floors_import_no_higher_ones(path):
     higher = [
         name

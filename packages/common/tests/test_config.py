@@ -252,6 +252,8 @@ def test_dotted_names_are_in_order():
         "train.batch_size",
         "train.workers",
         "train.clip_norm",
+        "train.accumulate",
+        "train.precision",
         "train.lr",
         "train.betas",
         "train.mode",

@@ -205,13 +205,7 @@ class Mixed:
     "workers",
     [
         0,
-        pytest.param(
-            1,
-            marks=[
-                pytest.mark.multiprocess,
-                pytest.mark.xfail(reason="torch rewrites a worker's error into a traceback"),
-            ],
-        ),
+        pytest.param(1, marks=pytest.mark.multiprocess),
     ],
 )
 def test_mixed_sizes_are_an_error_that_says_how_to_mend(run, workers):

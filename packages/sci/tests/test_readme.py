@@ -8,10 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 import llve_common.__main__ as common
-from llve_common.cli import shipped_configs
 from llve_common.data.synthetic import write_dark_photograph, write_image_set
 from llve_common.engine.checkpoint import read_weights, write_weights
 from llve_common.engine.network import bundled_weights
+from llve_common.engine.shipped import shipped_configs
 from llve_sci.cli import app
 from llve_sci.paper import PAPER
 from llve_sci.weights import to_published

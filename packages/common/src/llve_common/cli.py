@@ -7,7 +7,6 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from typer.core import TyperGroup
 
-from llve_common.config import Settings, as_yaml, load_settings, read_yaml
+from llve_common.config import as_yaml, load_settings
 from llve_common.engine.checkpoint import (
     TORCH_SUFFIXES,
     file_digest,
@@ -31,6 +30,7 @@ from llve_common.engine.distributed import processes
 from llve_common.engine.enhancer import enhance_images
 from llve_common.engine.evaluator import Scores, evaluate, write_scores
 from llve_common.engine.network import LoadedWeights, load_network
+from llve_common.engine.shipped import find_config, settings_class, shipped_configs
 from llve_common.engine.trainer import train
 from llve_common.errors import CheckpointError, ConfigError, MediaError, UserError
 from llve_common.io.atomic import write_text
@@ -182,47 +182,6 @@ def run_test(
         write_text(settings.save / "summary.md", table.markdown())
     console.print(f"wrote {len(scores.frames)} images to {settings.save}", soft_wrap=True)
     return scores
-
-
-def find_config(paper: Paper, name: str | None) -> Path | None:
-    """A settings file by path, or by its name in the package such as ``train/published``.
-
-    Raises:
-        ConfigError: neither a file nor a known name.
-    """
-    if name is None:
-        return None
-    shipped = shipped_configs(paper)
-    if name in shipped:
-        return shipped[name]
-    if Path(name).is_file():
-        return Path(name)
-    raise ConfigError(
-        "no such settings", got=name, expected=f"a YAML file, or one of {', '.join(shipped)}"
-    )
-
-
-def shipped_configs(paper: Paper) -> dict[str, Path]:
-    """The settings files in a paper's package by name."""
-    root = Path(str(files(paper.package) / "configs"))
-    found = sorted(root.rglob("*.yml"))
-    return {file.relative_to(root).with_suffix("").as_posix(): file for file in found}
-
-
-def settings_class(paper: Paper, file: Path) -> type[Settings]:
-    """The settings class that a file's ``procedure`` names.
-
-    Raises:
-        ConfigError: it names none of the paper's.
-    """
-    known = {name: each.settings for name, each in paper.procedures.items()}
-    known["test"] = paper.test_settings
-    name = read_yaml(file).get("procedure")
-    if name not in known:
-        raise ConfigError(
-            "procedure does not name a command", where=file, got=name, expected=", ".join(known)
-        )
-    return known[name]
 
 
 def _terminal_handler() -> logging.Handler:

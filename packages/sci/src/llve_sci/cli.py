@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from llve_common.cli import Config, Device, Overrides, Resume, paper_app, run_test, run_training
-from llve_common.cli import find_config as _find_config
 from llve_common.config import load_settings
+from llve_common.engine.shipped import find_config
 from llve_common.paper import Clip
 from llve_sci.config import TestSettings
 from llve_sci.data import image_clip
@@ -119,7 +119,7 @@ def test(
         "ssim": ssim,
         "device": device,
     }
-    settings = load_settings(TestSettings, _find_config(PAPER, config), overrides or (), options)
+    settings = load_settings(TestSettings, find_config(PAPER, config), overrides or (), options)
     clip = image_clip(settings.data.low, settings.data.high)
 
     def target(clip: Clip, frame: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -128,7 +129,9 @@ def write_scores(scores: Scores, folder: Path, facts: dict[str, Any]) -> None:
             {"clip": one.clip, "frame": one.frame, **one.values, "seconds": round(one.seconds, 6)}
             for one in scores.frames
         ]
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+        temporary.write_text(
+            "".join(json.dumps(_plain(line)) + "\n" for line in lines), encoding="utf-8"
+        )
     summary = {
         **facts,
         "frames": len(scores.frames),
@@ -137,7 +140,7 @@ def write_scores(scores: Scores, folder: Path, facts: dict[str, Any]) -> None:
         "per_clip": scores.per_clip,
     }
     with replacing(folder / "summary.json") as temporary:
-        temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(_plain(summary), indent=2) + "\n", encoding="utf-8")
 
 
 def _frames(clips: Sequence[Clip]) -> Iterator[tuple[Clip, int]]:
@@ -176,3 +179,12 @@ def _eight_bits(image: Image) -> NDArray[np.uint8]:
 def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
     scored = [row for row in rows if row]  # a clip without ground truth has no scores
     return {name: fmean(row[name] for row in scored) for name in scored[0]} if scored else {}
+
+
+def _plain(value: Any) -> Any:
+    """The same with infinite numbers, the PSNR of equal images, as text: JSON has none."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return value

@@ -10,6 +10,7 @@ import numpy as np
 from torch.utils.data import Dataset, Sampler
 
 from llve_common.engine.distributed import ALONE, Processes
+from llve_common.errors import UserError
 from llve_common.paper import Sample, TrainingSet
 
 
@@ -78,14 +79,21 @@ class Batches(Sampler[list[Draw]]):
         return order
 
 
-class SeededSamples(Dataset[Sample]):
-    """A training set for torch's loader: each sample is drawn with a generator of its own."""
+class SeededSamples(Dataset[Sample | UserError]):
+    """A training set for torch's loader: each sample is drawn with a generator of its own.
+
+    A user's mistake is returned in the sample's place, because torch would turn what is raised in a
+    loader's process into a traceback.
+    """
 
     def __init__(self, samples: TrainingSet) -> None:
         self.samples = samples
 
-    def __getitem__(self, draw: Any) -> Sample:
-        return self.samples.sample(draw.sample, random.Random(draw.seed))  # noqa: S311
+    def __getitem__(self, draw: Any) -> Sample | UserError:
+        try:
+            return self.samples.sample(draw.sample, random.Random(draw.seed))  # noqa: S311
+        except UserError as error:
+            return error
 
 
 def batches_per_epoch(length: int, batch_size: int) -> int:

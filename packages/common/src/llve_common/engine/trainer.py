@@ -202,9 +202,11 @@ def _prepare(
     )
 
 
-def _fit(run: Run, batches: Iterator[Batch], watch: Watcher | None) -> None:
+def _fit(run: Run, batches: Iterator[Batch | UserError], watch: Watcher | None) -> None:
     started = time.monotonic() - run.seconds
     for batch in batches:
+        if isinstance(batch, UserError):
+            raise batch
         losses = update(run, _to_device(batch, run.device))
         run.iteration += 1
         run.seconds = time.monotonic() - started
@@ -504,7 +506,7 @@ def _listed(values: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.6g}" for name, value in values.items())
 
 
-def _batches(run: Run, data: Any) -> Iterator[Batch]:
+def _batches(run: Run, data: Any) -> Iterator[Batch | UserError]:
     chosen = run.settings.train
     draws = Batches(
         len(data), chosen.batch_size, chosen.seed, run.iteration + 1, run.plan.iterations, run.me
@@ -513,7 +515,7 @@ def _batches(run: Run, data: Any) -> Iterator[Batch]:
         SeededSamples(data),
         batch_sampler=draws,
         num_workers=chosen.workers,
-        collate_fn=stack_samples,
+        collate_fn=_stack_or_error,
         # Its own generator, so that loading leaves the global one alone.
         generator=torch.Generator().manual_seed(chosen.seed),
     )
@@ -536,6 +538,19 @@ def stack_samples(samples: list[Sample]) -> Batch:
             mend="use train.batch_size=1, or images of one size",
         ) from error
     return batch
+
+
+def _stack_or_error(samples: list[Sample | UserError]) -> Batch | UserError:
+    """As :func:`stack_samples`, with a user's mistake as the result."""
+    whole: list[Sample] = []
+    for sample in samples:
+        if isinstance(sample, UserError):
+            return sample
+        whole.append(sample)
+    try:
+        return stack_samples(whole)
+    except UserError as error:
+        return error
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

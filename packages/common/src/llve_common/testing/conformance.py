@@ -19,11 +19,11 @@ import torch
 import typer
 from typer.testing import CliRunner
 
-from llve_common.cli import settings_class, shipped_configs
 from llve_common.config import as_yaml, dotted_names, load_settings
 from llve_common.engine.checkpoint import file_digest, load_into, read_weights, write_weights
 from llve_common.engine.enhancer import enhance_frames
 from llve_common.engine.network import bundled_weights, load_network
+from llve_common.engine.shipped import settings_class, shipped_configs
 from llve_common.io.images import read_image, write_image
 from llve_common.paper import Paper
 
