@@ -182,7 +182,8 @@ def _parse_override(text: str) -> tuple[str, Any]:
 def _assign(values: dict[str, Any], key: str, value: Any) -> None:
     *sections, name = key.split(".")
     for section in sections:
-        inner = values.setdefault(section, {})
+        # A section that a file names and leaves empty reads as None.
+        inner = values[section] = {} if values.get(section) is None else values[section]
         if not isinstance(inner, dict):
             raise ConfigError(f"{section} is not a section", got=f"{key}={value}")
         values = inner

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 
 from llve_common.errors import DataError
@@ -24,7 +25,8 @@ def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
         raise DataError(what, where=folder, expected="a folder of images", mend="check the path")
     entries = folder.rglob("*") if recursive else folder.glob("*")
     files = sorted(
-        (entry for entry in entries if entry.is_file()), key=lambda file: file.as_posix()
+        (entry for entry in entries if entry.is_file() and not _in_hidden(entry, folder)),
+        key=lambda file: file.as_posix(),
     )
     images = [file for file in files if is_image(file)]
     if not images:
@@ -38,6 +40,10 @@ def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
     if skipped:
         log.warning("%s: left out, not images: %s", folder, ", ".join(skipped))
     return images
+
+
+def _in_hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts[:-1])
 
 
 def is_image(path: Path) -> bool:
@@ -57,8 +63,8 @@ def match_by_name(inputs: list[Path], targets: list[Path]) -> list[tuple[Path, P
     faults = [f"{path} has no ground truth" for path in inputs if path.stem not in by_stem]
     faults += [f"{path} has no input" for path in targets if path.stem not in names]
     for side in (inputs, targets):
-        stems = [path.stem for path in side]
-        faults += [f"{path} shares its stem" for path in side if stems.count(path.stem) > 1]
+        count = Counter(path.stem for path in side)
+        faults += [f"{path} shares its stem" for path in side if count[path.stem] > 1]
     if faults:
         raise DataError(
             "inputs and ground truth do not match by file name",
