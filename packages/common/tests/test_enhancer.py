@@ -5,7 +5,7 @@ from torch import nn
 
 from llve_common.engine.enhancer import (
     enhance_frames,
-    enhance_images,
+    enhance_all,
     naming_faults,
     pad_to_multiple,
 )
@@ -25,7 +25,7 @@ def enhance(paper):
     """Enhances jobs with the tiny paper, parts of it replaced."""
 
     def run(jobs, **changes):
-        return enhance_images(paper(**changes), nn.Identity(), jobs, device=CPU)
+        return enhance_all(paper(**changes), nn.Identity(), jobs, device=CPU)
 
     return run
 
@@ -129,7 +129,7 @@ def test_16_bits_into_a_jpeg_is_a_failure_of_that_image(enhance, image_file, tmp
 def test_watcher_is_told_every_image(paper, image_file, tmp_path):
     told = []
     jobs = [(image_file(f"{n}.png"), tmp_path / "out" / f"{n}.png") for n in range(2)]
-    enhance_images(paper(), nn.Identity(), jobs, device=CPU, watch=lambda *each: told.append(each))
+    enhance_all(paper(), nn.Identity(), jobs, device=CPU, watch=lambda *each: told.append(each))
     assert told == [(1, 2), (2, 2)]
 
 

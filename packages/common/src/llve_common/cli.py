@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,15 +28,19 @@ from llve_common.engine.checkpoint import (
 )
 from llve_common.engine.device import choose_device
 from llve_common.engine.distributed import processes
-from llve_common.engine.enhancer import enhance_images
+from llve_common.engine.enhancer import (
+    Enhanced,
+    Job,
+    enhance_all,
+    naming_faults,
+    plan_jobs,
+)
 from llve_common.engine.evaluator import Scores, evaluate, write_scores
 from llve_common.engine.network import LoadedWeights, load_network
 from llve_common.engine.shipped import find_config, settings_class, shipped_configs
 from llve_common.engine.trainer import train
 from llve_common.errors import CheckpointError, ConfigError, MediaError, UserError
 from llve_common.io.atomic import write_text
-from llve_common.io.folders import is_image, list_images
-from llve_common.io.images import IMAGE_SUFFIXES
 from llve_common.metrics.cost import parameter_count
 from llve_common.metrics.fidelity import Ssim
 from llve_common.paper import Clip, Paper
@@ -84,7 +89,9 @@ def paper_app(paper: Paper) -> typer.Typer:
     app = typer.Typer(
         cls=Commands, no_args_is_help=True, help=paper.title, pretty_exceptions_enable=False
     )
-    app.command("enhance", help="Enhance an image or a folder of images.")(_enhance_command(paper))
+    app.command("enhance", help="Enhance an image, a video, or a folder of them.")(
+        _enhance_command(paper)
+    )
     app.add_typer(_weights_app(paper), name="weights")
     app.add_typer(_configs_app(paper), name="configs")
     return app
@@ -206,7 +213,7 @@ def _bar(what: str, note: str) -> Iterator[Callable[..., None]]:
     ) as progress:
         task = progress.add_task(what, total=None, note="")
 
-        def advance(done: int, total: int, note: str = "") -> None:
+        def advance(done: int, total: int | None, note: str = "") -> None:
             progress.update(task, completed=done, total=total, note=note)
 
         yield advance
@@ -214,7 +221,9 @@ def _bar(what: str, note: str) -> Iterator[Callable[..., None]]:
 
 def _enhance_command(paper: Paper) -> Callable[..., None]:
     def enhance(
-        source: Annotated[Path, typer.Argument(help="An image, or a folder of images.")],
+        source: Annotated[
+            Path, typer.Argument(help="An image, a video, or a folder of images or videos.")
+        ],
         output: Annotated[
             Path | None,
             typer.Option(
@@ -226,57 +235,49 @@ def _enhance_command(paper: Paper) -> Callable[..., None]:
         ] = None,
         device: Device = None,
     ) -> None:
-        jobs = enhance_jobs(source, output)
+        me = processes()
+        jobs = plan_jobs(paper, source, output)
+        naming_faults(jobs)
         chosen = choose_device(device or "auto")
         network, loaded = load_network(paper, weights, chosen)
-        with _bar("enhancing", "images") as advance:
-            result = enhance_images(paper, network, jobs, device=chosen, watch=advance)
-        _report_enhanced(result.written, result.failures, jobs[0][1], loaded, result.seconds)
+        # Under torchrun each process takes its share; they have nothing to say to one another.
+        mine = jobs[me.rank :: me.count]
+        what = "frames" if len(mine) == 1 else "files"
+        with _bar("enhancing", f"{what} {{task.fields[note]}}") as advance:
+            result = enhance_all(
+                paper, network, mine, device=chosen, watch=_speedometer(advance, what)
+            )
+        _report_enhanced(result, mine, loaded)
 
     return enhance
 
 
-def enhance_jobs(source: Path, output: Path | None) -> list[tuple[Path, Path]]:
-    """Which file goes where.
+def _speedometer(advance: Callable[..., None], what: str) -> Callable[[int, int | None], None]:
+    started = time.monotonic()
 
-    Args:
-        source: an image file or a folder of images.
-        output: a file for an image, else a folder; None: ``<name>-enhanced`` beside the source.
+    def watch(done: int, total: int | None) -> None:
+        rate = done / max(time.monotonic() - started, 1e-9)
+        advance(done, total, f"{rate:.1f} {what}/s")
 
-    Raises:
-        DataError: the source folder is missing or empty.
-        MediaError: the source is no image.
-    """
-    if source.is_dir():
-        target = output or source.with_name(f"{source.resolve().name}-enhanced")
-        images = list_images(source, recursive=True)
-        return [(image, target / image.relative_to(source)) for image in images]
-    if not source.exists():
-        raise MediaError("no such file or folder", where=source, mend="check the path")
-    if not is_image(source):
-        raise MediaError(
-            "not an image by its name",
-            where=source,
-            got=source.suffix or "no suffix",
-            expected=", ".join(IMAGE_SUFFIXES),
-        )
-    if output is None:
-        return [(source, source.with_stem(f"{source.stem}-enhanced"))]
-    return [(source, output if is_image(output) else output / source.name)]
+    return watch
 
 
-def _report_enhanced(
-    written: int, failures: tuple[str, ...], target: Path, weights: LoadedWeights, seconds: float
-) -> None:
+def _report_enhanced(result: Enhanced, jobs: Sequence[Job], weights: LoadedWeights) -> None:
     console.print(f"weights: {weights}", soft_wrap=True)
-    where = target if written == 1 and not failures else target.parent
-    noun = "image" if written == 1 else "images"
-    console.print(f"enhanced {written} {noun} in {seconds:.1f} s: {where}", soft_wrap=True)
-    if failures:
+    if jobs:
+        target = jobs[0][1]
+        where = target if len(jobs) == 1 else target.parent
+        frames = f"{result.frames} {'frame' if result.frames == 1 else 'frames'}"
+        rate = result.frames / max(result.seconds, 1e-9)
+        console.print(
+            f"enhanced {frames} in {result.seconds:.1f} s ({rate:.1f} a second): {where}",
+            soft_wrap=True,
+        )
+    if result.failures:
         raise MediaError(
-            f"{len(failures)} of {written + len(failures)} images could not be enhanced; "
+            f"{len(result.failures)} of {len(jobs)} files could not be enhanced; "
             "the others are written",
-            got="".join(f"\n- {failure}" for failure in failures),
+            got="".join(f"\n- {failure}" for failure in result.failures),
         )
 
 

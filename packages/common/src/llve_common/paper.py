@@ -74,6 +74,24 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Stream:
+    """A network cut in two, so that what neighbouring windows share is computed once.
+
+    Attributes:
+        frames: consecutive offsets of the frames that one part looks at, such as (0,).
+        parts: consecutive offsets of the parts that a window combines. Offsets of parts and frames
+            added up are the window's inputs.
+        part: (network, frames (N, len(frames), 3, H, W)) to whatever is to be kept.
+        combine: (network, parts, wanted output offsets) to (N, len(wanted), 3, H, W).
+    """
+
+    frames: tuple[int, ...]
+    parts: tuple[int, ...]
+    part: Callable[[nn.Module, Tensor], Any]
+    combine: Callable[[nn.Module, list[Any], tuple[int, ...]], Tensor]
+
+
+@dataclass(frozen=True)
 class Plan:
     """When things happen in a run, counted in iterations; None is never."""
 
@@ -181,6 +199,7 @@ class Paper:
         to_published: weights of one of our networks in the published key names.
         from_published: published key names to ours; ours pass unchanged.
         bundled: file name of our own weights in the package, or None.
+        stream: the network cut in two, where windows share work.
     """
 
     name: str
@@ -195,3 +214,4 @@ class Paper:
     to_published: Callable[[State], State]
     from_published: Callable[[State], State]
     bundled: str | None = None
+    stream: Stream | None = None

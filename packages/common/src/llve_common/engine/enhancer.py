@@ -1,26 +1,40 @@
-"""Any image through a paper's network, at its own size."""
+"""Any source through a paper's network, at its own size: an image, a folder of frames, a video."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llve_common.errors import DataError, UserError
-from llve_common.io.images import read_image, to_pixels, to_tensor, write_image
+from llve_common.engine.pipeline import in_background
+from llve_common.engine.window import enhance_clip
+from llve_common.errors import DataError, MediaError, UserError
+from llve_common.io.folders import is_image, list_images
+from llve_common.io.frames import Frame, open_sink, open_source, video_target
+from llve_common.io.images import Image, to_pixels, to_tensor
+from llve_common.io.video import is_video
 from llve_common.paper import Paper
+
+Job = tuple[Path, Path]
+"""A source and its target: an image file, a folder of frames, or a video, each to its like."""
+
+Watcher = Callable[[int, int | None], None]
+"""Is told (frames done, frames in all as far as known)."""
 
 
 @dataclass(frozen=True)
 class Enhanced:
-    """What became of a list of images: how many were written, how fast, and what failed."""
+    """What became of a list of jobs."""
 
     written: int
+    frames: int
     seconds: float
     failures: tuple[str, ...]
 
@@ -57,24 +71,108 @@ def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:
     return padded.reshape(*frames.shape[:2], *padded.shape[1:])
 
 
-def enhance_images(
-    paper: Paper,
-    network: nn.Module,
-    jobs: Sequence[tuple[Path, Path]],
-    *,
-    device: torch.device,
-    watch: Callable[[int, int], None] | None = None,
-) -> Enhanced:
-    """Enhance image files one by one; depth (8 or 16 bits) and transparency are kept.
+def enhance_stream(
+    paper: Paper, network: nn.Module, frames: Iterable[Frame], device: torch.device
+) -> Iterator[Frame]:
+    """Enhance a clip's frames, or images one by one where the window is one frame.
 
-    A file that cannot be read does not stop the others: it is named in the result.
+    Depth (8 or 16 bits) and transparency are kept. Memory is constant with the clip's length.
 
     Args:
         paper: how to enhance and to round.
         network: on ``device``, in evaluation mode.
-        jobs: (source, target) files.
+        frames: of one size where the window is more than one frame.
         device: to compute on.
-        watch: is told (images done, images in all).
+
+    Raises:
+        MediaError: a frame comes out as not a number.
+    """
+    waiting: deque[Frame] = deque()
+
+    def tensors() -> Iterator[Tensor]:
+        for frame in frames:
+            waiting.append(frame)
+            yield to_tensor(frame.image.pixels)[None].to(device)
+
+    for enhanced in _enhanced(paper, network, tensors()):
+        frame = waiting.popleft()
+        try:
+            pixels = to_pixels(enhanced[0], paper.rounding, frame.image.pixels.dtype)
+        except UserError as error:
+            raise MediaError(f"{error.what}, in {frame.name}") from None
+        yield replace(frame, image=Image(pixels, frame.image.alpha))
+
+
+def _enhanced(paper: Paper, network: nn.Module, frames: Iterator[Tensor]) -> Iterator[Tensor]:
+    if len(paper.window.inputs) == 1:
+        for frame in frames:
+            yield enhance_frames(paper, network, frame[:, None])[:, 0]
+        return
+    sizes: deque[torch.Size] = deque()
+
+    def padded() -> Iterator[Tensor]:
+        for frame in frames:
+            sizes.append(frame.shape[-2:])
+            yield pad_to_multiple(frame[:, None], paper.window.multiple)[:, 0]
+
+    for frame in enhance_clip(paper, network, padded()):
+        height, width = sizes.popleft()
+        yield frame[..., :height, :width]
+
+
+def enhance_job(
+    paper: Paper,
+    network: nn.Module,
+    job: Job,
+    *,
+    device: torch.device,
+    watch: Watcher | None = None,
+) -> int:
+    """Enhance one source into one target; decoding, network and encoding overlap.
+
+    Returns:
+        The number of frames.
+
+    Raises:
+        UserError: the source cannot be read or the target not written; a video's target is then as
+            it was, a folder holds the frames up to there.
+    """
+    source_path, target_path = job
+    done = 0
+    with open_source(source_path) as source, open_sink(target_path, source) as write:
+        decoded = in_background(source.frames)
+        enhanced = in_background(_closing(decoded, enhance_stream(paper, network, decoded, device)))
+        with closing(enhanced):
+            for frame in enhanced:
+                write(frame)
+                done += 1
+                if watch is not None:
+                    watch(done, source.count)
+    return done
+
+
+def _closing(inner: Generator[Frame], outer: Iterator[Frame]) -> Iterator[Frame]:
+    """The outer iterator, whose end closes the inner one's thread as well."""
+    with closing(inner):
+        yield from outer
+
+
+def enhance_all(
+    paper: Paper,
+    network: nn.Module,
+    jobs: Sequence[Job],
+    *,
+    device: torch.device,
+    watch: Watcher | None = None,
+) -> Enhanced:
+    """Enhance sources one after the other; one that fails is named in the result.
+
+    Args:
+        paper: how to enhance and to round.
+        network: on ``device``, in evaluation mode.
+        jobs: as :func:`plan_jobs` makes them.
+        device: to compute on.
+        watch: is told of frames where there is one job, of jobs where there are several.
 
     Raises:
         DataError: two sources would be written to one target, or a result over a source.
@@ -82,17 +180,59 @@ def enhance_images(
     naming_faults(jobs)
     started = time.perf_counter()
     failures: list[str] = []
-    for done, (source, target) in enumerate(jobs, 1):
+    frames = 0
+    inner = watch if len(jobs) == 1 else None
+    for done, job in enumerate(jobs, 1):
         try:
-            _enhance_image(paper, network, source, target, device)
+            frames += enhance_job(paper, network, job, device=device, watch=inner)
         except UserError as error:
-            failures.append(str(error.at(source)))
-        if watch is not None:
+            failures.append(str(error.at(job[0])))
+        if watch is not None and inner is None:
             watch(done, len(jobs))
-    return Enhanced(len(jobs) - len(failures), time.perf_counter() - started, tuple(failures))
+    seconds = time.perf_counter() - started
+    return Enhanced(len(jobs) - len(failures), frames, seconds, tuple(failures))
 
 
-def naming_faults(jobs: Sequence[tuple[Path, Path]], kept: Iterable[Path] = ()) -> None:
+def plan_jobs(paper: Paper, source: Path, output: Path | None) -> list[Job]:
+    """Which source goes where.
+
+    Args:
+        paper: whose window says whether images of a folder are frames of a clip.
+        source: an image, a video, or a folder of them, with subfolders.
+        output: a file for a file, else a folder; None: ``<name>-enhanced`` beside the source.
+
+    Raises:
+        DataError: the source folder is missing or holds neither image nor video.
+        MediaError: there is no such file, or it is neither image nor video.
+    """
+    if source.is_dir():
+        target = output or source.with_name(f"{source.resolve().name}-enhanced")
+        return _folder_jobs(paper, source, target)
+    if not source.exists():
+        raise MediaError("no such file or folder", where=source, mend="check the path")
+    if output is None:
+        name = video_target(source) if is_video(source) else source.name
+        return [(source, source.with_name(name).with_stem(f"{source.stem}-enhanced"))]
+    if is_image(output) or is_video(output):
+        return [(source, output)]
+    return [(source, output / (video_target(source) if is_video(source) else source.name))]
+
+
+def _folder_jobs(paper: Paper, source: Path, target: Path) -> list[Job]:
+    videos = sorted(path for path in source.rglob("*") if path.is_file() and is_video(path))
+    jobs = [
+        (path, target / path.relative_to(source).with_name(video_target(path))) for path in videos
+    ]
+    if videos and not any(is_image(path) for path in source.rglob("*")):
+        return jobs
+    images = list_images(source, recursive=True)
+    if len(paper.window.inputs) > 1:
+        # Images of one folder are frames of one clip.
+        images = sorted({path.parent for path in images})
+    return jobs + [(path, target / path.relative_to(source)) for path in images]
+
+
+def naming_faults(jobs: Sequence[Job], kept: Iterable[Path] = ()) -> None:
     """Refuse file names that would lose a result or a source.
 
     Args:
@@ -127,12 +267,3 @@ def naming_faults(jobs: Sequence[tuple[Path, Path]], kept: Iterable[Path] = ()) 
                 mend="rename one of them, or enhance them into two folders",
             )
         origin[target] = source
-
-
-def _enhance_image(
-    paper: Paper, network: nn.Module, source: Path, target: Path, device: torch.device
-) -> None:
-    image = read_image(source)
-    enhanced = enhance_frames(paper, network, to_tensor(image.pixels)[None, None].to(device))
-    pixels = to_pixels(enhanced[0, 0], paper.rounding, image.pixels.dtype)
-    write_image(target, pixels, image.alpha)

@@ -132,7 +132,7 @@ class Conformance:
         (images / "broken.png").write_bytes((images / "1.png").read_bytes()[:200])
         output = self.run("enhance", images, "-o", tmp_path / "out", fails=True)
         assert "broken.png" in output
-        assert "1 of 3 images" in output
+        assert "1 of 3 files" in output
         assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["0.png", "1.png"]
 
     # Training and testing

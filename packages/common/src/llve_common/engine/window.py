@@ -1,0 +1,102 @@
+"""The window engine: a clip of any length through a network, each shared part computed once.
+
+Consecutive windows share frames. A paper whose network is cut in two (:class:`llve_common.paper.
+Stream`) has its parts kept while a later window needs them; memory stays constant with the clip's
+length, and the result is that of the whole windows one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llve_common.data.windows import reflected
+from llve_common.paper import Paper, Stream
+
+
+def enhance_clip(paper: Paper, network: nn.Module, frames: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Enhance every frame of a clip, in order.
+
+    Frames beyond the clip's ends are its own, mirrored. Frame t comes out of the window that has it
+    as its first output.
+
+    Args:
+        paper: gives the window and the network's two halves.
+        network: in evaluation mode, on the frames' device.
+        frames: (N, 3, H, W) RGB in [0, 1], of one size that the network takes.
+
+    Yields:
+        (N, 3, H, W), not clipped, one for each frame.
+    """
+    window, stream = paper.window, paper.stream or whole_windows(paper)
+    keeper = _Keeper(stream, network)
+    # At the clip's start a window reaches as far on as it would have reached back.
+    reach = max(max(window.inputs) - window.outputs[0], window.outputs[0] - min(window.inputs))
+    source = iter(frames)
+    last: int | None = None
+    index = 0
+    while last is None or index <= last:
+        while last is None and keeper.count <= index + reach:
+            frame = next(source, None)
+            if frame is None:
+                last = keeper.count - 1
+            else:
+                keeper.add(frame)
+        if last is not None and index > last:
+            return
+        centre = index - window.outputs[0]
+        end = keeper.count - 1 if last is None else last
+        yield keeper.combine(centre, end, window.outputs[:1])
+        index += 1
+        keeper.forget(before=index - reach)
+
+
+def whole_windows(paper: Paper) -> Stream:
+    """The trivial cut of a network: a part is a frame, and a window goes through all of it."""
+
+    def combine(network: nn.Module, parts: list[Any], outputs: tuple[int, ...]) -> Tensor:
+        enhanced = paper.enhance(network, torch.stack(parts, dim=1))
+        return enhanced[:, [paper.window.outputs.index(output) for output in outputs]]
+
+    return Stream(
+        frames=(0,),
+        parts=paper.window.inputs,
+        part=lambda network, frames: frames[:, 0],
+        combine=combine,
+    )
+
+
+class _Keeper:
+    """The frames and parts that windows still need, parts by the frames they were made of."""
+
+    def __init__(self, stream: Stream, network: nn.Module) -> None:
+        self.stream, self.network = stream, network
+        self.frames: dict[int, Tensor] = {}
+        self.parts: dict[tuple[int, ...], Any] = {}
+        self.count = 0
+
+    def add(self, frame: Tensor) -> None:
+        self.frames[self.count] = frame
+        self.count += 1
+
+    def combine(self, centre: int, last: int, outputs: tuple[int, ...]) -> Tensor:
+        keys = [
+            tuple(reflected(centre + part + frame, last) for frame in self.stream.frames)
+            for part in self.stream.parts
+        ]
+        with torch.inference_mode():
+            parts = [self._part(key) for key in keys]
+            return self.stream.combine(self.network, parts, outputs)[:, 0]
+
+    def forget(self, before: int) -> None:
+        self.frames = {key: value for key, value in self.frames.items() if key >= before}
+        self.parts = {key: value for key, value in self.parts.items() if min(key) >= before}
+
+    def _part(self, key: tuple[int, ...]) -> Any:
+        if key not in self.parts:
+            frames = torch.stack([self.frames[index] for index in key], dim=1)
+            self.parts[key] = self.stream.part(self.network, frames)
+        return self.parts[key]

@@ -1,0 +1,128 @@
+"""Frames from anywhere to anywhere: an image, a folder of frames, a video, all used in one way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from llve_common.errors import MediaError
+from llve_common.io.folders import is_image, list_images
+from llve_common.io.images import Image, read_image, write_image
+from llve_common.io.video import (
+    OUTPUT_FORMATS,
+    VideoInfo,
+    VideoReader,
+    VideoWriter,
+    is_video,
+)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One frame on its way.
+
+    Attributes:
+        image: pixels (H, W, 3) RGB, uint8 or uint16, and transparency where there is some.
+        name: its place in the source: a file name, or ``frame 12``.
+        time: seconds from the start; None where there is none.
+    """
+
+    image: Image
+    name: str
+    time: Fraction | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Frames in order, to be iterated once.
+
+    Attributes:
+        frames: one size for all of them.
+        count: how many, as far as that is known.
+        video: what a sink has to know where the source is a video.
+    """
+
+    frames: Iterator[Frame]
+    count: int | None
+    video: VideoInfo | None = None
+
+
+@contextmanager
+def open_source(path: Path) -> Iterator[Source]:
+    """The frames of an image file, a folder of frames, or a video.
+
+    Raises:
+        MediaError: nothing is there, it is of no known kind, or a frame cannot be read.
+        DataError: the folder holds no image.
+    """
+    if path.is_dir() or is_image(path):
+        paths = list_images(path) if path.is_dir() else [path]
+        yield Source(_image_frames(paths), len(paths))
+    elif is_video(path):
+        with VideoReader(path) as reader:
+            yield Source(_video_frames(reader), reader.info.frames, reader.info)
+    else:
+        raise MediaError(
+            "neither an image nor a video by its name",
+            where=path,
+            got=path.suffix or "no suffix",
+            expected="an image, a video, or a folder of images",
+        )
+
+
+@contextmanager
+def open_sink(path: Path, source: Source) -> Iterator[Callable[[Frame], None]]:
+    """A function that writes a source's frames in order; the target is whole or as it was.
+
+    Args:
+        path: a video file for a video, an image file for one image, else a folder, whose files get
+            the names of the source's.
+        source: whose times, colour and sound a video keeps.
+
+    Raises:
+        MediaError: the target cannot be written.
+    """
+    if source.video is not None:
+        info = source.video
+        with VideoWriter(path, info, width=info.width, height=info.height) as writer:
+            yield lambda frame: _write_video_frame(writer, frame)
+    elif is_image(path):
+        yield lambda frame: write_image(path, frame.image.pixels, frame.image.alpha)
+    else:
+        yield lambda frame: write_image(path / frame.name, frame.image.pixels, frame.image.alpha)
+
+
+def video_target(source: Path) -> str:
+    """The name of a video's result: its own, or .mp4 where its kind of file cannot be written."""
+    return source.name if source.suffix.lower() in OUTPUT_FORMATS else f"{source.stem}.mp4"
+
+
+def _image_frames(paths: list[Path]) -> Iterator[Frame]:
+    first: Image | None = None
+    for path in paths:
+        image = read_image(path)
+        first = first or image
+        if image.pixels.shape != first.pixels.shape:
+            raise MediaError(
+                "the frame has another size than the first of its folder",
+                where=path,
+                got=f"{image.pixels.shape[1]}x{image.pixels.shape[0]}",
+                expected=f"{first.pixels.shape[1]}x{first.pixels.shape[0]}",
+                mend="put the frames of one clip into one folder",
+            )
+        yield Frame(image, path.name)
+
+
+def _video_frames(reader: VideoReader) -> Iterator[Frame]:
+    for number, frame in enumerate(reader):
+        yield Frame(Image(frame.pixels), f"frame {number}", frame.time)
+
+
+def _write_video_frame(writer: VideoWriter, frame: Frame) -> None:
+    assert frame.time is not None
+    writer.write(frame.image.pixels.astype(np.uint8, copy=False), frame.time)

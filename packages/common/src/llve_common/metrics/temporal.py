@@ -1,0 +1,296 @@
+"""How steady a video is: warping error and MABD, frame by frame in constant memory.
+
+Frames are (H, W, 3) arrays, RGB, either uint8 (read as value / 255) or floating in [0, 1]. Clips
+are measured in that scale, whatever the type.
+
+A clip of fewer than two frames has no neighbours to compare: its measures are ``None``, never a
+number, so that one such clip neither ends an evaluation nor enters an average.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from llve_common.errors import DataError
+from llve_common.flow.dis import dis_flow, forward_backward_valid
+from llve_common.flow.warp import warp_frame
+
+Frame = npt.NDArray[Any]
+FlowEstimator = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
+"""From two (H, W, 3) uint8 RGB frames to the (H, W, 2) flow from first to second, in pixels."""
+
+_LUMA = np.array([0.299, 0.587, 0.114], np.float32)
+
+
+class WarpingError:
+    """Warping error of one clip, fed a frame at a time.
+
+    Per pair of neighbouring frames: the mean, over valid pixels and their three channels, of
+    ``(frame[t+1] - warp(frame[t], F))**2``, where ``F`` is the flow from t+1 to t and a pixel is
+    valid where ``F`` and the flow from t to t+1 agree
+    (:func:`llve_common.flow.dis.forward_backward_valid`). Per clip: the mean of its pairs. A pair
+    without any valid pixel, as at a hard cut, has no error and is left out.
+
+    Both flows are estimated on the guide: the reference clip where there is one, else the
+    network's input. A guide that the network did not make keeps its flicker from steering the
+    flow by which it is measured.
+
+    Unit: squared intensity, in [0, 1]; 0 is a still or perfectly moving video.
+
+    Args:
+        estimate: the flow estimator; dense inverse search unless given.
+
+    Source: Lai et al., "Learning Blind Video Temporal Consistency", ECCV 2018, with the
+    flow and the mask of TCE-Net's reproduction.
+    """
+
+    def __init__(self, estimate: FlowEstimator = dis_flow) -> None:
+        self._estimate = estimate
+        self._frames = 0
+        self._errors = _Mean()
+        self._previous: tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]] | None = None
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs of frames had valid pixels and make up the clip's mean."""
+        return self._errors.count
+
+    def update(self, frame: Frame, guide: Frame) -> float | None:
+        """Add the next frame.
+
+        Args:
+            frame: the frame to measure, as the module describes.
+            guide: the same moment of the clip on which the flow is estimated; same size.
+
+        Returns:
+            The error between the previous frame and this one; ``None`` for the first frame and
+            where no pixel is valid.
+
+        Raises:
+            DataError: a frame is not what the module describes, or its size differs from its
+                guide's or from the previous frame's.
+        """
+        where = f"frame {self._frames}"
+        size = None if self._previous is None else self._previous[0].shape
+        current = _unit_range(frame, where, size)
+        current_guide = _eight_bit(_unit_range(guide, f"{where} of the guide", current.shape))
+        error = None
+        if self._previous is not None:
+            error = self._between(*self._previous, current, current_guide)
+        self._previous = current, current_guide
+        self._frames += 1
+        if error is not None:
+            self._errors.add(error)
+        return error
+
+    def compute(self) -> float | None:
+        """Return the clip's warping error so far; ``None`` where no pair has one."""
+        return self._errors.value
+
+    def _between(
+        self,
+        previous: npt.NDArray[np.float32],
+        previous_guide: npt.NDArray[np.uint8],
+        current: npt.NDArray[np.float32],
+        current_guide: npt.NDArray[np.uint8],
+    ) -> float | None:
+        # The warped frame lies on the current one's pixels, so the flow must start there.
+        to_previous = self._estimate(current_guide, previous_guide)
+        to_current = self._estimate(previous_guide, current_guide)
+        valid = forward_backward_valid(to_previous, to_current)
+        if not valid.any():
+            return None
+        difference = current[valid] - warp_frame(previous, to_previous)[valid]
+        return float(np.mean(np.square(difference), dtype=np.float64))
+
+
+def warping_error(
+    frames: Iterable[Frame], guides: Iterable[Frame], estimate: FlowEstimator = dis_flow
+) -> float | None:
+    """Measure a whole clip's warping error; see :class:`WarpingError`.
+
+    Args:
+        frames: the clip to measure, in order.
+        guides: the reference clip where there is one, else the network's input; as many frames.
+        estimate: the flow estimator.
+
+    Returns:
+        Mean squared intensity difference in [0, 1]; ``None`` where no pair of frames has one.
+
+    Raises:
+        DataError: a frame does not fit, or the clips differ in length.
+    """
+    metric = WarpingError(estimate)
+    for frame, guide in _together(frames, guides):
+        metric.update(frame, guide)
+    return metric.compute()
+
+
+@dataclass(frozen=True)
+class MabdResult:
+    """One clip's MABD.
+
+    Attributes:
+        mean: mean of the clip's sequence, in [0, 1]; ``None`` for fewer than two frames.
+        mse: mean squared error of the clip's sequence against the target's, in squared
+            intensity; ``None`` for fewer than two frames or without a target.
+    """
+
+    mean: float | None
+    mse: float | None
+
+
+class Mabd:
+    """Mean absolute brightness difference (MABD) of one clip, fed a frame at a time.
+
+    The clip's sequence is, per pair of neighbouring frames, the mean over all pixels of
+    ``|luma[t+1] - luma[t]|``, with BT.601 luma ``0.299 R + 0.587 G + 0.114 B`` of the stored
+    values (nothing is linearised). Its mean holds motion as well as flicker, which is why the mean
+    squared error between a clip's sequence and its target's is the measure that papers report.
+
+    Unit: intensity, in [0, 1].
+
+    Source: Jiang and Zheng, "Learning to See Moving Objects in the Dark", ICCV 2019.
+    """
+
+    def __init__(self) -> None:
+        self._sequence = _BrightnessDifferences("frame")
+        self._target_sequence = _BrightnessDifferences("target frame")
+        self._with_target: bool | None = None
+        self._means, self._squared_errors = _Mean(), _Mean()
+
+    def update(self, frame: Frame, target: Frame | None = None) -> float | None:
+        """Add the next frame.
+
+        Args:
+            frame: the frame to measure, as the module describes.
+            target: the same moment of the target clip, for all frames or for none; same size.
+
+        Returns:
+            The sequence's next value; ``None`` for the first frame.
+
+        Raises:
+            DataError: a frame is not what the module describes, its size differs from its
+                target's or from the previous frame's, or only some frames have a target.
+        """
+        has_target = target is not None
+        if self._with_target is not None and self._with_target != has_target:
+            raise DataError("only some frames of the clip have a target", mend="give all or none")
+        if target is not None and target.shape != frame.shape:
+            raise DataError(
+                "frame and target differ in size", got=frame.shape, expected=target.shape
+            )
+        self._with_target = has_target
+        value = self._sequence.next(frame)
+        target_value = None if target is None else self._target_sequence.next(target)
+        if value is not None:
+            self._means.add(value)
+            if target_value is not None:
+                self._squared_errors.add((value - target_value) ** 2)
+        return value
+
+    def compute(self) -> MabdResult:
+        """Return the clip's MABD so far."""
+        return MabdResult(mean=self._means.value, mse=self._squared_errors.value)
+
+
+def mabd(frames: Iterable[Frame], targets: Iterable[Frame] | None = None) -> MabdResult:
+    """Measure a whole clip's MABD; see :class:`Mabd`.
+
+    Args:
+        frames: the clip to measure, in order.
+        targets: the target clip, as many frames.
+
+    Returns:
+        The mean, and the mean squared error against the target's sequence.
+
+    Raises:
+        DataError: a frame does not fit, or the clips differ in length.
+    """
+    metric = Mabd()
+    if targets is None:
+        for frame in frames:
+            metric.update(frame)
+    else:
+        for frame, target in _together(frames, targets):
+            metric.update(frame, target)
+    return metric.compute()
+
+
+class _Mean:
+    """A running mean that has no value before its first number."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._total = 0.0
+
+    def add(self, number: float) -> None:
+        self.count += 1
+        self._total += number
+
+    @property
+    def value(self) -> float | None:
+        return self._total / self.count if self.count else None
+
+
+class _BrightnessDifferences:
+    """One clip's MABD sequence, a value at a time."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._frames = 0
+        self._previous: npt.NDArray[np.float32] | None = None
+
+    def next(self, frame: Frame) -> float | None:
+        size = None if self._previous is None else (*self._previous.shape, 3)
+        luma = _unit_range(frame, f"{self._name} {self._frames}", size) @ _LUMA
+        previous, self._previous = self._previous, luma
+        self._frames += 1
+        if previous is None:
+            return None
+        return float(np.mean(np.abs(luma - previous), dtype=np.float64))
+
+
+def _unit_range(frame: Frame, where: str, size: tuple[int, ...] | None) -> npt.NDArray[np.float32]:
+    """Copy a frame to float32 in [0, 1]; a copy, because callers may reuse their buffer."""
+    if frame.ndim != 3 or frame.shape[2] != 3 or not frame.size:
+        raise DataError("not a colour frame", where=where, got=frame.shape, expected="(H, W, 3)")
+    if size is not None and frame.shape != size:
+        raise DataError("the frame's size differs", where=where, got=frame.shape, expected=size)
+    if frame.dtype == np.uint8:
+        return np.divide(frame, np.float32(255), dtype=np.float32)
+    if not np.issubdtype(frame.dtype, np.floating):
+        raise DataError(
+            "a frame of this type has no known range",
+            where=where,
+            got=frame.dtype,
+            expected="uint8, or floating in [0, 1]",
+        )
+    low, high = float(frame.min()), float(frame.max())
+    if not (low >= 0 and high <= 1):
+        raise DataError(
+            "the frame's values leave the range",
+            where=where,
+            got=f"{low:g} to {high:g}",
+            expected="0 to 1",
+            mend="clip the frame, or divide it by its white level",
+        )
+    return np.array(frame, dtype=np.float32)
+
+
+def _eight_bit(frame: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    return np.asarray(np.rint(frame * np.float32(255)), dtype=np.uint8)
+
+
+def _together(frames: Iterable[Frame], others: Iterable[Frame]) -> Iterator[tuple[Frame, Frame]]:
+    """Pair two clips' frames and refuse clips of different lengths."""
+    for number, (frame, other) in enumerate(zip_longest(frames, others)):
+        if frame is None or other is None:
+            raise DataError(f"one of the two clips ends after {number} frames, the other goes on")
+        yield frame, other

@@ -1,0 +1,882 @@
+"""Videos are read and written as they are: times, colour, rotation, sound, and damage said."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+import random
+import resource
+import subprocess
+import weakref
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from av.stream import Disposition
+
+from llve_common.errors import MediaError
+from llve_common.io.video import (
+    OUTPUT_FORMATS,
+    Colour,
+    VideoInfo,
+    VideoReader,
+    VideoWriter,
+    is_video,
+    probe,
+)
+
+WIDTH, HEIGHT = 64, 48
+LIMITED, FULL = 1, 2
+BT709, BT601 = 1, 6
+LUMA = {BT709: (0.2126, 0.7152, 0.0722), BT601: (0.299, 0.587, 0.114)}
+ORANGE, TEAL, GREY = (200, 90, 30), (20, 140, 150), (90, 90, 90)
+
+
+def picture(index=0, width=WIDTH, height=HEIGHT):
+    """Four smooth patches of different colours, so that each orientation is another picture."""
+    pixels = np.empty((height, width, 3), np.uint8)
+    pixels[: height // 2, : width // 2] = ORANGE
+    pixels[: height // 2, width // 2 :] = TEAL
+    pixels[height // 2 :, : width // 2] = GREY
+    pixels[height // 2 :, width // 2 :] = 20 + 5 * index
+    return pixels
+
+
+def noise(index):
+    return np.random.default_rng(index).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+
+
+def make_clip(
+    path,
+    *,
+    ticks=range(12),
+    time_base=Fraction(1, 25),
+    rate=25,
+    draw=picture,
+    size=(WIDTH, HEIGHT),
+    codec="libx264",
+    pix_fmt="yuv420p",
+    colour=None,
+    tagged=True,
+    rotation=None,
+    aspect=None,
+    audio=(),
+    seconds=0.5,
+    options=None,
+    muxer=None,
+):
+    """Write a clip with PyAV alone, so that the reader is not tested by the writer."""
+    with av.open(path, "w", options=muxer or {}) as container:
+        stream = container.add_stream(
+            codec, rate, options={"crf": "4"} if options is None else options
+        )
+        stream.width, stream.height = size
+        stream.pix_fmt = pix_fmt
+        stream.codec_context.time_base = stream.time_base = time_base
+        if colour and tagged:
+            stream.color_range, stream.colorspace = colour
+        if aspect:
+            stream.codec_context.sample_aspect_ratio = aspect
+        if rotation is not None:
+            stream.set_display_rotation(**rotation)
+        sounds = [container.add_stream(name, 48000) for name in audio]
+        for index, tick in enumerate(ticks):
+            frame = encodable(draw(index), pix_fmt, colour)
+            frame.pts, frame.time_base = tick, time_base
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+        for number, sound in enumerate(sounds):
+            mux_sound(container, sound, seconds=seconds + number / 4)
+    return path
+
+
+def encodable(pixels, pix_fmt, colour):
+    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+    if colour is None:
+        return frame
+    frame = av.VideoFrame.from_ndarray(to_yuv(pixels, *colour), format="yuv444p")
+    return frame.reformat(format=pix_fmt)
+
+
+def to_yuv(pixels, colour_range, matrix):
+    """H.273's equations, independent of swscale: uint8 (3, H, W) Y, Cb, Cr."""
+    rgb = pixels / 255
+    red, _, blue = LUMA[matrix]
+    luma = rgb @ np.array(LUMA[matrix])
+    planes = [luma, (rgb[..., 2] - luma) / 2 / (1 - blue), (rgb[..., 0] - luma) / 2 / (1 - red)]
+    scale, offset = ([219, 224, 224], 16) if colour_range == LIMITED else ([255, 255, 255], 0)
+    shifts = [offset, 128, 128]
+    return np.stack(
+        [np.rint(p * k + o).clip(0, 255) for p, k, o in zip(planes, scale, shifts, strict=True)]
+    ).astype(np.uint8)
+
+
+def mux_sound(container, stream, seconds):
+    samples = int(48000 * seconds)
+    tone = np.random.default_rng(3).integers(-9000, 9000, (1, 2 * samples)).astype(np.int16)
+    frame = av.AudioFrame.from_ndarray(tone, format="s16", layout="stereo")
+    frame.sample_rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
+    fitting = av.AudioResampler(stream.format, "stereo", 48000, stream.frame_size or 1024)
+    for part in [*fitting.resample(frame), *fitting.resample(None)]:
+        container.mux(stream.encode(part))
+    container.mux(stream.encode(None))
+
+
+def sound_packets(path):
+    with av.open(path) as container:
+        streams = container.streams.audio
+        return [
+            [(p.pts * p.time_base, bytes(p)) for p in container.demux(s) if p.size]
+            for s in streams
+            if container.seek(0) is None
+        ]
+
+
+def copy_clip(source, target, **settings):
+    """The shortest use: read a clip, write it like the source."""
+    with VideoReader(source) as reader:
+        info = reader.info
+        with VideoWriter(target, info, width=info.width, height=info.height, **settings) as writer:
+            for frame in reader:
+                writer.write(frame.pixels, frame.time)
+
+
+def times(path):
+    with VideoReader(path) as reader:
+        return [frame.time for frame in reader]
+
+
+def first_pixels(path):
+    with VideoReader(path) as reader:
+        return next(reader).pixels
+
+
+def video_packets(path):
+    with av.open(path) as container:
+        return [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+
+
+def assert_only(folder, *names):
+    assert sorted(p.name for p in folder.iterdir()) == sorted(names)
+
+
+# Reading
+
+
+def test_info(tmp_path):
+    info = probe(make_clip(tmp_path / "a.mp4", audio=("aac",)))
+    assert (info.width, info.height, info.rate, info.frames) == (WIDTH, HEIGHT, 25, 12)
+    assert info.duration == Fraction(12, 25)
+    assert info.has_audio
+    assert info.rotation == 0
+    assert info.colour == Colour()
+
+
+def test_frames_are_the_pictures_in_order(tmp_path):
+    path = make_clip(tmp_path / "a.mp4")
+    with VideoReader(path) as reader:
+        for index, frame in enumerate(reader):
+            assert frame.pixels.dtype == np.uint8
+            assert frame.pixels.flags.c_contiguous
+            assert frame.time == Fraction(index, 25)
+            assert abs(int(frame.pixels[40, 50, 0]) - (20 + 5 * index)) <= 3
+    assert index == 11
+
+
+@pytest.mark.parametrize("colour_range", [LIMITED, FULL])
+@pytest.mark.parametrize("matrix", [BT709, BT601])
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_range_and_matrix_are_respected(tmp_path, colour_range, matrix, suffix):
+    path = make_clip(tmp_path / f"a{suffix}", colour=(colour_range, matrix))
+    info = probe(path)
+    assert (info.colour.range, info.colour.matrix) == (colour_range, matrix)
+    pixels = first_pixels(path)
+    for at, expected in (((10, 10), ORANGE), ((10, 50), TEAL), ((40, 10), GREY)):
+        np.testing.assert_allclose(pixels[at].astype(int), expected, atol=4)
+
+
+def test_full_range_that_only_its_tag_tells(tmp_path):
+    # FFmpeg's H.264 decoder has a pixel format of its own for full range; its VP9 decoder has not.
+    options = {"crf": "4", "cpu-used": "8"}
+    path = make_clip(tmp_path / "a.webm", codec="libvpx-vp9", colour=(FULL, BT709), options=options)
+    assert probe(path).colour.range == FULL
+    np.testing.assert_allclose(first_pixels(path)[10, 10].astype(int), ORANGE, atol=4)
+
+
+def test_untagged_clip_is_limited_bt601(tmp_path):
+    tagged = make_clip(tmp_path / "a.mp4", colour=(LIMITED, BT601))
+    untagged = make_clip(tmp_path / "b.mp4", colour=(LIMITED, BT601), tagged=False)
+    assert probe(untagged).colour == Colour()
+    np.testing.assert_array_equal(first_pixels(untagged), first_pixels(tagged))
+    copy_clip(untagged, tmp_path / "c.mp4")
+    assert probe(tmp_path / "c.mp4").colour == Colour()
+    np.testing.assert_allclose(first_pixels(tmp_path / "c.mp4")[10, 10], ORANGE, atol=5)
+
+
+@pytest.mark.parametrize(("codec", "pix_fmt"), [("libx264rgb", "rgb24"), ("ffv1", "bgr0")])
+def test_rgb_clip(tmp_path, codec, pix_fmt):
+    path = make_clip(tmp_path / "a.mkv", codec=codec, pix_fmt=pix_fmt, options={"qp": "0"})
+    np.testing.assert_array_equal(first_pixels(path), picture())
+    copy_clip(path, tmp_path / "b.mp4")
+    colour = probe(tmp_path / "b.mp4").colour
+    assert (colour.range, colour.matrix) == (LIMITED, BT709)
+    np.testing.assert_allclose(first_pixels(tmp_path / "b.mp4")[10, 10], ORANGE, atol=5)
+
+
+def test_unsupported_matrix_is_said(tmp_path):
+    path = make_clip(tmp_path / "a.mp4", colour=None, options={"x264-params": "colormatrix=YCgCo"})
+    with pytest.raises(MediaError, match="colour matrix is not supported") as caught:
+        probe(path)
+    assert "8" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("tag", "expected"),
+    [
+        ({"degrees": 90}, lambda p: np.rot90(p, 1)),
+        ({"degrees": 180}, lambda p: np.rot90(p, 2)),
+        ({"degrees": 270}, lambda p: np.rot90(p, 3)),
+        ({"degrees": 0, "hflip": True}, lambda p: p[:, ::-1]),
+        ({"degrees": 90, "hflip": True}, lambda p: np.rot90(p, 1)[:, ::-1]),
+        ({"degrees": 270, "vflip": True}, lambda p: np.rot90(p, 3)[::-1]),
+    ],
+)
+def test_rotation_is_applied_and_not_written_again(tmp_path, tag, expected):
+    path = make_clip(tmp_path / "a.mp4", rotation=tag)
+    upright = expected(picture())
+    info = probe(path)
+    assert (info.height, info.width) == upright.shape[:2]
+    if len(tag) == 1:
+        assert info.rotation == tag["degrees"]
+    np.testing.assert_allclose(first_pixels(path).astype(int), upright, atol=30)
+    copy_clip(path, tmp_path / "b.mp4")
+    assert probe(tmp_path / "b.mp4").rotation == 0
+    np.testing.assert_allclose(first_pixels(tmp_path / "b.mp4").astype(int), upright, atol=40)
+
+
+def test_oblique_rotation_is_said(tmp_path):
+    path = make_clip(tmp_path / "a.mp4", rotation={"degrees": 30})
+    with pytest.raises(MediaError, match="no multiple of 90"):
+        probe(path)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_pixel_aspect_is_kept(tmp_path, suffix):
+    copy_clip(make_clip(tmp_path / "a.mp4", aspect=Fraction(4, 3)), tmp_path / f"b{suffix}")
+    assert probe(tmp_path / f"b{suffix}").pixel_aspect == Fraction(4, 3)
+
+
+@pytest.mark.parametrize(("degrees", "upright"), [(90, Fraction(3, 4)), (180, Fraction(4, 3))])
+def test_pixel_aspect_is_turned_with_the_picture(tmp_path, degrees, upright):
+    rotation = {"degrees": degrees}
+    path = make_clip(tmp_path / "a.mp4", aspect=Fraction(4, 3), rotation=rotation)
+    assert probe(path).pixel_aspect == upright
+
+
+def test_clip_without_frame_times_follows_its_rate(tmp_path):
+    path = make_clip(tmp_path / "a.avi", codec="mpeg4", options={})
+    steps = np.diff(times(path))
+    assert len(steps) == 11
+    assert set(steps) == {Fraction(1, 25)}
+
+
+@pytest.mark.parametrize(
+    ("codec", "fast"),
+    [
+        ("libvpx-vp9", {"cpu-used": "8"}),
+        ("libvpx", {"cpu-used": "8", "auto-alt-ref": "1", "lag-in-frames": "8"}),
+        ("libsvtav1", {"preset": "12"}),
+    ],
+)
+def test_webm_is_read_whole(tmp_path, codec, fast):
+    if codec not in av.codecs_available:
+        pytest.skip(f"this ffmpeg has no {codec}")
+    path = make_clip(tmp_path / "a.webm", codec=codec, options=fast, time_base=Fraction(1, 25))
+    assert times(path) == [Fraction(40 * i, 1000) for i in range(12)]
+
+
+@pytest.mark.parametrize("kind", ["missing", "folder", "empty", "text", "sound", "no moov"])
+def test_what_is_no_video_is_said_once(tmp_path, kind):
+    path = tmp_path / "a.mp4"
+    expected = {
+        "missing": "no such file",
+        "folder": "a folder",
+        "empty": "empty",
+        "text": "not a video",
+        "sound": "no video stream",
+        "no moov": "cut off",
+    }[kind]
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "empty":
+        path.touch()
+    elif kind == "text":
+        path.write_text("This is no video.\n" * 50)
+    elif kind == "sound":
+        with av.open(path, "w") as container:
+            mux_sound(container, container.add_stream("aac", 48000), 0.2)
+    elif kind == "no moov":
+        data = make_clip(path).read_bytes()
+        path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(MediaError, match=expected) as caught:
+        probe(path)
+    assert str(path) in str(caught.value)
+
+
+def test_cover_of_a_music_file_is_no_video(tmp_path):
+    path = tmp_path / "a.mp4"
+    with av.open(path, "w") as container:
+        cover = container.add_stream("mjpeg", 1)
+        cover.width, cover.height, cover.pix_fmt = WIDTH, HEIGHT, "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+        sound = container.add_stream("aac", 48000)
+        container.mux(cover.encode(av.VideoFrame.from_ndarray(picture(), format="rgb24")))
+        container.mux(cover.encode(None))
+        mux_sound(container, sound, 0.2)
+    with pytest.raises(MediaError, match="no video stream"):
+        probe(path)
+
+
+def test_ten_bit_clip_is_reduced_to_eight(tmp_path):
+    path = make_clip(tmp_path / "a.mp4", pix_fmt="yuv420p10le", colour=(LIMITED, BT709))
+    np.testing.assert_allclose(first_pixels(path)[10, 10].astype(int), ORANGE, atol=4)
+
+
+def test_interlaced_clip_is_read_whole(tmp_path):
+    path = make_clip(tmp_path / "a.mts", draw=noise, options={"x264-params": "interlaced=1"})
+    assert len(times(path)) == 12
+
+
+def test_name_that_looks_like_a_url(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_clip(tmp_path / "plain.mp4").rename("take:1 %03d.mp4")
+    copy_clip("take:1 %03d.mp4", "pipe:1.mp4")
+    assert probe("pipe:1.mp4").frames == 12
+
+
+def test_is_video():
+    assert is_video("a/b.MP4")
+    assert is_video(Path("b.webm"))
+    assert not is_video("b.png")
+    assert not is_video("mp4")
+    assert all(is_video(f"a{suffix}") for suffix in OUTPUT_FORMATS)
+
+
+# Damage
+
+
+def read_to_damage(path, threads):
+    """Read until the error; return the frames' numbers, which are their times times the rate."""
+    seen = []
+    with pytest.raises(MediaError) as caught, VideoReader(path, threads=threads) as reader:
+        seen.extend(int(frame.time * 25) for frame in reader)
+    assert str(path) in str(caught.value)
+    return seen, str(caught.value)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    ("name", "codec", "share"),
+    [
+        ("faststart.mp4", "libx264", 0.5),
+        ("a.mkv", "libx264", 0.5),
+        ("a.mkv", "libx264", 0.9),
+        ("a.webm", "libvpx-vp9", 0.5),
+        ("a.avi", "mpeg4", 0.5),
+    ],
+)
+@pytest.mark.parametrize("between_packets", [True, False])
+def test_cut_file(tmp_path, name, codec, share, threads, between_packets):
+    fast = {"cpu-used": "8"} if codec == "libvpx-vp9" else {}
+    whole = make_clip(
+        tmp_path / name,
+        codec=codec,
+        draw=noise,
+        ticks=range(20),
+        options=fast,
+        muxer={"movflags": "+faststart"} if name.endswith("mp4") else None,
+    )
+    packets = video_packets(whole)
+    pos, size = packets[int(len(packets) * share)]
+    cut = tmp_path / f"cut-{name}"
+    cut.write_bytes(whole.read_bytes()[: pos if between_packets else pos + size // 2])
+    seen, message = read_to_damage(cut, threads)
+    assert seen == list(range(seen[0], seen[0] + len(seen)))
+    assert len(packets) * share - 6 <= len(seen) <= len(packets) * share
+    assert f"frame {len(seen)} " in message
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.mp4", "libx264"), ("h.mp4", "libx265"), ("a.webm", "libvpx-vp9"), ("a.avi", "mpeg4")],
+)
+@pytest.mark.parametrize("damaged", [0, 7, 15])
+def test_no_frame_is_passed_over(tmp_path, name, codec, threads, damaged):
+    options = {"libx265": {"x265-params": "log-level=none"}, "libvpx-vp9": {"cpu-used": "8"}}
+    path = make_clip(
+        tmp_path / name, codec=codec, draw=noise, ticks=range(16), options=options.get(codec, {})
+    )
+    pos, size = video_packets(path)[damaged]
+    data = bytearray(path.read_bytes())
+    data[pos + 4 : pos + size] = random.Random(1).randbytes(size - 4)
+    path.write_bytes(data)
+    seen, message = read_to_damage(path, threads)
+    assert seen == list(range(len(seen)))
+    assert len(seen) < 16
+    assert f"frame {len(seen)} " in message
+
+
+def test_clip_trimmed_by_an_edit_list_is_whole(tmp_path):
+    path = make_clip(tmp_path / "a.mp4")
+    data = bytearray(path.read_bytes())
+    edits = data.index(b"elst")
+    data[edits + 12 : edits + 16] = int(0.24 * 1000).to_bytes(4, "big")
+    path.write_bytes(data)
+    assert times(path) == [Fraction(i, 25) for i in range(6)]
+
+
+def test_concealed_damage_is_damage(tmp_path):
+    """Here the decoder delivers the frame, with what it could guess in the place of the rest."""
+    path = make_clip(tmp_path / "a.avi", codec="mpeg4", draw=noise, options={}, ticks=range(24))
+    pos, size = video_packets(path)[12]
+    data = bytearray(path.read_bytes())
+    data[pos + size // 2 : pos + size // 2 + 24] = bytes(24)
+    path.write_bytes(data)
+    seen, message = read_to_damage(path, threads=1)
+    assert seen == list(range(12))
+    assert "conceal" in message
+    assert "0.480 s" in message
+
+
+def test_half_a_frame_is_no_frame(tmp_path):
+    """A JPEG decoder takes half a picture for a whole one; only the packet tells."""
+    path = make_clip(
+        tmp_path / "a.mp4",
+        codec="mjpeg",
+        pix_fmt="yuvj420p",
+        draw=noise,
+        options={},
+        muxer={"movflags": "+faststart"},
+    )
+    pos, size = video_packets(path)[7]
+    path.write_bytes(path.read_bytes()[: pos + size // 2])
+    assert read_to_damage(path, threads=1)[0] == list(range(7))
+
+
+def test_hole_in_a_transport_stream(tmp_path):
+    path = make_clip(tmp_path / "a.mts", draw=noise, options={"bf": "0"})
+    data = path.read_bytes()
+    hole = len(data) // 188 // 2 * 188
+    path.write_bytes(data[:hole] + data[hole + 188 :])
+    with pytest.raises(MediaError, match="damaged"):
+        times(path)
+
+
+def test_clip_that_begins_with_an_open_group_is_read_from_its_key_frame(tmp_path):
+    # The frames that are shown before the key frame refer to what was cut away.
+    options = {"x265-params": "log-level=none:keyint=8:open-gop=1:scenecut=0:b-adapt=0:bframes=3"}
+    path = make_clip(
+        tmp_path / "a.mp4", codec="libx265", draw=noise, ticks=range(20), options=options
+    )
+    with av.open(path) as whole, av.open(tmp_path / "b.mkv", "w") as part:
+        stream = part.add_stream_from_template(whole.streams.video[0])
+        packets = [p for p in whole.demux(video=0) if p.size]
+        second_key = [i for i, p in enumerate(packets) if p.is_keyframe][1]
+        kept = [p.pts for p in packets[second_key:]]
+        for packet in packets[second_key:]:
+            packet.stream = stream
+            part.mux(packet)
+    leading = sum(pts < kept[0] for pts in kept)
+    assert leading > 0
+    assert len(times(tmp_path / "b.mkv")) == len(kept) - leading
+
+
+def test_size_that_changes_is_said(tmp_path):
+    parts = []
+    for number, size in enumerate([(WIDTH, HEIGHT), (HEIGHT, WIDTH)]):
+        part = tmp_path / f"{number}.h264"
+        make_clip(part, size=size, draw=lambda i, s=size: picture(i, *s))
+        parts.append(part.read_bytes())
+    path = tmp_path / "a.mpg"
+    path.write_bytes(b"".join(parts))
+    with pytest.raises(MediaError, match="another size"), VideoReader(path) as reader:
+        list(reader)
+
+
+# Writing
+
+
+@pytest.mark.parametrize("suffix", sorted(OUTPUT_FORMATS))
+@pytest.mark.parametrize(
+    ("ticks", "time_base", "rate"),
+    [
+        (range(0, 12 * 1001, 1001), Fraction(1, 30000), Fraction(30000, 1001)),
+        ([0, 40, 80, 200, 210, 333, 1000, 1001, 1500], Fraction(1, 1000), 6),
+        ([120, 160, 200, 240], Fraction(1, 1000), 25),
+        ([0], Fraction(1, 25), 25),
+    ],
+    ids=["constant", "variable", "starts late", "one frame"],
+)
+def test_times_and_rate_survive(tmp_path, suffix, ticks, time_base, rate):
+    source = make_clip(tmp_path / f"a{suffix}", ticks=ticks, time_base=time_base, rate=rate)
+    copy_clip(source, tmp_path / f"b{suffix}")
+    tolerance = Fraction(0) if suffix != ".mkv" else Fraction(1, 1000)
+    for tick, time in zip(ticks, times(source), strict=True):
+        assert abs(time - tick * time_base) <= tolerance
+    assert times(tmp_path / f"b{suffix}") == times(source)
+    rate, expected = probe(tmp_path / f"b{suffix}").rate, probe(source).rate
+    steps = {later - earlier for earlier, later in itertools.pairwise(ticks)}
+    if len(steps) <= 1:
+        assert rate == expected
+    else:
+        # MP4 counts up to the last coded frame, which need not be the last one shown.
+        assert abs(len(ticks) / rate - len(ticks) / expected) <= max(steps) * time_base
+
+
+def test_matroska_to_mp4_keeps_times(tmp_path):
+    source = make_clip(tmp_path / "a.mkv", audio=("aac",), rate=30, time_base=Fraction(1, 30))
+    copy_clip(source, tmp_path / "b.mp4")
+    assert times(tmp_path / "b.mp4") == times(source)
+    assert sound_packets(tmp_path / "b.mp4")[0][5] == sound_packets(source)[0][5]
+
+
+def test_mp4_to_matroska_moves_picture_and_sound_together(tmp_path):
+    source = make_clip(tmp_path / "a.mp4", audio=("aac",))
+    copy_clip(source, tmp_path / "b.mkv")
+    shift = times(tmp_path / "b.mkv")[0]
+    assert 0 <= shift < Fraction(1, 40)
+    for before, after in zip(times(source), times(tmp_path / "b.mkv"), strict=True):
+        assert abs(after - before - shift) <= Fraction(1, 1000)
+    (before,), (after,) = sound_packets(source), sound_packets(tmp_path / "b.mkv")
+    for (early, data), (late, copied) in zip(before, after, strict=True):
+        assert copied == data
+        assert abs(late - early - shift) <= Fraction(1, 1000)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("colour_range", [LIMITED, FULL])
+@pytest.mark.parametrize("matrix", [BT709, BT601])
+def test_range_and_matrix_are_written(tmp_path, suffix, colour_range, matrix):
+    source = make_clip(tmp_path / f"a{suffix}", colour=(colour_range, matrix))
+    target = tmp_path / f"b{suffix}"
+    copy_clip(source, target)
+    assert probe(target).colour == probe(source).colour
+    with av.open(target) as container:
+        stored = next(container.decode(video=0)).to_ndarray()
+    luma, *_ = to_yuv(picture(), colour_range, matrix)
+    for row, column in ((10, 10), (10, 50), (40, 10)):
+        assert abs(int(stored[row, column]) - int(luma[row, column])) <= 2
+
+
+@pytest.mark.parametrize("suffix", sorted(OUTPUT_FORMATS))
+def test_primaries_and_transfer_are_written(tmp_path, suffix):
+    colour = Colour(range=LIMITED, matrix=9, primaries=9, transfer=16)
+    like = VideoInfo(
+        tmp_path, WIDTH, HEIGHT, Fraction(25), time_base=Fraction(1, 25), colour=colour
+    )
+    target = tmp_path / f"a{suffix}"
+    with VideoWriter(target, like, width=WIDTH, height=HEIGHT) as writer:
+        writer.write(picture(), Fraction(0))
+    assert probe(target).colour == colour
+
+
+@pytest.mark.parametrize(
+    ("suffix", "audio"),
+    [
+        *itertools.product(sorted(OUTPUT_FORMATS), [("aac", "libmp3lame"), ("pcm_s16le",)]),
+        *itertools.product([".mp4", ".mkv"], [("aac",), ("libopus",)]),
+    ],
+)
+def test_sound_is_copied(tmp_path, suffix, audio):
+    source = make_clip(tmp_path / f"a{suffix}", audio=audio)
+    copy_clip(source, tmp_path / f"b{suffix}")
+    expected = sound_packets(source)
+    assert len(expected) == len(audio)
+    assert all(len(stream) > 3 for stream in expected)
+    assert sound_packets(tmp_path / f"b{suffix}") == expected
+    assert times(tmp_path / f"b{suffix}") == times(source)
+
+
+def test_sound_is_interleaved_with_the_picture(tmp_path):
+    # Longer than the 10 s for which ffmpeg's muxer waits for the other stream.
+    source = make_clip(
+        tmp_path / "a.mp4",
+        audio=("aac",),
+        ticks=range(25),
+        time_base=Fraction(1),
+        rate=1,
+        seconds=25,
+    )
+    copy_clip(source, tmp_path / "b.mp4")
+    with av.open(tmp_path / "b.mp4") as container:
+        packets = sorted((p for p in container.demux() if p.size), key=lambda p: p.pos)
+        due = [p.dts * p.time_base for p in packets]
+    for earlier, later in itertools.pairwise(due):
+        assert later > earlier - 2
+
+
+def test_sound_language_is_kept(tmp_path):
+    plain = make_clip(tmp_path / "a.mkv", audio=("aac",))
+    source = tmp_path / "b.mkv"
+    with av.open(plain) as container, av.open(source, "w") as tagged:
+        copies = [tagged.add_stream_from_template(s) for s in container.streams]
+        copies[1].metadata["language"] = "fin"
+        for packet in container.demux():
+            if packet.size:
+                packet.stream = copies[packet.stream_index]
+                tagged.mux(packet)
+    copy_clip(source, tmp_path / "c.mkv")
+    with av.open(tmp_path / "c.mkv") as container:
+        assert container.streams.audio[0].language == "fin"
+
+
+def test_sound_the_container_refuses(tmp_path):
+    source = make_clip(tmp_path / "a.mkv", audio=("libopus",))
+    with pytest.raises(MediaError, match="does not take the source's sound") as caught:
+        copy_clip(source, tmp_path / "b.mov")
+    assert ".mkv" in str(caught.value)
+    assert_only(tmp_path, "a.mkv")
+
+
+@pytest.mark.parametrize(("width", "height"), [(33, 25), (32, 25), (33, 24), (1, 1)])
+def test_odd_sides_lose_nothing(tmp_path, width, height):
+    like = VideoInfo(tmp_path, width, height, Fraction(25), Fraction(1, 25))
+    drawn = np.zeros((height, width, 3), np.uint8)
+    drawn[-1], drawn[:, -1] = 250, 250
+    with VideoWriter(tmp_path / "a.mp4", like, width=width, height=height) as writer:
+        writer.write(drawn, Fraction(0))
+    pixels = first_pixels(tmp_path / "a.mp4")
+    assert pixels.shape == drawn.shape
+    np.testing.assert_allclose(pixels.astype(int), drawn, atol=30)
+
+
+def test_even_sides_are_420(tmp_path):
+    copy_clip(make_clip(tmp_path / "a.mp4"), tmp_path / "b.mp4")
+    with av.open(tmp_path / "b.mp4") as container:
+        assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
+        assert container.streams.video[0].codec_context.name == "h264"
+
+
+def test_quality_is_a_setting(tmp_path):
+    source = make_clip(tmp_path / "a.mp4", draw=noise)
+    copy_clip(source, tmp_path / "fine.mp4", crf=10)
+    copy_clip(source, tmp_path / "coarse.mp4", crf=40)
+    assert (tmp_path / "coarse.mp4").stat().st_size < (tmp_path / "fine.mp4").stat().st_size / 2
+
+
+@pytest.fixture
+def like(tmp_path_factory):
+    return probe(make_clip(tmp_path_factory.mktemp("source") / "a.mp4", audio=("aac",)))
+
+
+@pytest.mark.parametrize("name", ["a.webm", "a.avi", "a.png", "a"])
+def test_suffix_that_cannot_be_written(tmp_path, like, name):
+    with pytest.raises(MediaError, match="cannot be written"):
+        VideoWriter(tmp_path / name, like, width=WIDTH, height=HEIGHT)
+    assert_only(tmp_path)
+
+
+def test_exception_in_the_middle_leaves_nothing_and_the_target_untouched(tmp_path, like):
+    target = tmp_path / "a.mp4"
+    target.write_bytes(b"what was there")
+
+    def stop():
+        with VideoWriter(target, like, width=WIDTH, height=HEIGHT) as writer:
+            writer.write(picture(), Fraction(0))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        stop()
+    assert_only(tmp_path, "a.mp4")
+    assert target.read_bytes() == b"what was there"
+
+
+def test_existing_target_is_replaced_only_at_the_end(tmp_path, like):
+    target = tmp_path / "a.mp4"
+    target.write_bytes(b"what was there")
+    with VideoWriter(target, like, width=WIDTH, height=HEIGHT) as writer:
+        writer.write(picture(), Fraction(0))
+        assert target.read_bytes() == b"what was there"
+        temporary = [p for p in tmp_path.iterdir() if p != target]
+        assert [p.suffix for p in temporary] == [".mp4"]
+    assert_only(tmp_path, "a.mp4")
+    assert probe(target).frames == 1
+
+
+def test_file_gets_the_permissions_of_a_new_file(tmp_path, like):
+    (tmp_path / "plain").touch()
+    with VideoWriter(tmp_path / "a.mp4", like, width=WIDTH, height=HEIGHT) as writer:
+        writer.write(picture(), Fraction(0))
+    assert (tmp_path / "a.mp4").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_video_without_frames_is_an_error(tmp_path, like):
+    with (
+        pytest.raises(MediaError, match="no frame was written"),
+        VideoWriter(tmp_path / "a.mp4", like, width=WIDTH, height=HEIGHT),
+    ):
+        pass
+    assert_only(tmp_path)
+
+
+@pytest.mark.parametrize("step", [Fraction(0), Fraction(-1, 25), Fraction(1, 10**6)])
+def test_times_must_increase(tmp_path, like, step):
+    with VideoWriter(tmp_path / "a.mp4", like, width=WIDTH, height=HEIGHT) as writer:
+        writer.write(picture(), Fraction(2, 25))
+        with pytest.raises(MediaError, match="do not increase"):
+            writer.write(picture(), Fraction(2, 25) + step)
+    assert_only(tmp_path, "a.mp4")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [np.zeros((HEIGHT, WIDTH + 1, 3), np.uint8), np.zeros((HEIGHT, WIDTH, 3), np.float32)],
+)
+def test_frame_of_another_shape_or_type(tmp_path, like, wrong):
+    with (
+        pytest.raises(ValueError, match="one size"),
+        VideoWriter(tmp_path / "a.mp4", like, width=WIDTH, height=HEIGHT) as writer,
+    ):
+        writer.write(wrong, Fraction(0))
+
+
+def test_source_cut_within_its_sound(tmp_path):
+    source = make_clip(tmp_path / "a.mp4", audio=("pcm_s16le",), muxer={"movflags": "+faststart"})
+    info = probe(source)
+    source.write_bytes(source.read_bytes()[:-20000])
+    with (
+        pytest.raises(MediaError, match="sound is damaged"),
+        VideoWriter(tmp_path / "b.mp4", info, width=WIDTH, height=HEIGHT) as writer,
+    ):
+        writer.write(picture(), Fraction(0))
+    assert_only(tmp_path, "a.mp4")
+
+
+def fill(folder, like, count=20):
+    """Write noise, which does not compress, over a target that exists."""
+    target = folder / "a.mp4"
+    with VideoWriter(target, like, width=WIDTH, height=HEIGHT, crf=1) as writer:
+        for index in range(count):
+            writer.write(noise(index), Fraction(index, 25))
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder of its own file system of 64 KiB, mounted by a function that takes options."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+
+    def mount(options):
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+        except FileNotFoundError:
+            pytest.skip("this system has no mount command")
+        if done.returncode:
+            pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
+
+    mount("size=64k")
+    yield folder, mount
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("count", [20, 300])
+def test_disk_full(small_disk, like, count):
+    folder, _ = small_disk
+    (folder / "a.mp4").write_bytes(b"what was there")
+    with pytest.raises(MediaError, match="cannot be written") as caught:
+        fill(folder, like, count)
+    assert "No space left" in str(caught.value)
+    assert_only(folder, "a.mp4")
+    assert (folder / "a.mp4").read_bytes() == b"what was there"
+
+
+@pytest.mark.parametrize("place", ["header", "middle", "last byte"])
+def test_file_size_limit(tmp_path, like, place):
+    """What a full disk does, without the rights to mount one."""
+    fill(tmp_path, like)
+    size = (tmp_path / "a.mp4").stat().st_size
+    (tmp_path / "a.mp4").unlink()
+    limit = {"header": 100, "middle": size // 2, "last byte": size - 1}[place]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        with pytest.raises(MediaError, match="cannot be written") as caught:
+            fill(tmp_path, like)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "too large" in str(caught.value)
+    assert_only(tmp_path)
+
+
+def test_read_only_folder(small_disk, like):
+    folder, mount = small_disk
+    (folder / "a.mp4").write_bytes(b"what was there")
+    mount_options = "remount,ro"
+    mount(mount_options)
+    with pytest.raises(MediaError, match="cannot be written") as caught:
+        fill(folder, like)
+    assert "Read-only" in str(caught.value)
+    assert (folder / "a.mp4").read_bytes() == b"what was there"
+
+
+@pytest.mark.parametrize("name", ["no/such/folder/a.mp4", "file/a.mp4"])
+def test_folder_that_does_not_exist(tmp_path, like, name):
+    (tmp_path / "file").touch()
+    with pytest.raises(MediaError, match="cannot be written"):
+        VideoWriter(tmp_path / name, like, width=WIDTH, height=HEIGHT)
+
+
+# Memory
+
+
+def resident_bytes():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_memory_does_not_grow_with_the_clip(tmp_path):
+    size = 640, 480
+    path = make_clip(
+        tmp_path / "a.mp4",
+        size=size,
+        draw=lambda _: np.full((480, 640, 3), 90, np.uint8),
+        ticks=range(120),
+        options={"preset": "ultrafast"},
+    )
+    with VideoReader(path, threads=2) as reader:
+        for index, _ in enumerate(reader):
+            if index == 20:
+                early = resident_bytes()
+        grown = resident_bytes() - early
+    assert index == 119
+    assert grown < 20 * 640 * 480 * 3
+
+
+def test_frames_are_not_kept(tmp_path, like):
+    """A reader and a writer hold no frame once it is handed over."""
+    kept = []
+    with (
+        VideoReader(like.path) as reader,
+        VideoWriter(tmp_path / "a.mp4", like, width=WIDTH, height=HEIGHT) as writer,
+    ):
+        for frame in reader:
+            kept.append(weakref.ref(frame.pixels))
+            writer.write(frame.pixels, frame.time)
+            del frame
+            gc.collect()
+            assert sum(pixels() is not None for pixels in kept) == 0
+    assert len(kept) == 12
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_do_not_change_what_is_read(tmp_path, threads):
+    path = make_clip(tmp_path / "a.mp4", draw=noise)
+    with VideoReader(path) as reader, VideoReader(path, threads=threads) as other:
+        for one, two in zip(reader, other, strict=True):
+            assert one.time == two.time
+            np.testing.assert_array_equal(one.pixels, two.pixels)
