@@ -4,8 +4,8 @@ import torch
 from torch import nn
 
 from llve_common.engine.enhancer import (
-    enhance_frames,
     enhance_all,
+    enhance_frames,
     naming_faults,
     pad_to_multiple,
 )
