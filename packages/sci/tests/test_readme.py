@@ -2,8 +2,10 @@
 
 import shlex
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
@@ -12,6 +14,7 @@ from llve_common.data.synthetic import write_dark_photograph, write_image_set
 from llve_common.engine.checkpoint import read_weights, write_weights
 from llve_common.engine.network import bundled_weights
 from llve_common.engine.shipped import shipped_configs
+from llve_common.io.video import VideoInfo, VideoWriter
 from llve_sci.cli import app
 from llve_sci.paper import PAPER
 from llve_sci.weights import to_published
@@ -47,6 +50,7 @@ def reader(tmp_path, monkeypatch):
     for high in ("HIGH", "LOL/eval15/high"):
         shutil.copytree(made / "test" / "high", tmp_path / high)
     write_dark_photograph(tmp_path, "astronaut", 0)[1].rename(tmp_path / "dark.jpg")
+    write_video(tmp_path / "dark.mp4")
     published = to_published(read_weights(bundled_weights(PAPER)))
     write_weights(tmp_path / "medium.pt", published)
     write_weights(tmp_path / "WEIGHTS.pt", published)
@@ -54,6 +58,13 @@ def reader(tmp_path, monkeypatch):
     write_weights(tmp_path / "medium.safetensors", read_weights(bundled_weights(PAPER)))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def write_video(path: Path) -> None:
+    info = VideoInfo(path, 64, 48, Fraction(25), Fraction(1, 12800))
+    with VideoWriter(path, info, width=64, height=48) as writer:
+        for number in range(3):
+            writer.write(np.full((48, 64, 3), 20 * number, np.uint8), Fraction(number, 25))
 
 
 @pytest.mark.parametrize(("page", "command"), [pytest.param(*one, id=one[1]) for one in commands()])
