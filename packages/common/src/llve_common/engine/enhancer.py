@@ -99,7 +99,7 @@ def enhance_stream(
         try:
             pixels = to_pixels(enhanced[0], paper.rounding, frame.image.pixels.dtype)
         except UserError as error:
-            raise MediaError(f"{error.what}, in {frame.name}") from None
+            raise error.at(frame.where) from None
         yield replace(frame, image=Image(pixels, frame.image.alpha))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +17,18 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from llve_common.engine.enhancer import enhance_frames, naming_faults
-from llve_common.errors import DataError, MediaError
+from llve_common.engine.enhancer import enhance_stream, naming_faults
+from llve_common.errors import DataError
 from llve_common.io.atomic import replacing
-from llve_common.io.images import Image, read_image, to_pixels, to_tensor, write_image
+from llve_common.io.frames import Frame
+from llve_common.io.images import Image, read_image, write_image
 from llve_common.metrics.fidelity import Ssim, psnr, ssim
 from llve_common.paper import Clip, Paper
 
 
 @dataclass(frozen=True)
 class FrameScore:
-    """One enhanced frame: what it scored (empty without ground truth), and the network's time."""
+    """One enhanced frame: what it scored (empty without ground truth), and its time in seconds."""
 
     clip: str
     frame: str
@@ -96,25 +98,18 @@ def evaluate(
         )
     total = sum(len(clip.frames) for clip in clips)
     results: list[FrameScore] = []
-    for clip, index in _frames(clips):
-        path = clip.frames[index]
-        source = _eight_bits(read_image(path))
-        started = time.perf_counter()
-        enhanced = enhance_frames(paper, network, to_tensor(source)[None, None].to(device))
-        try:
-            result = to_pixels(enhanced[0, 0], paper.rounding)
-        except MediaError as error:
-            raise error.at(path) from None
-        seconds = time.perf_counter() - started
-        values = {}
-        if clip.targets is not None:
-            target = _eight_bits(read_image(clip.targets[index]))
-            values = _score(path, result, source, target, ssim_definition)
-        if save is not None:
-            write_image(save(clip, path), result)
-        results.append(FrameScore(clip.name, path.name, values, seconds))
-        if watch is not None:
-            watch(len(results), total)
+    for clip in clips:
+        for index, (source, result, seconds) in enumerate(_enhanced(paper, network, clip, device)):
+            path = clip.frames[index]
+            values = {}
+            if clip.targets is not None:
+                target = _eight_bits(read_image(clip.targets[index]))
+                values = _score(path, result, source, target, ssim_definition)
+            if save is not None:
+                write_image(save(clip, path), result)
+            results.append(FrameScore(clip.name, path.name, values, seconds))
+            if watch is not None:
+                watch(len(results), total)
     return Scores(tuple(results))
 
 
@@ -143,10 +138,23 @@ def write_scores(scores: Scores, folder: Path, facts: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(_plain(summary), indent=2) + "\n", encoding="utf-8")
 
 
-def _frames(clips: Sequence[Clip]) -> Iterator[tuple[Clip, int]]:
-    for clip in clips:
-        for index in range(len(clip.frames)):
-            yield clip, index
+def _enhanced(
+    paper: Paper, network: nn.Module, clip: Clip, device: torch.device
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], float]]:
+    """Each frame as it was, enhanced, and the seconds it took to read and enhance."""
+    sources: deque[NDArray[np.uint8]] = deque()
+
+    def frames() -> Iterator[Frame]:
+        for path in clip.frames:
+            sources.append(_eight_bits(read_image(path)))
+            yield Frame(Image(sources[-1]), path.name, path)
+
+    stream = enhance_stream(paper, network, frames(), device)
+    started = time.perf_counter()
+    for frame in stream:
+        seconds = time.perf_counter() - started
+        yield sources.popleft(), frame.image.pixels.astype(np.uint8, copy=False), seconds
+        started = time.perf_counter()
 
 
 def _score(

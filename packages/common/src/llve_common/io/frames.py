@@ -28,12 +28,14 @@ class Frame:
 
     Attributes:
         image: pixels (H, W, 3) RGB, uint8 or uint16, and transparency where there is some.
-        name: its place in the source: a file name, or ``frame 12``.
+        name: its file name in a folder; empty in a video.
+        where: the file, or the video and the frame's number, for messages.
         time: seconds from the start; None where there is none.
     """
 
     image: Image
     name: str
+    where: object
     time: Fraction | None = None
 
 
@@ -115,12 +117,12 @@ def _image_frames(paths: list[Path]) -> Iterator[Frame]:
                 expected=f"{first.pixels.shape[1]}x{first.pixels.shape[0]}",
                 mend="put the frames of one clip into one folder",
             )
-        yield Frame(image, path.name)
+        yield Frame(image, path.name, path)
 
 
 def _video_frames(reader: VideoReader) -> Iterator[Frame]:
     for number, frame in enumerate(reader):
-        yield Frame(Image(frame.pixels), f"frame {number}", frame.time)
+        yield Frame(Image(frame.pixels), "", f"{reader.info.path}, frame {number}", frame.time)
 
 
 def _write_video_frame(writer: VideoWriter, frame: Frame) -> None:
