@@ -76,11 +76,12 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except UserError as error:
-            _errors.print(
-                f"[bold red]error:[/] {rich.markup.escape(str(error))}",
-                highlight=False,
-                soft_wrap=True,
-            )
+            if processes().first or not error.everywhere:
+                _errors.print(
+                    f"[bold red]error:[/] {rich.markup.escape(str(error))}",
+                    highlight=False,
+                    soft_wrap=True,
+                )
             raise typer.Exit(1) from None
 
 

@@ -16,6 +16,9 @@ class UserError(Exception):
         mend: what the user can do about it.
     """
 
+    everywhere = False
+    """Whether all processes of a training raise it, so that one of them is enough to say it."""
+
     def __init__(
         self,
         what: str,

@@ -16,6 +16,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from llve_common.errors import UserError
+
 # Validation runs on the first process while the others wait for it.
 _PATIENCE = timedelta(hours=2)
 
@@ -63,6 +65,36 @@ def process_group(device: torch.device) -> Iterator[Processes]:
         yield me
     finally:
         dist.destroy_process_group()
+
+
+@contextmanager
+def together(me: Processes) -> Iterator[None]:
+    """A user's mistake that one process meets in this block is raised in all of them.
+
+    Otherwise the others would wait for ever for the one that has left. All processes have to come
+    here, and the block may hold no exchange between them.
+    """
+    fault: UserError | None = None
+    try:
+        yield
+    except UserError as error:
+        if me.count == 1:
+            raise
+        fault = error
+    if me.count > 1 and in_any(fault is not None, me):
+        found = next(each for each in from_all(fault, me) if each is not None)
+        found.everywhere = True
+        raise found
+
+
+def in_any(flag: bool, me: Processes) -> bool:
+    """Whether the flag is set in any process; cheap enough for every iteration."""
+    if me.count == 1:
+        return flag
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    box = torch.tensor(int(flag), device=device)
+    dist.all_reduce(box, dist.ReduceOp.MAX)
+    return bool(box.item())
 
 
 def from_first(value: Any, me: Processes) -> Any:

@@ -19,9 +19,9 @@ alone, each sample's augmentation is seeded by itself, and a checkpoint holds ev
 first Ctrl-C or SIGTERM ends the current iteration, writes a checkpoint and stops.
 
 Under torchrun the processes share every batch; gradients are averaged, batch-norm statistics are
-each process's own, and the first process's are saved. ``train.accumulate`` averages the gradients
-of parts of a batch in the same way, one after the other. In half precision the losses are computed
-under autocast; fp16 has its gradients scaled.
+each process's own, and the first process's are published. ``train.accumulate`` averages the
+gradients of parts of a batch in the same way, one after the other. In half precision the losses are
+computed under autocast; fp16 has its gradients scaled.
 
 Not a number in the loss stops the run with an error before the weights are touched.
 """
@@ -37,8 +37,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -60,7 +60,14 @@ from llve_common.engine.checkpoint import (
     write_weights,
 )
 from llve_common.engine.device import choose_device
-from llve_common.engine.distributed import Processes, from_all, from_first, process_group
+from llve_common.engine.distributed import (
+    Processes,
+    from_all,
+    from_first,
+    in_any,
+    process_group,
+    together,
+)
 from llve_common.engine.evaluator import evaluate
 from llve_common.engine.run_folder import fresh_folder, logging_to
 from llve_common.engine.sampler import Batches, SeededSamples, batches_per_epoch
@@ -143,23 +150,31 @@ def train(
         UserError: the loss stops being a number, or a signal stopped the run.
     """
     device = choose_device(settings.run.device)
-    data = procedure.data(settings)
-    if len(data) == 0:
-        raise DataError("the training set is empty", where=procedure.name)
     with ExitStack() as stack:
         me = stack.enter_context(process_group(device))
-        _require_equal_shares(settings, me)
-        run = _prepare(paper, procedure, settings, resume, device, me, len(data))
+        with together(me):
+            _require_equal_shares(settings, me)
+            data = procedure.data(settings)
+            if len(data) == 0:
+                raise DataError("the training set is empty", where=procedure.name)
+            run = _prepare(paper, procedure, settings, resume, device, me, len(data))
+        _share_out(run)
         if me.first:
             stack.enter_context(logging_to(run.folder / "train.log"))
-            _describe(run, len(data))
         if resume is not None:
             _restore(run)
+        if run.iteration >= run.plan.iterations:
+            if me.first:
+                log.warning("the run is finished already, nothing is left to do: %s", run.folder)
+            return run.folder
+        with together(me):
+            if me.first:
+                _describe(run, len(data))
         if me.first and settings.run.tensorboard:
             folder = run.folder / "tensorboard"
             run.writer = stack.enter_context(_tensorboard(folder, run.iteration + 1))
         stack.enter_context(_stopping_softly(run))
-        _fit(run, _batches(run, data), watch)
+        _fit(run, stack.enter_context(closing(_batches(run, data))), watch)
     return run.folder
 
 
@@ -176,15 +191,12 @@ def _prepare(
     network = procedure.network(settings).to(device)
     step: nn.Module = Step(network, procedure.objective(settings, device))
     optimizer = procedure.optimizer(settings, network)
-    if me.count > 1:
-        # Stages whose output no loss uses leave parameters without a gradient.
-        step = DistributedDataParallel(step, broadcast_buffers=False, find_unused_parameters=True)
-        torch.manual_seed(settings.train.seed + me.rank)
     epoch_length = batches_per_epoch(samples, settings.train.batch_size)
+    plan = procedure.plan(settings, epoch_length)
     folder = resume
     if folder is None:
-        made = fresh_folder(settings.run.save, procedure.name) if me.first else None
-        folder = from_first(made, me)
+        # The other processes are told of it later.
+        folder = fresh_folder(settings.run.save, procedure.name) if me.first else Path()
     scaled = settings.train.precision == "fp16"
     return Run(
         paper=paper,
@@ -195,34 +207,47 @@ def _prepare(
         step=step,
         optimizer=optimizer,
         scaler=torch.amp.GradScaler(device.type, enabled=scaled),
-        plan=procedure.plan(settings, epoch_length),
+        plan=plan,
         epoch_length=epoch_length,
         device=device,
         me=me,
     )
 
 
+def _share_out(run: Run) -> None:
+    """Let the processes train one network in one folder, each with chance of its own."""
+    if run.me.count > 1:
+        run.folder = from_first(run.folder, run.me)
+        # Stages whose output no loss uses leave parameters without a gradient.
+        run.step = DistributedDataParallel(
+            run.step, broadcast_buffers=False, find_unused_parameters=True
+        )
+        torch.manual_seed(run.settings.train.seed + run.me.rank)
+
+
 def _fit(run: Run, batches: Iterator[Batch | UserError], watch: Watcher | None) -> None:
     started = time.monotonic() - run.seconds
     for batch in batches:
-        if isinstance(batch, UserError):
-            raise batch
+        with together(run.me):
+            if isinstance(batch, UserError):
+                raise batch
         losses = update(run, _to_device(batch, run.device))
         run.iteration += 1
         run.seconds = time.monotonic() - started
         for name, value in losses.items():
             run.recent.setdefault(name, []).append(value)
         # All processes stop together, or those left would wait for ever.
-        stopping = any(from_all(run.stopped, run.me)) if _may_stop(run) else False
+        stopping = in_any(run.stopped, run.me)
         _after(run, stopping)
         if watch is not None and run.me.first:
             watch(run.iteration, run.plan.iterations, losses["total"])
         if stopping and run.iteration < run.plan.iterations:
-            raise UserError(
-                f"stopped by a signal after iteration {run.iteration} of {run.plan.iterations}",
-                where=run.folder,
-                mend=f"to go on: --resume {run.folder}",
-            )
+            with together(run.me):
+                raise UserError(
+                    f"stopped by a signal after iteration {run.iteration} of {run.plan.iterations}",
+                    where=run.folder,
+                    mend=f"go on with --resume {shlex.quote(str(run.folder))}",
+                )
     log.info("finished after %d iterations, %.1f s", run.iteration, run.seconds)
 
 
@@ -240,10 +265,11 @@ def update(run: Run, batch: Batch) -> dict[str, float]:
     values: dict[str, float] = {}
     for number, part in enumerate(parts, 1):
         with _averaging(run, at=number == len(parts)):
-            losses = _losses(run, part, iteration)
-            for name, loss in losses.items():
-                values[name] = values.get(name, 0.0) + loss.item() / len(parts)
-            _require_finite(values, iteration)
+            with together(run.me):
+                losses = _losses(run, part, iteration)
+                for name, loss in losses.items():
+                    values[name] = values.get(name, 0.0) + loss.item() / len(parts)
+                _require_finite(values, iteration)
             run.scaler.scale(losses["total"] / len(parts)).backward()
     if chosen.clip_norm is not None:
         run.scaler.unscale_(run.optimizer)
@@ -293,24 +319,20 @@ def _averaging(run: Run, *, at: bool) -> Any:
     return nullcontext() if alone else run.step.no_sync()  # type: ignore[operator]
 
 
-def _may_stop(run: Run) -> bool:
-    # Asking the other processes costs a message; some times in a minute is often enough.
-    return run.me.count == 1 or run.iteration % run.settings.run.log_every == 0
-
-
 def _after(run: Run, stopping: bool) -> None:
     plan, now = run.plan, run.iteration
     last = now == plan.iterations
     if now % run.settings.run.log_every == 0 or last:
         _log_losses(run)
-    if run.me.first:
-        if now % plan.weights_every == 0 or last:
-            name = run.procedure.weights_name.format(iteration=now, epoch=run.progress.epoch)
-            write_weights(run.folder / name, run.paper.to_published(run.network.state_dict()))
-        if plan.preview_every and (now % plan.preview_every == 0 or last):
-            _save_previews(run)
-        if plan.validate_every and (now % plan.validate_every == 0 or last):
-            _validate(run)
+    with together(run.me):
+        if run.me.first:
+            if now % plan.weights_every == 0 or last:
+                name = run.procedure.weights_name.format(iteration=now, epoch=run.progress.epoch)
+                write_weights(run.folder / name, run.paper.to_published(run.network.state_dict()))
+            if plan.preview_every and (now % plan.preview_every == 0 or last):
+                _save_previews(run)
+            if plan.validate_every and (now % plan.validate_every == 0 or last):
+                _validate(run)
     if now % plan.checkpoint_every == 0 or last or stopping:
         _save_checkpoint(run)
 
@@ -323,50 +345,86 @@ def _save_checkpoint(run: Run) -> None:
         "network": run.network.state_dict(),
         "optimizer": run.optimizer.state_dict(),
         "scaler": run.scaler.state_dict(),
-        "rng": from_all(_rng_state(run.device), run.me),
+        "processes": from_all(_own_state(run), run.me),
         "seconds": run.seconds,
-        "recent": run.recent,
         "settings": run.settings.model_dump(mode="json"),
         "versions": _versions(),
     }
-    if run.me.first:
-        folder = run.folder / "checkpoints"
-        write_checkpoint(folder / f"{run.iteration:08d}.ckpt", state)
-        for old in sorted(folder.glob("*.ckpt"))[: -run.settings.run.keep_checkpoints]:
-            old.unlink()
+    with together(run.me):
+        if run.me.first:
+            folder = run.folder / "checkpoints"
+            write_checkpoint(folder / f"{run.iteration:08d}.ckpt", state)
+            for old in sorted(folder.glob("*.ckpt"))[: -run.settings.run.keep_checkpoints]:
+                old.unlink(missing_ok=True)
 
 
 def _restore(run: Run) -> None:
     """Go on from the newest whole checkpoint; from the start where there is none yet."""
-    if run.me.first:
-        _clear_debris(run.folder)
-    from_first(None, run.me)
-    path, state = newest_checkpoint(run.folder)
-    if state is None:
-        log.info("no checkpoint yet: the run begins anew")
-    else:
-        if (state["paper"], state["procedure"]) != (run.paper.name, run.procedure.name):
-            raise CheckpointError(
-                "the checkpoint is of another training",
-                where=path,
-                got=f"{state['paper']} {state['procedure']}",
-                expected=f"{run.paper.name} {run.procedure.name}",
-            )
-        load_into(run.network, state["network"], str(path))
-        run.optimizer.load_state_dict(state["optimizer"])
-        run.scaler.load_state_dict(state["scaler"])
-        run.iteration, run.seconds, run.recent = (
-            state["iteration"],
-            state["seconds"],
-            state["recent"],
-        )
-        if len(state["rng"]) == run.me.count:
-            _set_rng_state(state["rng"][run.me.rank], run.device)
+    path: Path | None = None
+    with together(run.me):
+        if run.me.first:
+            _clear_debris(run.folder)
+            path, _ = newest_checkpoint(run.folder)
+    path = from_first(path, run.me)
+    with together(run.me):
+        if path is None:
+            log.info("no checkpoint yet: the run begins anew")
         else:
-            log.warning("the run had %d processes: not an exact resume", len(state["rng"]))
-        log.info("going on after iteration %d (%s)", run.iteration, path)
-    if run.me.first:
-        _cut_losses(run)
+            _load(run, path)
+        if run.me.first:
+            _cut_losses(run)
+
+
+def _load(run: Run, path: Path) -> None:
+    state = read_checkpoint(path)
+    if (state["paper"], state["procedure"]) != (run.paper.name, run.procedure.name):
+        raise CheckpointError(
+            "the checkpoint is of another training",
+            where=path,
+            got=f"{state['paper']} {state['procedure']}",
+            expected=f"{run.paper.name} {run.procedure.name}",
+        )
+    _require_same_settings(run, state["settings"], path)
+    load_into(run.network, state["network"], str(path))
+    run.optimizer.load_state_dict(state["optimizer"])
+    run.scaler.load_state_dict(state["scaler"])
+    run.iteration, run.seconds = state["iteration"], state["seconds"]
+    each = state["processes"]
+    if len(each) == run.me.count:
+        _set_own_state(run, each[run.me.rank])
+    elif run.me.first:
+        log.warning("the run had %d processes: not an exact resume", len(each))
+    log.info("going on after iteration %d (%s)", run.iteration, path)
+
+
+def _require_same_settings(run: Run, saved: dict[str, Any], path: Path) -> None:
+    """Where a run is and what it computes on may change; what it computes may not."""
+    then, now = _flat(saved), _flat(run.settings.model_dump(mode="json"))
+    kept = [
+        name
+        for name in sorted(then.keys() | now.keys())
+        if name.split(".")[0] in ("network", "objective", "train") and name != "train.workers"
+    ]
+    differing = [
+        f"{name}={now.get(name)} instead of {then.get(name)}"
+        for name in kept
+        if then.get(name) != now.get(name)
+    ]
+    if differing:
+        raise CheckpointError(
+            "the checkpoint was made with other settings",
+            where=path,
+            got=", ".join(differing),
+            mend="give the run's own settings, or begin a new run",
+        )
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        inner = _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {}
+        flat.update(inner or {prefix + name: value})
+    return flat
 
 
 def newest_checkpoint(folder: Path) -> tuple[Path | None, dict[str, Any] | None]:
@@ -399,23 +457,35 @@ def _cut_losses(run: Run) -> None:
     """Drop the lines that an interrupted process logged after the checkpoint."""
     path = run.folder / "losses.jsonl"
     if path.is_file():
-        lines = path.read_text(encoding="utf-8").splitlines()
-        whole = [line for line in lines if line.endswith("}")]
-        kept = [line for line in whole if json.loads(line)["iteration"] <= run.iteration]
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        kept = [line for line in lines if 0 < _iteration_of(line) <= run.iteration]
         write_text(path, "".join(line + "\n" for line in kept))
 
 
-def _rng_state(device: torch.device) -> dict[str, Tensor]:
-    state = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        state["cuda"] = torch.cuda.get_rng_state(device)
-    return state
+def _iteration_of(line: str) -> int:
+    """Of a line in the losses' file; 0 for one that was cut off."""
+    try:
+        return int(json.loads(line)["iteration"])
+    except (ValueError, LookupError, TypeError):
+        return 0
 
 
-def _set_rng_state(state: dict[str, Tensor], device: torch.device) -> None:
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and "cuda" in state:
-        torch.cuda.set_rng_state(state["cuda"], device)
+def _own_state(run: Run) -> dict[str, Any]:
+    """What each process has for itself: chance, running statistics, losses not yet logged."""
+    rng = {"cpu": torch.get_rng_state()}
+    if run.device.type == "cuda":
+        rng["cuda"] = torch.cuda.get_rng_state(run.device)
+    buffers = {name: each.detach().cpu() for name, each in run.network.named_buffers()}
+    return {"rng": rng, "buffers": buffers, "recent": run.recent}
+
+
+def _set_own_state(run: Run, state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["rng"]["cpu"])
+    if run.device.type == "cuda" and "cuda" in state["rng"]:
+        torch.cuda.set_rng_state(state["rng"]["cuda"], run.device)
+    for name, buffer in run.network.named_buffers():
+        buffer.copy_(state["buffers"][name])
+    run.recent = state["recent"]
 
 
 @contextmanager
@@ -506,7 +576,7 @@ def _listed(values: dict[str, float]) -> str:
     return ", ".join(f"{name} {value:.6g}" for name, value in values.items())
 
 
-def _batches(run: Run, data: Any) -> Iterator[Batch | UserError]:
+def _batches(run: Run, data: Any) -> Generator[Batch | UserError]:
     chosen = run.settings.train
     draws = Batches(
         len(data), chosen.batch_size, chosen.seed, run.iteration + 1, run.plan.iterations, run.me
@@ -516,10 +586,17 @@ def _batches(run: Run, data: Any) -> Iterator[Batch | UserError]:
         batch_sampler=draws,
         num_workers=chosen.workers,
         collate_fn=_stack_or_error,
+        worker_init_fn=_leave_signals_to_trainer,
         # Its own generator, so that loading leaves the global one alone.
         generator=torch.Generator().manual_seed(chosen.seed),
     )
-    return iter(loader)
+    yield from loader
+
+
+def _leave_signals_to_trainer(worker: int) -> None:
+    """A terminal and torchrun send signals to loader processes too, which are still needed."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def stack_samples(samples: list[Sample]) -> Batch:
