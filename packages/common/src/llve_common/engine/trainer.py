@@ -459,7 +459,8 @@ def _cut_losses(run: Run) -> None:
     if path.is_file():
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         kept = [line for line in lines if 0 < _iteration_of(line) <= run.iteration]
-        write_text(path, "".join(line + "\n" for line in kept))
+        if len(kept) < len(lines):
+            write_text(path, "".join(line + "\n" for line in kept))
 
 
 def _iteration_of(line: str) -> int:
