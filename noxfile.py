@@ -81,7 +81,7 @@ def python(session: nox.Session) -> Path:
         shutil.rmtree(ENVIRONMENT, ignore_errors=True)
         interpreter = make_environment(session, ENVIRONMENT)
         # Not common: an editable paper must bring it by itself.
-        editable = [word for paper in PAPERS for word in ("-e", f"packages/{paper}")]
+        editable = [word for paper in PAPERS for word in ("-e", f"packages/{paper}[onnx]")]
         install(session, interpreter, *TOOLS, *editable)
         stamp.write_text(wanted)
     return executable(ENVIRONMENT)
