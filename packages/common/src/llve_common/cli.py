@@ -37,6 +37,7 @@ from llve_common.engine.enhancer import (
 )
 from llve_common.engine.evaluator import Scores, evaluate, write_scores
 from llve_common.engine.network import LoadedWeights, load_network
+from llve_common.engine.onnx import export_onnx
 from llve_common.engine.shipped import find_config, settings_class, shipped_configs
 from llve_common.engine.trainer import train
 from llve_common.errors import CheckpointError, ConfigError, MediaError, UserError
@@ -324,7 +325,34 @@ def _weights_app(paper: Paper) -> typer.Typer:
         write_weights(target, paper.to_published(_fitting(paper, source)))
         console.print(f"wrote {target}", soft_wrap=True)
 
+    app.command("onnx")(_onnx_command(paper))
     return app
+
+
+def _onnx_command(paper: Paper) -> Callable[..., None]:
+    def onnx(
+        target: Annotated[Path, typer.Argument(help="An .onnx file to write.")],
+        weights: Annotated[
+            Path | None, typer.Option(help="A weights file.", show_default="the bundled one")
+        ] = None,
+    ) -> None:
+        """Write the network as ONNX, and check the file with onnxruntime."""
+        network, loaded = load_network(paper, weights, torch.device("cpu"))
+        facts = {"weights": loaded.path.name, "weights_sha256": loaded.sha256}
+        written = export_onnx(paper, network, target, facts)
+        console.print(f"weights: {loaded}", soft_wrap=True)
+        console.print(f"wrote {target}: ONNX opset {written.opset}", soft_wrap=True)
+        if written.multiple > 1:
+            console.print(f"pad height and width to multiples of {written.multiple}")
+        sizes = " and ".join(f"{height}x{width}" for _, height, width in written.sizes)
+        console.print(
+            f"checked with onnxruntime at {sizes} pixels: "
+            f"largest difference {written.difference:.1e}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    return onnx
 
 
 def _fitting(paper: Paper, source: Path) -> dict[str, torch.Tensor]:

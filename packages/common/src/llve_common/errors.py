@@ -67,3 +67,7 @@ class DataError(UserError):
 
 class CheckpointError(UserError):
     """A weights or checkpoint file that is truncated, foreign or does not fit the network."""
+
+
+class ExportError(UserError):
+    """A network that cannot be written in another form, or whose copy would compute differently."""

@@ -38,7 +38,8 @@ class IlluminationEstimator(nn.Module):
         for _ in range(self.layers):
             features = features + self.conv(features)
         residual: Tensor = self.out_conv(features)
-        return torch.clamp(residual + image, 1e-4, 1)
+        # Both bounds are floats: torch's ONNX exporter refuses a mixture.
+        return torch.clamp(residual + image, 1e-4, 1.0)
 
 
 class SelfCalibration(nn.Module):
