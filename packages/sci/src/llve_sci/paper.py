@@ -31,6 +31,7 @@ from llve_sci.config import (
     TrainSettings,
 )
 from llve_sci.data import LowLightImages, image_clip
+from llve_sci.fast import prepare
 from llve_sci.network import Cascade, Enhancer, divide, initialise
 from llve_sci.objective import illumination_loss
 from llve_sci.weights import from_published, to_published
@@ -198,4 +199,5 @@ PAPER = Paper(
     to_published=to_published,
     from_published=from_published,
     bundled=BUNDLED,
+    prepare=prepare,
 )

@@ -1,0 +1,134 @@
+"""The estimator made ready for a CPU, against the plain one."""
+
+import threading
+from importlib.resources import files
+
+import numpy as np
+import pytest
+import torch
+
+from llve_common.engine import blocks
+from llve_common.engine.checkpoint import load_into, read_weights
+from llve_common.engine.enhancer import pixel_enhancer
+from llve_common.io.images import to_pixels, to_tensor
+from llve_common.testing.recipes import image_recipe_weights
+from llve_sci.fast import prepare
+from llve_sci.network import Cascade, Enhancer
+from llve_sci.paper import BUNDLED, PAPER
+
+CPU = torch.device("cpu")
+ROWS = 8
+SIZES = [(1, 1), (2, 5), (1, 12), (7, 33), (8, 40), (9, 41), (16, 42), (31, 43), (50, 44)]
+
+
+def recipe(gain, network):
+    entries = {
+        key: {"shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")}
+        for key, value in network.state_dict().items()
+    }
+    network.load_state_dict(image_recipe_weights(entries, seed=3, gain=gain))
+    return network
+
+
+def bundled():
+    path = files("llve_sci").joinpath("bundled", BUNDLED)
+    state = PAPER.from_published(read_weights(path))
+    network = PAPER.network(state)
+    load_into(network, state, path)
+    return network
+
+
+NETWORKS = {
+    "recipe": lambda: recipe(1.0, Enhancer()),
+    "strong recipe": lambda: recipe(6.0, Enhancer()),
+    "cascade": lambda: recipe(6.0, Cascade()),
+    "bundled": bundled,
+}
+
+
+@pytest.fixture(name="network", params=list(NETWORKS))
+def network_fixture(request):
+    return NETWORKS[request.param]().eval().requires_grad_(False)
+
+
+def plain(network, pixels):
+    with torch.inference_mode():
+        enhanced = PAPER.enhance(network, to_tensor(pixels)[None, None])[0, 0]
+    return to_pixels(enhanced, PAPER.rounding, pixels.dtype)
+
+
+def dark(picture):
+    """Every level, most of them dark, and some black and some white pixels."""
+    top = np.iinfo(picture.dtype).max
+    levels = (picture / top) ** 2.2 * top
+    levels[::7, ::5], levels[3::7, 1::5] = 0, top
+    return levels.astype(picture.dtype)
+
+
+def random_pixels(size, dtype=np.uint8, seed=0):
+    draws = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, (*size, 3))
+    return dark(draws.astype(dtype))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_prepared_network_equals_the_plain_one(network, size):
+    assert_prepared_equals_plain(network, size)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (9, 41)])
+def test_other_depths_and_widths(size):
+    assert_prepared_equals_plain(recipe(6.0, Enhancer(layers=2, channels=7)).eval(), size)
+
+
+def assert_prepared_equals_plain(network, size):
+    image = to_tensor(random_pixels(size))[None]
+    with torch.inference_mode():
+        expected = PAPER.enhance(network, image[:, None])[:, 0]
+        kept = image.clone()
+        torch.testing.assert_close(prepare(network)(image), expected, atol=3e-6, rtol=1e-5)
+    assert torch.equal(image, kept)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_frames_equal_the_plain_ones(network, dtype, monkeypatch):
+    monkeypatch.setattr(blocks, "_BLOCK", ROWS * 40)
+    enhance = pixel_enhancer(PAPER, network, CPU)
+    differing = values = 0
+    for size in [*SIZES, (120, 160)]:
+        pixels = random_pixels(size, dtype)
+        difference = np.abs(enhance(pixels).astype(int) - plain(network, pixels).astype(int))
+        # One level of 8 bits is 257 of 16, and rounding in float32 is about one level of 16.
+        assert difference.max() <= (1 if dtype == np.uint8 else 2)
+        differing += np.count_nonzero(difference)
+        values += difference.size
+    if dtype == np.uint8:
+        assert differing <= 1e-4 * values
+
+
+def test_large_frame_equals_the_plain_one():
+    network = bundled().eval()
+    pixels = random_pixels((270, 961))
+    difference = np.abs(
+        pixel_enhancer(PAPER, network, CPU)(pixels).astype(int) - plain(network, pixels)
+    )
+    assert difference.max() <= 1
+    assert np.count_nonzero(difference) <= 1e-4 * difference.size
+
+
+def test_two_callers_at_once_get_what_one_gets():
+    enhance = pixel_enhancer(PAPER, bundled().eval(), CPU)
+    frames = [random_pixels((90, 300 + n), seed=n) for n in range(2)]
+    expected = [enhance(frame) for frame in frames]
+    equal = []
+
+    def call(frame, wanted):
+        equal.extend(np.array_equal(enhance(frame), wanted) for _ in range(5))
+
+    callers = [
+        threading.Thread(target=call, args=each) for each in zip(frames, expected, strict=True)
+    ]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert equal == [True] * 10
