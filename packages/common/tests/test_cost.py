@@ -1,7 +1,14 @@
+import time
+from pathlib import Path
+
+import pytest
 import torch
 from torch import nn
 
-from llve_common.metrics.cost import multiply_accumulates, parameter_count
+from llve_common.metrics import cost
+from llve_common.metrics.cost import latency, multiply_accumulates, parameter_count, peak_memory
+
+CPU = torch.device("cpu")
 
 
 def test_convolutions_by_hand():
@@ -39,3 +46,47 @@ def test_inference_mode_costs_the_same():
     network = nn.Conv2d(3, 3, 1)
     with torch.inference_mode():
         assert multiply_accumulates(lambda: network(torch.zeros(1, 3, 4, 6))) == 4 * 6 * 9
+
+
+def test_latency_is_the_median_after_a_warm_up(monkeypatch):
+    now = [0.0]
+    lengths = iter([100.0, 3.0, 50.0, 4.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+
+    def run():
+        now[0] += next(lengths)
+
+    assert latency(run, device=CPU, repeats=3) == 4.0
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux's /proc")
+def test_peak_memory_counts_what_a_call_touches_and_frees():
+    # Pieces that the C library would keep for itself.
+    count, piece = 100, 1 << 20
+
+    def run():
+        touched = [torch.ones(piece, dtype=torch.uint8) for _ in range(count)]
+        # Long enough for the watcher's interval on a busy machine.
+        time.sleep(0.05)
+        return len(touched)
+
+    for _ in range(2):
+        assert 0.8 * count * piece < peak_memory(run, device=CPU) < 1.3 * count * piece
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").is_file(), reason="needs Linux's /proc")
+def test_peak_memory_leaves_out_what_was_held_before():
+    held = torch.ones(100 << 20, dtype=torch.uint8)
+    assert peak_memory(lambda: held.max(), device=CPU) < 50 << 20
+
+
+def test_peak_memory_is_none_where_the_system_does_not_tell(monkeypatch, tmp_path):
+    monkeypatch.setattr(cost, "_STATUS", tmp_path / "none")
+    assert peak_memory(lambda: None, device=CPU) is None
+
+
+@pytest.mark.gpu
+def test_peak_memory_on_a_gpu_is_that_of_the_tensors():
+    device = torch.device("cuda")
+    peak = peak_memory(lambda: torch.ones(1 << 20, device=device).sum(), device=device)
+    assert 4 << 20 <= peak <= 5 << 20
