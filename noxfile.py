@@ -73,6 +73,14 @@ def build(session: nox.Session) -> None:
             session.run(clean.parent / paper, "--help", external=True, silent=True)
 
 
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure speed against the published networks; results go to benchmarks/results."""
+    for script in sorted(Path("benchmarks").glob("*.py")):
+        if script.name != "harness.py":
+            session.run(python(session), script, external=True)
+
+
 def python(session: nox.Session) -> Path:
     """The interpreter of the shared environment, which is made where it is missing or stale."""
     stamp = ENVIRONMENT / "llve-stamp"
