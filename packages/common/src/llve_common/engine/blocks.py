@@ -62,9 +62,7 @@ class RowBlocks:
     ) -> None:
         self._run, self._halo, self._rounding = run, halo, rounding
         self._kept = threading.local()
-        self._pool = ThreadPoolExecutor(
-            workers or torch.get_num_threads(), "llve-blocks", initializer=_compute_alone
-        )
+        self._pool = _pool(workers or torch.get_num_threads())
 
     def __call__(self, pixels: Pixels, out: Pixels | None = None) -> Pixels:
         """Enhance one frame.
@@ -126,6 +124,16 @@ class RowBlocks:
             )
             self._kept.buffers = kept
         return kept
+
+
+def _pool(workers: int) -> ThreadPoolExecutor:
+    """Threads in each of which torch computes alone, all of them started."""
+    pool = ThreadPoolExecutor(workers, "llve-blocks", initializer=_compute_alone)
+    # Each waits for all: so none starts later, when other code may be asking for torch's threads.
+    together = threading.Barrier(workers)
+    for started in [pool.submit(together.wait) for _ in range(workers)]:
+        started.result()
+    return pool
 
 
 _starting = threading.Lock()
