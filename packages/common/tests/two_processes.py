@@ -38,9 +38,11 @@ def main(folder, norm, accumulate):
         settings=Job,
         network=lambda settings: network(norm),
         data=lambda settings: Pictures(),
-        objective=lambda settings, device: lambda network, batch, _: {
-            "l2": (network(batch["low"]) - batch["low"][..., 2:-2, 2:-2]).square().mean()
-        },
+        objective=lambda settings, device: (
+            lambda network, batch, _: {
+                "l2": (network(batch["low"]) - batch["low"][..., 2:-2, 2:-2]).square().mean()
+            }
+        ),
         optimizer=lambda settings, network: torch.optim.Adam(network.parameters(), 0.01),
         plan=lambda settings, length: Plan(7, 99, 99),
         weights_name="weights_{iteration}.pt",

@@ -199,15 +199,12 @@ class Paper:
         to_published: weights of one of our networks in the published key names.
         from_published: published key names to ours; ours pass unchanged.
         bundled: file name of our own weights in the package, or None.
-<<<<<<< HEAD
         stream: the network cut in two, where windows share work.
-=======
         prepare: makes a network in evaluation mode ready for a CPU: a function of one frame
             (1, 3, H, W) float32 RGB in [0, 1], channels last in memory, that gives the enhanced
             frame of the same size, equal to ``enhance`` but for rounding. It may be called by
             several threads at once, and neither changes nor keeps its argument. None where
             ``enhance`` serves.
->>>>>>> 8a5099b (Enhance frames of a finite halo in blocks of rows on our own threads)
     """
 
     name: str
@@ -222,8 +219,5 @@ class Paper:
     to_published: Callable[[State], State]
     from_published: Callable[[State], State]
     bundled: str | None = None
-<<<<<<< HEAD
     stream: Stream | None = None
-=======
     prepare: Callable[[nn.Module], Callable[[Tensor], Tensor]] | None = None
->>>>>>> 8a5099b (Enhance frames of a finite halo in blocks of rows on our own threads)

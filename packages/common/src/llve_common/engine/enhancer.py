@@ -13,12 +13,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llve_common.engine.blocks import RowBlocks
 from llve_common.engine.pipeline import in_background
 from llve_common.engine.window import enhance_clip
 from llve_common.errors import DataError, MediaError, UserError
 from llve_common.io.folders import is_image, list_images
 from llve_common.io.frames import Frame, open_sink, open_source, video_target
-from llve_common.io.images import Image, to_pixels, to_tensor
+from llve_common.io.images import Image, Pixels, to_pixels, to_tensor
 from llve_common.io.video import is_video
 from llve_common.paper import Paper
 
@@ -71,64 +72,104 @@ def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:
     return padded.reshape(*frames.shape[:2], *padded.shape[1:])
 
 
-def enhance_stream(
-    paper: Paper, network: nn.Module, frames: Iterable[Frame], device: torch.device
-) -> Iterator[Frame]:
-    """Enhance a clip's frames, or images one by one where the window is one frame.
+def frame_enhancer(
+    paper: Paper, network: nn.Module, device: torch.device
+) -> Callable[[Iterable[Frame]], Iterator[Frame]]:
+    """The way from frames to enhanced frames, prepared once for a network.
 
-    Depth (8 or 16 bits) and transparency are kept. Memory is constant with the clip's length.
+    Depth (8 or 16 bits) and transparency are kept, and memory is constant with the clip's length.
 
     Args:
         paper: how to enhance and to round.
-        network: on ``device``, in evaluation mode.
-        frames: of one size where the window is more than one frame.
+        network: on ``device``, in evaluation mode; later changes to its weights may go unseen.
         device: to compute on.
 
-    Raises:
-        MediaError: a frame comes out as not a number.
+    Returns:
+        A function of a clip's frames, or of images one by one where the window is one frame. What
+        it gives raises MediaError where a frame comes out as not a number.
     """
-    waiting: deque[Frame] = deque()
+    if len(paper.window.inputs) == 1:
+        enhance = pixel_enhancer(paper, network, device)
+        return lambda frames: _one_by_one(enhance, frames)
+    return lambda frames: _in_windows(paper, network, device, frames)
 
-    def tensors() -> Iterator[Tensor]:
-        for frame in frames:
-            waiting.append(frame)
-            yield to_tensor(frame.image.pixels)[None].to(device)
 
-    for enhanced in _enhanced(paper, network, tensors()):
-        frame = waiting.popleft()
+def pixel_enhancer(
+    paper: Paper, network: nn.Module, device: torch.device
+) -> Callable[[Pixels], Pixels]:
+    """The way from the pixels of one frame to the enhanced ones, prepared once for a network.
+
+    On a CPU, a paper of single frames and a finite halo goes in blocks of rows.
+
+    Args:
+        paper: enhances single frames.
+        network: on ``device``, in evaluation mode; later changes to its weights may go unseen.
+        device: to compute on.
+
+    Returns:
+        A function of (H, W, 3) RGB, uint8 or uint16, that gives the same size and type.
+    """
+    window = paper.window
+    if device.type != "cpu" or window.multiple != 1 or window.halo is None:
+        return lambda pixels: _enhance_whole(paper, network, pixels, device)
+
+    def run(block: Tensor) -> Tensor:
+        return paper.enhance(network, block[:, None])[:, 0]
+
+    prepared = run if paper.prepare is None else paper.prepare(network)
+    return RowBlocks(prepared, window.halo, paper.rounding)
+
+
+def _enhance_whole(
+    paper: Paper, network: nn.Module, pixels: Pixels, device: torch.device
+) -> Pixels:
+    enhanced = enhance_frames(paper, network, to_tensor(pixels)[None, None].to(device))
+    return to_pixels(enhanced[0, 0], paper.rounding, pixels.dtype)
+
+
+def _one_by_one(enhance: Callable[[Pixels], Pixels], frames: Iterable[Frame]) -> Iterator[Frame]:
+    for frame in frames:
         try:
-            pixels = to_pixels(enhanced[0], paper.rounding, frame.image.pixels.dtype)
+            pixels = enhance(frame.image.pixels)
         except UserError as error:
             raise error.at(frame.where) from None
         yield replace(frame, image=Image(pixels, frame.image.alpha))
 
 
-def _enhanced(paper: Paper, network: nn.Module, frames: Iterator[Tensor]) -> Iterator[Tensor]:
-    if len(paper.window.inputs) == 1:
-        for frame in frames:
-            yield enhance_frames(paper, network, frame[:, None])[:, 0]
-        return
-    sizes: deque[torch.Size] = deque()
+def _in_windows(
+    paper: Paper, network: nn.Module, device: torch.device, frames: Iterable[Frame]
+) -> Iterator[Frame]:
+    waiting: deque[Frame] = deque()
 
     def padded() -> Iterator[Tensor]:
         for frame in frames:
-            sizes.append(frame.shape[-2:])
-            yield pad_to_multiple(frame[:, None], paper.window.multiple)[:, 0]
+            waiting.append(frame)
+            tensor = to_tensor(frame.image.pixels)[None, None].to(device)
+            yield pad_to_multiple(tensor, paper.window.multiple)[:, 0]
 
-    for frame in enhance_clip(paper, network, padded()):
-        height, width = sizes.popleft()
-        yield frame[..., :height, :width]
+    for enhanced in enhance_clip(paper, network, padded()):
+        frame = waiting.popleft()
+        height, width = frame.image.pixels.shape[:2]
+        try:
+            cropped = enhanced[0, :, :height, :width]
+            pixels = to_pixels(cropped, paper.rounding, frame.image.pixels.dtype)
+        except UserError as error:
+            raise error.at(frame.where) from None
+        yield replace(frame, image=Image(pixels, frame.image.alpha))
 
 
 def enhance_job(
-    paper: Paper,
-    network: nn.Module,
+    enhance: Callable[[Iterable[Frame]], Iterator[Frame]],
     job: Job,
     *,
-    device: torch.device,
     watch: Watcher | None = None,
 ) -> int:
     """Enhance one source into one target; decoding, network and encoding overlap.
+
+    Args:
+        enhance: as :func:`frame_enhancer` makes it.
+        job: the source and its target.
+        watch: is told of every frame.
 
     Returns:
         The number of frames.
@@ -141,7 +182,7 @@ def enhance_job(
     done = 0
     with open_source(source_path) as source, open_sink(target_path, source) as write:
         decoded = in_background(source.frames)
-        enhanced = in_background(_closing(decoded, enhance_stream(paper, network, decoded, device)))
+        enhanced = in_background(_closing(decoded, enhance(decoded)))
         with closing(enhanced):
             for frame in enhanced:
                 write(frame)
@@ -182,9 +223,10 @@ def enhance_all(
     failures: list[str] = []
     frames = 0
     inner = watch if len(jobs) == 1 else None
+    enhance = frame_enhancer(paper, network, device)
     for done, job in enumerate(jobs, 1):
         try:
-            frames += enhance_job(paper, network, job, device=device, watch=inner)
+            frames += enhance_job(enhance, job, watch=inner)
         except UserError as error:
             failures.append(str(error.at(job[0])))
         if watch is not None and inner is None:

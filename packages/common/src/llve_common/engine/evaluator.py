@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from llve_common.engine.enhancer import enhance_stream, naming_faults
+from llve_common.engine.enhancer import frame_enhancer, naming_faults
 from llve_common.errors import DataError
 from llve_common.io.atomic import replacing
 from llve_common.io.frames import Frame
@@ -98,8 +98,9 @@ def evaluate(
         )
     total = sum(len(clip.frames) for clip in clips)
     results: list[FrameScore] = []
+    enhance = frame_enhancer(paper, network, device)
     for clip in clips:
-        for index, (source, result, seconds) in enumerate(_enhanced(paper, network, clip, device)):
+        for index, (source, result, seconds) in enumerate(_enhanced(enhance, clip)):
             path = clip.frames[index]
             values = {}
             if clip.targets is not None:
@@ -139,7 +140,7 @@ def write_scores(scores: Scores, folder: Path, facts: dict[str, Any]) -> None:
 
 
 def _enhanced(
-    paper: Paper, network: nn.Module, clip: Clip, device: torch.device
+    enhance: Callable[[Iterable[Frame]], Iterator[Frame]], clip: Clip
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], float]]:
     """Each frame as it was, enhanced, and the seconds it took to read and enhance."""
     sources: deque[NDArray[np.uint8]] = deque()
@@ -149,7 +150,7 @@ def _enhanced(
             sources.append(_eight_bits(read_image(path)))
             yield Frame(Image(sources[-1]), path.name, path)
 
-    stream = enhance_stream(paper, network, frames(), device)
+    stream = enhance(frames())
     started = time.perf_counter()
     for frame in stream:
         seconds = time.perf_counter() - started
