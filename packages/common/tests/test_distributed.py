@@ -12,7 +12,7 @@ import torch
 from llve_common.engine.checkpoint import read_checkpoint
 
 JOB = Path(__file__).with_name("two_processes.py")
-TORCHRUN = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "0"]
+TORCHRUN = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
 
 pytestmark = pytest.mark.multiprocess
 

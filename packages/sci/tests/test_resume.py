@@ -196,7 +196,7 @@ def test_wrong_uses_of_resume_are_one_clear_error(forks, images, tmp_path, capfd
 def test_two_processes_write_one_run_and_stop_together(images, tmp_path):
     save = tmp_path / "two"
     launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    launch += ["--master_port", "0", "-m", "llve_sci"]
+    launch += ["--standalone", "-m", "llve_sci"]
 
     def start(*arguments):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
