@@ -211,7 +211,8 @@ def test_two_processes_write_one_run_and_stop_together(images, tmp_path):
     folder = only(save)
     newest = sorted((folder / "checkpoints").iterdir())[-1]
     assert len(read_checkpoint(newest)["processes"]) == 2
-    iterations = [json.loads(line)["iteration"] for line in (folder / "losses.jsonl").open()]
+    lines = (folder / "losses.jsonl").read_text().splitlines()
+    iterations = [json.loads(line)["iteration"] for line in lines]
     assert iterations == list(range(3, iterations[-1] + 1, 3))
     for file in folder.glob("model_epochs/*"):
         assert read_weights(file)
