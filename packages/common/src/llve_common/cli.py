@@ -265,6 +265,8 @@ def _speedometer(advance: Callable[..., None], what: str) -> Callable[[int, int 
 
 
 def _report_enhanced(result: Enhanced, jobs: Sequence[Job], weights: LoadedWeights) -> None:
+    if len(jobs) == 1 and result.failures:
+        raise UserError(result.failures[0])
     console.print(f"weights: {weights}", soft_wrap=True)
     if jobs:
         target = jobs[0][1]

@@ -265,9 +265,10 @@ def _folder_jobs(paper: Paper, source: Path, target: Path) -> list[Job]:
     jobs = [
         (path, target / path.relative_to(source).with_name(video_target(path))) for path in videos
     ]
-    if videos and not any(is_image(path) for path in source.rglob("*")):
-        return jobs
-    images = list_images(source, recursive=True)
+    if videos:
+        images = sorted(path for path in source.rglob("*") if path.is_file() and is_image(path))
+    else:
+        images = list_images(source, recursive=True)
     if len(paper.window.inputs) > 1:
         # Images of one folder are frames of one clip.
         images = sorted({path.parent for path in images})

@@ -91,12 +91,20 @@ def open_sink(path: Path, source: Source) -> Iterator[Callable[[Frame], None]]:
     """
     if source.video is not None:
         info = source.video
+        _make_folder(path.parent)
         with VideoWriter(path, info, width=info.width, height=info.height) as writer:
             yield lambda frame: _write_video_frame(writer, frame)
     elif is_image(path):
         yield lambda frame: write_image(path, frame.image.pixels, frame.image.alpha)
     else:
         yield lambda frame: write_image(path / frame.name, frame.image.pixels, frame.image.alpha)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise MediaError("the folder cannot be made", where=folder, got=error.strerror) from error
 
 
 def video_target(source: Path) -> str:

@@ -28,7 +28,7 @@ _DAMAGE = (
     struct.error,
     PIL.Image.DecompressionBombError,
 )
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".npy")
 
 Pixels = NDArray[np.uint8 | np.uint16]
 Rounding = Literal["truncate", "round"]
@@ -50,12 +50,16 @@ class Image:
 def read_image(path: Path) -> Image:
     """Decode an image file to RGB, upright as its EXIF orientation says.
 
+    A ``.npy`` file holds (H, W, 3) uint8 or uint16 in the order BGR, as the SDSD data set does.
+
     Raises:
         MediaError: no such file, not an image, truncated, or of a kind that is not supported.
     """
     if not path.is_file():
         raise MediaError("no such image file", where=path, mend="check the path")
     try:
+        if path.suffix.lower() == ".npy":
+            return Image(np.ascontiguousarray(_open_array(path)[..., ::-1]))
         return _decode_16_bit(path) if _has_16_bits(path) else _decode_8_bit(path)
     except (*_DAMAGE, cv2.error) as error:
         raise MediaError(
@@ -74,6 +78,9 @@ def image_size(path: Path) -> tuple[int, int]:
         MediaError: the header cannot be read.
     """
     try:
+        if path.suffix.lower() == ".npy":
+            height, width = _open_array(path).shape[:2]
+            return height, width
         with PIL.Image.open(path) as image:
             width, height = image.size
     except _DAMAGE as error:
@@ -102,7 +109,9 @@ def write_image(path: Path, pixels: Pixels, alpha: Pixels | None = None) -> None
     _refuse_what_the_format_cannot_hold(path, pixels, alpha)
     planes = pixels if alpha is None else np.dstack([pixels, alpha])
     with replacing(path) as temporary:
-        if planes.dtype == np.uint8:
+        if suffix == ".npy":
+            np.save(temporary, pixels[..., ::-1])
+        elif planes.dtype == np.uint8:
             options: dict[str, Any] = (
                 {"quality": 95} if suffix in {".jpg", ".jpeg", ".webp"} else {}
             )
@@ -194,6 +203,14 @@ def _decode_16_bit(path: Path) -> Image:
     return Image(colour, planes[..., -1].copy() if planes.shape[2] in {2, 4} else None)
 
 
+def _open_array(path: Path) -> NDArray[np.uint8 | np.uint16]:
+    """A frame stored by NumPy, left on disk until it is looked at."""
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"{array.dtype} {array.shape}, not uint8 or uint16 (H, W, 3)")
+    return np.asarray(array)
+
+
 def _refuse_several(file: PIL.Image.Image) -> None:
     # A phone's MPO is one photograph, with a preview or a depth map after it.
     if getattr(file, "n_frames", 1) > 1 and file.format != "MPO":
@@ -216,7 +233,7 @@ def _refuse_what_the_format_cannot_hold(path: Path, pixels: Pixels, alpha: Pixel
         raise MediaError(
             "unknown image format", where=path, got=suffix or "no suffix", expected=IMAGE_SUFFIXES
         )
-    if pixels.dtype == np.uint16 and suffix not in {".png", ".tif", ".tiff"}:
+    if pixels.dtype == np.uint16 and suffix not in {".png", ".tif", ".tiff", ".npy"}:
         raise MediaError("this format cannot hold 16 bits", where=path, expected=".png or .tif")
-    if alpha is not None and suffix in {".jpg", ".jpeg", ".bmp"}:
+    if alpha is not None and suffix in {".jpg", ".jpeg", ".bmp", ".npy"}:
         raise MediaError("this format cannot hold transparency", where=path, expected=".png")
