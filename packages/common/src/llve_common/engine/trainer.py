@@ -37,6 +37,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -218,10 +219,13 @@ def _share_out(run: Run) -> None:
     """Let the processes train one network in one folder, each with chance of its own."""
     if run.me.count > 1:
         run.folder = from_first(run.folder, run.me)
-        # Stages whose output no loss uses leave parameters without a gradient.
-        run.step = DistributedDataParallel(
-            run.step, broadcast_buffers=False, find_unused_parameters=True
-        )
+        with warnings.catch_warnings():
+            # Newer versions of torch have another name for broadcast_buffers; older ones do not.
+            warnings.simplefilter("ignore", FutureWarning)
+            # Stages whose output no loss uses leave parameters without a gradient.
+            run.step = DistributedDataParallel(
+                run.step, broadcast_buffers=False, find_unused_parameters=True
+            )
         torch.manual_seed(run.settings.train.seed + run.me.rank)
 
 
