@@ -334,7 +334,14 @@ def test_a_long_clip_is_never_read_far_ahead(tmp_path):
 def test_ctrl_c_leaves_nothing_behind(tmp_path):
     source = make_video(tmp_path / "dark.mp4", [Fraction(n, 25) for n in range(900)], (96, 128))
     command = [sys.executable, "-m", "llve_sci", "enhance", source, "-o", tmp_path / "out.mp4"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # Jobs in the background of a script are started with Ctrl-C ignored, and pass that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     started = time.monotonic()
     while not left_over(tmp_path) and time.monotonic() - started < 60:
         time.sleep(0.02)

@@ -175,7 +175,7 @@ def run_test(
         )
     facts = {
         "paper": paper.name,
-        "command": shlex.join(["sci" if not sys.argv else paper.name, *sys.argv[1:]]),
+        "command": shlex.join([paper.name, *sys.argv[1:]]),
         "weights": str(weights.path),
         "weights_sha256": weights.sha256,
         "ssim": definition,

@@ -205,7 +205,7 @@ def _decode_16_bit(path: Path) -> Image:
 
 def _open_array(path: Path) -> NDArray[np.uint8 | np.uint16]:
     """A frame stored by NumPy, left on disk until it is looked at."""
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    array = np.load(path, mmap_mode="r")  # which refuses pickled objects
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"{array.dtype} {array.shape}, not uint8 or uint16 (H, W, 3)")
     return np.asarray(array)
