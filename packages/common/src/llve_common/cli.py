@@ -35,7 +35,7 @@ from llve_common.engine.enhancer import (
     naming_faults,
     plan_jobs,
 )
-from llve_common.engine.evaluator import Scores, evaluate, write_scores
+from llve_common.engine.evaluator import Fit, Scores, evaluate, write_scores
 from llve_common.engine.network import LoadedWeights, load_network
 from llve_common.engine.onnx import export_onnx
 from llve_common.engine.shipped import find_config, settings_class, shipped_configs
@@ -155,6 +155,7 @@ def run_test(
     save: Callable[[Clip, Path], Path],
     *,
     definition: Ssim,
+    fit: Fit = "pad",
 ) -> Scores:
     """Test from the command line: pictures, scores, and a table where there is ground truth.
 
@@ -170,6 +171,7 @@ def run_test(
             clips,
             device=device,
             ssim_definition=definition,
+            fit=fit,
             save=save,
             watch=advance,
         )
@@ -189,7 +191,11 @@ def run_test(
         table = score_table(scores, paper.title, ssim_definition=definition)
         console.print(table.rich())
         write_text(settings.save / "summary.md", table.markdown())
-    console.print(f"wrote {len(scores.frames)} images to {settings.save}", soft_wrap=True)
+    seconds = sum(frame.seconds for frame in scores.frames)
+    console.print(
+        f"wrote {len(scores.frames)} images to {settings.save}; {seconds:.1f} s to enhance them",
+        soft_wrap=True,
+    )
     return scores
 
 

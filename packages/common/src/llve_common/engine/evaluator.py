@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,6 +24,10 @@ from llve_common.io.frames import Frame
 from llve_common.io.images import Image, read_image, write_image
 from llve_common.metrics.fidelity import Ssim, psnr, ssim
 from llve_common.paper import Clip, Paper
+
+Fit = Literal["pad", "crop"]
+"""How an image whose sides are no multiples of the window's gets through the network: padded and
+cut back to its size, or cropped at the bottom and right, its ground truth alike."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ def evaluate(
     *,
     device: torch.device,
     ssim_definition: Ssim = "skimage7",
+    fit: Fit = "pad",
     save: Callable[[Clip, Path], Path] | None = None,
     watch: Callable[[int, int], None] | None = None,
 ) -> Scores:
@@ -79,6 +84,7 @@ def evaluate(
         clips: with ground truth where scores are wanted.
         device: to compute on.
         ssim_definition: see :mod:`llve_common.metrics.fidelity`.
+        fit: whether images that do not fit the network are padded or cropped.
         save: gives the file to write an enhanced frame to; None writes none.
         watch: is told (frames done, frames in all).
 
@@ -88,7 +94,7 @@ def evaluate(
 
     Raises:
         DataError: two frames would be written to one file, or one over a file that is read;
-            or ground truth has another size.
+            or ground truth has another size, or nothing of an image is left to crop to.
         MediaError: an image cannot be read or written.
     """
     if save is not None:
@@ -99,12 +105,13 @@ def evaluate(
     total = sum(len(clip.frames) for clip in clips)
     results: list[FrameScore] = []
     enhance = frame_enhancer(paper, network, device)
+    multiple = paper.window.multiple if fit == "crop" else 1
     for clip in clips:
-        for index, (source, result, seconds) in enumerate(_enhanced(enhance, clip)):
+        for index, (source, result, seconds) in enumerate(_enhanced(enhance, clip, multiple)):
             path = clip.frames[index]
             values = {}
             if clip.targets is not None:
-                target = _eight_bits(read_image(clip.targets[index]))
+                target = _read(clip.targets[index], multiple)
                 values = _score(path, result, source, target, ssim_definition)
             if save is not None:
                 write_image(save(clip, path), result)
@@ -140,14 +147,14 @@ def write_scores(scores: Scores, folder: Path, facts: dict[str, Any]) -> None:
 
 
 def _enhanced(
-    enhance: Callable[[Iterable[Frame]], Iterator[Frame]], clip: Clip
+    enhance: Callable[[Iterable[Frame]], Iterator[Frame]], clip: Clip, multiple: int
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], float]]:
     """Each frame as it was, enhanced, and the seconds it took to read and enhance."""
     sources: deque[NDArray[np.uint8]] = deque()
 
     def frames() -> Iterator[Frame]:
         for path in clip.frames:
-            sources.append(_eight_bits(read_image(path)))
+            sources.append(_read(path, multiple))
             yield Frame(Image(sources[-1]), path.name, path)
 
     stream = enhance(frames())
@@ -176,6 +183,20 @@ def _score(
         }
     except DataError as error:
         raise error.at(path) from None
+
+
+def _read(path: Path, multiple: int) -> NDArray[np.uint8]:
+    """An image's pixels, cropped at the bottom and right to sides that are multiples."""
+    pixels = _eight_bits(read_image(path))
+    height, width = (side // multiple * multiple for side in pixels.shape[:2])
+    if height == 0 or width == 0:
+        raise DataError(
+            "the image is too small to be cropped to what the network takes",
+            where=path,
+            got=f"{pixels.shape[1]}x{pixels.shape[0]}",
+            expected=f"sides of at least {multiple} pixels",
+        )
+    return np.ascontiguousarray(pixels[:height, :width])
 
 
 def _eight_bits(image: Image) -> NDArray[np.uint8]:

@@ -1,0 +1,89 @@
+"""SGZ's data: a folder of low-light images, squeezed to one square size."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+
+from llve_common.errors import ConfigError
+from llve_common.io.folders import list_images, match_by_name
+from llve_common.io.images import image_size, read_image, to_tensor
+from llve_common.paper import Clip, Sample
+
+_ORDER_SEED = 1143
+
+
+class LowLightImages:
+    """The images directly in a folder as ``{"low": (3, size, size)}``, RGB in [0, 1].
+
+    As published, they are resized without keeping their shape, and their order is shuffled once.
+
+    Args:
+        folder: read without its subfolders.
+        size: of the square.
+
+    Raises:
+        DataError: the folder is missing or holds no image.
+        MediaError: a file is no image.
+    """
+
+    def __init__(self, folder: Path, size: int) -> None:
+        self.size = size
+        self.paths = shuffled(list_images(folder))
+        for path in self.paths:
+            image_size(path)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def sample(self, index: int, rng: random.Random) -> Sample:
+        """The whole image, resized (Lanczos): the published training augments nothing.
+
+        Raises:
+            MediaError: the image cannot be decoded.
+        """
+        pixels = read_image(self.paths[index]).pixels
+        if pixels.dtype == np.uint16:
+            pixels = (pixels >> 8).astype(np.uint8)
+        picture = PIL.Image.fromarray(pixels)
+        resized = picture.resize((self.size, self.size), PIL.Image.Resampling.LANCZOS)
+        return {"low": to_tensor(np.asarray(resized))}
+
+
+def shuffled(paths: list[Path]) -> list[Path]:
+    """The published order of a sorted list of files."""
+    order = list(paths)
+    random.Random(_ORDER_SEED).shuffle(order)  # noqa: S311
+    return order
+
+
+def fitting_size(size: int, scale_factor: int) -> int:
+    """The multiple of the scale factor that is nearest to a size.
+
+    Raises:
+        ConfigError: the scale factor is larger than the size.
+    """
+    if scale_factor > size:
+        raise ConfigError(
+            "the scale factor is larger than the images",
+            where="network.scale_factor",
+            got=scale_factor,
+            expected=f"at most data.size, {size}",
+        )
+    return round(size / scale_factor) * scale_factor
+
+
+def image_clip(low: Path, high: Path | None) -> Clip:
+    """A folder of images as one clip, with ground truth of the same file names where given.
+
+    Raises:
+        DataError: a folder is missing or empty, or the names do not match.
+    """
+    frames = list_images(low, recursive=True)
+    if high is None:
+        return Clip(low.name, tuple(frames))
+    pairs = match_by_name(frames, list_images(high, recursive=True))
+    return Clip(low.name, tuple(frames), tuple(target for _, target in pairs))
