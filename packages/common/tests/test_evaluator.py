@@ -10,7 +10,7 @@ from llve_common.engine.evaluator import FrameScore, Scores, evaluate, write_sco
 from llve_common.errors import DataError, MediaError
 from llve_common.io.images import read_image, write_image
 from llve_common.metrics.fidelity import psnr, ssim
-from llve_common.paper import Clip
+from llve_common.paper import Clip, Window
 
 CPU = torch.device("cpu")
 
@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 def score(paper):
     """Scores clips with the tiny paper, which halves the image, parts of it replaced."""
 
-    def run(*clips, save=None, definition="skimage7", watch=None, **changes):
+    def run(*clips, save=None, definition="skimage7", watch=None, fit="pad", **changes):
         changes = {"enhance": lambda network, frames: frames / 2} | changes
         return evaluate(
             paper(**changes),
@@ -27,6 +27,7 @@ def score(paper):
             clips,
             device=CPU,
             ssim_definition=definition,
+            fit=fit,
             save=save,
             watch=watch,
         )
@@ -189,3 +190,21 @@ def test_scores_of_equal_images_are_json(tmp_path):
     write_scores(scores_of(a=[float("inf")]), tmp_path, {})
     summary = json.loads((tmp_path / "summary.json").read_text(), parse_constant=refuse)
     assert summary["mean_of_frames"]["psnr"] == "inf"
+
+
+def test_cropping_to_the_multiple_crops_the_ground_truth_alike(score, clip, tmp_path):
+    one, window = clip("a", size=(13, 17)), Window(multiple=4)
+    target = tmp_path / "out.png"
+    cropped = score(one, window=window, fit="crop", save=lambda clip, frame: target)
+    low, high = (read_image(path).pixels[:12, :16] for path in (one.frames[0], one.targets[0]))
+    assert read_image(target).pixels.shape == (12, 16, 3)
+    assert cropped.mean_of_frames["input_psnr"] == psnr(low, high)
+    padded = score(one, window=window, save=lambda clip, frame: target)
+    assert read_image(target).pixels.shape == (13, 17, 3)
+    assert padded.mean_of_frames != cropped.mean_of_frames
+
+
+def test_an_image_smaller_than_the_multiple_cannot_be_cropped(score, clip):
+    with pytest.raises(DataError, match="too small to be cropped") as caught:
+        score(clip("a", size=(12, 3)), window=Window(multiple=4), fit="crop")
+    assert "0.png" in str(caught.value)
