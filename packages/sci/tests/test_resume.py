@@ -1,6 +1,7 @@
 """Real training runs, killed at random moments or stopped, end as unbroken ones."""
 
 import json
+import logging
 import os
 import random
 import signal
@@ -14,18 +15,24 @@ import torch
 from llve_common.data.synthetic import write_image_set
 from llve_common.engine.checkpoint import read_checkpoint, read_weights
 
+log = logging.getLogger(__name__)
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 # Imports once, then forks a process for each run: starting Python anew takes seconds.
 FORKS = """
 import json, os, sys
+import torch
 import llve_sci.cli
+torch.optim.Adam([torch.zeros(1, requires_grad=True)]).step()  # imports a great deal more
 for line in sys.stdin:
     pid = os.fork()
     if pid == 0:
+        output, *arguments = json.loads(line)
         sys.stdin.close()
-        os.dup2(2, 1)
-        sys.argv = ["sci", *json.loads(line)]
+        sys.argv = ["sci", *arguments]
+        file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
         llve_sci.cli.app(prog_name="sci")
     print(pid, flush=True)
     print(os.waitpid(pid, 0)[1], flush=True)
@@ -39,18 +46,29 @@ def images(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def forks():
-    """Starts ``sci`` with arguments in a process of its own and gives its id; and the pipe."""
+def fork(tmp_path_factory):
+    """Starts ``sci``; gives the process's id, and what waits for its exit code and output."""
+    output = tmp_path_factory.mktemp("output") / "said"
     command = [sys.executable, "-c", FORKS]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, text=True, env=ENVIRONMENT, bufsize=1, **pipes) as server:
 
+        def wait():
+            code = os.waitstatus_to_exitcode(int(server.stdout.readline()))
+            return code, output.read_text()
+
         def start(arguments):
-            server.stdin.write(json.dumps([str(each) for each in arguments]) + "\n")
-            return int(server.stdout.readline()), server.stdout.readline
+            server.stdin.write(json.dumps([str(each) for each in (output, *arguments)]) + "\n")
+            return int(server.stdout.readline()), wait
 
         yield start
         server.stdin.close()
+
+
+@pytest.fixture
+def finish(fork):
+    """Runs ``sci`` to its end and gives the exit code and the output."""
+    return lambda arguments: fork(arguments)[1]()
 
 
 def command(images, save, epochs, procedure="train"):
@@ -61,8 +79,7 @@ def command(images, save, epochs, procedure="train"):
 
 def ending(folder):
     """All that has to be equal: last checkpoint, losses but for the times, published weights."""
-    newest = sorted((folder / "checkpoints").glob("*.ckpt"))[-1]
-    state = read_checkpoint(newest)
+    state = read_checkpoint(sorted((folder / "checkpoints").glob("*.ckpt"))[-1])
     lines = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
     published = {file.name: read_weights(file) for file in folder.glob("model_*/*")}
     kept = ("iteration", "network", "optimizer", "processes")
@@ -90,37 +107,48 @@ def writing(folder):
     return folder.is_dir() and any(folder.glob("*/checkpoints/.*"))
 
 
+def newest(save):
+    """The iteration of the newest checkpoint, 0 where there is none."""
+    return max((int(file.stem) for file in save.glob("*/checkpoints/0*.ckpt")), default=0)
+
+
 def kill_at_random(pid, chance, save):
-    """Kill after a while, every third time while a checkpoint is being written."""
-    within = chance.uniform(0.05, 0.25)
+    """Kill some checkpoints later, every third time while one is being written."""
+    before, more, pause = newest(save), chance.randrange(3), chance.uniform(0, 0.1)
     into_a_write = chance.random() < 1 / 3
-    started = time.monotonic()
-    while time.monotonic() - started < within or (into_a_write and not writing(save)):
-        if time.monotonic() - started > 5:
-            break
+    deadline = time.monotonic() + 20
+    while newest(save) < before + 5 * more and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(pause)
+    while into_a_write and not writing(save) and time.monotonic() < deadline:
+        time.sleep(0.0005)
     os.kill(pid, signal.SIGKILL)
-    print(f"killed after {time.monotonic() - started:.3f} s, writing: {writing(save)}")
+    log.info("killed %.3f s after iteration %d, writing: %s", pause, newest(save), writing(save))
 
 
 @pytest.mark.multiprocess
 @pytest.mark.parametrize(
-    ("kills", "epochs"), [(3, 20), pytest.param(20, 120, marks=pytest.mark.slow)]
+    ("kills", "epochs"), [(3, 10), pytest.param(20, 60, marks=pytest.mark.slow)]
 )
-def test_killed_and_resumed_run_ends_as_an_unbroken_one(forks, images, tmp_path, kills, epochs):
-    _, end = forks(command(images, tmp_path / "whole", epochs))
-    assert int(end()) == 0
+def test_killed_and_resumed_run_ends_as_an_unbroken_one(
+    fork, finish, images, tmp_path, kills, epochs, caplog
+):
+    caplog.set_level(logging.INFO)
+    assert finish(command(images, tmp_path / "whole", epochs))[0] == 0
     chance, save = random.Random(kills), tmp_path / "killed"
-    arguments, killed = command(images, save, epochs), 0
-    while killed < kills:
-        pid, end = forks(arguments)
+    arguments, resumed_from, leftovers = command(images, save, epochs), set(), 0
+    for _ in range(kills):
+        pid, wait = fork(arguments)
         kill_at_random(pid, chance, save)
         # A run that came to its end before would make this test an empty one.
-        assert int(end()) == signal.SIGKILL
-        killed += 1
+        assert wait()[0] == -signal.SIGKILL
+        leftovers += writing(save)
         if save.is_dir() and (only(save) / "settings.yml").is_file():
             arguments = ["train", "--resume", only(save)]
-    _, end = forks(arguments)
-    assert int(end()) == 0
+            resumed_from.add(newest(save))
+    assert leftovers
+    assert len(resumed_from) > kills // 3
+    assert finish(arguments)[0] == 0
     assert not writing(save)
     assert same(ending(only(save)), ending(only(tmp_path / "whole")))
 
@@ -140,84 +168,78 @@ def wait_for(found, process):
 
 
 @pytest.mark.multiprocess
-def test_console_command_goes_on_after_a_signal(forks, images, tmp_path):
+def test_console_command_goes_on_after_a_signal(finish, images, tmp_path):
     save = tmp_path / "stopped"
-    process = sci(*command(images, save, 40))
+    process = sci(*command(images, save, 12))
     wait_for(lambda: any(save.glob("*/checkpoints/*5.ckpt")), process)
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert said.count("error:") == 1
     assert f"go on with --resume {only(save)}" in said
-    _, end = forks(["train", "--resume", only(save)])
-    assert int(end()) == 0
-    _, end = forks(command(images, tmp_path / "whole", 40))
-    assert int(end()) == 0
+    assert finish(["train", "--resume", only(save)])[0] == 0
+    assert finish(command(images, tmp_path / "whole", 12))[0] == 0
     assert same(ending(only(save)), ending(only(tmp_path / "whole")))
 
 
 @pytest.mark.multiprocess
-def test_finetuning_is_exact_across_the_freezing_of_batch_norm(forks, images, tmp_path):
-    save = tmp_path / "stopped"
-    arguments = [*command(images, save, 6, "finetune"), "train.preview_every=4"]
-    pid, end = forks(arguments)
-    while not any(save.glob("*/checkpoints/*8.ckpt")):
-        time.sleep(0.001)
-    os.kill(pid, signal.SIGKILL)
-    assert int(end()) == signal.SIGKILL
-    for late in only(save).glob("checkpoints/*"):
-        if late.name > "00000008.ckpt":
-            late.unlink()
-    _, end = forks(["finetune", "--resume", only(save)])
-    assert int(end()) == 0
-    whole = [*command(images, tmp_path / "whole", 6, "finetune"), "train.preview_every=4"]
-    _, end = forks(whole)
-    assert int(end()) == 0
-    assert same(ending(only(save)), ending(only(tmp_path / "whole")))
+def test_finetuning_is_exact_across_the_freezing_of_batch_norm(finish, images, tmp_path):
+    chosen = ["train.preview_every=4", "run.keep_checkpoints=9"]
+    for name in ("whole", "cut"):
+        assert finish([*command(images, tmp_path / name, 4, "finetune"), *chosen])[0] == 0
+    cut = only(tmp_path / "cut")
+    for file in cut.glob("checkpoints/*.ckpt"):
+        if int(file.stem) > 8:
+            file.unlink()
+    assert finish(["finetune", "--resume", cut])[0] == 0
+    assert same(ending(cut), ending(only(tmp_path / "whole")))
 
 
 @pytest.mark.multiprocess
-def test_wrong_uses_of_resume_are_one_clear_error(forks, images, tmp_path, capfd):
-    _, end = forks(command(images, tmp_path / "run", 1))
-    assert int(end()) == 0
+def test_uses_of_resume_that_cannot_go_on_say_so_in_one_message(finish, images, tmp_path):
+    assert finish(command(images, tmp_path / "run", 1))[0] == 0
     folder = only(tmp_path / "run")
-    for arguments, message in [
-        (["train", "--resume", tmp_path], "not a run's folder"),
-        (["train", "--resume", folder, "--epochs", 3], "a run that goes on keeps its settings"),
-        (["finetune", "--resume", folder], "procedure: got 'train'"),
-        (["train", "--resume", folder], "the run is finished already"),
+    for arguments, expected, message in [
+        (["train", "--resume", tmp_path], 1, "not a run's folder"),
+        (["train", "--resume", folder, "--epochs", 3], 1, "a run that goes on keeps its settings"),
+        (["finetune", "--resume", folder], 1, "procedure: got 'train'"),
+        (["train", "--resume", folder], 0, "the run is finished already"),
     ]:
-        capfd.readouterr()
-        _, end = forks(arguments)
-        assert os.waitstatus_to_exitcode(int(end())) == ("finished" not in message)
+        code, said = finish(arguments)
+        assert (code, said.count("error:")) == (expected, expected)
+        assert message in said
+        assert "Traceback" not in said
+
+
+def torchrun(*arguments):
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    launch += ["--nproc_per_node", "2", "-m", "llve_sci", *map(str, arguments)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen(launch, env=ENVIRONMENT, **pipes)
 
 
 @pytest.mark.multiprocess
 def test_two_processes_write_one_run_and_stop_together(images, tmp_path):
     save = tmp_path / "two"
-    launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    launch += ["--standalone", "-m", "llve_sci"]
-
-    def start(*arguments):
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        return subprocess.Popen([*launch, *map(str, arguments)], env=ENVIRONMENT, **pipes)
-
-    process = start(*command(images, save, 400))
+    process = torchrun(*command(images, save, 400))
     wait_for(lambda: any(save.glob("*/checkpoints/*5.ckpt")), process)
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
     assert said.count("error:") == 1
     assert "stopped by a signal" in said
     folder = only(save)
-    newest = sorted((folder / "checkpoints").iterdir())[-1]
-    assert len(read_checkpoint(newest)["processes"]) == 2
+    last = sorted((folder / "checkpoints").iterdir())[-1]
+    assert len(read_checkpoint(last)["processes"]) == 2
     lines = (folder / "losses.jsonl").read_text().splitlines()
     iterations = [json.loads(line)["iteration"] for line in lines]
     assert iterations == list(range(3, iterations[-1] + 1, 3))
     for file in folder.glob("model_epochs/*"):
         assert read_weights(file)
 
-    process = start(*command(images, tmp_path / "odd", 1), "train.batch_size=3")
+
+@pytest.mark.multiprocess
+def test_batch_that_two_processes_cannot_share_is_one_error(images, tmp_path):
+    process = torchrun(*command(images, tmp_path / "odd", 1), "train.batch_size=3")
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert said.count("the batch cannot be shared out evenly") == 1
