@@ -132,7 +132,18 @@ def test_ground_truth_of_another_size(score, clip):
     with pytest.raises(DataError, match="differ in size") as caught:
         score(pair)
     assert caught.value.where == pair.frames[0]
-    assert caught.value.got == "14x12 and 20x12"
+    assert caught.value.got == f"14x12, and {pair.targets[0]} 20x12"
+
+
+def test_ground_truth_of_another_size_that_would_be_cropped_alike(score, clip):
+    pair = clip("a", target_size=(12, 15))
+    with pytest.raises(DataError, match="differ in size"):
+        score(pair, window=Window(multiple=12), fit="crop")
+
+
+def test_clips_of_one_name_are_refused(score, clip):
+    with pytest.raises(DataError, match="a: several clips have one name"):
+        score(clip("a"), clip("b"), clip("a"))
 
 
 def test_frame_too_small_to_score_is_named(score, clip):

@@ -239,6 +239,16 @@ def test_checkpoint_of_another_training_is_an_error(go, stopped, changed, got):
     assert "expected: tiny Train" in str(caught.value)
 
 
+def test_state_of_another_optimizer_is_an_error(go, stopped):
+    folder = stopped(4)
+    newest = folder / "checkpoints" / "00000005.ckpt"
+    content = read_checkpoint(newest)
+    content["optimizer"]["param_groups"] *= 2
+    write_checkpoint(newest, content)
+    with pytest.raises(CheckpointError, match="the optimizer's state does not fit"):
+        go(resume=folder)
+
+
 @pytest.mark.parametrize("keep", [1, 2])
 def test_only_the_newest_checkpoints_are_kept(go, stopped, keep):
     folder = stopped(6, run={"keep_checkpoints": keep})

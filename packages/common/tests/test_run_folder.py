@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from llve_common.engine.run_folder import fresh_folder, logging_to
+from llve_common.engine.run_folder import fresh_folder, log_file
 from llve_common.errors import MediaError
 
 
@@ -40,17 +40,21 @@ def quiet():
 def test_log_is_written_where_no_logging_was_set_up(tmp_path, quiet):
     log = logging.getLogger("llve_common.engine.trainer")
     log.info("before")
-    with logging_to(tmp_path / "train.log"):
+    with log_file() as begin:
+        log.info("early")
+        begin(tmp_path / "train.log")
         log.info("within, grün")
+        lines = (tmp_path / "train.log").read_text(encoding="utf-8").splitlines()
     log.info("after")
-    lines = (tmp_path / "train.log").read_text(encoding="utf-8").splitlines()
-    assert [line.split(" ", 2)[2] for line in lines] == ["INFO within, grün"]
+    assert [line.split(" ", 2)[2] for line in lines] == ["INFO early", "INFO within, grün"]
+    assert (tmp_path / "train.log").read_text(encoding="utf-8").splitlines() == lines
 
 
 def test_other_libraries_stay_out_and_levels_come_back(tmp_path, quiet):
     root, core = logging.getLogger(), logging.getLogger("llve_common")
     before = (root.level, core.level, list(root.handlers))
-    with logging_to(tmp_path / "train.log"):
+    with log_file() as begin:
+        begin(tmp_path / "train.log")
         logging.getLogger("elsewhere").warning("not ours")
         logging.getLogger("llve_sci").warning("ours")
     assert (tmp_path / "train.log").read_text().split()[2:] == ["WARNING", "ours"]
@@ -59,7 +63,7 @@ def test_other_libraries_stay_out_and_levels_come_back(tmp_path, quiet):
 
 def test_handler_goes_even_when_the_run_fails(tmp_path):
     def fail():
-        with logging_to(tmp_path / "train.log"):
+        with log_file():
             raise ZeroDivisionError
 
     before = list(logging.getLogger().handlers)

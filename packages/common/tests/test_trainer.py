@@ -185,6 +185,30 @@ def test_infinite_loss_stops_too(run, value):
         run(objective=objective)
 
 
+def test_gradient_that_is_no_number_stops_before_the_weights_are_touched(run):
+    networks = []
+
+    def network(settings):
+        networks.append(nn.Conv2d(3, 3, 1))
+        return networks[-1]
+
+    def objective(settings, device):
+        # The root's value at 0 is 0, and its gradient infinite.
+        return lambda network, batch, iteration: {"l": (network.weight * 0).sum().sqrt()}
+
+    with pytest.raises(UserError, match="iteration 1: the gradient is not a finite number"):
+        run(objective=objective, network=network)
+    assert all(value.isfinite().all() for value in networks[0].state_dict().values())
+
+
+def test_warnings_from_before_the_run_folder_stand_in_its_log(run):
+    def objective(settings, device):
+        logging.getLogger("llve_common.paper").warning("without weights")
+        return lambda network, batch, iteration: {"l": network(batch["low"]).square().mean()}
+
+    assert "WARNING without weights" in (run(objective=objective) / "train.log").read_text()
+
+
 def test_empty_set_is_an_error_before_a_folder_is_made(run, tiny_set, tmp_path):
     with pytest.raises(DataError, match="Train: the training set is empty"):
         run(data=lambda settings: tiny_set(length=0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,10 +93,11 @@ def evaluate(
         ``input_ssim`` of the frames as they were.
 
     Raises:
-        DataError: two frames would be written to one file, or one over a file that is read;
-            or ground truth has another size, or nothing of an image is left to crop to.
+        DataError: two clips have one name, or two frames would be written to one file, or one over
+            a file that is read; ground truth has another size, or nothing is left to crop to.
         MediaError: an image cannot be read or written.
     """
+    _require_own_names(clips)
     if save is not None:
         naming_faults(
             [(frame, save(clip, frame)) for clip in clips for frame in clip.frames],
@@ -111,7 +112,9 @@ def evaluate(
             path = clip.frames[index]
             values = {}
             if clip.targets is not None:
-                target = _read(clip.targets[index], multiple)
+                target = _pixels(clip.targets[index])
+                _require_same_size(path, source, clip.targets[index], target)
+                source, target = (_cropped(path, each, multiple) for each in (source, target))
                 values = _score(path, result, source, target, ssim_definition)
             if save is not None:
                 write_image(save(clip, path), result)
@@ -146,6 +149,13 @@ def write_scores(scores: Scores, folder: Path, facts: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(_plain(summary), indent=2) + "\n", encoding="utf-8")
 
 
+def _require_own_names(clips: Sequence[Clip]) -> None:
+    """Scores are told apart by their clips' names."""
+    for name, count in Counter(clip.name for clip in clips).items():
+        if count > 1:
+            raise DataError("several clips have one name", where=name, got=f"{count} of them")
+
+
 def _enhanced(
     enhance: Callable[[Iterable[Frame]], Iterator[Frame]], clip: Clip, multiple: int
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], float]]:
@@ -154,8 +164,8 @@ def _enhanced(
 
     def frames() -> Iterator[Frame]:
         for path in clip.frames:
-            sources.append(_read(path, multiple))
-            yield Frame(Image(sources[-1]), path.name, path)
+            sources.append(_pixels(path))
+            yield Frame(Image(_cropped(path, sources[-1], multiple)), path.name, path)
 
     stream = enhance(frames())
     started = time.perf_counter()
@@ -165,15 +175,22 @@ def _enhanced(
         started = time.perf_counter()
 
 
+def _require_same_size(path: Path, source: Any, target_path: Path, target: Any) -> None:
+    if source.shape != target.shape:
+        raise DataError(
+            "a frame and its ground truth differ in size",
+            where=path,
+            got=f"{_size(source)}, and {target_path} {_size(target)}",
+        )
+
+
+def _size(pixels: NDArray[np.uint8]) -> str:
+    return f"{pixels.shape[1]}x{pixels.shape[0]}"
+
+
 def _score(
     path: Path, result: Any, source: Any, target: NDArray[np.uint8], definition: Ssim
 ) -> dict[str, float]:
-    if result.shape != target.shape:
-        raise DataError(
-            "the enhanced frame and its ground truth differ in size",
-            where=path,
-            got=f"{result.shape[1]}x{result.shape[0]} and {target.shape[1]}x{target.shape[0]}",
-        )
     try:
         return {
             "psnr": psnr(result, target),
@@ -185,25 +202,25 @@ def _score(
         raise error.at(path) from None
 
 
-def _read(path: Path, multiple: int) -> NDArray[np.uint8]:
-    """An image's pixels, cropped at the bottom and right to sides that are multiples."""
-    pixels = _eight_bits(read_image(path))
+def _pixels(path: Path) -> NDArray[np.uint8]:
+    image = read_image(path)
+    # The published tests read every image as 8 bits; so do the scores.
+    if image.pixels.dtype == np.uint16:
+        return (image.pixels >> 8).astype(np.uint8)
+    return image.pixels.astype(np.uint8, copy=False)
+
+
+def _cropped(path: Path, pixels: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:
+    """An image cut at the bottom and right to sides that are multiples."""
     height, width = (side // multiple * multiple for side in pixels.shape[:2])
     if height == 0 or width == 0:
         raise DataError(
             "the image is too small to be cropped to what the network takes",
             where=path,
-            got=f"{pixels.shape[1]}x{pixels.shape[0]}",
+            got=_size(pixels),
             expected=f"sides of at least {multiple} pixels",
         )
     return np.ascontiguousarray(pixels[:height, :width])
-
-
-def _eight_bits(image: Image) -> NDArray[np.uint8]:
-    # The published tests read every image as 8 bits; so do the scores.
-    if image.pixels.dtype == np.uint16:
-        return (image.pixels >> 8).astype(np.uint8)
-    return image.pixels.astype(np.uint8, copy=False)
 
 
 def _mean(rows: list[dict[str, float]]) -> dict[str, float]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from logging.handlers import MemoryHandler
 from pathlib import Path
 
 from llve_common.errors import MediaError
@@ -33,23 +34,38 @@ def fresh_folder(parent: Path, name: str) -> Path:
 
 
 @contextmanager
-def logging_to(file: Path) -> Iterator[None]:
-    """Write the log of this project's packages to a file as well, while the block runs."""
-    handler = logging.FileHandler(file, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    handler.addFilter(lambda record: record.name.startswith("llve_"))
+def log_file() -> Iterator[Callable[[Path], None]]:
+    """Write the log of this project's packages to a file as well, while the block runs.
+
+    Yields:
+        What begins the file. What was logged in the block before that stands in it too, so that
+        warnings from before there was a run folder are not lost.
+    """
+    kept = MemoryHandler(capacity=1000, flushLevel=logging.CRITICAL + 1)
+    kept.addFilter(lambda record: record.name.startswith("llve_"))
     root, core = logging.getLogger(), logging.getLogger("llve_common")
     level = core.level
-    root.addHandler(handler)
+
+    def begin(file: Path) -> None:
+        handler = logging.FileHandler(file, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        kept.setTarget(handler)
+        kept.flush()
+        kept.flushLevel = logging.NOTSET
+
+    root.addHandler(kept)
     if not core.isEnabledFor(logging.INFO):
         # A program that never set up its logging still gets the whole file.
         core.setLevel(logging.INFO)
     try:
-        yield
+        yield begin
     finally:
         core.setLevel(level)
-        root.removeHandler(handler)
-        handler.close()
+        root.removeHandler(kept)
+        handler = kept.target
+        kept.close()
+        if handler is not None:
+            handler.close()
 
 
 def _cannot_make(folder: Path, error: OSError) -> MediaError:

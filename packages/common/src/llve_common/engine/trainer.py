@@ -23,7 +23,7 @@ each process's own, and the first process's are published. ``train.accumulate`` 
 gradients of parts of a batch in the same way, one after the other. In half precision the losses are
 computed under autocast; fp16 has its gradients scaled.
 
-Not a number in the loss stops the run with an error before the weights are touched.
+Not a number in the loss or the gradient stops the run with an error before the weights are touched.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ from llve_common.engine.distributed import (
     together,
 )
 from llve_common.engine.evaluator import evaluate
-from llve_common.engine.run_folder import fresh_folder, logging_to
+from llve_common.engine.run_folder import fresh_folder, log_file
 from llve_common.engine.sampler import Batches, SeededSamples, batches_per_epoch
 from llve_common.errors import CheckpointError, ConfigError, DataError, UserError
 from llve_common.io.atomic import write_text
@@ -148,11 +148,12 @@ def train(
         DataError: the training set is empty or its samples cannot be stacked into a batch.
         MediaError: a training image cannot be read, or the folder cannot be written.
         CheckpointError: there are checkpoints to go on from, but none is whole or fits.
-        UserError: the loss stops being a number, or a signal stopped the run.
+        UserError: the loss or its gradient stops being a number, or a signal stopped the run.
     """
     device = choose_device(settings.run.device)
     with ExitStack() as stack:
         me = stack.enter_context(process_group(device))
+        begin_log = stack.enter_context(log_file())
         with together(me):
             _require_equal_shares(settings, me)
             data = procedure.data(settings)
@@ -161,7 +162,7 @@ def train(
             run = _prepare(paper, procedure, settings, resume, device, me, len(data))
         _share_out(run)
         if me.first:
-            stack.enter_context(logging_to(run.folder / "train.log"))
+            begin_log(run.folder / "train.log")
         if resume is not None:
             _restore(run)
         if run.iteration >= run.plan.iterations:
@@ -259,7 +260,7 @@ def update(run: Run, batch: Batch) -> dict[str, float]:
     """One update; returns the losses before it, their ``total`` among them.
 
     Raises:
-        UserError: the total is not finite; the weights are then as they were.
+        UserError: the total or the gradient is not finite; the weights are then as they were.
     """
     iteration, chosen = run.iteration + 1, run.settings.train
     run.procedure.schedule(run.settings, run.optimizer, iteration)
@@ -275,9 +276,7 @@ def update(run: Run, batch: Batch) -> dict[str, float]:
                     values[name] = values.get(name, 0.0) + loss.item() / len(parts)
                 _require_finite(values, iteration)
             run.scaler.scale(losses["total"] / len(parts)).backward()
-    if chosen.clip_norm is not None:
-        run.scaler.unscale_(run.optimizer)
-        nn.utils.clip_grad_norm_(run.network.parameters(), chosen.clip_norm)
+    _limit_gradient(run, values, iteration)
     run.scaler.step(run.optimizer)
     run.scaler.update()
     return values
@@ -300,6 +299,23 @@ def _require_finite(values: dict[str, float], iteration: int) -> None:
             got=", ".join(f"{name} {value:g}" for name, value in values.items()),
             mend="lower the learning rate, or look for images that hold one value only",
         )
+
+
+def _limit_gradient(run: Run, values: dict[str, float], iteration: int) -> None:
+    """Clip the gradient, and refuse one that is not a number before it reaches the weights."""
+    run.scaler.unscale_(run.optimizer)
+    norm = nn.utils.clip_grad_norm_(
+        run.network.parameters(), run.settings.train.clip_norm or float("inf")
+    )
+    # In fp16 an infinite gradient is usual: the scaler leaves the step out and lowers its scale.
+    if not run.scaler.is_enabled() and not norm.isfinite():
+        with together(run.me):
+            raise UserError(
+                "the gradient is not a finite number",
+                where=f"iteration {iteration}",
+                got=f"losses {_listed(values)}",
+                mend="lower the learning rate, or look for images that hold one value only",
+            )
 
 
 def _parts(batch: Any, count: int) -> Iterator[Batch]:
@@ -390,7 +406,7 @@ def _load(run: Run, path: Path) -> None:
         )
     _require_same_settings(run, state["settings"], path)
     load_into(run.network, state["network"], str(path))
-    run.optimizer.load_state_dict(state["optimizer"])
+    _load_optimizer(run, state["optimizer"], path)
     run.scaler.load_state_dict(state["scaler"])
     run.iteration, run.seconds = state["iteration"], state["seconds"]
     each = state["processes"]
@@ -399,6 +415,18 @@ def _load(run: Run, path: Path) -> None:
     elif run.me.first:
         log.warning("the run had %d processes: not an exact resume", len(each))
     log.info("going on after iteration %d (%s)", run.iteration, path)
+
+
+def _load_optimizer(run: Run, state: dict[str, Any], path: Path) -> None:
+    try:
+        run.optimizer.load_state_dict(state)
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            "the optimizer's state does not fit",
+            where=path,
+            got=error,
+            mend="begin a new run, with these weights where the paper's settings allow it",
+        ) from error
 
 
 def _require_same_settings(run: Run, saved: dict[str, Any], path: Path) -> None:
