@@ -17,7 +17,9 @@ import cv2
 import numpy as np
 import rich.console
 import torch
+from torch import Tensor
 
+from llve_common.io.images import Pixels
 from llve_common.report.tables import Table
 
 RESULTS = Path(__file__).parent / "results"
@@ -99,6 +101,17 @@ def write(name: str, tables: list[Table], comparisons: Mapping[str, Comparison])
         "tables": [asdict(table) for table in tables],
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def dark_frame(height: int, width: int) -> Pixels:
+    """Random low-light pixels (H, W, 3)."""
+    draws = np.random.default_rng(0).random((height, width, 3))
+    return (draws**2.2 * 0.3 * 255).astype(np.uint8)
+
+
+def to_float(pixels: Pixels) -> Tensor:
+    """(H, W, 3) to (1, 3, H, W) float32 in [0, 1]."""
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous().float() / 255
 
 
 def machine() -> dict[str, str]:

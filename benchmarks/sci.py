@@ -6,7 +6,6 @@ Both take 8-bit RGB (H, W, 3) and give the same, in one process, with one alloca
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.resources import files
 from typing import Any
 
 import harness
@@ -15,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from llve_common.engine.blocks import RowBlocks
-from llve_common.engine.checkpoint import load_into, read_weights
 from llve_common.engine.enhancer import pixel_enhancer
+from llve_common.engine.network import load_network
 from llve_common.io.images import Pixels
 from llve_common.metrics.cost import latency, multiply_accumulates, parameter_count, peak_memory
+from llve_common.paper import Prepared
 from llve_common.report.tables import Table
-from llve_sci.network import Enhancer
 from llve_sci.paper import PAPER
 
 CPU = torch.device("cpu")
@@ -29,11 +28,11 @@ SIZES = {"1080p": (1080, 1920), "720p": (720, 1280)}
 
 def main() -> None:
     """Measure at each size, print, and write the results."""
-    network = bundled_network()
+    network, _ = load_network(PAPER, None, CPU)
     comparisons: dict[str, harness.Comparison] = {}
     ratios, stages, costs = [], [], []
     for name, size in SIZES.items():
-        pixels = dark_frame(*size)
+        pixels = harness.dark_frame(*size)
         paths = enhance_paths(network, pixels)
         comparisons[name] = harness.compare(paths)
         ratios.append(ratio_row(name, comparisons[name], network, pixels))
@@ -58,34 +57,13 @@ def main() -> None:
     harness.write("sci", tables, comparisons)
 
 
-def bundled_network() -> nn.Module:
-    """The estimator with the weights that come with the package."""
-    path = files("llve_sci").joinpath("bundled", str(PAPER.bundled))
-    state = PAPER.from_published(read_weights(path))
-    network = Enhancer().eval()
-    # The file may hold the whole cascade, for training on.
-    load_into(network, {key: state[key] for key in state if key.startswith("enhance.")}, path)
-    return network
-
-
-def dark_frame(height: int, width: int) -> Pixels:
-    """Random low-light pixels (H, W, 3)."""
-    draws = np.random.default_rng(0).random((height, width, 3))
-    return (draws**2.2 * 0.3 * 255).astype(np.uint8)
-
-
 def enhance_paths(network: nn.Module, pixels: Pixels) -> dict[str, Callable[[], Pixels]]:
     """The two ways from pixels to pixels."""
     enhance = pixel_enhancer(PAPER, network, CPU)
     return {
-        "published": lambda: to_8_bits(forward(network, to_float(pixels))),
+        "published": lambda: to_8_bits(forward(network, harness.to_float(pixels))),
         "ours": lambda: enhance(pixels),
     }
-
-
-def to_float(pixels: Pixels) -> Tensor:
-    """(H, W, 3) to (1, 3, H, W) float32 in [0, 1]."""
-    return torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous().float() / 255
 
 
 def forward(network: nn.Module, image: Tensor) -> Tensor:
@@ -104,13 +82,14 @@ def to_8_bits(image: Tensor) -> Pixels:
 
 def stages_of_paths(network: nn.Module, pixels: Pixels) -> dict[str, Callable[[], Any]]:
     """The stages of the published path one by one; of ours, all but the network, and all."""
-    image = to_float(pixels)
+    image = harness.to_float(pixels)
     enhanced = forward(network, image)
     assert PAPER.window.halo is not None
-    conversions = RowBlocks(lambda block: block, PAPER.window.halo, PAPER.rounding)
+    alone = Prepared(lambda block, first, seen: block, PAPER.window.halo)
+    conversions = RowBlocks(alone, PAPER.rounding)
     enhance = pixel_enhancer(PAPER, network, CPU)
     return {
-        "published: to float": lambda: to_float(pixels),
+        "published: to float": lambda: harness.to_float(pixels),
         "published: network": lambda: forward(network, image),
         "published: to 8 bits": lambda: to_8_bits(enhanced),
         "ours: to float and to 8 bits": lambda: conversions(pixels),

@@ -10,7 +10,7 @@ from llve_common.engine.blocks import RowBlocks
 from llve_common.engine.enhancer import pixel_enhancer
 from llve_common.errors import MediaError
 from llve_common.io.images import to_pixels, to_tensor
-from llve_common.paper import Window
+from llve_common.paper import Prepared, Window
 
 CPU = torch.device("cpu")
 ROWS, WIDTH = 6, 10
@@ -31,6 +31,11 @@ def network_fixture():
     return layers.requires_grad_(False)
 
 
+def row_blocks(run, halo, rounding, workers=None):
+    """Of a network that looks at its block alone."""
+    return RowBlocks(Prepared(lambda block, first, seen: run(block), halo), rounding, workers)
+
+
 def whole(run, pixels, rounding):
     with torch.inference_mode():
         return to_pixels(run(to_tensor(pixels)[None])[0], rounding, pixels.dtype)
@@ -47,7 +52,7 @@ def test_blocks_equal_the_whole_frame(network, picture, size, dtype, rounding):
         return network(image.double())
 
     pixels = picture(*size, dtype=dtype)
-    enhanced = RowBlocks(run, 2, rounding, workers=3)(pixels)
+    enhanced = row_blocks(run, 2, rounding, workers=3)(pixels)
     assert enhanced.dtype == dtype
     np.testing.assert_allclose(
         enhanced.astype(int), whole(run, pixels, rounding).astype(int), atol=0
@@ -56,7 +61,7 @@ def test_blocks_equal_the_whole_frame(network, picture, size, dtype, rounding):
 
 def test_a_halo_too_small_shows(network, picture):
     pixels = picture(30, WIDTH, dtype=np.uint16)
-    assert (RowBlocks(network, 1, "round")(pixels) != whole(network, pixels, "round")).any()
+    assert (row_blocks(network, 1, "round")(pixels) != whole(network, pixels, "round")).any()
 
 
 def test_blocks_stop_at_the_frames_edges(picture):
@@ -69,7 +74,7 @@ def test_blocks_stop_at_the_frames_edges(picture):
         return block
 
     pixels = picture(2 * ROWS + 1, WIDTH)
-    np.testing.assert_array_equal(RowBlocks(run, 3, "round", workers=1)(pixels), pixels)
+    np.testing.assert_array_equal(row_blocks(run, 3, "round", workers=1)(pixels), pixels)
     assert [shape[2] for shape in seen] == [ROWS + 3, 3 + ROWS + 1, 3 + 1]
     assert {shape[3] for shape in seen} == {WIDTH}
 
@@ -79,37 +84,37 @@ def test_every_level_becomes_the_tensor_that_to_tensor_gives(dtype):
     levels = np.arange(np.iinfo(dtype).max + 1, dtype=dtype)
     pixels = np.ascontiguousarray(np.broadcast_to(levels[:, None, None], (len(levels), 1, 3)))
     seen = []
-    RowBlocks(lambda block: seen.append(block.clone()) or block, 0, "round", 1)(pixels)
+    row_blocks(lambda block: seen.append(block.clone()) or block, 0, "round", 1)(pixels)
     assert torch.equal(torch.cat(seen, dim=2)[0], to_tensor(pixels))
 
 
 def test_results_out_of_range_are_clipped(picture):
     pixels = picture()
-    assert (RowBlocks(lambda block: block + 1.5, 0, "truncate")(pixels) == 255).all()
-    assert (RowBlocks(lambda block: block - 1.5, 0, "round")(pixels) == 0).all()
+    assert (row_blocks(lambda block: block + 1.5, 0, "truncate")(pixels) == 255).all()
+    assert (row_blocks(lambda block: block - 1.5, 0, "round")(pixels) == 0).all()
 
 
 def test_read_only_and_strided_pixels(picture):
     pixels = picture(20, 20)[:, ::2]
     pixels.flags.writeable = False
-    np.testing.assert_array_equal(RowBlocks(lambda block: block, 0, "round")(pixels), pixels)
+    np.testing.assert_array_equal(row_blocks(lambda block: block, 0, "round")(pixels), pixels)
 
 
 def test_result_is_written_where_asked(picture):
     pixels = picture(20, WIDTH)
     out = np.zeros_like(pixels)
-    assert RowBlocks(lambda block: block, 0, "round")(pixels, out) is out
+    assert row_blocks(lambda block: block, 0, "round")(pixels, out) is out
     np.testing.assert_array_equal(out, pixels)
 
 
 def test_a_kept_result_is_not_changed(picture):
     kept = torch.full((1, 3, 4, 4), 0.5)
-    RowBlocks(lambda block: kept, 0, "round")(picture(4, 4))
+    row_blocks(lambda block: kept, 0, "round")(picture(4, 4))
     assert (kept == 0.5).all()
 
 
 def test_no_number_is_refused(picture):
-    enhance = RowBlocks(lambda block: block * torch.nan, 0, "round")
+    enhance = row_blocks(lambda block: block * torch.nan, 0, "round")
     with pytest.raises(MediaError, match="not a number"):
         enhance(picture(20, WIDTH))
 
@@ -122,7 +127,7 @@ def test_an_error_in_a_block_comes_out_and_the_next_frame_works(picture):
             raise faults.pop()
         return block
 
-    enhance = RowBlocks(run, 0, "round", workers=2)
+    enhance = row_blocks(run, 0, "round", workers=2)
     pixels = picture(20, WIDTH)
     with pytest.raises(ValueError, match="once"):
         enhance(pixels)
@@ -148,7 +153,7 @@ def test_torch_computes_alone_inside_and_as_before_outside(picture, threads):
 
     try:
         torch.set_num_threads(threads)
-        RowBlocks(run, 0, "round", workers=2)(picture(40, WIDTH))
+        row_blocks(run, 0, "round", workers=2)(picture(40, WIDTH))
         assert seen == {1}
         assert torch.get_num_threads() == threads
         assert in_new_thread(torch.get_num_threads) == threads
@@ -157,7 +162,7 @@ def test_torch_computes_alone_inside_and_as_before_outside(picture, threads):
 
 
 def test_several_callers_at_once_and_always_the_same(network, picture):
-    enhance = RowBlocks(network, 2, "round", workers=2)
+    enhance = row_blocks(network, 2, "round", workers=2)
     # Widths change, so that buffers are made anew in between.
     frames = [picture(25, WIDTH + n, seed=n) for n in range(4)]
     expected = [enhance(frame) for frame in frames]
@@ -174,6 +179,33 @@ def test_several_callers_at_once_and_always_the_same(network, picture):
     for caller in callers:
         caller.join()
     assert faults == []
+
+
+def test_blocks_know_their_place_and_what_was_seen_of_the_whole_frame(picture):
+    pixels = picture(2 * ROWS + 1, WIDTH)
+    looked, places = [], []
+
+    def look(frame):
+        assert torch.is_inference_mode_enabled()
+        looked.append(frame)
+        return "seen"
+
+    def run(block, first, seen):
+        places.append((first, block.shape[2], seen))
+        return block
+
+    RowBlocks(Prepared(run, 1, look), "round", workers=1)(pixels)
+    assert len(looked) == 1
+    assert looked[0] is pixels
+    assert places == [(0, 7, "seen"), (5, 8, "seen"), (11, 2, "seen")]
+
+
+def test_numbers_below_the_normal_ones_count_as_zero_inside_only(picture):
+    small = torch.full((1,), 1e-40)
+    seen = []
+    row_blocks(lambda block: seen.append(small * 1) or block, 0, "round")(picture(1, 1))
+    assert seen[0].item() == 0
+    assert (small * 1).item() > 0
 
 
 def test_papers_of_a_finite_halo_go_in_blocks(paper, picture):
@@ -196,10 +228,10 @@ def test_a_prepared_network_is_prepared_once(paper, picture):
 
     def prepare(network):
         prepared.append(network)
-        return lambda block: block
+        return Prepared(lambda block, first, seen: block, halo=0)
 
     network = nn.Identity()
-    run = pixel_enhancer(paper(prepare=prepare, window=Window(halo=0)), network, CPU)
+    run = pixel_enhancer(paper(prepare=prepare, window=Window(multiple=7)), network, CPU)
     for _ in range(2):
         np.testing.assert_array_equal(run(picture()), picture())
     assert prepared == [network]

@@ -85,7 +85,9 @@ def assert_prepared_equals_plain(network, size):
     with torch.inference_mode():
         expected = PAPER.enhance(network, image[:, None])[:, 0]
         kept = image.clone()
-        torch.testing.assert_close(prepare(network)(image), expected, atol=3e-6, rtol=1e-5)
+        torch.testing.assert_close(
+            prepare(network).run(image, 0, None), expected, atol=3e-6, rtol=1e-5
+        )
     assert torch.equal(image, kept)
 
 

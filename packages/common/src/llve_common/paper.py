@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from llve_common.config import RunSettings, Settings, TrainerSettings
-from llve_common.io.images import Rounding
+from llve_common.io.images import Pixels, Rounding
 
 Sample = dict[str, Any]
 """One training sample: names to tensors, or to samples where a step uses several data sets."""
@@ -89,6 +89,30 @@ class Stream:
     parts: tuple[int, ...]
     part: Callable[[nn.Module, Tensor], Any]
     combine: Callable[[nn.Module, list[Any], tuple[int, ...]], Tensor]
+
+
+def _nothing(pixels: Pixels) -> None:
+    """What is needed of a whole frame where nothing is."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A network of single frames made ready for a CPU, which takes a frame in blocks of rows.
+
+    Both functions may be called by several threads at once, and neither change nor keep their
+    arguments.
+
+    Attributes:
+        run: (block (1, 3, h, W) float32 RGB in [0, 1], channels last in memory; the number of its
+            first row in the frame; what ``look`` gave) to the enhanced block of the same size.
+            Where blocks meet, the result is that of the whole frame but for rounding.
+        halo: rows around an output row that can change it.
+        look: a whole frame (H, W, 3) RGB, uint8 or uint16, to what its blocks need to know of it.
+    """
+
+    run: Callable[[Tensor, int, Any], Tensor]
+    halo: int
+    look: Callable[[Pixels], Any] = _nothing
 
 
 @dataclass(frozen=True)
@@ -200,11 +224,9 @@ class Paper:
         from_published: published key names to ours; ours pass unchanged.
         bundled: file name of our own weights in the package, or None.
         stream: the network cut in two, where windows share work.
-        prepare: makes a network in evaluation mode ready for a CPU: a function of one frame
-            (1, 3, H, W) float32 RGB in [0, 1], channels last in memory, that gives the enhanced
-            frame of the same size, equal to ``enhance`` but for rounding. It may be called by
-            several threads at once, and neither changes nor keeps its argument. None where
-            ``enhance`` serves.
+        prepare: makes a network in evaluation mode ready for frames of any size on a CPU, equal to
+            padding, ``enhance`` and cropping but for rounding; later changes to its weights may go
+            unseen. None where ``enhance`` serves.
     """
 
     name: str
@@ -220,4 +242,4 @@ class Paper:
     from_published: Callable[[State], State]
     bundled: str | None = None
     stream: Stream | None = None
-    prepare: Callable[[nn.Module], Callable[[Tensor], Tensor]] | None = None
+    prepare: Callable[[nn.Module], Prepared] | None = None

@@ -10,12 +10,11 @@ A kernel written by hand would replace ``PackedConvolution``; nothing else knows
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llve_common.paper import Prepared
 from llve_sci.network import IlluminationEstimator
 
 # The most pixels of three channels that fit into 16 lanes.
@@ -64,7 +63,7 @@ def folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor,
     return weight.float(), bias.float()
 
 
-def prepare(network: nn.Module) -> Callable[[Tensor], Tensor]:
+def prepare(network: nn.Module) -> Prepared:
     """The enhanced image by the network's estimator as it is now, in evaluation mode.
 
     Args:
@@ -72,8 +71,7 @@ def prepare(network: nn.Module) -> Callable[[Tensor], Tensor]:
             its weights are not seen.
 
     Returns:
-        A function of an image (1, 3, H, W) float32 in [0, 1], fastest in channels-last memory, that
-        gives the same size in [0, 1]. It may be called by several threads at once.
+        What takes blocks of rows, fastest in channels-last memory, and gives them in [0, 1].
     """
     estimator = network.enhance
     assert isinstance(estimator, IlluminationEstimator)
@@ -81,7 +79,7 @@ def prepare(network: nn.Module) -> Callable[[Tensor], Tensor]:
     block = PackedConvolution(_convolution(estimator.conv), _norm(estimator.conv))
     last = PackedConvolution(_convolution(estimator.out_conv))
 
-    def run(image: Tensor) -> Tensor:
+    def run(image: Tensor, first_row: int, seen: None) -> Tensor:
         width = image.shape[-1]
         spare = -width % COLUMNS
         padded = F.pad(image, (0, spare)) if spare else image
@@ -94,7 +92,7 @@ def prepare(network: nn.Module) -> Callable[[Tensor], Tensor]:
         reflectance = torch.div(padded, illumination, out=illumination).clamp_(max=1)
         return reflectance[..., :width]
 
-    return run
+    return Prepared(run, halo=estimator.layers + 2)
 
 
 def _blank(features: Tensor, width: int) -> Tensor:

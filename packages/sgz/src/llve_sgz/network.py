@@ -20,7 +20,7 @@ from llve_common.nn.resnet import Pyramid, ResNet50
 ConvType = Literal["dsc", "tc"]
 
 _FILTERS = 32
-_STEPS = 8
+STEPS = 8
 
 
 class SeparableConv(nn.Module):
@@ -85,16 +85,17 @@ class Enhancer(nn.Module):
         """The enhancement factor in [-1, 1], at the image's size."""
         scale = self.scale_factor
         if scale == 1:
-            return self._extract(image)
+            return self.extract(image)
         height, width = image.shape[-2:]
         small = (height // scale, width // scale)
         reduced = F.interpolate(image, small, mode="bilinear", align_corners=False)
         return F.interpolate(
-            self._extract(reduced), scale_factor=scale, mode="bilinear", align_corners=True
+            self.extract(reduced), scale_factor=scale, mode="bilinear", align_corners=True
         )
 
-    def _extract(self, image: Tensor) -> Tensor:
-        x1 = F.relu(self.e_conv1(image))
+    def extract(self, reduced: Tensor) -> Tensor:
+        """The factor at the size of the reduced image, (N, 3, h, w) each."""
+        x1 = F.relu(self.e_conv1(reduced))
         x2 = F.relu(self.e_conv2(x1))
         x3 = F.relu(self.e_conv3(x2))
         x4 = F.relu(self.e_conv4(x3))
@@ -105,7 +106,7 @@ class Enhancer(nn.Module):
 
 def brighten(image: Tensor, factor: Tensor) -> Tensor:
     """Eight times x + factor (x² - x), with one factor for all steps; each (N, 3, H, W)."""
-    for _ in range(_STEPS):
+    for _ in range(STEPS):
         image = image + factor * (image * image - image)
     return image
 

@@ -12,6 +12,7 @@ from llve_common.engine.distributed import processes
 from llve_common.paper import Batch, Objective, Paper, Plan, Procedure, State, Window
 from llve_sgz.config import SegmentationSettings, TestSettings, TrainSettings
 from llve_sgz.data import LowLightImages, fitting_size
+from llve_sgz.fast import prepare
 from llve_sgz.network import Enhancer, Segmenter
 from llve_sgz.objective import enhancement_losses
 from llve_sgz.weights import conv_type_of, from_published, load_segmenter, to_published
@@ -118,14 +119,15 @@ def at_scale(scale_factor: int) -> Paper:
     def network(state: State) -> nn.Module:
         return Enhancer(scale_factor, conv_type_of(state))
 
+    # Seven convolutions, or the whole reduced frame: corners are aligned when it is enlarged.
+    halo = 7 if scale_factor == 1 else None
     return Paper(
         name="sgz",
         title="SGZ (Zheng and Gupta, WACV 2022)",
         package="llve_sgz",
         network=network,
         enhance=enhance,
-        # The factor looks at the whole reduced frame: corners are aligned when it is enlarged.
-        window=Window(inputs=(0,), outputs=(0,), multiple=scale_factor, halo=None),
+        window=Window(inputs=(0,), outputs=(0,), multiple=scale_factor, halo=halo),
         rounding="round",
         procedures={
             "train": Procedure(
@@ -143,6 +145,7 @@ def at_scale(scale_factor: int) -> Paper:
         to_published=to_published,
         from_published=from_published,
         bundled=BUNDLED,
+        prepare=None if scale_factor == 1 else prepare,
     )
 
 

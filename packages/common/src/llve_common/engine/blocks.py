@@ -8,9 +8,9 @@ takes a block of rows through all layers by itself.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from llve_common.errors import MediaError
 from llve_common.io.images import Pixels, Rounding
+from llve_common.paper import Prepared
 
 # Pixels of a block without its halo: a layer's result should stay in a core's caches, and the rows
 # of the halo, which are computed twice, should be few.
@@ -36,31 +37,28 @@ class _Buffers:
 
 
 class RowBlocks:
-    """Runs a network of finite halo over frames of any size, in blocks of rows.
+    """Runs a network over frames of any size, in blocks of rows.
 
-    A block is cut out with ``halo`` more rows above and below, but none beyond the frame: there
-    the network's own padding acts as it does on the whole frame. What a block's inner edges spoil
-    lies within the halo and is dropped, so the result is exact, without blending.
+    What the network needs of the whole frame is looked up first. A block is cut out with ``halo``
+    more rows above and below, but none beyond the frame: there the network's own padding acts as it
+    does on the whole frame. What a block's inner edges spoil lies within the halo and is dropped,
+    so the result is exact, without blending.
 
     May be called by several threads at once; torch's number of threads stays as it is outside.
 
     Args:
-        run: a block (1, 3, h, W) float32 RGB in [0, 1], channels last in memory, to the same size;
-            values outside [0, 1] are clipped. It is called by several threads at once, in inference
-            mode, and must neither change nor keep its argument.
-        halo: rows around an output row that can change it.
+        prepared: the network, called in inference mode; values outside [0, 1] are clipped.
         rounding: ``truncate`` gives floor(255 x), ``round`` gives floor(255 x + 0.5).
         workers: threads; by default as many as torch uses.
     """
 
     def __init__(
         self,
-        run: Callable[[Tensor], Tensor],
-        halo: int,
+        prepared: Prepared,
         rounding: Rounding,
         workers: int | None = None,
     ) -> None:
-        self._run, self._halo, self._rounding = run, halo, rounding
+        self._prepared, self._rounding = prepared, rounding
         self._kept = threading.local()
         self._pool = _pool(workers or torch.get_num_threads())
 
@@ -82,25 +80,30 @@ class RowBlocks:
         assert result.dtype == pixels.dtype
         height, width = pixels.shape[:2]
         rows = max(_BLOCK // width, 1)
-        starts = range(0, height, rows)
+        seen = self._pool.submit(self._look, pixels).result()
         blocks = [
-            self._pool.submit(self._block, pixels, result, start, min(start + rows, height), rows)
-            for start in starts
+            self._pool.submit(self._block, pixels, result, range(start, start + rows), seen)
+            for start in range(0, height, rows)
         ]
         for block in blocks:
             block.result()
         return result
 
-    def _block(self, pixels: Pixels, result: Pixels, start: int, end: int, rows: int) -> None:
-        """Enhance the rows from ``start`` to ``end``, of at most ``rows``, into ``result``."""
-        first, beyond = max(start - self._halo, 0), min(end + self._halo, len(pixels))
-        buffers = self._buffers(rows, pixels.shape[1])
+    def _look(self, pixels: Pixels) -> Any:
+        with torch.inference_mode():
+            return self._prepared.look(pixels)
+
+    def _block(self, pixels: Pixels, result: Pixels, rows: range, seen: Any) -> None:
+        """Enhance these rows, those beyond the frame left out, into ``result``."""
+        start, end, halo = rows.start, min(rows.stop, len(pixels)), self._prepared.halo
+        first, beyond = max(start - halo, 0), min(end + halo, len(pixels))
+        buffers = self._buffers(len(rows), pixels.shape[1])
         top = np.float32(np.iinfo(pixels.dtype).max)
         image = buffers.image[: beyond - first]
         # NumPy, since torch takes no read-only arrays, and is slower at these conversions.
         np.divide(pixels[first:beyond], top, out=image.numpy(), dtype=np.float32)
         with torch.inference_mode():
-            enhanced = self._run(image.permute(2, 0, 1)[None])
+            enhanced = self._prepared.run(image.permute(2, 0, 1)[None], first, seen)
             levels = buffers.levels[: end - start]
             inner = enhanced[0, :, start - first : end - first].permute(1, 2, 0)
             torch.mul(inner, float(top), out=levels)
@@ -120,7 +123,7 @@ class RowBlocks:
             # again, until it has seen a piece of this size come and go.
             torch.empty(_WORKING_SET, dtype=torch.uint8)
             kept = _Buffers(
-                torch.empty(rows + 2 * self._halo, width, 3), torch.empty(rows, width, 3)
+                torch.empty(rows + 2 * self._prepared.halo, width, 3), torch.empty(rows, width, 3)
             )
             self._kept.buffers = kept
         return kept
@@ -142,12 +145,16 @@ _starting = threading.Lock()
 def _compute_alone() -> None:
     """Let torch compute in this new thread with it alone, and leave all other threads as they are.
 
+    Numbers below the smallest normal one count as zero here: published weights hold many, which
+    weight decay has left of unused filters, and processors take a hundred times as long for them.
+
     ``torch.set_num_threads`` sets the number of the calling thread and the number that threads yet
     to come begin with. The second is put back by a thread made for it, which then ends.
     """
     with _starting:
         inherited = torch.get_num_threads()
         torch.set_num_threads(1)
+        torch.set_flush_denormal(True)
         restorer = threading.Thread(target=torch.set_num_threads, args=(inherited,))
         restorer.start()
         restorer.join()

@@ -21,7 +21,7 @@ from llve_common.io.folders import is_image, list_images
 from llve_common.io.frames import Frame, open_sink, open_source, video_target
 from llve_common.io.images import Image, Pixels, to_pixels, to_tensor
 from llve_common.io.video import is_video
-from llve_common.paper import Paper
+from llve_common.paper import Paper, Prepared
 
 Job = tuple[Path, Path]
 """A source and its target: an image file, a folder of frames, or a video, each to its like."""
@@ -99,7 +99,7 @@ def pixel_enhancer(
 ) -> Callable[[Pixels], Pixels]:
     """The way from the pixels of one frame to the enhanced ones, prepared once for a network.
 
-    On a CPU, a paper of single frames and a finite halo goes in blocks of rows.
+    On a CPU, a paper that prepares its network or whose halo is finite goes in blocks of rows.
 
     Args:
         paper: enhances single frames.
@@ -109,15 +109,23 @@ def pixel_enhancer(
     Returns:
         A function of (H, W, 3) RGB, uint8 or uint16, that gives the same size and type.
     """
-    window = paper.window
-    if device.type != "cpu" or window.multiple != 1 or window.halo is None:
+    prepared = _prepared(paper, network) if device.type == "cpu" else None
+    if prepared is None:
         return lambda pixels: _enhance_whole(paper, network, pixels, device)
+    return RowBlocks(prepared, paper.rounding)
 
-    def run(block: Tensor) -> Tensor:
+
+def _prepared(paper: Paper, network: nn.Module) -> Prepared | None:
+    """The network for blocks of rows; None where only whole frames go through it."""
+    if paper.prepare is not None:
+        return paper.prepare(network)
+    if paper.window.multiple != 1 or paper.window.halo is None:
+        return None
+
+    def run(block: Tensor, first: int, seen: None) -> Tensor:
         return paper.enhance(network, block[:, None])[:, 0]
 
-    prepared = run if paper.prepare is None else paper.prepare(network)
-    return RowBlocks(prepared, window.halo, paper.rounding)
+    return Prepared(run, paper.window.halo)
 
 
 def _enhance_whole(

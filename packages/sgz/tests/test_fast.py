@@ -1,0 +1,90 @@
+"""The network prepared for a CPU gives what the plain one gives."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from llve_common.engine import blocks
+from llve_common.engine.checkpoint import read_weights
+from llve_common.engine.enhancer import enhance_frames, pad_to_multiple, pixel_enhancer
+from llve_common.io.images import read_image, to_pixels, to_tensor
+from llve_common.testing.reference import shared_file
+from llve_sgz.fast import prepare, reduce
+from llve_sgz.network import Enhancer
+from llve_sgz.paper import at_scale
+
+CPU = torch.device("cpu")
+# One pixel, too little to mirror, multiples of 12, one more and one less, wide, many blocks.
+SIZES = [(1, 1), (5, 30), (12, 24), (13, 35), (23, 25), (3, 70), (97, 61)]
+
+
+def network_of(scale, conv_type="dsc"):
+    torch.manual_seed(0)
+    network = Enhancer(scale, conv_type).eval().requires_grad_(False)
+    # New networks give factors near 0, which hide mistakes.
+    network.e_conv7.load_state_dict({k: 9 * v for k, v in network.e_conv7.state_dict().items()})
+    return network
+
+
+def dark(size, dtype=np.uint8):
+    draws = np.random.default_rng(0).random((*size, 3))
+    return (draws**2.2 * 0.5 * np.iinfo(dtype).max).astype(dtype)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scale", [2, 3, 12])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_reduced_frame_is_the_padded_and_resized_one(size, scale, dtype):
+    pixels = dark(size, dtype)
+    padded = pad_to_multiple(to_tensor(pixels)[None, None], scale)[:, 0]
+    small = [side // scale for side in padded.shape[-2:]]
+    expected = F.interpolate(padded, small, mode="bilinear", align_corners=False)
+    reduced = torch.from_numpy(reduce(pixels, scale)).permute(2, 0, 1)[None]
+    torch.testing.assert_close(reduced, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scale", [2, 3, 12])
+def test_blocks_of_rows_equal_the_padded_and_cropped_frame(size, scale):
+    network, pixels = network_of(scale), dark(size)
+    prepared = prepare(network)
+    with torch.inference_mode():
+        seen = prepared.look(pixels)
+        block = to_tensor(pixels)[None].contiguous(memory_format=torch.channels_last)
+        kept = block.clone()
+        rows = range(0, size[0], 7)
+        found = torch.cat([prepared.run(block[:, :, n : n + 7], n, seen) for n in rows], dim=2)
+    expected = enhance_frames(at_scale(scale), network, to_tensor(pixels)[None, None])[:, 0]
+    torch.testing.assert_close(found, expected, atol=2e-6, rtol=1e-5)
+    assert torch.equal(block, kept)
+
+
+@pytest.mark.parametrize("scale", [1, 4, 12])
+@pytest.mark.parametrize("conv_type", ["dsc", "tc"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_frames_equal_the_plain_ones(scale, conv_type, dtype, monkeypatch):
+    monkeypatch.setattr(blocks, "_BLOCK", 20 * 160)
+    network, pixels = network_of(scale, conv_type), dark((121, 160), dtype)
+    paper = at_scale(scale)
+    plain = enhance_frames(paper, network, to_tensor(pixels)[None, None])[0, 0]
+    found = pixel_enhancer(paper, network, CPU)(pixels).astype(int)
+    difference = np.abs(found - to_pixels(plain, "round", dtype).astype(int))
+    # One level of 8 bits is 257 of 16, and rounding in float32 is about one level of 16.
+    assert difference.max() <= (1 if dtype == np.uint8 else 2)
+    if dtype == np.uint8:
+        assert np.count_nonzero(difference) <= 1e-4 * difference.size
+
+
+@pytest.mark.reference
+def test_published_weights_whose_unused_filters_are_below_the_normal_numbers():
+    paper, path = at_scale(12), shared_file("data", "sgz", "Epoch99.pth")
+    state = read_weights(path)
+    assert any(((each.abs() > 0) & (each.abs() < 1.1e-38)).any() for each in state.values())
+    network = paper.network(state).eval()
+    network.load_state_dict(state)
+    pixels = read_image(shared_file("data", "sgz", "F1.png")).pixels
+    plain = enhance_frames(paper, network, to_tensor(pixels)[None, None])[0, 0]
+    difference = pixel_enhancer(paper, network, CPU)(pixels).astype(int) - to_pixels(plain, "round")
+    assert np.abs(difference).max() <= 1
+    assert np.count_nonzero(difference) <= 1e-4 * difference.size
