@@ -137,3 +137,11 @@ def image_file(tmp_path: Path, picture: Callable[..., np.ndarray]) -> Callable[.
         return path
 
     return make
+
+
+@pytest.fixture(params=["torch"])
+def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Asks for one implementation of the deformable convolution after the other."""
+    name: str = request.param
+    monkeypatch.setenv("LLVE_DCN", name)
+    return name

@@ -1,0 +1,89 @@
+"""The deformable convolution that predicts its own offsets and mask."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+import torch
+from torch import Tensor, nn
+
+from llve_common.ops.deform_conv import deform_conv2d
+
+_log = logging.getLogger(__name__)
+
+# Pixels. Offsets that large mean that training has diverged.
+_LARGE_OFFSET = 100.0
+
+
+class PackedDeformConv2d(nn.Module):
+    """A deformable convolution whose offsets and mask come from a plain one (DCNv2, Section 3.2).
+
+    The plain convolution has the same kernel, stride and padding, and starts at zero: so at first
+    the layer is a plain convolution times 0.5. Parameters have the names of published checkpoints.
+
+    Args:
+        in_channels: of the features.
+        out_channels: of the output.
+        kernel_size: side of the kernel.
+        stride: of the kernel.
+        padding: zeros on each side.
+        dilation: distance of the taps; the plain convolution has none.
+        deformable_groups: into which the channels of the features are split.
+        extra_channels: of the features that offsets come from; by default ``in_channels``.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 3,
+        stride: int = 1,
+        padding: int = 1,
+        dilation: int = 1,
+        deformable_groups: int = 1,
+        extra_channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.stride, self.padding, self.dilation = stride, padding, dilation
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels, kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.conv_offset_mask = nn.Conv2d(
+            in_channels if extra_channels is None else extra_channels,
+            3 * deformable_groups * kernel_size**2,
+            kernel_size,
+            stride,
+            padding,
+        )
+        bound = 1 / math.sqrt(in_channels * kernel_size**2)
+        nn.init.uniform_(self.weight, -bound, bound)
+        nn.init.zeros_(self.conv_offset_mask.weight)
+        assert self.conv_offset_mask.bias is not None
+        nn.init.zeros_(self.conv_offset_mask.bias)
+
+    def forward(self, features: Tensor, offset_features: Tensor) -> Tensor:
+        """Convolve ``features`` where ``offset_features`` say.
+
+        Args:
+            features: (N, in_channels, H, W).
+            offset_features: (N, extra_channels, H, W).
+
+        Returns:
+            (N, out_channels, H', W').
+        """
+        rows, columns, mask = self.conv_offset_mask(offset_features).chunk(3, dim=1)
+        # Published: two chunks make the offset, whose channels alternate between rows and columns.
+        offset = torch.cat((rows, columns), dim=1)
+        self._warn_of_large(offset)
+        return deform_conv2d(
+            features, offset, mask.sigmoid(), self.weight, self.bias,
+            stride=self.stride, padding=self.padding, dilation=self.dilation,
+        )  # fmt: skip
+
+    def _warn_of_large(self, offset: Tensor) -> None:
+        # The comparison waits for the device, and cannot be part of a compiled graph.
+        if torch.compiler.is_compiling():
+            return
+        mean = float(offset.detach().abs().mean())
+        if mean > _LARGE_OFFSET:
+            _log.warning("Offset mean is %s, larger than %g.", mean, _LARGE_OFFSET)

@@ -1,0 +1,182 @@
+"""Deformable convolution in plain PyTorch: the reference of the other implementations.
+
+It runs wherever PyTorch does. It goes tap by tap, so that memory does not grow with the kernel.
+
+In the shapes below g is the number of convolution groups, G of deformable groups, K = kh kw of
+taps, and L = H' W' of output positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from llve_common.ops.geometry import Geometry
+
+
+class Neighbour(NamedTuple):
+    """One of the two pixels around each position along an axis, all (N, G, L).
+
+    Attributes:
+        at: its row or column, moved into the image where it lies outside.
+        weight: its share of the sample, 0 outside.
+        slope: the derivative of ``weight`` by the position.
+    """
+
+    at: Tensor
+    weight: Tensor
+    slope: Tensor
+
+
+Corner = tuple[Neighbour, Neighbour]
+"""One of the four pixels around a position: its row and its column."""
+
+
+def forward(
+    input: Tensor,  # noqa: A002
+    offset: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    geometry: Geometry,
+) -> Tensor:
+    """The output for checked arguments; sums are taken in float32 or wider."""
+    dtype = input.dtype
+    input, offset, mask, weight = _widen(input, offset, mask, weight)  # noqa: A001
+    count, channels = input.shape[:2]
+    kernel = _by_tap(weight, channels)
+    masks = _masks(mask, weight)
+    image = input.reshape(count, masks.shape[1], -1, input.shape[2] * input.shape[3])
+    output = input.new_zeros(count, *kernel.shape[1:3], masks.shape[-1])
+    for tap, corners in enumerate(_taps(input, offset, mask, weight, geometry)):
+        column = masks[:, :, tap, None] * sum(
+            _share(corner) * _take(image, _pixel(corner, input)) for corner in corners
+        )
+        output += torch.einsum("ngcl,goc->ngol", _by_group(column, kernel), kernel[tap])
+    output = output.reshape(count, len(weight), *mask.shape[2:])
+    return (output if bias is None else output + bias[:, None, None]).to(dtype)
+
+
+def backward(
+    grad_output: Tensor,
+    input: Tensor,  # noqa: A002
+    offset: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    geometry: Geometry,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of input, offset, mask and weight."""
+    dtype = input.dtype
+    grad_output, input, offset, mask, weight = _widen(grad_output, input, offset, mask, weight)  # noqa: A001
+    count, channels = input.shape[:2]
+    kernel = _by_tap(weight, channels)
+    masks = _masks(mask, weight)
+    image = input.reshape(count, masks.shape[1], -1, input.shape[2] * input.shape[3])
+    grad = grad_output.reshape(count, *kernel.shape[1:3], masks.shape[-1])
+    grad_image, grad_masks = torch.zeros_like(image), torch.empty_like(masks)
+    grad_offsets = masks.new_empty(*masks.shape[:3], 2, masks.shape[3])
+    grad_kernel = torch.empty_like(kernel)
+    for tap, corners in enumerate(_taps(input, offset, mask, weight, geometry)):
+        grad_column = torch.einsum("ngol,goc->ngcl", grad, kernel[tap]).reshape(
+            *image.shape[:3], -1
+        )
+        grad_sample = masks[:, :, tap, None] * grad_column
+        sample, by_y, by_x = (torch.zeros_like(grad_column) for _ in range(3))
+        for corner in corners:
+            y, x = corner
+            value = _take(image, _pixel(corner, input))
+            sample += _share(corner) * value
+            by_y += (y.slope * x.weight)[:, :, None] * value
+            by_x += (y.weight * x.slope)[:, :, None] * value
+            index = _pixel(corner, input)[:, :, None].expand_as(grad_sample)
+            grad_image.scatter_add_(3, index, _share(corner) * grad_sample)
+        grad_masks[:, :, tap] = (grad_column * sample).sum(2)
+        grad_offsets[:, :, tap, 0] = (grad_sample * by_y).sum(2)
+        grad_offsets[:, :, tap, 1] = (grad_sample * by_x).sum(2)
+        column = masks[:, :, tap, None] * sample
+        grad_kernel[tap] = torch.einsum("ngol,ngcl->goc", grad, _by_group(column, kernel))
+    return (
+        grad_image.reshape(input.shape).to(dtype),
+        grad_offsets.reshape(offset.shape).to(dtype),
+        grad_masks.reshape(mask.shape).to(dtype),
+        grad_kernel.permute(1, 2, 3, 0).reshape(weight.shape).to(dtype),
+    )
+
+
+def _widen(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """In float32, or in float64 if they are so already."""
+    return tuple(each.to(torch.promote_types(each.dtype, torch.float32)) for each in tensors)
+
+
+def _by_tap(weight: Tensor, channels: int) -> Tensor:
+    """The weight as (K, g, C'/g, C/g)."""
+    groups = channels // weight.shape[1]
+    return weight.reshape(groups, len(weight) // groups, weight.shape[1], -1).permute(3, 0, 1, 2)
+
+
+def _masks(mask: Tensor, weight: Tensor) -> Tensor:
+    """The mask as (N, G, K, L)."""
+    taps = weight.shape[2] * weight.shape[3]
+    return mask.reshape(len(mask), mask.shape[1] // taps, taps, mask.shape[2] * mask.shape[3])
+
+
+def _by_group(column: Tensor, kernel: Tensor) -> Tensor:
+    """Samples (N, G, C/G, L) as (N, g, C/g, L)."""
+    return column.reshape(len(column), kernel.shape[1], kernel.shape[3], column.shape[3])
+
+
+def _taps(
+    input: Tensor,  # noqa: A002
+    offset: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    geometry: Geometry,
+) -> Iterator[list[Corner]]:
+    """The four pixels around where each tap samples, tap by tap, row-major over the kernel."""
+    taps = list(product(range(weight.shape[2]), range(weight.shape[3])))
+    offsets = offset.unflatten(1, (-1, len(taps), 2))
+    for index, tap in enumerate(taps):
+        axes: list[tuple[Neighbour, Neighbour]] = []
+        for axis in range(2):
+            stride, padding, dilation = (pair[axis] for pair in geometry)
+            steps = torch.arange(mask.shape[2 + axis], device=offset.device, dtype=offset.dtype)
+            base = steps * stride - padding + tap[axis] * dilation
+            position = offsets[:, :, index, axis] + (base[:, None] if axis == 0 else base)
+            axes.append(_neighbours(position.flatten(2), input.shape[2 + axis]))
+        yield list(product(axes[0], axes[1]))
+
+
+def _neighbours(position: Tensor, size: int) -> tuple[Neighbour, Neighbour]:
+    """The pixels before and after each position along an axis of ``size`` pixels."""
+    inside = (position > -1) & (position < size)
+    # Positions far outside, or not a number, have no index.
+    position = torch.where(inside, position, 0)
+    before = position.floor()
+    fraction = position - before
+    index = before.long()
+    holds_before, holds_after = inside & (index >= 0), inside & (index + 1 < size)
+    return (
+        Neighbour(index.clamp(min=0), (1 - fraction) * holds_before, -1 * holds_before),
+        Neighbour((index + 1).clamp(max=size - 1), fraction * holds_after, 1 * holds_after),
+    )
+
+
+def _pixel(corner: Corner, input: Tensor) -> Tensor:  # noqa: A002
+    """The index (N, G, L) of a corner in the flattened image."""
+    y, x = corner
+    return y.at * input.shape[3] + x.at
+
+
+def _share(corner: Corner) -> Tensor:
+    """The weight (N, G, 1, L) of a corner in its sample."""
+    y, x = corner
+    return (y.weight * x.weight)[:, :, None]
+
+
+def _take(image: Tensor, pixel: Tensor) -> Tensor:
+    """The pixels (N, G, L) of an image (N, G, C/G, H W), as (N, G, C/G, L)."""
+    return image.gather(3, pixel[:, :, None].expand(-1, -1, image.shape[2], -1))
