@@ -1,0 +1,311 @@
+"""The network of SDSD.
+
+Wang, Xu, Fu, Lu, Yu, Jia, *Seeing Dynamic Scene in the Dark: High-Quality Video Dataset with
+Mechatronic Alignment*, ICCV 2021. Retinex with noise: a dark frame is a reflectance times an
+illumination, plus noise; the reflectance is the enhanced frame.
+
+Frames are (N, T, 3, H, W), float, RGB, [0, 1], H and W multiples of 16. Layers carry the names of
+the published weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llve_common.errors import DataError
+from llve_common.nn.residual import ResidualBlock
+from llve_common.ops.packed import PackedDeformConv2d
+
+# Three times half the size after a quarter.
+MULTIPLE = 16
+# The width of the last layers, at the frame's size, whatever the rest's.
+_LAST_FEATURES = 64
+
+
+class Pyramid(NamedTuple):
+    """The features of one frame at three scales, each (N, nf, h, w).
+
+    Attributes:
+        level1: at a quarter of the frame's size.
+        level2: at an eighth.
+        level3: at a sixteenth.
+    """
+
+    level1: Tensor
+    level2: Tensor
+    level3: Tensor
+
+
+class Decomposition(NamedTuple):
+    """What the network makes of a window, each (N, 3, H, W).
+
+    Attributes:
+        enhanced: the denoised centre frame over the illumination; not clipped.
+        illumination: at least the centre frame, at most 1.
+        denoised: the centre frame without its noise; not clipped.
+    """
+
+    enhanced: Tensor
+    illumination: Tensor
+    denoised: Tensor
+
+
+class PyramidAlignment(nn.Module):
+    """Aligns a frame's features to the centre frame's, from coarse to fine.
+
+    Offsets are estimated from both frames' features and, below the coarsest level, from the coarser
+    level's offsets; the last deformable convolution refines the result once more.
+
+    Args:
+        nf: channels.
+        groups: deformable groups.
+    """
+
+    def __init__(self, nf: int = 64, groups: int = 8) -> None:
+        super().__init__()
+        self.L3_offset_conv1 = _conv(2 * nf, nf)
+        self.L3_offset_conv2 = _conv(nf, nf)
+        self.L3_dcnpack = _deformable(nf, groups)
+        self.L2_offset_conv1 = _conv(2 * nf, nf)
+        self.L2_offset_conv2 = _conv(2 * nf, nf)
+        self.L2_offset_conv3 = _conv(nf, nf)
+        self.L2_dcnpack = _deformable(nf, groups)
+        self.L2_fea_conv = _conv(2 * nf, nf)
+        self.L1_offset_conv1 = _conv(2 * nf, nf)
+        self.L1_offset_conv2 = _conv(2 * nf, nf)
+        self.L1_offset_conv3 = _conv(nf, nf)
+        self.L1_dcnpack = _deformable(nf, groups)
+        self.L1_fea_conv = _conv(2 * nf, nf)
+        self.cas_offset_conv1 = _conv(2 * nf, nf)
+        self.cas_offset_conv2 = _conv(nf, nf)
+        self.cas_dcnpack = _deformable(nf, groups)
+
+    def forward(self, neighbour: Pyramid, centre: Pyramid) -> Tensor:
+        """The neighbour's features (N, nf, H/4, W/4) where the centre frame has them."""
+        offset = _lrelu(self.L3_offset_conv1(_cat(neighbour.level3, centre.level3)))
+        offset3 = _lrelu(self.L3_offset_conv2(offset))
+        aligned3 = _lrelu(self.L3_dcnpack(neighbour.level3, offset3))
+
+        offset = _lrelu(self.L2_offset_conv1(_cat(neighbour.level2, centre.level2)))
+        # Half the pixel's size makes an offset twice as long.
+        offset = _lrelu(self.L2_offset_conv2(_cat(offset, 2 * _up(offset3))))
+        offset2 = _lrelu(self.L2_offset_conv3(offset))
+        aligned2 = self.L2_dcnpack(neighbour.level2, offset2)
+        aligned2 = _lrelu(self.L2_fea_conv(_cat(aligned2, _up(aligned3))))
+
+        offset = _lrelu(self.L1_offset_conv1(_cat(neighbour.level1, centre.level1)))
+        offset = _lrelu(self.L1_offset_conv2(_cat(offset, 2 * _up(offset2))))
+        offset1 = _lrelu(self.L1_offset_conv3(offset))
+        aligned1 = self.L1_dcnpack(neighbour.level1, offset1)
+        aligned1 = self.L1_fea_conv(_cat(aligned1, _up(aligned2)))
+
+        offset = _lrelu(self.cas_offset_conv1(_cat(aligned1, centre.level1)))
+        offset = _lrelu(self.cas_offset_conv2(offset))
+        return _lrelu(self.cas_dcnpack(aligned1, offset))
+
+
+class AttentionFusion(nn.Module):
+    """Merges the aligned features by temporal, then by spatial attention.
+
+    Args:
+        nf: channels.
+        nframes: frames of a window.
+        center: index of the centre frame in it.
+    """
+
+    def __init__(self, nf: int = 64, nframes: int = 5, center: int = 2) -> None:
+        super().__init__()
+        self.center = center
+        self.tAtt_1 = _conv(nf, nf)
+        self.tAtt_2 = _conv(nf, nf)
+        self.fea_fusion = nn.Conv2d(nframes * nf, nf, 1)
+        self.sAtt_1 = nn.Conv2d(nframes * nf, nf, 1)
+        self.sAtt_2 = nn.Conv2d(2 * nf, nf, 1)
+        self.sAtt_3 = _conv(nf, nf)
+        self.sAtt_4 = nn.Conv2d(nf, nf, 1)
+        self.sAtt_5 = _conv(nf, nf)
+        self.sAtt_L1 = nn.Conv2d(nf, nf, 1)
+        self.sAtt_L2 = _conv(2 * nf, nf)
+        self.sAtt_L3 = _conv(nf, nf)
+        self.sAtt_add_1 = nn.Conv2d(nf, nf, 1)
+        self.sAtt_add_2 = nn.Conv2d(nf, nf, 1)
+
+    def forward(self, aligned: Tensor) -> Tensor:
+        """Aligned features (N, nframes, nf, h, w), h and w multiples of 4, to (N, nf, h, w)."""
+        weighted = self._weighted_by_likeness(aligned)
+        features = _lrelu(self.fea_fusion(weighted))
+        attention = self._spatial_attention(_lrelu(self.sAtt_1(weighted)))
+        shift: Tensor = self.sAtt_add_2(_lrelu(self.sAtt_add_1(attention)))
+        # Twice the sigmoid, so that an attention of 0 changes nothing.
+        return features * torch.sigmoid(attention) * 2 + shift
+
+    def _weighted_by_likeness(self, aligned: Tensor) -> Tensor:
+        """Each frame times its likeness to the centre, pixel by pixel: (N, nframes nf, h, w)."""
+        centre = self.tAtt_2(aligned[:, self.center])
+        embedded = self.tAtt_1(aligned.flatten(0, 1)).unflatten(0, aligned.shape[:2])
+        likeness = torch.sigmoid((embedded * centre[:, None]).sum(2, keepdim=True))
+        return (aligned * likeness).flatten(1, 2)
+
+    def _spatial_attention(self, features: Tensor) -> Tensor:
+        """A gain (N, nf, h, w) before the sigmoid, seen at a half and at a quarter of the size."""
+        half = _lrelu(self.sAtt_2(_pooled(features)))
+        quarter = _lrelu(self.sAtt_L2(_pooled(_lrelu(self.sAtt_L1(half)))))
+        half = _lrelu(self.sAtt_3(half)) + _up(_lrelu(self.sAtt_L3(quarter)))
+        attention: Tensor = self.sAtt_5(_up(_lrelu(self.sAtt_4(half))))
+        return attention
+
+
+class RetinexNet(nn.Module):
+    """Five frames in, the enhanced centre frame out, by a noise and an illumination branch.
+
+    Args:
+        nf: channels.
+        nframes: frames of a window.
+        groups: deformable groups.
+        front_blocks: residual blocks of the frames' features.
+        back_blocks: residual blocks of each branch.
+        center: index of the frame to enhance; None is the middle.
+        attention: merges aligned features by attention; otherwise by one 1x1 convolution.
+    """
+
+    def __init__(
+        self,
+        nf: int = 64,
+        nframes: int = 5,
+        groups: int = 8,
+        front_blocks: int = 5,
+        back_blocks: int = 10,
+        center: int | None = None,
+        attention: bool = True,
+    ) -> None:
+        super().__init__()
+        self.nframes = nframes
+        self.center = nframes // 2 if center is None else center
+        self.attention = attention
+        self.conv_first_1 = _conv(3, nf)
+        self.conv_first_2 = _conv(nf, nf, stride=2)
+        self.conv_first_3 = _conv(nf, nf, stride=2)
+        self.feature_extraction = _blocks(nf, front_blocks)
+        self.fea_L2_conv1 = _conv(nf, nf, stride=2)
+        self.fea_L2_conv2 = _conv(nf, nf)
+        self.fea_L3_conv1 = _conv(nf, nf, stride=2)
+        self.fea_L3_conv2 = _conv(nf, nf)
+        self.pcd_align = PyramidAlignment(nf, groups)
+        self.tsa_fusion = (
+            AttentionFusion(nf, nframes, self.center)
+            if attention
+            else nn.Conv2d(nframes * nf, nf, 1)
+        )
+        self.recon_trunk = _blocks(nf, back_blocks)
+        self.upconv1 = _conv(nf, 4 * nf)
+        self.upconv2 = _conv(nf, 4 * _LAST_FEATURES)
+        self.HRconv = _conv(_LAST_FEATURES, _LAST_FEATURES)
+        self.conv_last = _conv(_LAST_FEATURES, 3)
+        self.recon_trunk_denoise = _blocks(nf, back_blocks)
+        self.upconv1_denoise = _conv(nf, 4 * nf)
+        self.upconv2_denoise = _conv(nf, 4 * _LAST_FEATURES)
+        self.HRconv_denoise = _conv(_LAST_FEATURES, _LAST_FEATURES)
+        self.conv_last_denoise = _conv(_LAST_FEATURES, 3)
+
+    def forward(self, frames: Tensor) -> Decomposition:
+        """A window (N, nframes, 3, H, W) to its decomposed centre frame.
+
+        Raises:
+            DataError: other than ``nframes`` frames, or sides that are no multiples of 16.
+        """
+        if frames.shape[1] != self.nframes:
+            raise DataError(
+                "wrong number of frames in a window", got=frames.shape[1], expected=self.nframes
+            )
+        pyramid = self.pyramid(frames.flatten(0, 1))
+        by_frame = [level.unflatten(0, frames.shape[:2]).unbind(1) for level in pyramid]
+        pyramids = [Pyramid(*levels) for levels in zip(*by_frame, strict=True)]
+        return self.combine(frames[:, self.center], pyramids)
+
+    def pyramid(self, frame: Tensor) -> Pyramid:
+        """The features of single frames (N, 3, H, W).
+
+        Raises:
+            DataError: sides that are no multiples of 16.
+        """
+        height, width = frame.shape[-2:]
+        if height % MULTIPLE or width % MULTIPLE:
+            raise DataError(
+                "the network cannot take frames of this size",
+                got=f"{width}x{height}",
+                expected=f"sides that are multiples of {MULTIPLE}",
+                mend="pad the frames and crop the result",
+            )
+        features = _lrelu(self.conv_first_1(frame))
+        features = _lrelu(self.conv_first_2(features))
+        features = _lrelu(self.conv_first_3(features))
+        level1 = self.feature_extraction(features)
+        level2 = _lrelu(self.fea_L2_conv2(_lrelu(self.fea_L2_conv1(level1))))
+        level3 = _lrelu(self.fea_L3_conv2(_lrelu(self.fea_L3_conv1(level2))))
+        return Pyramid(level1, level2, level3)
+
+    def combine(self, frame: Tensor, pyramids: Sequence[Pyramid]) -> Decomposition:
+        """The centre frame (N, 3, H, W) and the features of all frames, decomposed."""
+        centre = pyramids[self.center]
+        aligned = torch.stack([self.pcd_align(each, centre) for each in pyramids], 1)
+        fused = self.tsa_fusion(aligned if self.attention else aligned.flatten(1, 2))
+        noise = _reconstructed(
+            fused, self.recon_trunk_denoise, self.upconv1_denoise, self.upconv2_denoise,
+            self.HRconv_denoise, self.conv_last_denoise,
+        )  # fmt: skip
+        light = _reconstructed(
+            fused, self.recon_trunk, self.upconv1, self.upconv2, self.HRconv, self.conv_last
+        )
+        denoised = frame - noise
+        illumination = torch.maximum(light, frame).clamp(max=1)
+        return Decomposition(denoised / illumination.clamp(0.001, 1), illumination, denoised)
+
+
+def _reconstructed(
+    fused: Tensor,
+    trunk: nn.Module,
+    upconv1: nn.Module,
+    upconv2: nn.Module,
+    last_but_one: nn.Module,
+    last: nn.Module,
+) -> Tensor:
+    """A branch: fused features (N, nf, H/4, W/4) to an image (N, 3, H, W)."""
+    features = _lrelu(F.pixel_shuffle(upconv1(trunk(fused)), 2))
+    features = _lrelu(F.pixel_shuffle(upconv2(features), 2))
+    image: Tensor = last(_lrelu(last_but_one(features)))
+    return image
+
+
+def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 3, stride, padding=1)
+
+
+def _blocks(nf: int, count: int) -> nn.Sequential:
+    return nn.Sequential(*(ResidualBlock(nf) for _ in range(count)))
+
+
+def _deformable(nf: int, groups: int) -> PackedDeformConv2d:
+    return PackedDeformConv2d(nf, nf, 3, padding=1, deformable_groups=groups, extra_channels=nf)
+
+
+def _lrelu(features: Tensor) -> Tensor:
+    # In place: it follows a layer whose result nothing else uses.
+    return F.leaky_relu(features, 0.1, inplace=True)
+
+
+def _cat(first: Tensor, second: Tensor) -> Tensor:
+    return torch.cat([first, second], 1)
+
+
+def _up(features: Tensor) -> Tensor:
+    return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
+
+
+def _pooled(features: Tensor) -> Tensor:
+    """Maximum and mean of 3x3, at half the size, side by side."""
+    return _cat(F.max_pool2d(features, 3, 2, 1), F.avg_pool2d(features, 3, 2, 1))

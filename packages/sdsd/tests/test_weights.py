@@ -1,0 +1,61 @@
+"""The published names, both ways, and the network that weights belong to."""
+
+import pytest
+import torch
+
+from llve_common.engine.checkpoint import load_into, read_weights, write_weights
+from llve_common.errors import CheckpointError
+from llve_sdsd.network import RetinexNet
+from llve_sdsd.weights import from_published, network_arguments, to_published
+
+SMALL = {
+    "nf": 16, "nframes": 3, "groups": 4, "front_blocks": 1, "back_blocks": 2, "attention": True,
+}  # fmt: skip
+
+
+def test_our_names_are_the_published_ones():
+    state = RetinexNet(**SMALL).state_dict()
+    assert from_published(to_published(state)).keys() == state.keys()
+    assert {"conv_first_1.weight", "pcd_align.cas_dcnpack.conv_offset_mask.bias"} <= state.keys()
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_file_of_distributed_training(tmp_path, suffix):
+    torch.manual_seed(0)
+    ours = RetinexNet(**SMALL).state_dict()
+    file = tmp_path / f"latest_G{suffix}"
+    write_weights(file, {f"module.{key}": value for key, value in to_published(ours).items()})
+    state = from_published(read_weights(file))
+    network = RetinexNet(**network_arguments(state))
+    load_into(network, state, file)
+    assert all(torch.equal(network.state_dict()[key], value) for key, value in ours.items())
+
+
+def test_the_wrapper_is_stripped_without_the_reader_too():
+    assert from_published({"module.HRconv.bias": torch.ones(1)}).keys() == {"HRconv.bias"}
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"attention": False}, {"nframes": 5}, {"nf": 8}, {"groups": 2}, {"front_blocks": 2},
+     {"back_blocks": 1}],
+)  # fmt: skip
+def test_shapes_tell_how_the_network_was_built(changed):
+    arguments = SMALL | changed
+    assert network_arguments(RetinexNet(**arguments).state_dict()) == arguments
+
+
+def test_weights_that_lack_a_key_name_it(tmp_path):
+    state = RetinexNet(**SMALL).state_dict()
+    for missing in ("conv_first_1.weight", "tsa_fusion.fea_fusion.weight"):
+        partial = {key: value for key, value in state.items() if key != missing}
+        network = RetinexNet(**network_arguments(partial))
+        with pytest.raises(CheckpointError, match=f"missing {missing}"):
+            load_into(network, partial, "partial.pth")
+
+
+def test_foreign_weights_are_named():
+    foreign = {"bias": torch.ones(2)}
+    network = RetinexNet(**network_arguments(foreign))
+    with pytest.raises(CheckpointError, match="unknown bias"):
+        load_into(network, foreign, "foreign.pth")
