@@ -16,5 +16,5 @@ def test_a_block_adds_two_convolutions_of_its_input():
 def test_initial_weights_are_a_tenth_of_kaiming_normal():
     torch.manual_seed(0)
     for conv in (ResidualBlock(64).conv1, ResidualBlock(64).conv2):
-        assert math.isclose(conv.weight.std(), 0.1 * math.sqrt(2 / (64 * 9)), rel_tol=0.02)
+        assert math.isclose(conv.weight.std().item(), 0.1 * math.sqrt(2 / (64 * 9)), rel_tol=0.02)
         assert conv.bias.abs().max() == 0
