@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,3 +45,39 @@ def image_recipe_weights(
 def low_light_input(seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """A dark random image: uniform to the power 2.2, times 0.3."""
     return (np.random.default_rng(seed).random(shape) ** 2.2 * 0.3).astype(np.float32)
+
+
+def video_recipe_weights(
+    shapes: Mapping[str, Sequence[int]],
+    seed: int,
+    scale: float = 0.05,
+    overrides: Sequence[tuple[str, float]] = (),
+) -> dict[str, Tensor]:
+    """The weights of the SDSD and STCD reference set: all floating, without running statistics.
+
+    As :func:`image_recipe_weights`, but a ``temperature`` too is its draw plus 1, and the draws of
+    a key are scaled by the first override whose pattern is found in it.
+
+    Args:
+        shapes: published key to shape.
+        seed: of the generator.
+        scale: of the draws.
+        overrides: pattern and scale.
+    """
+    rng = np.random.default_rng(seed)
+    state: dict[str, Tensor] = {}
+    for key in sorted(shapes):
+        own = next((value for pattern, value in overrides if re.search(pattern, key)), scale)
+        draw = rng.standard_normal(tuple(shapes[key])).astype(np.float32) * np.float32(own)
+        norm = key.endswith("weight") and draw.ndim == 1
+        one = np.float32(norm or key.endswith("temperature"))
+        state[key] = torch.from_numpy(one + draw)
+    return state
+
+
+def fingerprint(array: NDArray[Any]) -> NDArray[np.float64]:
+    """Thirteen numbers: mean, deviation, L2 norm, least, largest, and eight evenly spaced values."""
+    flat = np.asarray(array, np.float64).ravel()
+    places = np.linspace(0, flat.size - 1, 8).astype(int)
+    summary = [flat.mean(), flat.std(), np.linalg.norm(flat), flat.min(), flat.max()]
+    return np.concatenate([summary, flat[places]])

@@ -91,18 +91,23 @@ class Case:
         )
 
 
-def cases(file: str, *, holding: str = "") -> list[Any]:
+def cases(file: str, *, holding: str = "", under: str | None = None) -> list[Any]:
     """Test parameters, one for each case of a reference file such as ``sci_sgz/sci_loss``.
 
     Args:
         file: set and name, without suffix.
         holding: only the cases with an array whose name starts so.
+        under: the file's key that holds the cases; None where they are all of its content.
     """
     path = shared_folder() / "reference" / f"{file}.json"
     if not path.is_file():
         reason = f"no reference data: {path} does not exist (LLVE_SHARED says where)"
         return [pytest.param(None, id="absent", marks=pytest.mark.skip(reason=reason))]
-    listed = [Case(file, name, settings) for name, settings in reference_json(file).items()]
+    content = reference_json(file)
+    listed = [
+        Case(file, name, settings)
+        for name, settings in (content if under is None else content[under]).items()
+    ]
     wanted = [c for c in listed if not holding or any(a.startswith(holding) for a in c.arrays)]
     return [pytest.param(case, id=case.name) for case in wanted]
 
