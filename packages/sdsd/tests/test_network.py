@@ -1,0 +1,145 @@
+"""The network's own properties, with nothing from outside the checkout."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from llve_common.errors import DataError
+from llve_common.metrics.cost import parameter_count
+from llve_sdsd.network import AttentionFusion, Pyramid, PyramidAlignment, RetinexNet
+
+SMALL = {"nf": 16, "nframes": 3, "groups": 4, "front_blocks": 1, "back_blocks": 2}
+
+
+def small_network(**changed) -> RetinexNet:
+    """Random weights, offsets included, which start at zero."""
+    torch.manual_seed(0)
+    network = RetinexNet(**SMALL | changed)
+    for name, weight in network.named_parameters():
+        if "conv_offset_mask" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    return network.eval()
+
+
+def window(frames: int = 3, height: int = 32, width: int = 48) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(1, frames, 3, height, width, generator=generator) * 0.3
+
+
+def test_published_size():
+    network = RetinexNet()
+    assert parameter_count(network) == 4_446_630
+    assert parameter_count(network.tsa_fusion) == 324_416
+
+
+@torch.no_grad()
+def test_the_parts_of_the_decomposition_belong_together():
+    frames = window()
+    enhanced, illumination, denoised = small_network()(frames)
+    assert enhanced.shape == illumination.shape == denoised.shape == (1, 3, 32, 48)
+    assert (illumination >= frames[:, 1]).all()
+    assert illumination.max() <= 1
+    torch.testing.assert_close(enhanced * illumination.clamp(min=0.001), denoised)
+
+
+@torch.no_grad()
+def test_the_illumination_is_bounded_by_the_frame_and_by_one():
+    network = small_network()
+    frames = window()
+    network.conv_last.bias.fill_(-100)
+    assert torch.equal(network(frames).illumination, frames[:, 1])
+    network.conv_last.bias.fill_(100)
+    assert (network(frames).illumination == 1).all()
+
+
+@torch.no_grad()
+def test_without_noise_the_denoised_frame_is_the_centre_frame():
+    for center in (None, 0, 2):
+        network = small_network(center=center)
+        network.conv_last_denoise.weight.zero_()
+        network.conv_last_denoise.bias.zero_()
+        frames = window()
+        assert torch.equal(network(frames).denoised, frames[:, 1 if center is None else center])
+
+
+@pytest.mark.parametrize("attention", [True, False])
+@torch.no_grad()
+def test_every_frame_of_the_window_counts(attention):
+    network = small_network(attention=attention)
+    before = network(window()).enhanced
+    for frame in range(3):
+        changed = window()
+        changed[:, frame] = changed[:, frame].flip(-1)
+        assert (network(changed).enhanced - before).abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_fresh_deformable_convolutions_are_plain_ones_of_half_the_weight():
+    torch.manual_seed(0)
+    align = PyramidAlignment(nf=16, groups=4)
+    level1, level2, level3 = (torch.rand(1, 16, side, side) for side in (8, 4, 2))
+    centre = Pyramid(*(torch.rand(1, 16, side, side) for side in (8, 4, 2)))
+
+    def plain(layer, features):
+        return F.conv2d(features, layer.weight / 2, padding=1)
+
+    def up(features):
+        return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
+
+    coarse = F.leaky_relu(plain(align.L3_dcnpack, level3), 0.1)
+    middle = torch.cat([plain(align.L2_dcnpack, level2), up(coarse)], 1)
+    middle = F.leaky_relu(align.L2_fea_conv(middle), 0.1)
+    fine = align.L1_fea_conv(torch.cat([plain(align.L1_dcnpack, level1), up(middle)], 1))
+    expected = F.leaky_relu(plain(align.cas_dcnpack, fine), 0.1)
+    aligned = align(Pyramid(level1, level2, level3), centre)
+    torch.testing.assert_close(aligned, expected, rtol=1e-4, atol=1e-6)
+
+
+@torch.no_grad()
+def test_alignment_follows_a_shift_of_the_offsets():
+    torch.manual_seed(0)
+    align = PyramidAlignment(nf=8, groups=2)
+    neighbour = Pyramid(*(torch.rand(1, 8, side, side) for side in (16, 8, 4)))
+    still = align(neighbour, neighbour)
+    # One pixel down for every group and tap.
+    align.cas_dcnpack.conv_offset_mask.bias[: 2 * 2 * 9 : 2] = 1
+    moved = align(neighbour, neighbour)
+    torch.testing.assert_close(moved[..., 2:-3, :], still[..., 3:-2, :], rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_temporal_weights_are_the_sigmoid_of_a_likeness():
+    torch.manual_seed(0)
+    fusion = AttentionFusion(nf=8, nframes=3, center=1)
+    aligned = torch.randn(2, 3, 8, 4, 4)
+    centre = fusion.tAtt_2(aligned[:, 1])
+    weighted = fusion._weighted_by_likeness(aligned).unflatten(1, (3, 8))
+    for frame in range(3):
+        likeness = (fusion.tAtt_1(aligned[:, frame]) * centre).sum(1, keepdim=True).sigmoid()
+        torch.testing.assert_close(weighted[:, frame], aligned[:, frame] * likeness)
+
+
+def test_all_weights_learn():
+    network = small_network().train()
+    sum(output.square().mean() for output in network(window())).backward()
+    idle = [name for name, weight in network.named_parameters() if not weight.grad.any()]
+    assert idle == []
+
+
+def test_initial_weights_follow_the_seed():
+    states = []
+    for _ in range(2):
+        torch.manual_seed(2)
+        states.append(RetinexNet(**SMALL).state_dict())
+    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+@pytest.mark.parametrize(("height", "width"), [(24, 32), (32, 40), (33, 48), (8, 8), (4, 4)])
+def test_sides_that_are_no_multiples_of_16(height, width):
+    with pytest.raises(DataError, match=f"got: {width}x{height}"):
+        small_network()(window(3, height, width))
+
+
+def test_a_window_of_another_length():
+    with pytest.raises(DataError, match="got: 5\n  expected: 3"):
+        small_network()(window(5))
