@@ -42,6 +42,48 @@ def image_recipe_weights(
     return state
 
 
+def tcenet_recipe_weights(keys: Mapping[str, Any], seed: int, scale: float) -> dict[str, Tensor]:
+    """The weights of the TCE-Net reference set, of RAFT and VGG-19 there as well.
+
+    One generator for the whole state dict, keys in plain string order (``features.10`` comes
+    before ``features.2``): integer tensors are 0 and draw nothing; all others draw standard normal
+    float32 values times ``scale``; a ``running_var`` is its draw's absolute value plus 0.5, the
+    weight of a normalisation its draw plus 1. Both names of a layer that RAFT registers twice draw;
+    the one loaded last, ``downsample.1``, is what the network keeps.
+
+    Args:
+        keys: a ``keys_*.json`` file of the set: ``keys`` maps each published key to ``shape`` and
+            ``dtype``, ``norm_weight_keys`` lists the weights of normalisations.
+        seed: of the generator.
+        scale: of the draws.
+    """
+    rng = np.random.default_rng(seed)
+    state: dict[str, Tensor] = {}
+    for key, entry in sorted(keys["keys"].items()):
+        if not entry["dtype"].startswith("float"):
+            state[key] = torch.zeros(entry["shape"], dtype=getattr(torch, entry["dtype"]))
+            continue
+        draw = np.asarray(rng.standard_normal(entry["shape"])).astype(np.float32)
+        draw = draw * np.float32(scale)
+        if key.endswith("running_var"):
+            draw = np.abs(draw) + np.float32(0.5)
+        elif key in keys["norm_weight_keys"]:
+            draw = np.float32(1) + draw
+        state[key] = torch.from_numpy(np.asarray(draw, np.float32))
+    return state
+
+
+def normal_values(seed: int, shape: tuple[int, ...]) -> Tensor:
+    """Standard normal float32 values."""
+    draw = np.random.default_rng(seed).standard_normal(shape)
+    return torch.from_numpy(draw.astype(np.float32))
+
+
+def uniform_values(seed: int, shape: tuple[int, ...]) -> Tensor:
+    """Uniform float32 values in [0, 1)."""
+    return torch.from_numpy(np.random.default_rng(seed).random(shape).astype(np.float32))
+
+
 def low_light_input(seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
     """A dark random image: uniform to the power 2.2, times 0.3."""
     return (np.random.default_rng(seed).random(shape) ** 2.2 * 0.3).astype(np.float32)

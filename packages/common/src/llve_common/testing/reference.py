@@ -119,6 +119,37 @@ def reference_json(file: str) -> dict[str, Any]:
     return content
 
 
+def reference_arrays(file: str) -> dict[str, Array]:
+    """The arrays of a reference ``.npz`` file; skips the test where it is absent."""
+    shared_file("reference", f"{file}.npz")
+    return _npz(file)
+
+
+def check_summary(
+    actual: Any, summary: dict[str, Any], *, rtol: float, atol: float, name: str = ""
+) -> None:
+    """Assert that an array is the one that a file summarises instead of storing it.
+
+    Its values at the listed places, ``absmax`` and ``mean`` are compared within ``atol``, its
+    Euclidean norm within ``rtol``.
+
+    Args:
+        actual: the array that was computed.
+        summary: ``mean``, ``l2``, ``absmax``, and the flat places ``idx`` with their values
+            ``val``.
+        rtol: relative, for the norm.
+        atol: absolute, for single values.
+        name: of the array, for the message.
+    """
+    flat = np.asarray(actual, np.float64).ravel()
+    assert np.linalg.norm(flat) == pytest.approx(summary["l2"], rel=rtol, abs=0), name
+    for label, value in (("mean", flat.mean()), ("absmax", np.abs(flat).max())):
+        assert value == pytest.approx(summary[label], rel=0, abs=atol), f"{label} of {name}"
+    np.testing.assert_allclose(
+        flat[summary["idx"]], summary["val"], rtol=0, atol=atol, err_msg=name
+    )
+
+
 @cache
 def _npz(file: str) -> dict[str, Array]:
     with np.load(shared_folder() / "reference" / f"{file}.npz") as arrays:
