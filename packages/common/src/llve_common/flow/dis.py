@@ -36,6 +36,21 @@ def dis_flow(
 
     Source: Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016.
     """
+    check_frames(first, second)
+    # One estimator per call: it keeps buffers, so sharing it between threads would mix flows.
+    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+    flow = estimator.calc(  # type: ignore[call-overload]  # its stub leaves None out
+        _grey(first), _grey(second), None
+    )
+    return np.ascontiguousarray(flow[: first.shape[0], : first.shape[1]], dtype=np.float32)
+
+
+def check_frames(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> None:
+    """Refuse what is not two frames (H, W, 3) uint8 of one size.
+
+    Raises:
+        DataError: the frames are not of that shape and type, or not of one size.
+    """
     for name, frame in (("first", first), ("second", second)):
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or not frame.size:
             raise DataError(
@@ -45,12 +60,6 @@ def dis_flow(
             )
     if first.shape != second.shape:
         raise DataError("the two frames differ in size", got=second.shape, expected=first.shape)
-    # One estimator per call: it keeps buffers, so sharing it between threads would mix flows.
-    estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    flow = estimator.calc(  # type: ignore[call-overload]  # its stub leaves None out
-        _grey(first), _grey(second), None
-    )
-    return np.ascontiguousarray(flow[: first.shape[0], : first.shape[1]], dtype=np.float32)
 
 
 def forward_backward_valid(
