@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from llve_common.errors import DataError
+from llve_common.engine.pretrained import load_raft
+from llve_common.errors import CheckpointError, DataError
 from llve_common.flow.raft import (
     Raft,
     convex_upsample,
@@ -297,6 +298,52 @@ def test_gradients_reach_both_images_of_any_size():
     raft_flow(network, *images, iterations=2).square().sum().backward()
     assert all(image.grad.abs().max() > 0 for image in images)
     assert all(parameter.grad is None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize("small", [False, True])
+@pytest.mark.parametrize("statistics", ["batch", "running"])
+def test_a_published_file_loads(tmp_path, small, statistics):
+    state = random_network(small=small).state_dict()
+    file = tmp_path / "raft.pth"
+    torch.save({f"module.{key}": value for key, value in state.items()}, file)
+    network = load_raft(file, statistics=statistics)
+    assert network.small == small
+    assert network.training == (statistics == "batch")
+    assert not any(parameter.requires_grad for parameter in network.parameters())
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+
+
+def test_of_two_names_for_one_layer_the_last_wins(tmp_path):
+    state = random_network().state_dict()
+    state["cnet.layer2.0.norm3.bias"] = torch.full((96,), 1.0)
+    state["cnet.layer2.0.downsample.1.bias"] = torch.full((96,), 2.0)
+    torch.save(state, tmp_path / "raft.pth")
+    layer = load_raft(tmp_path / "raft.pth").cnet.layer2[0]
+    assert layer.norm3 is layer.downsample[1]
+    assert (layer.norm3.bias == 2).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fnet.conv2.bias": torch.zeros(3)}, "fnet.conv2.bias is (3,), expected (256,)"),
+        ({"fnet.conv3.bias": torch.zeros(3)}, "unknown fnet.conv3.bias"),
+        ({"cnet.layer2.0.norm3.weight": None}, "missing cnet.layer2.0.norm3.weight"),
+    ],
+)
+def test_a_file_that_does_not_fit(tmp_path, change, message):
+    state = random_network().state_dict() | change
+    torch.save({k: v for k, v in state.items() if v is not None}, tmp_path / "raft.pth")
+    with pytest.raises(CheckpointError, match="do not fit") as caught:
+        load_raft(tmp_path / "raft.pth")
+    assert message in str(caught.value)
+
+
+def test_a_missing_file_says_where_to_get_it(tmp_path):
+    with pytest.raises(CheckpointError) as caught:
+        load_raft(tmp_path / "raft-things.pth")
+    for part in ("raft-things.pth: the weights of RAFT", "princeton-vl/RAFT", "flow: dis"):
+        assert part in str(caught.value)
 
 
 @pytest.mark.gpu
