@@ -91,6 +91,9 @@ def python(session: nox.Session) -> Path:
         # Not common: an editable paper must bring it by itself.
         editable = [word for paper in PAPERS for word in ("-e", f"packages/{paper}[onnx]")]
         install(session, interpreter, *TOOLS, *editable)
+        # FSIM for the tests, without torchvision: FSIM does not use it, and PyPI's builds of it do
+        # not fit a torch without CUDA.
+        install(session, interpreter, "--no-deps", "piq")
         stamp.write_text(wanted)
     return executable(ENVIRONMENT)
 

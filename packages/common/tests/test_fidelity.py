@@ -1,13 +1,16 @@
+import importlib.util
 import math
+import sys
+import types
 
 import numpy as np
 import pytest
 import skimage.data
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from llve_common.errors import DataError
-from llve_common.metrics.fidelity import psnr, ssim
-from llve_common.testing.reference import reference_json, shared_file
+from llve_common.errors import DataError, UserError
+from llve_common.metrics.fidelity import fsim, psnr, ssim
+from llve_common.testing.reference import reference_arrays, reference_json
 
 SKIMAGE = {
     "skimage7": {},
@@ -91,18 +94,56 @@ def test_images_that_are_not_alike():
 
 
 @pytest.fixture
-def reference_arrays():
-    """Reads the arrays beside a reference file; skips the test where there are none."""
+def piq(monkeypatch):
+    """Skips where piq is not installed; makes its FSIM importable where torchvision is not.
 
-    def read(file):
-        with np.load(shared_file("reference", f"{file}.npz")) as arrays:
-            return dict(arrays)
+    FSIM uses nothing of torchvision, but piq imports it, and no CPU build of it is on PyPI.
+    """
+    spec = importlib.util.find_spec("piq")
+    if spec is None:
+        pytest.skip("piq is not installed: pip install 'llve-common[fsim]'")
+    try:
+        importlib.import_module("piq")
+    except (ImportError, RuntimeError):
+        package = types.ModuleType("piq")
+        package.__path__ = spec.submodule_search_locations
+        monkeypatch.setitem(sys.modules, "piq", package)
 
-    return read
+
+def test_fsim_falls_with_the_noise(piq, photograph):
+    scores = [fsim(noisy(photograph, sigma), photograph) for sigma in (0, 5, 25, 80)]
+    assert scores[0] == pytest.approx(1, abs=1e-12)
+    assert scores == sorted(scores, reverse=True)
+    assert scores[-1] < 0.9
+
+
+def test_only_fsimc_sees_colours(piq, photograph):
+    assert fsim(photograph, photograph[..., ::-1]) > fsim(
+        photograph, photograph[..., ::-1], chromatic=True
+    )
+
+
+@pytest.mark.parametrize("fault", [ImportError("No module named 'piq'"), RuntimeError("no nms")])
+def test_without_piq_fsim_says_what_to_install(monkeypatch, photograph, fault):
+    def fail(name):
+        raise fault
+
+    monkeypatch.setattr(importlib, "import_module", fail)
+    with pytest.raises(UserError, match="needs the library piq") as caught:
+        fsim(photograph, photograph)
+    for part in (str(fault), r"pip install 'llve-common[fsim]'", "torchvision"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(9, 9), (9, 9, 1), (1, 9, 3)])
+def test_fsim_refuses_other_shapes(shape):
+    image = np.zeros(shape, np.uint8)
+    with pytest.raises(DataError, match="does not take images of this shape"):
+        fsim(image, image)
 
 
 @pytest.mark.reference
-def test_gaussian_ssim_and_psnr_of_the_published_code(reference_arrays):
+def test_gaussian_ssim_and_psnr_of_the_published_code():
     file = "sdsd_stcd/metrics"
     arrays, listed = reference_arrays(file), reference_json(file)["pairs"]
     assert listed
@@ -113,9 +154,8 @@ def test_gaussian_ssim_and_psnr_of_the_published_code(reference_arrays):
 
 
 @pytest.mark.reference
-def test_uniform_ssim_and_psnr_of_the_published_code(reference_arrays):
+def test_uniform_ssim_and_psnr_of_the_published_code():
     file = "tcenet/metrics"
-    arrays = reference_arrays(file)
     listed = {
         name: facts["u8_path"]
         for name, facts in reference_json(file).items()
@@ -123,12 +163,41 @@ def test_uniform_ssim_and_psnr_of_the_published_code(reference_arrays):
     }
     assert listed
     for name, expected in listed.items():
-        if f"{name}_gt_u8" in arrays:
-            image, target = arrays[f"{name}_pred_u8"], arrays[f"{name}_gt_u8"]
-        else:
-            image, target = by_formula(reference_json(file)[name])
+        image, target = tcenet_pair(name)
         assert psnr(image, target) == pytest.approx(expected["psnr"], abs=1e-9), name
         assert ssim(image, target, "skimage7") == pytest.approx(expected["ssim"], abs=1e-9), name
+
+
+@pytest.mark.reference
+def test_equal_images_of_the_published_code():
+    assert reference_json("tcenet/metrics")["psnr_identical_is_inf"]
+    image, _ = tcenet_pair("small")
+    assert psnr(image, image) == math.inf
+
+
+@pytest.mark.reference
+def test_fsim_of_the_published_code(piq):
+    listed = {
+        name: facts["fsim"]
+        for name, facts in reference_json("tcenet/metrics").items()
+        if isinstance(facts, dict) and "fsim" in facts
+    }
+    assert listed
+    for name, expected in listed.items():
+        pair = tcenet_pair(name)
+        assert fsim(*pair) == pytest.approx(expected["piq_fsim"], abs=1e-6), name
+        assert fsim(*pair) == pytest.approx(expected["fsim_definition"], abs=1e-5), name
+        chromatic = fsim(*pair, chromatic=True)
+        assert chromatic == pytest.approx(expected["piq_fsimc"], abs=1e-6), name
+        assert chromatic == pytest.approx(expected["fsimc_definition"], abs=1e-5), name
+
+
+def tcenet_pair(name):
+    """The image and target of a case of the TCE-Net set."""
+    arrays = reference_arrays("tcenet/metrics")
+    if f"{name}_gt_u8" in arrays:
+        return arrays[f"{name}_pred_u8"], arrays[f"{name}_gt_u8"]
+    return by_formula(reference_json("tcenet/metrics")[name])
 
 
 def by_formula(facts):

@@ -1,1 +1,1 @@
-"""Networks that two papers share."""
+"""Networks that several losses and papers share."""
