@@ -4,6 +4,7 @@ import ast
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,13 @@ def test_build_hooks_are_equal():
     papers = [path.name for path in PACKAGES if path.name != "common" and path.is_dir()]
     assert sorted(hooks) == [f"{paper}/hatch_build.py" for paper in sorted(papers)]
     assert len(set(hooks.values())) == 1
+
+
+def test_build_hooks_name_every_extra_of_the_core():
+    core = tomllib.loads((ROOT / "packages" / "common" / "pyproject.toml").read_text())
+    extras = tuple(sorted(core["project"]["optional-dependencies"]))
+    for path in ROOT.glob("packages/*/hatch_build.py"):
+        assert f"EXTRAS = {extras}".replace("'", '"') in path.read_text(), path
 
 
 def test_importing_the_core_prints_nothing_and_touches_no_gpu():

@@ -68,6 +68,16 @@ def test_psnr_by_hand():
     assert psnr(image, target) == pytest.approx(10 * math.log10(12))
 
 
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_floating_values_count_on_the_same_scale(photograph, kind):
+    other = noisy(photograph, 25)
+    image, target = other.astype(kind), photograph.astype(kind)
+    assert psnr(image, target) == psnr(other, photograph)
+    assert ssim(image, target, "skimage7") == ssim(other, photograph, "skimage7")
+    # What is beyond white still counts.
+    assert psnr(image + 300, target) < psnr(np.minimum(image + 300, 255), target)
+
+
 @pytest.mark.parametrize("definition", list(SKIMAGE))
 def test_equal_images(photograph, definition):
     assert psnr(photograph, photograph) == math.inf
@@ -86,7 +96,7 @@ def test_image_smaller_than_the_window(definition, least):
 
 def test_images_that_are_not_alike():
     image = np.zeros((12, 12, 3), np.uint8)
-    for other in (image[:11], image[..., 0], image.astype(np.float32)):
+    for other in (image[:11], image[..., 0], image.astype(np.float32), image.astype(np.int16)):
         for call in (lambda: psnr(image, other), lambda: ssim(image, other, "skimage7")):  # noqa: B023
             with pytest.raises(DataError, match="not alike") as caught:
                 call()
@@ -135,10 +145,13 @@ def test_without_piq_fsim_says_what_to_install(monkeypatch, photograph, fault):
         assert part in str(caught.value)
 
 
-@pytest.mark.parametrize("shape", [(9, 9), (9, 9, 1), (1, 9, 3)])
-def test_fsim_refuses_other_shapes(shape):
-    image = np.zeros(shape, np.uint8)
-    with pytest.raises(DataError, match="does not take images of this shape"):
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [((9, 9), np.uint8), ((9, 9, 1), np.uint8), ((1, 9, 3), np.uint8), ((9, 9, 3), np.float32)],
+)
+def test_fsim_refuses_other_images(shape, kind):
+    image = np.zeros(shape, kind)
+    with pytest.raises(DataError, match="does not take such images"):
         fsim(image, image)
 
 
@@ -166,6 +179,23 @@ def test_uniform_ssim_and_psnr_of_the_published_code():
         image, target = tcenet_pair(name)
         assert psnr(image, target) == pytest.approx(expected["psnr"], abs=1e-9), name
         assert ssim(image, target, "skimage7") == pytest.approx(expected["ssim"], abs=1e-9), name
+
+
+@pytest.mark.reference
+def test_uniform_ssim_and_psnr_of_floating_values_of_the_published_code():
+    arrays = reference_arrays("tcenet/metrics")
+    listed = {
+        name: facts["float_path"]
+        for name, facts in reference_json("tcenet/metrics").items()
+        if isinstance(facts, dict) and facts.get("float_path")
+    }
+    assert listed
+    for name, expected in listed.items():
+        white = np.float32(255)
+        image = arrays[f"{name}_pred_f32"] * white
+        target = arrays[f"{name}_gt_u8"] / white * white
+        assert psnr(image, target) == pytest.approx(expected["psnr"], abs=1e-6), name
+        assert ssim(image, target, "skimage7") == pytest.approx(expected["ssim"], abs=1e-6), name
 
 
 @pytest.mark.reference

@@ -25,14 +25,20 @@ from torch import Tensor
 from llve_common.errors import DataError, UserError
 
 Ssim = Literal["skimage7", "gaussian11"]
+Values = NDArray[np.uint8] | NDArray[np.floating]
+"""An 8-bit image, or floating values on its scale: 255 is white, and nothing is clipped.
+
+Tables are made of 8-bit images; floating values are for a look at a network's output in training.
+"""
+
 _WINDOW = {"skimage7": 7, "gaussian11": 11}
 
 
-def psnr(image: NDArray[np.uint8], target: NDArray[np.uint8]) -> float:
+def psnr(image: Values, target: Values) -> float:
     """Peak signal-to-noise ratio in dB over all pixels and channels; infinite for equal images.
 
     Args:
-        image: (H, W, 3) or (H, W), uint8.
+        image: (H, W, 3) or (H, W), as :data:`Values` says.
         target: the same shape and type.
 
     Raises:
@@ -43,11 +49,11 @@ def psnr(image: NDArray[np.uint8], target: NDArray[np.uint8]) -> float:
     return 10.0 * math.log10(255.0**2 / error) if error > 0 else math.inf
 
 
-def ssim(image: NDArray[np.uint8], target: NDArray[np.uint8], definition: Ssim) -> float:
+def ssim(image: Values, target: Values, definition: Ssim) -> float:
     """Structural similarity, mean over pixels and channels; 1 for equal images.
 
     Args:
-        image: (H, W, 3) or (H, W), uint8.
+        image: (H, W, 3) or (H, W), as :data:`Values` says.
         target: the same shape and type.
         definition: ``skimage7`` or ``gaussian11``, as the module's text defines them.
 
@@ -95,11 +101,11 @@ def fsim(image: NDArray[np.uint8], target: NDArray[np.uint8], *, chromatic: bool
     Assessment", IEEE Transactions on Image Processing 2011.
     """
     _require_alike(image, target)
-    if image.ndim != 3 or image.shape[2] != 3 or min(image.shape[:2]) < 2:
+    if image.dtype != np.uint8 or image.shape[2:] != (3,) or min(image.shape[:2]) < 2:
         raise DataError(
-            "FSIM does not take images of this shape",
-            got=image.shape,
-            expected="(H, W, 3) with sides of at least 2 pixels",
+            "FSIM does not take such images",
+            got=f"{image.dtype} {image.shape}",
+            expected="uint8 (H, W, 3) with sides of at least 2 pixels",
         )
     pair = (
         torch.from_numpy(pixels.astype(np.float64).transpose(2, 0, 1)[None])
@@ -135,10 +141,11 @@ def _local_mean(image: NDArray[np.float64], definition: Ssim) -> NDArray[np.floa
     return np.asarray(means[border:-border, border:-border], np.float64)
 
 
-def _require_alike(image: NDArray[np.uint8], target: NDArray[np.uint8]) -> None:
-    if image.shape != target.shape or image.dtype != np.uint8 or target.dtype != np.uint8:
+def _require_alike(image: Values, target: Values) -> None:
+    known = image.dtype == np.uint8 or np.issubdtype(image.dtype, np.floating)
+    if image.shape != target.shape or image.dtype != target.dtype or not known:
         raise DataError(
             "the image and its ground truth are not alike",
             got=f"{image.dtype} {image.shape} and {target.dtype} {target.shape}",
-            expected="uint8 images of one shape",
+            expected="images of one shape and type, uint8 or floating on the scale of 255",
         )
