@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from llve_common.data.windows import reflected
+from llve_common.data.windows import index_in_clip, reflected, window_indices
 from llve_common.engine.window import enhance_clip
+from llve_common.errors import DataError
 from llve_common.paper import Paper, Stream, Window
 
 
@@ -27,10 +28,10 @@ class Five(nn.Module):
         return self.mix(torch.cat([self.part(frame) for frame in frames.unbind(1)], 1))
 
 
-def five_frames(stream=None):
+def five_frames(stream=None, border="reflection"):
     return a_paper(
         enhance=lambda network, frames: network(frames)[:, None],
-        window=Window(inputs=(-2, -1, 0, 1, 2), outputs=(0,)),
+        window=Window(inputs=(-2, -1, 0, 1, 2), outputs=(0,), border=border),
         stream=stream,
     )
 
@@ -56,12 +57,13 @@ def clip(length):
     return [torch.rand(1, 3, 6, 7, generator=generator) for _ in range(length)]
 
 
-def window_by_window(network, frames, offsets):
-    """The definition: each window gathered by itself, mirrored at the ends."""
-    last = len(frames) - 1
+def window_by_window(network, frames, offsets, border="reflection"):
+    """The definition: each window gathered by itself, filled in at the ends."""
+    last, size = len(frames) - 1, len(offsets)
     with torch.inference_mode():
         for centre in range(len(frames)):
-            window = [frames[reflected(centre + offset, last)] for offset in offsets]
+            places = [index_in_clip(centre + each, centre, last, size, border) for each in offsets]
+            window = [frames[place] for place in places]
             yield network(torch.stack(window, 1))
 
 
@@ -76,9 +78,42 @@ def test_equal_to_window_by_window(length, stream):
         torch.testing.assert_close(one, other)
 
 
-def test_each_part_is_computed_once():
+@pytest.mark.parametrize("border", ["replicate", "new_info", "circle"])
+@pytest.mark.parametrize("length", [1, 3, 5, 6, 11])
+def test_border_modes_equal_window_by_window(length, border):
+    network, frames = Five().eval(), clip(length)
+    expected = list(window_by_window(network, frames, range(-2, 3), border))
+    actual = list(enhance_clip(five_frames(STREAM, border), network, frames))
+    for one, other in zip(actual, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize(
+    ("border", "at_start", "at_end"),
+    [
+        ("reflection", [2, 1, 0, 1, 2], [4, 5, 6, 5, 4]),
+        ("replicate", [0, 0, 0, 1, 2], [4, 5, 6, 6, 6]),
+        ("new_info", [4, 3, 0, 1, 2], [4, 5, 6, 3, 2]),
+        ("circle", [3, 4, 0, 1, 2], [4, 5, 6, 2, 3]),
+    ],
+)
+def test_border_modes(border, at_start, at_end):
+    assert window_indices(0, 6, 5, border) == at_start
+    assert window_indices(6, 6, 5, border) == at_end
+    assert window_indices(3, 6, 5, border) == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(("border", "shortest"), [("reflection", 3), ("new_info", 5)])
+def test_a_clip_too_short_for_its_border_mode(border, shortest):
+    assert all(len(window_indices(i, shortest - 1, 5, border)) == 5 for i in range(shortest))
+    with pytest.raises(DataError, match=f"at least {shortest} for windows of 5"):
+        window_indices(0, shortest - 2, 5, border)
+
+
+@pytest.mark.parametrize("border", ["reflection", "new_info"])
+def test_each_part_is_computed_once(border):
     network = Five().eval()
-    list(enhance_clip(five_frames(STREAM), network, clip(20)))
+    list(enhance_clip(five_frames(STREAM, border), network, clip(20)))
     assert network.calls == 20
     network.calls = 0
     list(enhance_clip(five_frames(), network, clip(20)))

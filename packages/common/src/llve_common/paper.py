@@ -9,7 +9,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 import torch
@@ -17,6 +16,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from llve_common.config import RunSettings, Settings, TrainerSettings
+from llve_common.data.clips import Clip as Clip  # part of the contract, kept on a lower floor
+from llve_common.data.windows import Border
 from llve_common.io.images import Pixels, Rounding
 
 Sample = dict[str, Any]
@@ -65,12 +66,15 @@ class Window:
         outputs: the offsets of the enhanced frames, such as (0,).
         multiple: height and width are padded to multiples of this.
         halo: pixels around an output pixel that can change it; None where there is no bound.
+        border: what stands in for frames beyond a clip's ends; where a clip is too short for it,
+            the mirrored ones do.
     """
 
     inputs: tuple[int, ...] = (0,)
     outputs: tuple[int, ...] = (0,)
     multiple: int = 1
     halo: int | None = None
+    border: Border = "reflection"
 
 
 @dataclass(frozen=True)
@@ -137,18 +141,6 @@ class Progress:
     def epoch(self) -> int:
         """The epoch of the last update, from 0."""
         return max(self.iteration - 1, 0) // self.epoch_length
-
-
-@dataclass(frozen=True)
-class Clip:
-    """Frames that belong together, with their ground truth where there is one.
-
-    For an image method, a folder of images is a clip; each is enhanced by itself.
-    """
-
-    name: str
-    frames: tuple[Path, ...]
-    targets: tuple[Path, ...] | None = None
 
 
 def _no_schedule(settings: Any, optimizer: Optimizer, iteration: int) -> None:

@@ -13,15 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llve_common.data.windows import reflected
-from llve_common.paper import Paper, Stream
+from llve_common.data.windows import index_in_clip
+from llve_common.paper import Paper, Stream, Window
 
 
 def enhance_clip(paper: Paper, network: nn.Module, frames: Iterable[Tensor]) -> Iterator[Tensor]:
     """Enhance every frame of a clip, in order.
 
-    Frames beyond the clip's ends are its own, mirrored. Frame t comes out of the window that has it
-    as its first output.
+    Frames beyond the clip's ends are others of its own, as the window's border mode says. Frame t
+    comes out of the window that has it as its first output.
 
     Args:
         paper: gives the window and the network's two halves.
@@ -32,14 +32,16 @@ def enhance_clip(paper: Paper, network: nn.Module, frames: Iterable[Tensor]) -> 
         (N, 3, H, W), not clipped, one for each frame.
     """
     window, stream = paper.window, paper.stream or whole_windows(paper)
-    keeper = _Keeper(stream, network)
+    keeper = _Keeper(stream, network, window)
     # At the clip's start a window reaches as far on as it would have reached back.
     reach = max(max(window.inputs) - window.outputs[0], window.outputs[0] - min(window.inputs))
+    # Two border modes look beyond the window's other end instead: twice as far.
+    far = 2 * reach if window.border in ("new_info", "circle") else reach
     source = iter(frames)
     last: int | None = None
     index = 0
     while last is None or index <= last:
-        while last is None and keeper.count <= index + reach:
+        while last is None and keeper.count <= max(index + reach, far):
             frame = next(source, None)
             if frame is None:
                 last = keeper.count - 1
@@ -51,7 +53,7 @@ def enhance_clip(paper: Paper, network: nn.Module, frames: Iterable[Tensor]) -> 
         end = keeper.count - 1 if last is None else last
         yield keeper.combine(centre, end, window.outputs[:1])
         index += 1
-        keeper.forget(before=index - reach)
+        keeper.forget(before=index - far)
 
 
 def whole_windows(paper: Paper) -> Stream:
@@ -72,8 +74,9 @@ def whole_windows(paper: Paper) -> Stream:
 class _Keeper:
     """The frames and parts that windows still need, parts by the frames they were made of."""
 
-    def __init__(self, stream: Stream, network: nn.Module) -> None:
+    def __init__(self, stream: Stream, network: nn.Module, window: Window) -> None:
         self.stream, self.network = stream, network
+        self.size, self.border = len(window.inputs), window.border
         self.frames: dict[int, Tensor] = {}
         self.parts: dict[tuple[int, ...], Any] = {}
         self.count = 0
@@ -84,7 +87,10 @@ class _Keeper:
 
     def combine(self, centre: int, last: int, outputs: tuple[int, ...]) -> Tensor:
         keys = [
-            tuple(reflected(centre + part + frame, last) for frame in self.stream.frames)
+            tuple(
+                index_in_clip(centre + part + frame, centre, last, self.size, self.border)
+                for frame in self.stream.frames
+            )
             for part in self.stream.parts
         ]
         with torch.inference_mode():

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from llve_common.io.images import write_image
 
 
 def image_recipe_weights(
@@ -123,3 +126,46 @@ def fingerprint(array: NDArray[Any]) -> NDArray[np.float64]:
     places = np.linspace(0, flat.size - 1, 8).astype(int)
     summary = [flat.mean(), flat.std(), np.linalg.norm(flat), flat.min(), flat.max()]
     return np.concatenate([summary, flat[places]])
+
+
+def sdsd_frame(
+    seed: int, pair: int, time: int, kind: int, height: int, width: int
+) -> NDArray[np.uint8]:
+    """A frame of the SDSD and STCD reference set's video, (H, W, 3) uint8 RGB.
+
+    Args:
+        seed: of the set.
+        pair: the clip's number.
+        time: the frame's number.
+        kind: 0 in normal light, 1 in low light.
+        height: in pixels.
+        width: in pixels.
+    """
+    rng = np.random.default_rng([seed, pair, time, kind])
+    y = np.arange(height)[:, None, None] / height
+    x = np.arange(width)[None, :, None] / width
+    tint = 0.15 * np.array([0.9, 0.6, 0.3])
+    waves = 0.3 * np.sin(6.0 * x + 0.35 * time + pair) * np.cos(5.0 * y - 0.2 * time)
+    frame = 0.5 + waves + tint + rng.normal(0, 0.03, (height, width, 3))
+    if kind == 1:
+        dark = np.clip(frame, 0, 1) ** 2.2 * 0.3
+        frame = dark + rng.normal(0, 0.02, (height, width, 3))
+    # The recipe's channels are B, G, R.
+    return np.clip(np.round(frame * 255), 0, 255).astype(np.uint8)[..., ::-1]
+
+
+def write_sdsd_set(folder: Path, dataset: Mapping[str, Any]) -> Path:
+    """Write the reference set's video in the SDSD layout.
+
+    Args:
+        folder: for ``GT`` and ``input``.
+        dataset: the entry of that name in the reference file.
+    """
+    pairs: Mapping[str, int] = dataset["pairs_in_recipe_order"]
+    size = dataset["height"], dataset["width"]
+    for number, (pair, length) in enumerate(pairs.items()):
+        for time in range(length):
+            for kind, side in enumerate(("GT", "input")):
+                frame = sdsd_frame(dataset["seed"], number, time, kind, *size)
+                write_image(folder / side / pair / f"{time:04d}.npy", frame)
+    return folder
