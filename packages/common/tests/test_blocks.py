@@ -59,6 +59,12 @@ def test_blocks_equal_the_whole_frame(network, picture, size, dtype, rounding):
     )
 
 
+def test_halves_go_to_the_even_level(picture):
+    pixels = picture(20, WIDTH)
+    expected = np.round(pixels.astype(np.float32) / 2)
+    np.testing.assert_array_equal(RowBlocks(lambda x: x / 2, 0, "half-even")(pixels), expected)
+
+
 def test_a_halo_too_small_shows(network, picture):
     pixels = picture(30, WIDTH, dtype=np.uint16)
     assert (row_blocks(network, 1, "round")(pixels) != whole(network, pixels, "round")).any()

@@ -27,7 +27,7 @@ from llve_common.data.windows import window_indices
 from llve_common.errors import ConfigError, DataError, MediaError
 from llve_common.io.images import write_image
 from llve_common.testing.recipes import fingerprint, sdsd_frame, write_sdsd_set
-from llve_common.testing.reference import reference_json, reference_npz
+from llve_common.testing.reference import reference_arrays, reference_json
 
 PUBLISHED = "sdsd_stcd/data_sdsd"
 
@@ -252,7 +252,7 @@ def test_published_short_clips():
 @pytest.mark.reference
 def test_published_frames(published):
     """Exact, and to 1/255 where they are resized."""
-    arrays, listed = reference_npz(PUBLISHED), reference_json(PUBLISHED)["read_img_seq2"]
+    arrays, listed = reference_arrays(PUBLISHED), reference_json(PUBLISHED)["read_img_seq2"]
     frames = [published / "GT" / "pair1" / f"{t:04d}.npy" for t in (0, 1)]
 
     def read(size):
@@ -423,7 +423,7 @@ def test_published_smid_split(published_smid):
 @pytest.mark.reference
 def test_published_items(published, published_smid):
     """Exact; 1/255 where frames are resized. The draw after each shows how many there were."""
-    listed, arrays = reference_json(PUBLISHED)["items"], reference_npz(PUBLISHED)
+    listed, arrays = reference_json(PUBLISHED)["items"], reference_arrays(PUBLISHED)
     for name, case in listed.items():
         options, size = ITEMS[name if name in ITEMS else name.rpartition("_")[0]]
         if name.startswith("smid"):

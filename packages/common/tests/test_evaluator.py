@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from llve_common.data.clips import read_frame
 from llve_common.engine.evaluator import FrameScore, Scores, evaluate, write_scores
 from llve_common.errors import DataError, MediaError
 from llve_common.io.images import read_image, write_image
@@ -19,7 +21,7 @@ CPU = torch.device("cpu")
 def score(paper):
     """Scores clips with the tiny paper, which halves the image, parts of it replaced."""
 
-    def run(*clips, save=None, definition="skimage7", watch=None, fit="pad", **changes):
+    def run(*clips, save=None, definition="skimage7", watch=None, fit="pad", also=None, **changes):
         changes = {"enhance": lambda network, frames: frames / 2} | changes
         return evaluate(
             paper(**changes),
@@ -30,6 +32,7 @@ def score(paper):
             fit=fit,
             save=save,
             watch=watch,
+            **(also or {}),
         )
 
     return run
@@ -110,6 +113,27 @@ def test_frames_are_saved_as_scored(score, clip, tmp_path):
         halved = np.floor(read_image(path).pixels / 2 + 0.5)
         np.testing.assert_array_equal(read_image(tmp_path / "out" / path.name).pixels, halved)
     assert told == [(1, 2), (2, 2)]
+
+
+def test_inputs_and_ground_truth_are_kept_at_the_size_they_were_used_at(score, clip, tmp_path):
+    def into(folder):
+        return lambda one, path: tmp_path / folder / one.name / path.name
+
+    pair = replace(clip("a"), size=(20, 16))
+    scores = score(
+        pair, save=into("out"), also={"save_input": into("in"), "save_target": into("truth")}
+    )
+    low, high = (read_frame(each, (20, 16)) for each in (pair.frames[0], pair.targets[0]))
+    for folder, expected in (("in", low), ("truth", high), ("out", np.floor(low / 2 + 0.5))):
+        written = read_image(tmp_path / folder / "a" / "0.png").pixels
+        np.testing.assert_array_equal(written, expected)
+    assert scores.frames[0].values["input_psnr"] == psnr(low, high)
+
+
+def test_an_input_kept_over_ground_truth_is_refused(score, clip):
+    pair = clip("a")
+    with pytest.raises(DataError, match="over another image that is read"):
+        score(pair, also={"save_input": lambda one, path: one.targets[0]})
 
 
 def test_without_ground_truth_there_are_pictures_and_no_scores(score, clip, tmp_path):

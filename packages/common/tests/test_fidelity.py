@@ -3,12 +3,16 @@ import math
 import sys
 import types
 
+import cv2
 import numpy as np
 import pytest
 import skimage.data
+import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
+from llve_common.engine.evaluator import FrameScore, Scores
 from llve_common.errors import DataError, UserError
+from llve_common.io.images import to_pixels
 from llve_common.metrics.fidelity import fsim, psnr, ssim
 from llve_common.testing.reference import reference_arrays, reference_json
 
@@ -238,3 +242,93 @@ def by_formula(facts):
     target = (3 * x + 5 * y + 7 * c + 60 * ((x // 16 + y // 16) % 2)) % 256
     image = (target * 7) // 8 + ((x * y + 31 * c) % 13)
     return image.astype(np.uint8), target.astype(np.uint8)
+
+
+# SDSD's published values
+
+
+@pytest.mark.reference
+def test_published_pairs():
+    arrays = reference_arrays("sdsd_stcd/metrics")
+    listed = reference_json("sdsd_stcd/metrics")["pairs"]
+    for name, case in listed.items():
+        one, other = arrays[f"pairs/{name}/a"], arrays[f"pairs/{name}/b"]
+        if one.shape[-1] == 1:
+            one, other = one[..., 0], other[..., 0]
+        assert psnr(one, other) == pytest.approx(case["psnr"], abs=1e-9)
+        assert ssim(one, other, "gaussian11") == pytest.approx(case["ssim"], abs=1e-9)
+    assert len(listed) == 10
+
+
+@pytest.mark.reference
+def test_published_odd_pairs():
+    listed = reference_json("sdsd_stcd/metrics")["odd_inputs"]
+    black, white = np.zeros((24, 24, 3), np.uint8), np.full((24, 24, 3), 255, np.uint8)
+    assert psnr(black, black) == math.inf
+    assert listed["identical"] == {"psnr": "inf", "ssim": ssim(black, black, "gaussian11")}
+    assert psnr(black, white) == listed["black_vs_white"]["psnr"]
+    expected = listed["black_vs_white"]["ssim"]
+    assert ssim(black, white, "gaussian11") == pytest.approx(expected, abs=1e-9)
+    # Errors there, or, for images smaller than the window, not a number.
+    for measure in (psnr, lambda *pair: ssim(*pair, "gaussian11")):
+        with pytest.raises(DataError, match="not alike"):
+            measure(black, black[:20])
+    with pytest.raises(DataError, match="too small"):
+        ssim(black[:10], black[:10], "gaussian11")
+    assert listed.keys() == {
+        "identical", "black_vs_white", "different_shapes_ssim", "different_shapes_psnr",
+        "smaller_than_11_ssim",
+        # Images here have one or three channels: the readers see to it.
+        "four_channels_ssim", "four_dims_ssim",
+    }  # fmt: skip
+
+
+@pytest.mark.reference
+def test_published_kernel():
+    expected = reference_json("sdsd_stcd/metrics")["gaussian_kernel_11_1.5"]
+    np.testing.assert_allclose(cv2.getGaussianKernel(11, 1.5)[:, 0], expected, rtol=1e-12)
+
+
+@pytest.mark.reference
+def test_published_8_bit_images():
+    arrays = reference_arrays("sdsd_stcd/metrics")
+    listed = reference_json("sdsd_stcd/metrics")["tensor2img"]
+    elsewhere = {
+        # A frame is one picture of three channels here; these are other uses of that function.
+        "gray_1hw", "hw", "batch4", "batch5_one_channel", "range_m1_1", "odd_two_channels",
+        "odd_four_channels", "odd_five_dims", "odd_one_dim",
+    }  # fmt: skip
+    for name in listed.keys() - elsewhere:
+        values = torch.from_numpy(arrays[f"tensor2img/{name}/input"])
+        if values.ndim == 4:
+            values = values[0]
+        pixels = to_pixels(values, "half-even")
+        np.testing.assert_array_equal(pixels[..., ::-1], arrays[f"tensor2img/{name}/output"])
+    assert len(listed.keys() - elsewhere) >= 3
+
+
+@pytest.mark.reference
+def test_published_means():
+    case = reference_json("sdsd_stcd/metrics")["aggregation"]
+    frames = [
+        FrameScore(clip, str(number), {"psnr": value}, 0.0)
+        for clip, values in case["values"].items()
+        for number, value in enumerate(values)
+    ]
+    scores = Scores(tuple(frames))
+    for clip, expected in case["per_folder"].items():
+        assert scores.per_clip[clip]["psnr"] == pytest.approx(expected, abs=1e-9)
+    assert scores.mean_of_clips["psnr"] == pytest.approx(case["mean_of_folder_means"], abs=1e-9)
+    expected = case["frame_mean_also_printed_by_stcd_test"]
+    assert scores.mean_of_frames["psnr"] == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.reference
+def test_what_of_the_published_metrics_does_not_apply():
+    reasons = {
+        "flipx4": "no published script calls it, so there is nothing to reproduce with it",
+        "crop_border_3_of_24": "every published settings file leaves the border uncropped",
+        "tensor2img_note": "prose", "ssim_note": "prose", "max_abs_diff_skimage": "a summary",
+    }  # fmt: skip
+    covered = {"pairs", "odd_inputs", "gaussian_kernel_11_1.5", "tensor2img", "aggregation"}
+    assert reference_json("sdsd_stcd/metrics").keys() == covered | reasons.keys()

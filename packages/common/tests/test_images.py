@@ -314,7 +314,7 @@ def test_tensor_is_planes_in_units_of_one():
     assert to_tensor(np.full((1, 1, 3), 65535, np.uint16)).tolist() == [[[1.0]]] * 3
 
 
-@pytest.mark.parametrize("rounding", ["truncate", "round"])
+@pytest.mark.parametrize("rounding", ["truncate", "round", "half-even"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_every_level_survives_the_way_to_a_tensor_and_back(rounding, dtype):
     levels = np.arange(np.iinfo(dtype).max + 1, dtype=dtype).reshape(1, -1, 1).repeat(3, 2)
@@ -326,6 +326,11 @@ def test_truncate_cuts_where_round_goes_to_the_nearest():
     values = torch.tensor([10.4, 10.5, 10.6, 254.9, -3.0, 300.0]).div(255).expand(3, 1, 6)
     assert to_pixels(values, "truncate")[0, :, 0].tolist() == [10, 10, 10, 254, 0, 255]
     assert to_pixels(values, "round")[0, :, 0].tolist() == [10, 11, 11, 255, 0, 255]
+
+
+def test_halves_go_to_the_even_level():
+    values = (torch.tensor([0.5, 1.5, 2.5, 3.49, -1.0, 300.0]) / 255).expand(3, 1, 6)
+    assert to_pixels(values, "half-even")[0, :, 0].tolist() == [0, 2, 2, 3, 0, 255]
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

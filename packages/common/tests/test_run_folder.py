@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from llve_common.engine.run_folder import fresh_folder, log_file
+from llve_common.engine.run_folder import fresh_folder, log_file, named_folder
 from llve_common.errors import MediaError
 
 
@@ -17,6 +17,18 @@ def test_folder_is_named_by_the_procedure_and_the_time(tmp_path):
 def test_no_folder_is_given_twice(tmp_path):
     folders = [fresh_folder(tmp_path, "Train") for _ in range(20)]
     assert len(set(folders)) == len(list(tmp_path.iterdir())) == 20
+
+
+def test_a_named_folder_never_overwrites_one(tmp_path, caplog):
+    for number in range(3):
+        folder = named_folder(tmp_path / "runs", "indoor")
+        assert folder == tmp_path / "runs" / "indoor"
+        assert list(folder.iterdir()) == []
+        (folder / "mark").write_text(str(number))
+    archived = sorted(tmp_path.glob("runs/indoor_archived_*"))
+    assert [(each / "mark").read_text() for each in archived] == ["0", "1"]
+    assert all(re.fullmatch(r"indoor_archived_\d{6}-\d{6}(-1)?", each.name) for each in archived)
+    assert "indoor is there already: renamed to" in caplog.text
 
 
 def test_parent_that_is_a_file(tmp_path):

@@ -5,9 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from torch import nn
 
-from llve_common.config import load_settings
+from llve_common.config import RunSettings, load_settings
 from llve_common.engine.checkpoint import load_into, read_checkpoint, read_weights
 from llve_common.engine.trainer import evaluating, stack_samples, train
 from llve_common.errors import DataError, UserError
@@ -61,6 +62,37 @@ def test_last_iteration_is_kept_whatever_the_plan_says(run):
     folder = run(plan=lambda settings, length: Plan(3, 2, 100))
     assert [file.name for file in (folder / "checkpoints").iterdir()] == ["00000003.ckpt"]
     assert sorted(file.name for file in (folder / "weights").iterdir()) == ["0_2.pt", "0_3.pt"]
+
+
+def test_the_last_weights_have_a_second_name_where_the_paper_says_so(run):
+    folder = run(latest_name="weights/latest.pt")
+    assert equal(
+        read_weights(folder / "weights" / "latest.pt"), read_weights(folder / "weights" / "1_6.pt")
+    )
+
+
+def test_a_named_run_is_archived_by_the_next(run, tmp_path):
+    first = run(run={"name": "mine"})
+    kept = (first / "settings.yml").read_text()
+    assert first == tmp_path / "runs" / "mine" == run(run={"name": "mine"})
+    [archived] = (tmp_path / "runs").glob("mine_archived_*")
+    assert (archived / "settings.yml").read_text() == kept
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", ""])
+def test_a_runs_name_is_no_path(name):
+    with pytest.raises(ValidationError):
+        RunSettings(name=name)
+
+
+def test_notes_stand_once_in_the_log(paper, procedure, settings_in):
+    folder = train(paper(), procedure(), settings_in(), notes=["this has no effect"])
+    assert (folder / "train.log").read_text().count("this has no effect") == 1
+
+
+def test_an_enlarged_epoch_is_so_many_times_longer(run):
+    folder = run({"iterations": 12, "batch_size": 5}, enlarge=10)
+    assert [line["epoch"] for line in losses(folder)] == [0] * 10 + [1] * 2
 
 
 def test_published_weights_have_the_published_names(run, paper):

@@ -36,6 +36,11 @@ class RunSettings(Settings):
     """Where a run writes, and on what it computes."""
 
     save: Path = Path("EXP")
+    name: str | None = Field(
+        None,
+        pattern=r"^[^/\\.][^/\\]*$",
+        description="of the folder, whose predecessor is renamed; null: one with the time",
+    )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     log_every: PositiveInt = Field(10, description="iterations between two lines of the log")
     tensorboard: bool = True

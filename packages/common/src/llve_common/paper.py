@@ -19,6 +19,7 @@ from llve_common.config import RunSettings, Settings, TrainerSettings
 from llve_common.data.clips import Clip as Clip  # part of the contract, kept on a lower floor
 from llve_common.data.windows import Border
 from llve_common.io.images import Pixels, Rounding
+from llve_common.metrics.fidelity import Ssim
 
 Sample = dict[str, Any]
 """One training sample: names to tensors, or to samples where a step uses several data sets."""
@@ -182,6 +183,10 @@ class Procedure(Generic[P]):
         previews: file name and picture (3, H, W) in [0, 1] to save; called in evaluation mode.
         validation: clips with ground truth to score during training.
         weights_name: the file name of published weights, with ``{epoch}`` and ``{iteration}``.
+        latest_name: a second file name for the weights of the last iteration.
+        ssim: the definition that validation uses.
+        enlarge: how often an epoch goes through the set, in one permutation, as the published
+            sampler of several papers does.
     """
 
     name: str
@@ -196,6 +201,9 @@ class Procedure(Generic[P]):
     before_step: Callable[[P, nn.Module, int], None] = _train_mode
     previews: Callable[[P, nn.Module, Progress], Iterator[tuple[str, Tensor]]] = _no_previews
     validation: Callable[[P], list[Clip]] = _no_validation
+    latest_name: str | None = None
+    ssim: Ssim = "skimage7"
+    enlarge: int = 1
 
 
 @dataclass(frozen=True)

@@ -245,6 +245,7 @@ def read_frame(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
         MediaError: the file cannot be decoded.
     """
     pixels = read_image(path).pixels
+    # The published tests read every image as 8 bits; so do the scores.
     if pixels.dtype == np.uint16:
         pixels = (pixels >> 8).astype(np.uint8)
     if size is not None and (pixels.shape[1], pixels.shape[0]) != size:

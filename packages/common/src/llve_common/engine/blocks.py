@@ -48,7 +48,7 @@ class RowBlocks:
 
     Args:
         prepared: the network, called in inference mode; values outside [0, 1] are clipped.
-        rounding: ``truncate`` gives floor(255 x), ``round`` gives floor(255 x + 0.5).
+        rounding: see :func:`llve_common.io.images.to_pixels`.
         workers: threads; by default as many as torch uses.
     """
 
@@ -109,6 +109,8 @@ class RowBlocks:
             torch.mul(inner, float(top), out=levels)
             if self._rounding == "round":
                 levels.add_(0.5)
+            elif self._rounding == "half-even":
+                levels.round_()
             levels.clamp_(0.0, float(top))
             # What is not a number stays so in a sum, and a sum of bounded values is one otherwise.
             if bool(levels.sum().isnan()):

@@ -17,11 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from llve_common.data.clips import read_frame
 from llve_common.engine.enhancer import frame_enhancer, naming_faults
 from llve_common.errors import DataError
 from llve_common.io.atomic import replacing
 from llve_common.io.frames import Frame
-from llve_common.io.images import Image, read_image, write_image
+from llve_common.io.images import Image, write_image
 from llve_common.metrics.fidelity import Ssim, psnr, ssim
 from llve_common.paper import Clip, Paper
 
@@ -74,6 +75,8 @@ def evaluate(
     ssim_definition: Ssim = "skimage7",
     fit: Fit = "pad",
     save: Callable[[Clip, Path], Path] | None = None,
+    save_input: Callable[[Clip, Path], Path] | None = None,
+    save_target: Callable[[Clip, Path], Path] | None = None,
     watch: Callable[[int, int], None] | None = None,
 ) -> Scores:
     """Enhance every frame of every clip and score it on the 8-bit images, as the paper rounds them.
@@ -86,6 +89,8 @@ def evaluate(
         ssim_definition: see :mod:`llve_common.metrics.fidelity`.
         fit: whether images that do not fit the network are padded or cropped.
         save: gives the file to write an enhanced frame to; None writes none.
+        save_input: the same for the frame as it was, at the size it was enhanced at.
+        save_target: the same for its ground truth.
         watch: is told (frames done, frames in all).
 
     Returns:
@@ -98,11 +103,12 @@ def evaluate(
         MediaError: an image cannot be read or written.
     """
     _require_own_names(clips)
-    if save is not None:
-        naming_faults(
-            [(frame, save(clip, frame)) for clip in clips for frame in clip.frames],
-            kept=[target for clip in clips for target in clip.targets or ()],
-        )
+    for naming in (save, save_input, save_target):
+        if naming is not None:
+            naming_faults(
+                [(frame, naming(clip, frame)) for clip in clips for frame in clip.frames],
+                kept=[target for clip in clips for target in clip.targets or ()],
+            )
     total = sum(len(clip.frames) for clip in clips)
     results: list[FrameScore] = []
     enhance = frame_enhancer(paper, network, device)
@@ -112,12 +118,16 @@ def evaluate(
             path = clip.frames[index]
             values = {}
             if clip.targets is not None:
-                target = _pixels(clip.targets[index])
+                target = read_frame(clip.targets[index], clip.size)
                 _require_same_size(path, source, clip.targets[index], target)
                 source, target = (_cropped(path, each, multiple) for each in (source, target))
                 values = _score(path, result, source, target, ssim_definition)
+                if save_target is not None:
+                    write_image(save_target(clip, path), target)
             if save is not None:
                 write_image(save(clip, path), result)
+            if save_input is not None:
+                write_image(save_input(clip, path), source)
             results.append(FrameScore(clip.name, path.name, values, seconds))
             if watch is not None:
                 watch(len(results), total)
@@ -164,7 +174,7 @@ def _enhanced(
 
     def frames() -> Iterator[Frame]:
         for path in clip.frames:
-            sources.append(_pixels(path))
+            sources.append(read_frame(path, clip.size))
             yield Frame(Image(_cropped(path, sources[-1], multiple)), path.name, path)
 
     stream = enhance(frames())
@@ -200,14 +210,6 @@ def _score(
         }
     except DataError as error:
         raise error.at(path) from None
-
-
-def _pixels(path: Path) -> NDArray[np.uint8]:
-    image = read_image(path)
-    # The published tests read every image as 8 bits; so do the scores.
-    if image.pixels.dtype == np.uint16:
-        return (image.pixels >> 8).astype(np.uint8)
-    return image.pixels.astype(np.uint8, copy=False)
 
 
 def _cropped(path: Path, pixels: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 from llve_common.errors import MediaError
 
+log = logging.getLogger(__name__)
+
 
 def fresh_folder(parent: Path, name: str) -> Path:
     """Make ``<parent>/<name>-<timestamp>``, numbered where that exists already.
@@ -31,6 +33,30 @@ def fresh_folder(parent: Path, name: str) -> Path:
         else:
             return folder
     raise MediaError("a thousand runs started within this second", where=parent)
+
+
+def named_folder(parent: Path, name: str) -> Path:
+    """Make ``<parent>/<name>``; one that is there already becomes ``<name>_archived_<timestamp>``.
+
+    Raises:
+        MediaError: the folder cannot be made, or the old one not renamed.
+    """
+    folder = parent / name
+    try:
+        if folder.exists():
+            archived = _archived(folder)
+            folder.rename(archived)
+            log.warning("%s is there already: renamed to %s", folder, archived)
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise _cannot_make(folder, error) from error
+    return folder
+
+
+def _archived(folder: Path) -> Path:
+    stamp = datetime.now().strftime("%y%m%d-%H%M%S")
+    names = (f"{folder.name}_archived_{stamp}" + (f"-{n}" if n else "") for n in range(1000))
+    return next(each for each in map(folder.with_name, names) if not each.exists())
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch.utils.data import Dataset, Sampler
 
 from llve_common.engine.distributed import ALONE, Processes
@@ -36,6 +37,7 @@ class Batches(Sampler[list[Draw]]):
         first: the first iteration, from 1.
         last: the last iteration.
         me: which process this is.
+        enlarge: above 1, an epoch goes through the set so often, in :func:`enlarged_order`.
     """
 
     def __init__(
@@ -46,15 +48,17 @@ class Batches(Sampler[list[Draw]]):
         first: int,
         last: int,
         me: Processes = ALONE,
+        *,
+        enlarge: int = 1,
     ) -> None:
         self.length, self.batch_size, self.seed, self.me = length, batch_size, seed, me
-        self.first, self.last = first, last
+        self.first, self.last, self.enlarge = first, last, enlarge
 
     def __len__(self) -> int:
         return max(self.last - self.first + 1, 0)
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        epoch_length = batches_per_epoch(self.length, self.batch_size)
+        epoch_length = batches_per_epoch(self.length * self.enlarge, self.batch_size)
         epoch, order = -1, list[int]()
         for iteration in range(self.first, self.last + 1):
             if (iteration - 1) // epoch_length != epoch:
@@ -66,17 +70,40 @@ class Batches(Sampler[list[Draw]]):
 
     def _share(self, batch: list[int], order: list[int], iteration: int) -> list[Draw]:
         missing = -len(batch) % self.me.count
-        filled = batch + [order[place % self.length] for place in range(missing)]
+        filled = batch + [order[place % len(order)] for place in range(missing)]
         each = len(filled) // self.me.count
         mine = range(self.me.rank * each, (self.me.rank + 1) * each)
         return [Draw(filled[place], f"{self.seed}/{iteration}/{place}") for place in mine]
 
     def _order(self, epoch: int) -> list[int]:
+        if self.enlarge > 1:
+            return enlarged_order(self.length, epoch, self.enlarge, self.me.count)
         # Not torch's generator: it looks at the lower 32 bits of its seed alone.
         order: list[int] = (
             np.random.default_rng((self.seed, epoch)).permutation(self.length).tolist()
         )
         return order
+
+
+def enlarged_order(length: int, epoch: int, enlarge: int, processes: int = 1) -> list[int]:
+    """The published order of an epoch that goes through a set many times in one permutation.
+
+    It depends on the epoch, not on the run's seed, and is filled up to a multiple of the processes;
+    process r takes places r, r + processes, ... of it.
+
+    Args:
+        length: number of samples in the set.
+        epoch: from 0.
+        enlarge: how often the set goes into the epoch.
+        processes: how many share it.
+
+    Returns:
+        Indices of samples.
+    """
+    places = -(-length * enlarge // processes) * processes
+    generator = torch.Generator().manual_seed(epoch)
+    order: list[int] = (torch.randperm(places, generator=generator) % length).tolist()
+    return order
 
 
 class SeededSamples(Dataset[Sample | UserError]):

@@ -38,7 +38,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -53,7 +53,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader, default_collate
 
 from llve_common import __version__
-from llve_common.config import Settings, as_yaml
+from llve_common.config import RunSettings, Settings, as_yaml
 from llve_common.engine.checkpoint import (
     load_into,
     read_checkpoint,
@@ -70,7 +70,7 @@ from llve_common.engine.distributed import (
     together,
 )
 from llve_common.engine.evaluator import evaluate
-from llve_common.engine.run_folder import fresh_folder, log_file
+from llve_common.engine.run_folder import fresh_folder, log_file, named_folder
 from llve_common.engine.sampler import Batches, SeededSamples, batches_per_epoch
 from llve_common.errors import CheckpointError, ConfigError, DataError, UserError
 from llve_common.io.atomic import write_text
@@ -130,6 +130,7 @@ def train(
     *,
     resume: Path | None = None,
     watch: Watcher | None = None,
+    notes: Sequence[str] = (),
 ) -> Path:
     """Train, from the start or from the newest whole checkpoint of a run folder.
 
@@ -139,6 +140,7 @@ def train(
         settings: of the procedure's settings class; to go on with a run, that run's own.
         resume: the folder of the run to go on with; None begins a new one.
         watch: is told of every iteration.
+        notes: to say once, in the log, before the training.
 
     Returns:
         The run's folder.
@@ -171,7 +173,7 @@ def train(
             return run.folder
         with together(me):
             if me.first:
-                _describe(run, len(data))
+                _describe(run, len(data), notes)
         if me.first and settings.run.tensorboard:
             folder = run.folder / "tensorboard"
             run.writer = stack.enter_context(_tensorboard(folder, run.iteration + 1))
@@ -193,12 +195,12 @@ def _prepare(
     network = procedure.network(settings).to(device)
     step: nn.Module = Step(network, procedure.objective(settings, device))
     optimizer = procedure.optimizer(settings, network)
-    epoch_length = batches_per_epoch(samples, settings.train.batch_size)
+    epoch_length = batches_per_epoch(samples * procedure.enlarge, settings.train.batch_size)
     plan = procedure.plan(settings, epoch_length)
     folder = resume
     if folder is None:
         # The other processes are told of it later.
-        folder = fresh_folder(settings.run.save, procedure.name) if me.first else Path()
+        folder = _new_folder(settings.run, procedure) if me.first else Path()
     scaled = settings.train.precision == "fp16"
     return Run(
         paper=paper,
@@ -214,6 +216,12 @@ def _prepare(
         device=device,
         me=me,
     )
+
+
+def _new_folder(chosen: RunSettings, procedure: Procedure[Any]) -> Path:
+    if chosen.name is None:
+        return fresh_folder(chosen.save, procedure.name)
+    return named_folder(chosen.save, chosen.name)
 
 
 def _share_out(run: Run) -> None:
@@ -347,14 +355,20 @@ def _after(run: Run, stopping: bool) -> None:
     with together(run.me):
         if run.me.first:
             if now % plan.weights_every == 0 or last:
-                name = run.procedure.weights_name.format(iteration=now, epoch=run.progress.epoch)
-                write_weights(run.folder / name, run.paper.to_published(run.network.state_dict()))
+                _publish(run, run.procedure.weights_name)
+            if last and run.procedure.latest_name is not None:
+                _publish(run, run.procedure.latest_name)
             if plan.preview_every and (now % plan.preview_every == 0 or last):
                 _save_previews(run)
             if plan.validate_every and (now % plan.validate_every == 0 or last):
                 _validate(run)
     if now % plan.checkpoint_every == 0 or last or stopping:
         _save_checkpoint(run)
+
+
+def _publish(run: Run, name: str) -> None:
+    file = name.format(iteration=run.iteration, epoch=run.progress.epoch)
+    write_weights(run.folder / file, run.paper.to_published(run.network.state_dict()))
 
 
 def _save_checkpoint(run: Run) -> None:
@@ -562,8 +576,14 @@ def _save_previews(run: Run) -> None:
 def _validate(run: Run) -> None:
     clips = run.procedure.validation(run.settings)
     with evaluating(run.network):
-        scores = evaluate(run.paper, run.network, clips, device=run.device)
-    means = {name: value for name, value in scores.mean_of_frames.items() if "input" not in name}
+        scores = evaluate(
+            run.paper,
+            run.network,
+            clips,
+            device=run.device,
+            ssim_definition=run.procedure.ssim,
+        )
+    means = {name: value for name, value in scores.mean_of_clips.items() if "input" not in name}
     log.info("iteration %d, validation: %s", run.iteration, _listed(means))
     for name, value in means.items():
         _scalar(run, f"validation/{name}", value)
@@ -612,7 +632,13 @@ def _listed(values: dict[str, float]) -> str:
 def _batches(run: Run, data: Any) -> Generator[Batch | UserError]:
     chosen = run.settings.train
     draws = Batches(
-        len(data), chosen.batch_size, chosen.seed, run.iteration + 1, run.plan.iterations, run.me
+        len(data),
+        chosen.batch_size,
+        chosen.seed,
+        run.iteration + 1,
+        run.plan.iterations,
+        run.me,
+        enlarge=run.procedure.enlarge,
     )
     loader = DataLoader(
         SeededSamples(data),
@@ -693,11 +719,13 @@ def _tensorboard(folder: Path, first: int) -> Any:
     return SummaryWriter(str(folder), purge_step=first)
 
 
-def _describe(run: Run, samples: int) -> None:
+def _describe(run: Run, samples: int, notes: Sequence[str]) -> None:
     settings: Settings = run.settings
     write_text(run.folder / "settings.yml", as_yaml(settings))
     with (run.folder / "command.txt").open("a", encoding="utf-8") as file:
         file.write(shlex.join(sys.argv) + "\n")
+    for note in notes:
+        log.warning("%s", note)
     log.info("%s %s: %s", run.paper.name, run.procedure.name, run.folder)
     log.info("%s", ", ".join(f"{name} {version}" for name, version in _versions().items()))
     log.info(

@@ -31,7 +31,7 @@ _DAMAGE = (
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".npy")
 
 Pixels = NDArray[np.uint8 | np.uint16]
-Rounding = Literal["truncate", "round"]
+Rounding = Literal["truncate", "round", "half-even"]
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,8 @@ def to_pixels(image: Tensor, rounding: Rounding, dtype: np.dtype[Any] | None = N
 
     Args:
         image: any floating type; values outside [0, 1] are clipped.
-        rounding: ``truncate`` gives floor(255 x), ``round`` gives floor(255 x + 0.5).
+        rounding: ``truncate`` gives floor(255 x), ``round`` gives floor(255 x + 0.5), and
+            ``half-even`` the nearest integer, halves to the even one.
         dtype: uint8 (default) or uint16.
 
     Raises:
@@ -153,7 +154,9 @@ def to_pixels(image: Tensor, rounding: Rounding, dtype: np.dtype[Any] | None = N
         raise MediaError("the enhanced image holds values that are not a number (NaN)")
     # Half precision can neither hold 65535 nor tell neighbouring levels apart.
     levels = image.to(torch.promote_types(image.dtype, torch.float32)) * top
-    scaled = levels if rounding == "truncate" else levels + 0.5
+    scaled = levels + 0.5 if rounding == "round" else levels
+    if rounding == "half-even":
+        scaled = levels.round()
     planes: Pixels = scaled.clamp(0.0, top).cpu().numpy().astype(target)
     return np.ascontiguousarray(planes.transpose(1, 2, 0))
 

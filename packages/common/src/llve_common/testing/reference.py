@@ -154,9 +154,3 @@ def check_summary(
 def _npz(file: str) -> dict[str, Array]:
     with np.load(shared_folder() / "reference" / f"{file}.npz") as arrays:
         return dict(arrays)
-
-
-def reference_npz(file: str) -> dict[str, Array]:
-    """All arrays of a reference file; skips the test where it is absent."""
-    shared_file("reference", f"{file}.npz")
-    return _npz(file)
