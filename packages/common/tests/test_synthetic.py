@@ -4,7 +4,21 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from llve_common.data.synthetic import SPLITS, read_photograph, synthetic_clips, write_image_set
+from llve_common.data.clips import (
+    clips_to_test,
+    clips_to_train,
+    low_and_high,
+    paired_clips,
+    read_frame,
+)
+from llve_common.data.splits import SDSD_INDOOR_TEST, SDSD_OUTDOOR_TEST
+from llve_common.data.synthetic import (
+    SPLITS,
+    read_photograph,
+    synthetic_clips,
+    write_clip_set,
+    write_image_set,
+)
 from llve_common.errors import DataError
 from llve_common.io.folders import list_images, match_by_name
 from llve_common.io.images import read_image
@@ -117,3 +131,28 @@ def test_file_in_the_folders_place_is_refused(tmp_path):
     with pytest.raises(DataError, match="is a file, not a folder"):
         write_image_set(tmp_path / "file", **SMALL)
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_set_in_the_layout_of_sdsd(tmp_path):
+    for suffix in (".npy", ".png"):
+        root = write_clip_set(tmp_path / suffix, suffix=suffix, **SMALL | {"clips": 2})
+        clips = paired_clips(*low_and_high(root))
+        assert {path.suffix for clip in clips for path in clip.frames} == {suffix}
+        names = {
+            "train": [clip.name for clip in clips_to_train(clips, SDSD_INDOOR_TEST)],
+            "test": [clip.name for clip in clips_to_test(clips, SDSD_INDOOR_TEST, None)],
+        }
+        assert {split: len(found) for split, found in names.items()} == {
+            split: 2 * len(photographs) for split, photographs in SPLITS.items()
+        }
+        assert not set(names["train"]) & set(SDSD_OUTDOOR_TEST)
+        first = next(synthetic_clips(**SMALL | {"clips": 2}))
+        [same] = [clip for clip in clips if clip.name == "pair2"]
+        np.testing.assert_array_equal(read_frame(same.frames[1]), first.low[1])
+        np.testing.assert_array_equal(read_frame(same.targets[1]), first.normal[1])
+        assert json.loads((root / "synthetic.json").read_text())["pair2"]["photograph"]
+
+
+def test_more_clips_than_names(tmp_path):
+    with pytest.raises(DataError, match="too many clips"):
+        write_clip_set(tmp_path, clips=7, frames=1, height=16, width=16)

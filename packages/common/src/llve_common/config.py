@@ -6,7 +6,7 @@ import difflib
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
@@ -47,6 +47,18 @@ class RunSettings(Settings):
     keep_checkpoints: PositiveInt = Field(3, description="the newest ones; weights are all kept")
 
 
+class Given(NamedTuple):
+    """Settings that were given in another form than ours.
+
+    Attributes:
+        values: dotted setting to value.
+        origins: dotted setting to where it was said.
+    """
+
+    values: dict[str, Any]
+    origins: dict[str, str]
+
+
 S = TypeVar("S", bound=Settings)
 
 
@@ -55,6 +67,8 @@ def load_settings(
     file: Path | None = None,
     overrides: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
+    *,
+    base: Given | None = None,
 ) -> S:
     """Read, merge and validate settings.
 
@@ -64,12 +78,17 @@ def load_settings(
         overrides: ``section.key=value``, the value in YAML syntax; they win over the file.
         options: dotted key to value, from the command line; None values are not given ones; they
             win over everything.
+        base: settings that a file in another form gave, instead of ``file``.
 
     Raises:
         ConfigError: all that is wrong at once, each with where it was said, what was got and
             expected, and for an unknown key the nearest known one.
     """
-    values, origins = _read_yaml(file) if file is not None else ({}, {})
+    values, origins = read_yaml_with_lines(file) if file is not None else ({}, {})
+    if base is not None:
+        origins = dict(base.origins)
+        for key, value in base.values.items():
+            _assign(values, key, value)
     given = dict(_parse_override(text) for text in overrides)
     given.update({key: value for key, value in (options or {}).items() if value is not None})
     for key, value in given.items():
@@ -96,7 +115,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, is not YAML, is not a mapping, or repeats a key.
     """
-    return _read_yaml(file)[0]
+    return read_yaml_with_lines(file)[0]
 
 
 def dotted_names(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -132,8 +151,12 @@ def _section(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _read_yaml(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
-    """A file's mapping, and for each dotted key the file and line that said it."""
+def read_yaml_with_lines(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """A YAML file's mapping, and for each dotted key the file and line that said it.
+
+    Raises:
+        ConfigError: as :func:`read_yaml`.
+    """
     try:
         text = file.read_text(encoding="utf-8")
         values = yaml.safe_load(text)

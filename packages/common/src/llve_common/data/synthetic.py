@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from inspect import signature
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from skimage.util import img_as_ubyte
 
 from llve_common.data.lowlight import Darkening, DarkeningRanges, darken, draw_darkening
+from llve_common.data.splits import SDSD_INDOOR_TEST, SDSD_OUTDOOR_TEST
 from llve_common.errors import DataError
 from llve_common.io.atomic import write_text
 from llve_common.io.images import write_image
@@ -95,15 +96,8 @@ def write_image_set(folder: Path, **options: int) -> Path:
         DataError: the folder holds something already, or is a file.
         MediaError: it cannot be written.
     """
-    if folder.is_file():
-        raise DataError("is a file, not a folder", where=folder, mend="give a new folder")
-    if folder.exists() and any(folder.iterdir()):
-        raise DataError(
-            "the folder is not empty", where=folder, mend="give a new folder, or remove this one"
-        )
-    defaults = {name: each.default for name, each in signature(synthetic_clips).parameters.items()}
-    made_with = {"scikit-image": version("scikit-image"), **defaults, **options}
-    record: dict[str, object] = {"made_with": made_with}
+    _require_empty(folder)
+    record = _record(options)
     for clip in synthetic_clips(**options):
         for number, (low, normal) in enumerate(zip(clip.low, clip.normal, strict=True)):
             file = f"{clip.name}_{number:04d}.png"
@@ -112,6 +106,58 @@ def write_image_set(folder: Path, **options: int) -> Path:
         record[f"{clip.split}/{clip.name}"] = asdict(clip.darkening)
     write_text(folder / "synthetic.json", json.dumps(record, indent=2) + "\n")
     return folder
+
+
+def write_clip_set(folder: Path, *, suffix: str = ".npy", **options: int) -> Path:
+    """Write the set in the SDSD layout: ``{GT,input}/pair<number>/<frame>``.
+
+    The clips for testing have the names of SDSD indoor's, so that its settings serve as they are.
+
+    Args:
+        folder: made where it is missing; it may not hold anything.
+        suffix: ``.npy``, or that of an image format without loss.
+        options: of :func:`synthetic_clips`.
+
+    Returns:
+        The folder; ``synthetic.json`` in it holds how it was made.
+
+    Raises:
+        DataError: the folder holds something already, or is a file; or there are more clips than
+            names for them.
+        MediaError: it cannot be written.
+    """
+    _require_empty(folder)
+    record = _record(options)
+    taken = {*SDSD_INDOOR_TEST, *SDSD_OUTDOOR_TEST}
+    names = {
+        "train": iter(pair for pair in map("pair{}".format, range(1, 81)) if pair not in taken),
+        "test": iter(SDSD_INDOOR_TEST),
+    }
+    for clip in synthetic_clips(**options):
+        pair = next(names[clip.split], None)
+        if pair is None:
+            raise DataError("too many clips", where=folder, expected="at most 6 of a photograph")
+        for number, (low, normal) in enumerate(zip(clip.low, clip.normal, strict=True)):
+            for side, pixels in (("input", low), ("GT", normal)):
+                write_image(folder / side / pair / f"{number:04d}{suffix}", pixels)
+        record[pair] = {"photograph": clip.name, **asdict(clip.darkening)}
+    write_text(folder / "synthetic.json", json.dumps(record, indent=2) + "\n")
+    return folder
+
+
+def _require_empty(folder: Path) -> None:
+    if folder.is_file():
+        raise DataError("is a file, not a folder", where=folder, mend="give a new folder")
+    if folder.exists() and any(folder.iterdir()):
+        raise DataError(
+            "the folder is not empty", where=folder, mend="give a new folder, or remove this one"
+        )
+
+
+def _record(options: Mapping[str, int]) -> dict[str, object]:
+    """How a set is made, to be written beside it."""
+    defaults = {name: each.default for name, each in signature(synthetic_clips).parameters.items()}
+    return {"made_with": {"scikit-image": version("scikit-image"), **defaults, **options}}
 
 
 def write_dark_photograph(folder: Path, name: str, seed: int) -> tuple[Path, Path]:

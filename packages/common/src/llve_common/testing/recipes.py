@@ -121,7 +121,7 @@ def video_recipe_weights(
 
 
 def fingerprint(array: NDArray[Any]) -> NDArray[np.float64]:
-    """Thirteen numbers: mean, deviation, L2 norm, least, largest, and eight evenly spaced values."""
+    """Thirteen numbers: mean, deviation, L2 norm, least, largest, eight evenly spaced values."""
     flat = np.asarray(array, np.float64).ravel()
     places = np.linspace(0, flat.size - 1, 8).astype(int)
     summary = [flat.mean(), flat.std(), np.linalg.norm(flat), flat.min(), flat.max()]

@@ -1,0 +1,122 @@
+"""Published option files, read as settings.
+
+Video restoration papers publish YAML files with the sections ``datasets``, ``network_G``, ``path``,
+``train`` and ``logger``. A paper says in a table which of our settings each key is; keys without
+meaning here are accepted and listed; unknown keys are errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llve_common.config import Given, nearest, read_yaml_with_lines
+from llve_common.errors import ConfigError
+
+Convert = Callable[[Any], Mapping[str, Any]]
+"""A published value to dotted settings; raises ValueError where it cannot be used."""
+
+
+@dataclass(frozen=True)
+class OptionTable:
+    """What a paper's published keys mean, all of them dotted.
+
+    Attributes:
+        settings: published key to our setting, or to a function where values differ too.
+        without_effect: published keys that mean nothing here.
+    """
+
+    settings: Mapping[str, str | Convert]
+    without_effect: Collection[str] = ()
+
+
+@dataclass(frozen=True)
+class Options:
+    """A published file in our terms.
+
+    Attributes:
+        given: settings and where they were said, for :func:`llve_common.config.load_settings`.
+        note: a line for the log that names the keys without effect; None where there are none.
+    """
+
+    given: Given
+    note: str | None
+
+
+def read_options(file: Path, table: OptionTable) -> Options:
+    """Read a published option file.
+
+    Keys without a value leave our defaults as they are.
+
+    Raises:
+        ConfigError: the file cannot be read; or all its unknown keys, each with the nearest known
+            one, values that cannot be used, and keys that contradict one another.
+    """
+    values, lines = read_yaml_with_lines(file)
+    known = {*table.settings, *table.without_effect}
+    given, said_by = Given({}, {}), dict[str, str]()
+    idle: list[str] = []
+    faults: list[str] = []
+    for key, value in _leaves(values, known):
+        place = f"{lines.get(key, file)}: {key}"
+        if key in table.without_effect:
+            idle.append(key)
+        elif key not in table.settings:
+            near = nearest(key, known)
+            faults.append(f"{place}: unknown key" + (f"; did you mean '{near}'?" if near else ""))
+        elif value is not None:
+            try:
+                translated = _translated(table.settings[key], value)
+            except ValueError as error:
+                faults.append(f"{place}: got {value!r}; {error}")
+                continue
+            for setting, ours in translated.items():
+                if setting in given.values and given.values[setting] != ours:
+                    faults.append(f"{place}: got {value!r}, which {said_by[setting]} contradicts")
+                given.values[setting], given.origins[setting] = ours, place
+                said_by[setting] = key
+    if faults:
+        plural = "key is" if len(faults) == 1 else "keys are"
+        raise ConfigError("\n".join([f"{len(faults)} {plural} wrong", *faults]))
+    note = f"{file}: without effect here: {', '.join(idle)}" if idle else None
+    return Options(given, note)
+
+
+def renamed(setting: str, names: Mapping[Any, Any]) -> Convert:
+    """A setting whose values have other names here."""
+
+    def convert(value: Any) -> Mapping[str, Any]:
+        if value not in list(names):  # a value need not be hashable
+            raise ValueError(f"input should be {' or '.join(map(repr, names))}")
+        return {setting: names[value]}
+
+    return convert
+
+
+def only(*values: Any) -> Convert:
+    """A key whose value is fixed here."""
+
+    def convert(value: Any) -> Mapping[str, Any]:
+        if value not in values:
+            raise ValueError(f"input should be {' or '.join(map(repr, values))}")
+        return {}
+
+    return convert
+
+
+def _translated(meaning: str | Convert, value: Any) -> Mapping[str, Any]:
+    return {meaning: value} if isinstance(meaning, str) else meaning(value)
+
+
+def _leaves(
+    values: Mapping[str, Any], known: Collection[str], prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """Every dotted key with its value; of an empty section nothing."""
+    for name, value in values.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, dict):
+            yield from _leaves(value, known, f"{key}.")
+        elif value is not None or not any(each.startswith(f"{key}.") for each in known):
+            yield key, value
