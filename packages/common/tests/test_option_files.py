@@ -99,7 +99,9 @@ def test_keys_that_contradict_one_another(options):
     options("datasets: {train: {batch_size: 3}, val: {batch_size: 3}}\n")
 
 
-@pytest.mark.parametrize("text", ["- a\n", "a: [\n", "train: 3\n", "train: {lr_G: {a: 1}}\n", "model: [1]\n"])
+@pytest.mark.parametrize(
+    "text", ["- a\n", "a: [\n", "train: 3\n", "train: {lr_G: {a: 1}}\n", "model: [1]\n"]
+)
 def test_files_of_another_form(options, text):
     with pytest.raises(ConfigError):
         options(text)
