@@ -62,7 +62,7 @@ def test_blocks_equal_the_whole_frame(network, picture, size, dtype, rounding):
 def test_halves_go_to_the_even_level(picture):
     pixels = picture(20, WIDTH)
     expected = np.round(pixels.astype(np.float32) / 2)
-    np.testing.assert_array_equal(RowBlocks(lambda x: x / 2, 0, "half-even")(pixels), expected)
+    np.testing.assert_array_equal(row_blocks(lambda x: x / 2, 0, "half-even")(pixels), expected)
 
 
 def test_a_halo_too_small_shows(network, picture):
