@@ -7,9 +7,9 @@ from llve_common.config import Settings
 from llve_common.data.windows import reflected
 from llve_common.engine.window import enhance_clip
 from llve_common.errors import DataError
-from llve_common.paper import Paper, Window
+from llve_common.paper import Paper, Stream, Window
 from llve_sdsd.network import RetinexNet
-from llve_sdsd.stream import STREAM, combine, part
+from llve_sdsd.stream import combine, part
 
 
 def small_network() -> RetinexNet:
@@ -38,7 +38,7 @@ def paper() -> Paper:
         test_settings=Settings,
         to_published=dict,
         from_published=dict,
-        stream=STREAM,
+        stream=Stream(frames=(0,), parts=(-2, -1, 0, 1, 2), part=part, combine=combine),
     )
 
 

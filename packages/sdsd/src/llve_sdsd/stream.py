@@ -1,4 +1,7 @@
-"""SDSD's network cut in two, so that neighbouring windows share their frames' features."""
+"""SDSD's network cut in two, so that neighbouring windows share their frames' features.
+
+These are the halves of :class:`llve_common.paper.Stream`, each part of one frame.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from llve_common.paper import Stream
 from llve_sdsd.network import Pyramid, RetinexNet
 
 
@@ -37,6 +39,3 @@ def combine(network: nn.Module, parts: list[Part], outputs: tuple[int, ...]) -> 
     assert isinstance(network, RetinexNet)
     pyramids = [each.pyramid for each in parts]
     return network.combine(parts[network.center].frame, pyramids).enhanced[:, None]
-
-
-STREAM = Stream(frames=(0,), parts=(-2, -1, 0, 1, 2), part=part, combine=combine)
