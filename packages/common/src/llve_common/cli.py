@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import sys
 import time
@@ -44,6 +45,7 @@ from llve_common.errors import CheckpointError, ConfigError, MediaError, UserErr
 from llve_common.io.atomic import write_text
 from llve_common.metrics.cost import parameter_count
 from llve_common.metrics.fidelity import Ssim
+from llve_common.option_files import Options
 from llve_common.paper import Clip, Paper
 from llve_common.report.tables import plain_table, score_table
 
@@ -62,6 +64,10 @@ Config = Annotated[
         "--config", help="A YAML file, or a name from 'configs list'.", show_default=False
     ),
 ]
+OptionFile = Annotated[
+    Path | None,
+    typer.Option("-opt", "--opt", help="A published YAML option file.", show_default=False),
+]
 Resume = Annotated[Path | None, typer.Option("--resume", help="The folder of a run to go on with.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")]
 
@@ -69,21 +75,62 @@ Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", s
 class Commands(TyperGroup):
     """A command group that prints a user's mistake as one message and exits with 1."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take the command line apart, the published launchers' own words first."""
+        with _mistakes_as_messages():
+            args = _without_launcher(args, str(ctx.info_name))
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         logging.basicConfig(
             level=logging.INFO, format="%(message)s", handlers=[_terminal_handler()], force=True
         )
-        try:
+        with _mistakes_as_messages():
             return super().invoke(ctx)
-        except UserError as error:
-            if processes().first or not error.everywhere:
-                _errors.print(
-                    f"[bold red]error:[/] {rich.markup.escape(str(error))}",
-                    highlight=False,
-                    soft_wrap=True,
-                )
-            raise typer.Exit(1) from None
+
+
+@contextmanager
+def _mistakes_as_messages() -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        if processes().first or not error.everywhere:
+            _errors.print(
+                f"[bold red]error:[/] {rich.markup.escape(str(error))}",
+                highlight=False,
+                soft_wrap=True,
+            )
+        raise typer.Exit(1) from None
+
+
+def _without_launcher(words: list[str], command: str) -> list[str]:
+    """The command line without what published launch lines add to it.
+
+    Those are ``python -m torch.distributed.launch --nproc_per_node=8 ... --launcher pytorch``;
+    it gives every process a ``--local-rank``. Today torchrun tells all by the environment.
+
+    Raises:
+        ConfigError: several processes are asked for, but torchrun did not start them.
+    """
+    kept, launcher, ranked = [], "none", False
+    rest = iter(words)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        if name in ("--local_rank", "--local-rank", "--launcher"):
+            value = value if equals else next(rest, "")
+            launcher = value if name == "--launcher" else launcher
+            ranked = ranked or name != "--launcher"
+        else:
+            kept.append(word)
+    if ranked or (launcher != "none" and "LOCAL_RANK" not in os.environ):
+        count = processes().count if processes().count > 1 else "<processes>"
+        raise ConfigError(
+            "several processes are started by torchrun",
+            got="--local-rank" if ranked else f"--launcher {launcher}",
+            mend=f"torchrun --nproc_per_node={count} --no-python {shlex.join([command, *kept])}",
+        )
+    return kept
 
 
 def paper_app(paper: Paper) -> typer.Typer:
@@ -106,40 +153,68 @@ def run_training(
     overrides: Sequence[str] | None,
     options: Mapping[str, Any],
     resume: Path | None = None,
+    published: Options | None = None,
 ) -> Path:
     """Train from the command line and return the run's folder.
+
+    Args:
+        paper: whose procedure.
+        procedure: its command name.
+        config: a settings file, or the name of a shipped one.
+        overrides: ``section.key=value``.
+        options: dotted key to value; None values are not given ones.
+        resume: the folder of a run to go on with.
+        published: a published option file, instead of ``config``.
 
     Raises:
         UserError: as :func:`llve_common.config.load_settings` and the trainer.
     """
     chosen = paper.procedures[procedure]
-    if resume is None:
-        file = find_config(paper, config)
-    else:
-        file = _settings_to_go_on_with(resume, config, overrides, options)
-    settings = load_settings(chosen.settings, file, overrides or (), options)
-    with _bar("training", "loss {task.fields[note]}") as advance:
+    settings = load_settings(
+        chosen.settings,
+        _settings_file(paper, config, overrides, options, resume, published),
+        overrides or (),
+        options,
+        base=None if published is None else published.given,
+    )
+    note = None if published is None else published.note
+    with progress_bar("training", "loss {task.fields[note]}") as advance:
         folder = train(
             paper,
             chosen,
             settings,
             resume=resume,
             watch=lambda done, total, loss: advance(done, total, f"{loss:.5g}"),
+            notes=[note] if note else [],
         )
     if processes().first:
         console.print(f"run folder: {folder}", soft_wrap=True)
     return folder
 
 
-def _settings_to_go_on_with(
-    folder: Path, config: str | None, overrides: Sequence[str] | None, options: Mapping[str, Any]
-) -> Path:
-    given = [name for name, value in options.items() if value is not None]
-    if config or overrides or given:
+def _settings_file(
+    paper: Paper,
+    config: str | None,
+    overrides: Sequence[str] | None,
+    options: Mapping[str, Any],
+    resume: Path | None,
+    published: Options | None,
+) -> Path | None:
+    if resume is not None:
+        given = [name for name, value in options.items() if value is not None]
+        files = [*filter(None, [config]), *(["-opt"] if published else [])]
+        return _settings_to_go_on_with(resume, [*files, *(overrides or ()), *given])
+    if published is not None and config is not None:
+        raise ConfigError("give --config or -opt, not both", got=config)
+    return find_config(paper, config)
+
+
+def _settings_to_go_on_with(folder: Path, given: Sequence[str]) -> Path:
+    if given:
         raise ConfigError(
             "a run that goes on keeps its settings",
             where="--resume",
-            got=", ".join([*filter(None, [config]), *(overrides or ()), *given]),
+            got=", ".join(given),
             mend="give --resume alone, or begin a new run",
         )
     file = folder / "settings.yml"
@@ -152,19 +227,34 @@ def run_test(
     paper: Paper,
     settings: Any,
     clips: Sequence[Clip],
-    save: Callable[[Clip, Path], Path],
+    save: Callable[[Clip, Path], Path] | None,
     *,
     definition: Ssim,
     fit: Fit = "pad",
+    save_input: Callable[[Clip, Path], Path] | None = None,
+    save_target: Callable[[Clip, Path], Path] | None = None,
+    folder: Path | None = None,
 ) -> Scores:
     """Test from the command line: pictures, scores, and a table where there is ground truth.
+
+    Args:
+        paper: whose network.
+        settings: with ``weights``, ``device`` and ``save``.
+        clips: to test on.
+        save: see :func:`llve_common.engine.evaluator.evaluate`.
+        definition: of SSIM.
+        fit: see there.
+        save_input: see there.
+        save_target: see there.
+        folder: for the scores; None: ``settings.save``.
 
     Raises:
         UserError: as :func:`llve_common.engine.evaluator.evaluate` and the weights' loading.
     """
     device = choose_device(settings.device)
+    folder = settings.save if folder is None else folder
     network, weights = load_network(paper, settings.weights, device)
-    with _bar("testing", "frames") as advance:
+    with progress_bar("testing", "frames") as advance:
         scores = evaluate(
             paper,
             network,
@@ -173,6 +263,8 @@ def run_test(
             ssim_definition=definition,
             fit=fit,
             save=save,
+            save_input=save_input,
+            save_target=save_target,
             watch=advance,
         )
     facts = {
@@ -185,15 +277,16 @@ def run_test(
         "torch": str(torch.__version__),
         "device": str(device),
     }
-    write_scores(scores, settings.save, facts)
+    write_scores(scores, folder, facts)
     console.print(f"weights: {weights}", soft_wrap=True)
     if clips[0].targets is not None:
         table = score_table(scores, paper.title, ssim_definition=definition)
         console.print(table.rich())
-        write_text(settings.save / "summary.md", table.markdown())
+        write_text(folder / "summary.md", table.markdown())
     seconds = sum(frame.seconds for frame in scores.frames)
+    what = "scores" if save is None else f"{len(scores.frames)} images"
     console.print(
-        f"wrote {len(scores.frames)} images to {settings.save}; {seconds:.1f} s to enhance them",
+        f"wrote {what} to {folder}; {seconds:.1f} s to enhance {len(scores.frames)} frames",
         soft_wrap=True,
     )
     return scores
@@ -207,7 +300,8 @@ def _terminal_handler() -> logging.Handler:
 
 
 @contextmanager
-def _bar(what: str, note: str) -> Iterator[Callable[..., None]]:
+def progress_bar(what: str, note: str) -> Iterator[Callable[..., None]]:
+    """A bar in the terminal, moved by (done, in all, text of the note)."""
     columns = (
         rich.progress.TextColumn(what),
         rich.progress.BarColumn(),
@@ -251,7 +345,7 @@ def _enhance_command(paper: Paper) -> Callable[..., None]:
         # Under torchrun each process takes its share; they have nothing to say to one another.
         mine = jobs[me.rank :: me.count]
         what = "frames" if len(mine) == 1 else "files"
-        with _bar("enhancing", f"{what} {{task.fields[note]}}") as advance:
+        with progress_bar("enhancing", f"{what} {{task.fields[note]}}") as advance:
             result = enhance_all(
                 paper, network, mine, device=chosen, watch=_speedometer(advance, what)
             )

@@ -1,0 +1,113 @@
+"""What a data set of clips lacks, all of it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from llve_common.data.clips import clip_folders, low_and_high
+from llve_common.errors import UserError
+from llve_common.io.folders import list_images
+from llve_common.io.images import image_size
+
+
+@dataclass(frozen=True)
+class ClipFacts:
+    """One clip: its frames in low light, and height and width of the first that can be read."""
+
+    name: str
+    test: bool
+    frames: int
+    size: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A data set: its clips, and a sentence for everything that is wrong."""
+
+    clips: tuple[ClipFacts, ...]
+    faults: tuple[str, ...]
+
+
+def inspect_clips(
+    root: Path,
+    test: Collection[str],
+    *,
+    shortest: int = 5,
+    watch: Callable[[int, int], None] | None = None,
+) -> Inspection:
+    """Look at every file of a data set in the SDSD or SMID layout; of frames at the header alone.
+
+    Args:
+        root: see :func:`llve_common.data.clips.low_and_high`.
+        test: names of the clips that the test needs.
+        shortest: frames that a clip needs at least.
+        watch: is told (clips done, clips in all).
+
+    Raises:
+        DataError: the root is missing, holds no image, or is not laid out so.
+    """
+    low, high = low_and_high(root)
+    faults: list[str] = []
+    folders = clip_folders(low)
+    names = {folder.name for folder in folders}
+    targets = {each.name for each in high.iterdir() if each.is_dir()} if high.is_dir() else set()
+    if not high.is_dir():
+        faults.append(f"{high}: no such folder, so there is no ground truth")
+    else:
+        faults += [f"{low / name} has no ground truth" for name in sorted(names - targets)]
+        faults += [f"{high / name} has no input" for name in sorted(targets - names)]
+    faults += [f"{low / name}: a test clip is missing" for name in sorted(set(test) - names)]
+    one_target = high.name.startswith("SMID")
+    clips = []
+    for done, folder in enumerate(folders, 1):
+        partner = high / folder.name if folder.name in targets else None
+        facts, found = _inspect(folder, partner, folder.name in test, one_target=one_target)
+        clips.append(facts)
+        faults += found
+        if 0 < facts.frames < shortest:
+            faults.append(f"{folder}: {facts.frames} frames, too few for windows of {shortest}")
+        if watch is not None:
+            watch(done, len(folders))
+    return Inspection(tuple(clips), tuple(faults))
+
+
+def _inspect(
+    folder: Path, partner: Path | None, test: bool, *, one_target: bool
+) -> tuple[ClipFacts, list[str]]:
+    faults: list[str] = []
+    frames, targets = (_images(each, faults) for each in (folder, partner))
+    sizes = {path: _size(path, faults) for path in (*frames, *targets)}
+    read = [size for size in sizes.values() if size is not None]
+    size = read[0] if read else None
+    faults += [
+        f"{path}: {other[1]}x{other[0]}, but the clip's first frame is {size[1]}x{size[0]}"
+        for path, other in sizes.items()
+        if other is not None and size is not None and other != size
+    ]
+    if partner is not None and not one_target:
+        stems, others = ({path.stem for path in side} for side in (frames, targets))
+        faults += [f"{path} has no ground truth" for path in frames if path.stem not in others]
+        faults += [f"{path} has no input" for path in targets if path.stem not in stems]
+    return ClipFacts(folder.name, test, len(frames), size), faults
+
+
+def _images(folder: Path | None, faults: list[str]) -> Sequence[Path]:
+    try:
+        return [] if folder is None else list_images(folder)
+    except UserError as error:
+        faults.append(_one_line(error))
+        return []
+
+
+def _size(path: Path, faults: list[str]) -> tuple[int, int] | None:
+    try:
+        return image_size(path)
+    except UserError as error:
+        faults.append(_one_line(error))
+        return None
+
+
+def _one_line(error: UserError) -> str:
+    return " ".join(str(error).split())
