@@ -29,6 +29,7 @@ TABLE = OptionTable(
         "datasets.train.list": lambda value: {"folder": "/".join(value.split(","))},
     },
     without_effect=["distortion", "datasets.train.odd.key"],
+    left_out={"train.clip_norm": 2.0},
 )
 
 
@@ -48,7 +49,7 @@ def test_keys_become_settings(options):
         "datasets: {train: {batch_size: 3, list: 'a,b'}}\n"
     )
     settings = load_settings(All, base=read.given)
-    assert settings.train == Train(lr=4e-4, scheme="cosine", batch_size=3)
+    assert settings.train == Train(lr=4e-4, scheme="cosine", batch_size=3, clip_norm=2)
     assert settings.folder == "a/b"
     assert read.note is None
 
@@ -61,7 +62,7 @@ def test_overrides_and_options_win_over_the_file(options):
 
 def test_a_key_without_a_value_leaves_the_default(options):
     read = options("train: {lr_G: ~}\ndatasets: ~\n")
-    assert load_settings(All, base=read.given) == All()
+    assert load_settings(All, base=read.given) == All(train=Train(clip_norm=2))
 
 
 def test_keys_without_effect_are_listed_once(options, tmp_path):

@@ -154,6 +154,7 @@ def run_training(
     options: Mapping[str, Any],
     resume: Path | None = None,
     published: Options | None = None,
+    fitting: Callable[[Any], Paper] | None = None,
 ) -> Path:
     """Train from the command line and return the run's folder.
 
@@ -165,14 +166,21 @@ def run_training(
         options: dotted key to value; None values are not given ones.
         resume: the folder of a run to go on with.
         published: a published option file, instead of ``config``.
+        fitting: gives the paper that fits the settings, where they change it.
 
     Raises:
         UserError: as :func:`llve_common.config.load_settings` and the trainer.
     """
     chosen = paper.procedures[procedure]
+    if resume is None:
+        file = one_settings_file(paper, config, published)
+    else:
+        given = [name for name, value in options.items() if value is not None]
+        files = [config, "-opt" if published else None]
+        file = _settings_to_go_on_with(resume, [*filter(None, files), *(overrides or ()), *given])
     settings = load_settings(
         chosen.settings,
-        _settings_file(paper, config, overrides, options, resume, published),
+        file,
         overrides or (),
         options,
         base=None if published is None else published.given,
@@ -180,7 +188,7 @@ def run_training(
     note = None if published is None else published.note
     with progress_bar("training", "loss {task.fields[note]}") as advance:
         folder = train(
-            paper,
+            paper if fitting is None else fitting(settings),
             chosen,
             settings,
             resume=resume,
@@ -192,18 +200,12 @@ def run_training(
     return folder
 
 
-def _settings_file(
-    paper: Paper,
-    config: str | None,
-    overrides: Sequence[str] | None,
-    options: Mapping[str, Any],
-    resume: Path | None,
-    published: Options | None,
-) -> Path | None:
-    if resume is not None:
-        given = [name for name, value in options.items() if value is not None]
-        files = [*filter(None, [config]), *(["-opt"] if published else [])]
-        return _settings_to_go_on_with(resume, [*files, *(overrides or ()), *given])
+def one_settings_file(paper: Paper, config: str | None, published: Options | None) -> Path | None:
+    """The settings file to read, where a published option file does not take its place.
+
+    Raises:
+        ConfigError: both are given, or there are no such settings.
+    """
     if published is not None and config is not None:
         raise ConfigError("give --config or -opt, not both", got=config)
     return find_config(paper, config)

@@ -21,6 +21,10 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
+FOLDER_NAME = r"^[^/\\.][^/\\]*$"
+"""What may be the name of a folder that is made in another, as a regular expression."""
+
+
 class TrainerSettings(Settings):
     """What the core's trainer needs to know; a paper's ``train`` section adds its own to it."""
 
@@ -38,7 +42,7 @@ class RunSettings(Settings):
     save: Path = Path("EXP")
     name: str | None = Field(
         None,
-        pattern=r"^[^/\\.][^/\\]*$",
+        pattern=FOLDER_NAME,
         description="of the folder, whose predecessor is renamed; null: one with the time",
     )
     device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")

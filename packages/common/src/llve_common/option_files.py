@@ -8,7 +8,7 @@ meaning here are accepted and listed; unknown keys are errors.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +26,13 @@ class OptionTable:
     Attributes:
         settings: published key to our setting, or to a function where values differ too.
         without_effect: published keys that mean nothing here.
+        left_out: our settings where a file says nothing of them, if that means something else than
+            our defaults.
     """
 
     settings: Mapping[str, str | Convert]
     without_effect: Collection[str] = ()
+    left_out: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Options:
 def read_options(file: Path, table: OptionTable) -> Options:
     """Read a published option file.
 
-    Keys without a value leave our defaults as they are.
+    A key without a value is as one that is left out.
 
     Raises:
         ConfigError: the file cannot be read; or all its unknown keys, each with the nearest known
@@ -80,6 +83,9 @@ def read_options(file: Path, table: OptionTable) -> Options:
     if faults:
         plural = "key is" if len(faults) == 1 else "keys are"
         raise ConfigError("\n".join([f"{len(faults)} {plural} wrong", *faults]))
+    for setting, value in table.left_out.items():
+        if setting not in given.values:
+            given.values[setting], given.origins[setting] = value, f"{file}: left out"
     note = f"{file}: without effect here: {', '.join(idle)}" if idle else None
     return Options(given, note)
 

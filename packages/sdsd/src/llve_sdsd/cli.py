@@ -1,0 +1,141 @@
+"""The command ``sdsd``. The published option files work as they stand."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llve_common.cli import (
+    Config,
+    Device,
+    OptionFile,
+    Overrides,
+    Resume,
+    one_settings_file,
+    paper_app,
+    run_test,
+    run_training,
+)
+from llve_common.cli_data import data_app
+from llve_common.config import load_settings
+from llve_common.engine.checkpoint import read_weights
+from llve_common.engine.network import bundled_weights
+from llve_common.errors import ConfigError
+from llve_common.option_files import read_options
+from llve_common.paper import Clip
+from llve_sdsd.config import TEST_OPTIONS, TRAIN_OPTIONS, TestSettings
+from llve_sdsd.data import test_clips
+from llve_sdsd.paper import FRAMES, PAPER, at_window
+from llve_sdsd.weights import from_published, network_arguments
+
+log = logging.getLogger(__name__)
+
+app = paper_app(PAPER)
+app.add_typer(data_app(), name="data")
+
+DataPath = Annotated[
+    Path | None,
+    typer.Option("--data_path", "--data-path", help="The folder that holds GT and input (or LQ)."),
+]
+
+
+@app.command()
+def train(
+    overrides: Overrides = None,
+    opt: OptionFile = None,
+    config: Config = None,
+    data_path: DataPath = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Where run folders go.", show_default="experiments")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the run's folder.", show_default="with the time")
+    ] = None,
+    device: Device = None,
+    resume: Resume = None,
+) -> None:
+    """Train on pairs of clips in low and in normal light."""
+    options = {
+        "data.root": data_path,
+        "run.save": save,
+        "run.name": name,
+        "run.device": device,
+    }
+    run_training(
+        PAPER,
+        "train",
+        config,
+        overrides,
+        options,
+        resume,
+        published=None if opt is None else read_options(opt, TRAIN_OPTIONS),
+        fitting=lambda chosen: at_window(chosen.network.frames, chosen.data.border),
+    )
+
+
+@app.command()
+def test(
+    overrides: Overrides = None,
+    opt: OptionFile = None,
+    config: Config = None,
+    data_path: DataPath = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Weights file.", show_default="the bundled one")
+    ] = None,
+    save_path: Annotated[
+        Path | None,
+        typer.Option("--save_path", "--save-path", help="For the results.", show_default="results"),
+    ] = None,
+    save_images: Annotated[
+        bool | None,
+        typer.Option("--save-images", help="Write enhanced and input frames too."),
+    ] = None,
+    device: Device = None,
+) -> None:
+    """Score the test's clips: the first 30 frames of each, means of clips, then of all clips."""
+    options = {
+        "data.root": data_path,
+        "weights": model,
+        "save": save_path,
+        "save_images": save_images,
+        "device": device,
+    }
+    published = None if opt is None else read_options(opt, TEST_OPTIONS)
+    if published is not None and published.note:
+        log.warning("%s", published.note)
+    settings = load_settings(
+        TestSettings,
+        one_settings_file(PAPER, config, published),
+        overrides or (),
+        options,
+        base=None if published is None else published.given,
+    )
+    state = from_published(read_weights(settings.weights or bundled_weights(PAPER)))
+    frames = network_arguments(state).get("nframes", FRAMES)
+    clips = test_clips(settings.data, settings.data.first, frames)
+    if clips[0].targets is None and not settings.save_images:
+        raise ConfigError(
+            "there is no ground truth, so there is nothing to score",
+            where=clips[0].frames[0].parent.parent,
+            mend="give --save-images to write the enhanced frames",
+        )
+    folder = settings.save if settings.name is None else settings.save / settings.name
+
+    def output(clip: Clip, frame: Path) -> Path:
+        return folder / "images" / "output" / clip.name / f"{frame.stem}.png"
+
+    def source(clip: Clip, frame: Path) -> Path:
+        return folder / "images" / "input" / clip.name / f"{frame.stem}.png"
+
+    run_test(
+        at_window(frames, settings.data.border),
+        settings,
+        clips,
+        output if settings.save_images else None,
+        definition=settings.ssim,
+        save_input=source if settings.save_images else None,
+        folder=folder,
+    )

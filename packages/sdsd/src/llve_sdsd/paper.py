@@ -1,0 +1,227 @@
+"""SDSD bound to the core's contract."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from llve_common.data.clips import Windows, require_whole_batch
+from llve_common.data.windows import Border
+from llve_common.engine.checkpoint import load_into, read_weights
+from llve_common.engine.enhancer import pad_to_multiple
+from llve_common.engine.schedule import set_rates
+from llve_common.errors import CheckpointError
+from llve_common.paper import (
+    Batch,
+    Clip,
+    Objective,
+    Paper,
+    Plan,
+    Procedure,
+    Progress,
+    State,
+    Stream,
+    Window,
+)
+from llve_sdsd.config import TestSettings, TrainSettings
+from llve_sdsd.data import training_windows, validation_clips
+from llve_sdsd.network import MULTIPLE, Decomposition, Pyramid, RetinexNet
+from llve_sdsd.objective import supervised_losses
+from llve_sdsd.weights import from_published, network_arguments, to_published
+
+FRAMES = 5
+BORDER: Border = "new_info"
+_FUSION = "tsa_fusion."
+
+
+def enhance(network: nn.Module, frames: Tensor) -> Tensor:
+    """Windows (N, T, 3, H, W) in [0, 1] to (N, 1, 3, H, W), enhanced, not clipped."""
+    decomposed: Decomposition = network(frames)
+    return decomposed.enhanced[:, None]
+
+
+def frame_part(network: nn.Module, frames: Tensor) -> tuple[Tensor, Pyramid]:
+    """What a window needs of one of its frames (N, 1, 3, H, W): itself, and its features."""
+    frame = frames[:, 0]
+    return frame, network.pyramid(frame)  # type: ignore[operator]
+
+
+def combine_parts(
+    network: nn.Module, parts: list[tuple[Tensor, Pyramid]], outputs: tuple[int, ...]
+) -> Tensor:
+    """The enhanced centre frame (N, 1, 3, H, W) of the frames' parts."""
+    frame, _ = parts[network.center]  # type: ignore[index]
+    decomposed = network.combine(frame, [pyramid for _, pyramid in parts])  # type: ignore[operator]
+    enhanced: Tensor = decomposed.enhanced
+    return enhanced[:, None]
+
+
+def inference_network(state: State, frames: int) -> nn.Module:
+    """The network that weights are of.
+
+    Raises:
+        CheckpointError: it takes windows of another number of frames.
+    """
+    arguments = network_arguments(state)
+    found = arguments.get("nframes", frames)
+    if found != frames:
+        raise CheckpointError(
+            "the weights are of a network for other windows",
+            got=f"{found} frames",
+            expected=f"{frames} frames",
+        )
+    return RetinexNet(**arguments)
+
+
+def build_network(settings: TrainSettings) -> nn.Module:
+    """A new network, with the weights to start from where there are any.
+
+    Raises:
+        CheckpointError: the file cannot be read or does not fit.
+    """
+    chosen = settings.network
+    network = RetinexNet(
+        nf=chosen.nf,
+        nframes=chosen.frames,
+        groups=chosen.groups,
+        front_blocks=chosen.front_blocks,
+        back_blocks=chosen.back_blocks,
+        center=chosen.center,
+        attention=chosen.attention,
+    )
+    if settings.weights is not None:
+        load_into(network, from_published(read_weights(settings.weights)), settings.weights)
+    return network
+
+
+def training_set(settings: TrainSettings) -> Windows:
+    """Windows of the training clips.
+
+    Raises:
+        ConfigError: the batch is larger than the set.
+        DataError: a folder is missing, or clips or frames do not match, or are too few.
+    """
+    data = training_windows(settings.data, settings.network.frames)
+    require_whole_batch(len(data), settings.train.batch_size)
+    return data
+
+
+def objective(settings: TrainSettings, device: torch.device) -> Objective:
+    """Eq. 3 to 6 on the window and on its noisier copy."""
+
+    def losses(network: nn.Module, batch: Batch, iteration: int) -> dict[str, Tensor]:
+        return supervised_losses(
+            network,
+            batch["frames"],
+            batch["target"],
+            criterion=settings.objective.criterion,
+            pixel_weight=settings.objective.weight,
+        )
+
+    return losses
+
+
+def adam(settings: TrainSettings, network: nn.Module) -> torch.optim.Optimizer:
+    """Adam; where the fusion learns alone first, it is a second group of parameters."""
+    chosen = settings.train
+    named = list(network.named_parameters())
+    groups = [[each for _, each in named]]
+    if chosen.fusion_only:
+        groups = [
+            [each for name, each in named if name.startswith(_FUSION) == fusion]
+            for fusion in (False, True)
+        ]
+    return torch.optim.Adam(
+        [{"params": group} for group in groups],
+        lr=chosen.lr,
+        betas=(chosen.beta1, chosen.beta2),
+        weight_decay=chosen.weight_decay,
+    )
+
+
+def schedule(settings: TrainSettings, optimizer: torch.optim.Optimizer, iteration: int) -> None:
+    """The schedule's rates; all but the fusion's are 0 at first, while Adam's moments gather."""
+    set_rates(settings.train.schedule, optimizer, iteration)
+    if iteration < settings.train.fusion_only:
+        optimizer.param_groups[0]["lr"] = 0.0
+
+
+def train_plan(settings: TrainSettings, epoch_length: int) -> Plan:
+    """Weights and checkpoints as published; validation where the test's clips are there."""
+    chosen = settings.train
+    validate = chosen.validate_every if validation(settings) else None
+    return Plan(
+        iterations=chosen.iterations,
+        weights_every=chosen.save_every,
+        checkpoint_every=chosen.save_every,
+        preview_every=validate,
+        validate_every=validate,
+    )
+
+
+def previews(
+    settings: TrainSettings, network: nn.Module, progress: Progress
+) -> Iterator[tuple[str, Tensor]]:
+    """Of a frame of the first test clip: input, enhanced, illumination and target, stacked."""
+    [clip, *_] = validation(settings)
+    data = Windows([clip], frames=settings.network.frames, border=settings.data.border)
+    sample = data.sample(len(data) // 2, random.Random(0))  # noqa: S311  (draws nothing)
+    device = next(network.parameters()).device
+    frames, target = sample["frames"][None].to(device), sample["target"].to(device)
+    height, width = target.shape[-2:]
+    decomposed: Decomposition = network(pad_to_multiple(frames, MULTIPLE))
+    made = [each[0, :, :height, :width] for each in (decomposed.enhanced, decomposed.illumination)]
+    centre = frames[0, settings.network.frames // 2]
+    yield f"val_images/{progress.iteration:06d}.png", torch.cat([centre, *made, target], 1)
+
+
+def validation(settings: TrainSettings) -> list[Clip]:
+    """The test's clips, or none where training has none of them."""
+    return validation_clips(settings.data, settings.network.frames)
+
+
+def at_window(frames: int = FRAMES, border: Border = BORDER) -> Paper:
+    """The paper with the windows that enhancing uses; the published ones are the defaults."""
+    half = frames // 2
+    offsets = tuple(range(-half, half + 1))
+    return Paper(
+        name="sdsd",
+        title="SDSD (Wang et al., ICCV 2021)",
+        package="llve_sdsd",
+        network=partial(inference_network, frames=frames),
+        enhance=enhance,
+        # The attention sees ever larger surroundings, and alignment reaches as far as it likes.
+        window=Window(inputs=offsets, outputs=(0,), multiple=MULTIPLE, halo=None, border=border),
+        rounding="half-even",
+        procedures={
+            "train": Procedure(
+                name="Train",
+                settings=TrainSettings,
+                network=build_network,
+                data=training_set,
+                objective=objective,
+                optimizer=adam,
+                plan=train_plan,
+                schedule=schedule,
+                previews=previews,
+                validation=validation,
+                weights_name="models/{iteration}_G.pth",
+                latest_name="models/latest_G.pth",
+                ssim="gaussian11",
+                enlarge=200,
+            )
+        },
+        test_settings=TestSettings,
+        to_published=to_published,
+        from_published=from_published,
+        bundled=BUNDLED,
+        stream=Stream(frames=(0,), parts=offsets, part=frame_part, combine=combine_parts),
+    )
+
+
+BUNDLED = "sdsd-synthetic.safetensors"
+PAPER = at_window()

@@ -1,0 +1,137 @@
+"""Settings and published option files."""
+
+import pytest
+import yaml
+
+from llve_common.config import load_settings
+from llve_common.data.splits import SDSD_INDOOR_TEST, SDSD_OUTDOOR_TEST, SMID_TEST
+from llve_common.engine.shipped import find_config
+from llve_common.errors import ConfigError
+from llve_common.option_files import read_options
+from llve_common.testing.reference import reference_json
+from llve_sdsd import config
+from llve_sdsd.config import TEST_OPTIONS, TRAIN_OPTIONS, TrainSettings
+from llve_sdsd.data import test_names as names_of_test  # pytest takes test_* for tests
+from llve_sdsd.paper import PAPER
+
+SUBSETS = {"in_sdsd": "indoor", "out_sdsd": "outdoor", "smid": "smid"}
+SPLITS = {"indoor": SDSD_INDOOR_TEST, "outdoor": SDSD_OUTDOOR_TEST, "smid": SMID_TEST}
+
+
+def shipped(name):
+    kind = TrainSettings if name.startswith("train/") else config.TestSettings
+    return load_settings(kind, find_config(PAPER, name))
+
+
+@pytest.mark.parametrize("subset", SPLITS)
+def test_the_shipped_settings_are_the_defaults_but_for_the_subset(subset):
+    train = shipped(f"train/{subset}")
+    assert train.network == TrainSettings().network
+    own = {"seed": train.train.seed}
+    assert train.train == TrainSettings().train.model_copy(update=own)
+    for settings in (train, shipped(f"test/{subset}")):
+        assert settings.data.test_clips == SPLITS[subset]
+    assert names_of_test(TrainSettings().data) == SDSD_INDOOR_TEST
+
+
+def test_an_even_window_is_refused():
+    with pytest.raises(ConfigError, match="odd number of frames"):
+        load_settings(TrainSettings, overrides=["network.frames=4"])
+
+
+# The published files
+
+
+def published_files():
+    return {
+        name.removeprefix("sdsd/"): content
+        for name, content in reference_json("sdsd_stcd/options").items()
+        if name.startswith("sdsd/")
+    }
+
+
+def read(tmp_path, content, table):
+    file = tmp_path / "options.yml"
+    file.write_text(yaml.dump(content, sort_keys=False))
+    return read_options(file, table)
+
+
+def settings_of(tmp_path, content):
+    return load_settings(TrainSettings, base=read(tmp_path, content, TRAIN_OPTIONS).given)
+
+
+@pytest.mark.reference
+def test_published_files_as_they_are(tmp_path):
+    """They mean what the settings that come with the package say."""
+    files = published_files()
+    assert len(files) == 6
+    for name, content in files.items():
+        command, _, subset = name.removesuffix(".yml").partition("/")
+        subset = SUBSETS[subset.removeprefix(f"{command}_")]
+        table, kind = {
+            "train": (TRAIN_OPTIONS, TrainSettings),
+            "test": (TEST_OPTIONS, config.TestSettings),
+        }[command]
+        options = read(tmp_path, content, table)
+        found = load_settings(kind, base=options.given)
+        wanted = shipped(f"{command}/{subset}")
+        assert names_of_test(found.data) == names_of_test(wanted.data)
+        # There a path to each of the folders, here to the one that holds both.
+        same = {"root": wanted.data.root, "low": None, "high": None}
+        same["test_clips"] = wanted.data.test_clips
+        data = found.data.model_copy(update=same)
+        changes = {"data": data}
+        if command == "test":
+            assert str(found.weights).startswith("pretrain/")
+            changes["weights"] = None
+        assert found.model_copy(update=changes) == wanted
+        assert options.note.startswith(f"{tmp_path / 'options.yml'}: without effect here: ")
+        assert "distortion, scale, " in options.note
+        low = content["datasets"][command]["dataroot_LQ"]
+        assert str(found.data.low) == low
+
+
+@pytest.mark.reference
+def test_published_files_with_a_slip(tmp_path):
+    content = published_files()["train/train_in_sdsd.yml"]
+    content = content | {"train": content["train"] | {"lr_g": 1e-3}, "networkG": {"nf": 3}}
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path, content, TRAIN_OPTIONS)
+    said = str(caught.value)
+    assert "train.lr_g: unknown key; did you mean 'train.lr_G'?" in said
+    assert "networkG.nf: unknown key; did you mean 'network_G.nf'?" in said
+
+
+@pytest.mark.reference
+def test_published_errors_for_wrong_options(tmp_path):
+    """What the published scripts refuse is refused here, with the file and the key."""
+    content = published_files()["train/train_in_sdsd.yml"]
+    wrong = {
+        "unknown_loss": ("train", "pixel_criterion", "l2"),
+        "unknown_scheme": ("train", "lr_scheme", "x"),
+        "unknown_network": ("network_G", "which_model_G", "x"),
+        "unknown_model": ("model", None, "x"),
+        "unknown_dataset_mode": ("datasets", "train", "x"),
+        "unknown_phase": ("datasets", "foo", {"mode": "x"}),
+        # See the test of the commands.
+        "batch_larger_than_dataset": None,
+    }
+    assert reference_json("sdsd_stcd/e2e_sdsd")["bad_options"].keys() == wrong.keys()
+    for place in filter(None, wrong.values()):
+        section, key, value = place
+        inner = value if key is None else content[section] | {key: value}
+        if key == "train":
+            inner = content[section] | {key: content[section][key] | {"mode": value}}
+        with pytest.raises(ConfigError, match=rf"options\.yml:\d+: {section}"):
+            settings_of(tmp_path, content | {section: inner})
+
+
+def test_what_a_published_file_leaves_out(tmp_path):
+    text = "train: {T_period: [5, 5], lr_G: !!float 4e-4}\ndatasets: {train: {N_frames: 3}}\n"
+    (tmp_path / "options.yml").write_text(text)
+    given = read_options(tmp_path / "options.yml", TRAIN_OPTIONS).given
+    settings = load_settings(TrainSettings, base=given)
+    assert settings.train.fusion_only == 0
+    assert settings.train.schedule.restarts == ()
+    assert settings.network.attention is False
+    assert settings.network.frames == 3
