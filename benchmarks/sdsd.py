@@ -12,13 +12,13 @@ from contextlib import contextmanager
 
 import harness
 import torch
-from llve_sdsd.paper import PAPER
 from torch import Tensor
 
 from llve_common.engine.window import enhance_clip
 from llve_common.metrics.cost import multiply_accumulates, parameter_count, peak_memory
 from llve_common.report.tables import Table
 from llve_sdsd.network import RetinexNet
+from llve_sdsd.paper import PAPER
 
 CPU = torch.device("cpu")
 HEIGHT, WIDTH = 512, 960

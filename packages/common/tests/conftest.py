@@ -139,7 +139,7 @@ def image_file(tmp_path: Path, picture: Callable[..., np.ndarray]) -> Callable[.
     return make
 
 
-@pytest.fixture(params=["torch"])
+@pytest.fixture(params=["torch", "c"])
 def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Asks for one implementation of the deformable convolution after the other."""
     name: str = request.param

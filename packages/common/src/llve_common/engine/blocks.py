@@ -8,7 +8,6 @@ takes a block of rows through all layers by itself.
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from torch import Tensor
 from llve_common.errors import MediaError
 from llve_common.io.images import Pixels, Rounding
 from llve_common.paper import Prepared
+from llve_common.threads import lone_workers
 
 # Pixels of a block without its halo: a layer's result should stay in a core's caches, and the rows
 # of the halo, which are computed twice, should be few.
@@ -60,7 +60,7 @@ class RowBlocks:
     ) -> None:
         self._prepared, self._rounding = prepared, rounding
         self._kept = threading.local()
-        self._pool = _pool(workers or torch.get_num_threads())
+        self._pool = lone_workers(workers or torch.get_num_threads())
 
     def __call__(self, pixels: Pixels, out: Pixels | None = None) -> Pixels:
         """Enhance one frame.
@@ -129,34 +129,3 @@ class RowBlocks:
             )
             self._kept.buffers = kept
         return kept
-
-
-def _pool(workers: int) -> ThreadPoolExecutor:
-    """Threads in each of which torch computes alone, all of them started."""
-    pool = ThreadPoolExecutor(workers, "llve-blocks", initializer=_compute_alone)
-    # Each waits for all: so none starts later, when other code may be asking for torch's threads.
-    together = threading.Barrier(workers)
-    for started in [pool.submit(together.wait) for _ in range(workers)]:
-        started.result()
-    return pool
-
-
-_starting = threading.Lock()
-
-
-def _compute_alone() -> None:
-    """Let torch compute in this new thread with it alone, and leave all other threads as they are.
-
-    Numbers below the smallest normal one count as zero here: published weights hold many, which
-    weight decay has left of unused filters, and processors take a hundred times as long for them.
-
-    ``torch.set_num_threads`` sets the number of the calling thread and the number that threads yet
-    to come begin with. The second is put back by a thread made for it, which then ends.
-    """
-    with _starting:
-        inherited = torch.get_num_threads()
-        torch.set_num_threads(1)
-        torch.set_flush_denormal(True)
-        restorer = threading.Thread(target=torch.set_num_threads, args=(inherited,))
-        restorer.start()
-        restorer.join()

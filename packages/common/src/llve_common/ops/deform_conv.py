@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from llve_common.errors import DataError
-from llve_common.ops.geometry import Geometry, Pair
+from llve_common.ops.implementation import Geometry, Pair
 from llve_common.ops.selection import implementation_for
 
 
@@ -56,7 +56,8 @@ def deform_conv2d(
         dilation: distance of the taps, likewise.
 
     Returns:
-        (N, C', H', W'), H' = floor((H + 2 padding - dilation (kh - 1) - 1) / stride) + 1.
+        (N, C', H', W'), channels last in memory where the input is so;
+        H' = floor((H + 2 padding - dilation (kh - 1) - 1) / stride) + 1.
 
     Raises:
         DataError: shapes, types or devices do not fit.
@@ -165,10 +166,10 @@ def _operator(
     dilation: Sequence[int],
 ) -> Tensor:
     with torch.autocast(input.device.type, enabled=False):
-        output = implementation_for(input).forward(
+        output = implementation_for(input.device, input.dtype).forward(
             input, offset, mask, weight, bias, _geometry(stride, padding, dilation)
         )
-    return output.contiguous()
+    return output.contiguous(memory_format=_layout(input))
 
 
 @torch.library.custom_op("llve::deform_conv2d_backward", mutates_args=())
@@ -184,11 +185,13 @@ def _backward_operator(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """The gradients of input, offset, mask, weight and bias."""
     with torch.autocast(input.device.type, enabled=False):
-        gradients = implementation_for(input).backward(
+        gradients = implementation_for(input.device, input.dtype).backward(
             grad_output, input, offset, mask, weight, _geometry(stride, padding, dilation)
         )
-    by_input, by_offset, by_mask, by_weight = (gradient.contiguous() for gradient in gradients)
-    return by_input, by_offset, by_mask, by_weight, grad_output.sum((0, 2, 3))
+    by_input, by_offset, by_mask, by_weight = gradients
+    by_input = by_input.contiguous(memory_format=_layout(input))
+    by_offset, by_mask = by_offset.contiguous(), by_mask.contiguous()
+    return by_input, by_offset, by_mask, by_weight.contiguous(), grad_output.sum((0, 2, 3))
 
 
 @_operator.register_fake
@@ -202,7 +205,8 @@ def _(
     padding: Sequence[int],
     dilation: Sequence[int],
 ) -> Tensor:
-    return input.new_empty(input.shape[0], weight.shape[0], *mask.shape[2:])
+    shape = (input.shape[0], weight.shape[0], *mask.shape[2:])
+    return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=_layout(input))
 
 
 @_backward_operator.register_fake
@@ -216,8 +220,11 @@ def _(
     padding: Sequence[int],
     dilation: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    by_input, by_offset, by_mask, by_weight = (
-        tensor.new_empty(tensor.shape) for tensor in (input, offset, mask, weight)
+    by_input = torch.empty(
+        input.shape, dtype=input.dtype, device=input.device, memory_format=_layout(input)
+    )
+    by_offset, by_mask, by_weight = (
+        tensor.new_empty(tensor.shape) for tensor in (offset, mask, weight)
     )
     return by_input, by_offset, by_mask, by_weight, weight.new_empty(weight.shape[0])
 
@@ -234,6 +241,13 @@ def _differentiate(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
 
 
 _operator.register_autograd(_differentiate, setup_context=_save)
+
+
+def _layout(input: Tensor) -> torch.memory_format:  # noqa: A002
+    """The memory format of the output, and of the input's gradient: the input's, as in torch."""
+    last = torch.channels_last
+    plain = input.is_contiguous() or not input.is_contiguous(memory_format=last)
+    return torch.contiguous_format if plain else last
 
 
 def _geometry(*pairs: Sequence[int]) -> Geometry:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from llve_common.ops.geometry import Geometry
+from llve_common.ops.implementation import Geometry
 
 
 class Neighbour(NamedTuple):
@@ -34,6 +34,10 @@ class Neighbour(NamedTuple):
 
 Corner = tuple[Neighbour, Neighbour]
 """One of the four pixels around a position: its row and its column."""
+
+
+def require(device: torch.device, dtype: torch.dtype) -> None:
+    """Nothing: it runs for all that PyTorch runs for."""
 
 
 def forward(

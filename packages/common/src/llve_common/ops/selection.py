@@ -1,41 +1,79 @@
-"""Which implementation of an operator runs."""
+"""Which implementation of the deformable convolution runs.
+
+The environment variable ``LLVE_DCN`` says: ``torch`` (plain PyTorch), ``c``, ``triton``, or
+``auto``, the default: C on a CPU, Triton on a CUDA device, and plain PyTorch where these cannot be
+had. What was chosen is logged once for each kind of tensors.
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+import logging
+import os
+from functools import cache
 
-from torch import Tensor
+import torch
 
+from llve_common.errors import ConfigError
 from llve_common.ops import plain
-from llve_common.ops.geometry import Geometry
+from llve_common.ops.implementation import Implementation, Unavailable
+
+VARIABLE = "LLVE_DCN"
+
+_log = logging.getLogger(__name__)
+_NAMES = ("auto", "torch", "c", "triton")
 
 
-class Implementation(Protocol):
-    """A module that computes deformable convolutions; see :mod:`llve_common.ops.plain`."""
+def implementation_for(device: torch.device, dtype: torch.dtype) -> Implementation:
+    """The implementation for tensors of this kind.
 
-    def forward(
-        self,
-        input: Tensor,  # noqa: A002
-        offset: Tensor,
-        mask: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        geometry: Geometry,
-    ) -> Tensor:
-        """The output."""
-
-    def backward(
-        self,
-        grad_output: Tensor,
-        input: Tensor,  # noqa: A002
-        offset: Tensor,
-        mask: Tensor,
-        weight: Tensor,
-        geometry: Geometry,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The gradients of input, offset, mask and weight."""
+    Raises:
+        ConfigError: the one that ``LLVE_DCN`` names does not exist or cannot be had.
+    """
+    return _choose(os.environ.get(VARIABLE, "auto"), device, dtype)
 
 
-def implementation_for(input: Tensor) -> Implementation:  # noqa: A002
-    """The implementation for tensors of the input's kind."""
-    return plain
+@cache
+def _choose(name: str, device: torch.device, dtype: torch.dtype) -> Implementation:
+    if name not in _NAMES:
+        raise ConfigError(
+            "there is no such implementation of the deformable convolution",
+            where=VARIABLE, got=repr(name), expected=" or ".join(_NAMES),
+        )  # fmt: skip
+    wanted = _best(device, dtype) if name == "auto" else name
+    try:
+        chosen = _load(wanted, device, dtype)
+    except Unavailable as error:
+        if name != "auto":
+            raise ConfigError(
+                f"the deformable convolution's implementation {name!r} cannot be had",
+                where=VARIABLE, got=str(error), mend=f"mend the cause, or set {VARIABLE}=auto",
+            ) from error  # fmt: skip
+        _log.warning(
+            "deform_conv2d: %r cannot be had, plain PyTorch runs instead, more slowly: %s",
+            wanted, error,
+        )  # fmt: skip
+        return plain
+    _log.info("deform_conv2d: %r runs for %s on %s", wanted, dtype, device)
+    return chosen
+
+
+def _best(device: torch.device, dtype: torch.dtype) -> str:
+    if device.type == "cpu":
+        return "c"
+    # Triton's kernels sum in float32.
+    return "triton" if device.type == "cuda" and dtype != torch.float64 else "torch"
+
+
+def _load(name: str, device: torch.device, dtype: torch.dtype) -> Implementation:
+    if name == "torch":
+        return plain
+    implementation: Implementation
+    if name == "c":
+        from llve_common.ops import native as implementation
+    else:
+        try:
+            from llve_common.ops import triton_kernels as implementation
+        except ImportError as error:
+            raise Unavailable(f"Triton is not installed here ({error})") from error
+    implementation.require(device, dtype)
+    return implementation

@@ -1,0 +1,109 @@
+"""C files that are compiled where they are used, for the processor at hand.
+
+A library is compiled once and kept in a cache folder, ``$XDG_CACHE_HOME/llve`` or
+``~/.cache/llve``. Its name is a digest of all that it depends on, so what is there is never stale.
+Where the folder cannot be used, each process compiles for itself.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from llve_common.errors import MediaError
+from llve_common.io.atomic import replacing
+from llve_common.ops.implementation import Unavailable
+
+_log = logging.getLogger(__name__)
+
+# omp-simd: pragmas that allow sums in any order; no OpenMP library. no-trapping-math: nobody reads
+# the processor's exception flags, and loops with comparisons can then be vectorised.
+_FLAGS = (
+    "-O3", "-march=native", "-fopenmp-simd", "-fno-trapping-math", "-shared", "-fPIC",
+)  # fmt: skip
+_DIGEST = hashlib.sha256().digest_size
+_SECONDS = 120
+
+
+def shared_library(source: Path, *definitions: str) -> ctypes.CDLL:
+    """A C file as a library, compiled unless that was done before.
+
+    Args:
+        source: the C file.
+        definitions: arguments such as ``-DREAL=float``.
+
+    Raises:
+        Unavailable: there is no working C compiler, or what it makes cannot be loaded.
+    """
+    compiler = shutil.which("cc")
+    if compiler is None:
+        raise Unavailable("there is no C compiler: no program `cc` on the PATH")
+    command = [compiler, *_FLAGS, *definitions]
+    path = cache_folder() / f"{source.stem}-{_identity(source, command)}.so"
+    try:
+        if not _is_whole(path):
+            with replacing(path) as temporary:
+                _compile(command, source, temporary)
+        return ctypes.CDLL(str(path))
+    except (OSError, MediaError) as error:
+        _log.info("%s cannot be used, so this process compiles for itself: %s", path, error)
+    # Not in the cache folder's file system, which may forbid programs as well.
+    with tempfile.TemporaryDirectory(prefix="llve-") as folder:
+        path = Path(folder, path.name)
+        try:
+            _compile(command, source, path)
+            return ctypes.CDLL(str(path))
+        except OSError as error:
+            raise Unavailable(f"what {compiler} made cannot be loaded: {error}") from error
+
+
+def cache_folder() -> Path:
+    """Where compiled libraries are kept."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "llve")
+
+
+def _identity(source: Path, command: list[str]) -> str:
+    """A digest of the source, the arguments, the compiler and the processor it compiles for."""
+    # A compiler's predefined macros tell its version and the processor's instruction sets.
+    macros = _run([*command, "-dM", "-E", "-x", "c", os.devnull])
+    return hashlib.sha256(
+        b"\0".join([source.read_bytes(), *map(os.fsencode, command), macros])
+    ).hexdigest()[:32]
+
+
+def _compile(command: list[str], source: Path, target: Path) -> None:
+    """Compile, and append a digest by which damage shows: loading half a library may crash."""
+    _run([*command, "-o", str(target), str(source), "-lm"])
+    content = target.read_bytes()
+    target.write_bytes(content + hashlib.sha256(content).digest())
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether a library is there, and as it was written."""
+    if not path.is_file():
+        return False
+    content = path.read_bytes()
+    return hashlib.sha256(content[:-_DIGEST]).digest() == content[-_DIGEST:]
+
+
+def _run(command: list[str]) -> bytes:
+    """What the compiler writes.
+
+    Raises:
+        Unavailable: it fails, with what it said.
+    """
+    try:
+        return subprocess.run(  # noqa: S603
+            command, check=True, capture_output=True, timeout=_SECONDS, stdin=subprocess.DEVNULL
+        ).stdout
+    except subprocess.CalledProcessError as error:
+        said = error.stderr.decode(errors="replace").strip()
+        raise Unavailable(f"{' '.join(command)} failed:\n{said}") from error
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Unavailable(f"{' '.join(command)} failed: {error}") from error
