@@ -29,8 +29,9 @@ from llve_common.paper import (
 )
 from llve_sdsd.config import TestSettings, TrainSettings
 from llve_sdsd.data import training_windows, validation_clips
-from llve_sdsd.network import MULTIPLE, Decomposition, Pyramid, RetinexNet
+from llve_sdsd.network import MULTIPLE, Decomposition, RetinexNet
 from llve_sdsd.objective import supervised_losses
+from llve_sdsd.stream import combine, part
 from llve_sdsd.weights import from_published, network_arguments, to_published
 
 FRAMES = 5
@@ -42,22 +43,6 @@ def enhance(network: nn.Module, frames: Tensor) -> Tensor:
     """Windows (N, T, 3, H, W) in [0, 1] to (N, 1, 3, H, W), enhanced, not clipped."""
     decomposed: Decomposition = network(frames)
     return decomposed.enhanced[:, None]
-
-
-def frame_part(network: nn.Module, frames: Tensor) -> tuple[Tensor, Pyramid]:
-    """What a window needs of one of its frames (N, 1, 3, H, W): itself, and its features."""
-    frame = frames[:, 0]
-    return frame, network.pyramid(frame)  # type: ignore[operator]
-
-
-def combine_parts(
-    network: nn.Module, parts: list[tuple[Tensor, Pyramid]], outputs: tuple[int, ...]
-) -> Tensor:
-    """The enhanced centre frame (N, 1, 3, H, W) of the frames' parts."""
-    frame, _ = parts[network.center]  # type: ignore[index]
-    decomposed = network.combine(frame, [pyramid for _, pyramid in parts])  # type: ignore[operator]
-    enhanced: Tensor = decomposed.enhanced
-    return enhanced[:, None]
 
 
 def inference_network(state: State, frames: int) -> nn.Module:
@@ -219,7 +204,7 @@ def at_window(frames: int = FRAMES, border: Border = BORDER) -> Paper:
         to_published=to_published,
         from_published=from_published,
         bundled=BUNDLED,
-        stream=Stream(frames=(0,), parts=offsets, part=frame_part, combine=combine_parts),
+        stream=Stream(frames=(0,), parts=offsets, part=part, combine=combine),
     )
 
 
