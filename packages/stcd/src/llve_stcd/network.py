@@ -1,0 +1,307 @@
+"""The network of STCD.
+
+Xu, Zhou, Hu, Wu, Wang, Peng, Yu, *Low-Light Video Enhancement via Spatial-Temporal Consistent
+Decomposition*, IJCAI 2025. Retinex on two frames: each enhanced frame is a view-independent part
+(``rgb``, intrinsic appearance) times a view-dependent one (``ill``, shading).
+
+Images are (N, 3, H, W), float, RGB, [0, 1], H and W multiples of 4. Parameters have the published
+names; in those, ``_ill`` is the decoder of the view-independent part and ``_ill2`` the shading's.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llve_common.errors import ConfigError, DataError
+from llve_common.nn.residual import ResidualBlock
+
+_HEADS = 4
+_EXPANSION = 2.66
+
+
+class Decomposition(NamedTuple):
+    """Both frames taken apart and enhanced, each (N, 3, H, W) in [0, 1].
+
+    Attributes:
+        rgb1: view-independent part of the first frame.
+        rgb2: of the second frame.
+        enhanced1: ``rgb1 * ill1``.
+        enhanced2: ``rgb2 * ill2``.
+        ill1: shading of the first frame.
+        ill2: of the second frame.
+    """
+
+    rgb1: Tensor
+    rgb2: Tensor
+    enhanced1: Tensor
+    enhanced2: Tensor
+    ill1: Tensor
+    ill2: Tensor
+
+
+class FrameFeatures(NamedTuple):
+    """What is computed of one frame, whichever frame it is paired with.
+
+    Attributes:
+        full: (N, nf, H, W).
+        half: (N, nf, H/2, W/2).
+        quarter: (N, nf, H/4, W/4).
+        attended: the quarter after self attention.
+    """
+
+    full: Tensor
+    half: Tensor
+    quarter: Tensor
+    attended: Tensor
+
+
+class STCD(nn.Module):
+    """Two consecutive frames to their consistent decompositions.
+
+    Args:
+        nf: channels, a multiple of 4.
+        front_blocks: residual blocks on the joint features.
+
+    Raises:
+        ConfigError: ``nf`` cannot be split over the attention's heads.
+    """
+
+    def __init__(self, nf: int = 64, front_blocks: int = 1) -> None:
+        super().__init__()
+        if nf < _HEADS or nf % _HEADS:
+            raise ConfigError(
+                "the channels cannot be split over the attention's heads",
+                where="nf",
+                got=nf,
+                expected=f"a multiple of {_HEADS}",
+            )
+        self.conv_first_1 = nn.Conv2d(3, nf, 3, padding=1)
+        self.conv_first_2 = nn.Conv2d(nf, nf, 3, stride=2, padding=1)
+        self.conv_first_3 = nn.Conv2d(nf, nf, 3, stride=2, padding=1)
+        self.feature_extraction = nn.Sequential(
+            *(ResidualBlock(2 * nf) for _ in range(front_blocks))
+        )
+        self.upconv1_ill = nn.Conv2d(2 * nf, 4 * nf, 3, padding=1)
+        self.upconv2_ill = nn.Conv2d(2 * nf, 4 * nf, 3, padding=1)
+        self.HRconv_ill = nn.Conv2d(2 * nf, nf, 3, padding=1)
+        self.conv_last_ill = nn.Conv2d(nf, 3, 3, padding=1)
+        self.upconv1_ill2 = nn.Conv2d(2 * nf, 4 * nf, 3, padding=1)
+        self.upconv2_ill2 = nn.Conv2d(2 * nf, 4 * nf, 3, padding=1)
+        self.HRconv_ill2 = nn.Conv2d(2 * nf, nf, 3, padding=1)
+        self.conv_last_ill2 = nn.Conv2d(nf, 3, 3, padding=1)
+        self.trans1 = SelfBlock(nf)
+        self.trans2 = CrossBlock(nf)
+
+    def forward(self, image1: Tensor, image2: Tensor) -> Decomposition:
+        """Decompose two frames; exchanging them gives another result.
+
+        Raises:
+            DataError: a side is not a multiple of 4.
+        """
+        first, second = self.frame_features(image1), self.frame_features(image2)
+        joint1, joint2 = self.interact(first, second)
+        rgb1, ill1 = self.decompose(first, joint1)
+        rgb2, ill2 = self.decompose(second, joint2)
+        return Decomposition(rgb1, rgb2, rgb1 * ill1, rgb2 * ill2, ill1, ill2)
+
+    def frame_features(self, image: Tensor) -> FrameFeatures:
+        """The part of the network that looks at one frame.
+
+        Raises:
+            DataError: a side is not a multiple of 4.
+        """
+        height, width = image.shape[-2:]
+        if height % 4 or width % 4:
+            raise DataError(
+                "the network reduces images four times",
+                got=f"height {height}, width {width}",
+                expected="multiples of 4",
+                mend="pad the images and cut the result back",
+            )
+        full = _activate(self.conv_first_1(image))
+        half = _activate(self.conv_first_2(full))
+        quarter = _activate(self.conv_first_3(half))
+        return FrameFeatures(full, half, quarter, self.trans1(quarter))
+
+    def interact(self, first: FrameFeatures, second: FrameFeatures) -> tuple[Tensor, Tensor]:
+        """Let two frames see each other: joint features of each, (N, 2 nf, H/4, W/4)."""
+        cross1 = first.attended + self.trans2(first.quarter, second.quarter)
+        # The published network looks at the first frame's features as just updated.
+        cross2 = second.attended + self.trans2(second.quarter, cross1)
+        trunk1, trunk2 = self.feature_extraction(torch.cat([cross1, cross2], 1)).chunk(2, 1)
+        return torch.cat([trunk1, cross1], 1), torch.cat([trunk2, cross2], 1)
+
+    def decompose(self, features: FrameFeatures, joint: Tensor) -> tuple[Tensor, Tensor]:
+        """The view-independent part and the shading of one frame, each (N, 3, H, W)."""
+        rgb = _decode(
+            features,
+            joint,
+            (self.upconv1_ill, self.upconv2_ill, self.HRconv_ill, self.conv_last_ill),
+        )
+        ill = _decode(
+            features,
+            joint,
+            (self.upconv1_ill2, self.upconv2_ill2, self.HRconv_ill2, self.conv_last_ill2),
+        )
+        return rgb, ill
+
+
+class SelfBlock(nn.Module):
+    """A transformer block within a frame: attention, then feed-forward, each beside an identity.
+
+    Args:
+        channels: a multiple of 4.
+        expansion: of the feed-forward's hidden channels.
+    """
+
+    def __init__(self, channels: int, expansion: float = _EXPANSION) -> None:
+        super().__init__()
+        self.norm1 = ChannelNorm(channels)
+        self.attn = SelfAttention(channels)
+        self.norm2 = ChannelNorm(channels)
+        self.ffn = FeedForward(channels, expansion)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to the same."""
+        attended: Tensor = features + self.attn(self.norm1(features))
+        result: Tensor = attended + self.ffn(self.norm2(attended))
+        return result
+
+
+class CrossBlock(nn.Module):
+    """A transformer block across frames: about the first, from both.
+
+    Args:
+        channels: a multiple of 4.
+        expansion: of the feed-forward's hidden channels.
+    """
+
+    def __init__(self, channels: int, expansion: float = _EXPANSION) -> None:
+        super().__init__()
+        self.norm1 = ChannelNorm(channels)
+        self.attn = CrossAttention(channels)
+        self.norm2 = ChannelNorm(channels)
+        self.ffn = FeedForward(channels, expansion)
+
+    def forward(self, features: Tensor, other: Tensor) -> Tensor:
+        """Twice (N, C, H, W) to the same, about the first."""
+        attended: Tensor = features + self.attn(self.norm1(features), self.norm1(other))
+        result: Tensor = attended + self.ffn(self.norm2(attended))
+        return result
+
+
+class ChannelNorm(nn.Module):
+    """Layer normalisation over the channels of each pixel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.LayerNorm(channels, eps=1e-5)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to the same."""
+        normalised: Tensor = self.body(features.movedim(1, -1))
+        return normalised.movedim(-1, 1)
+
+
+class SelfAttention(nn.Module):
+    """Attention between channels: its cost grows with the pixels, not with their square.
+
+    Source: Zamir et al., "Restormer", CVPR 2022, Equation 1.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.temperature = nn.Parameter(torch.ones(_HEADS, 1, 1))
+        self.qkv = _pointwise(channels, 3 * channels)
+        self.qkv_dwconv = _depthwise(3 * channels)
+        self.project_out = _pointwise(channels, channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to the same."""
+        query, key, value = self.qkv_dwconv(self.qkv(features)).chunk(3, 1)
+        attended: Tensor = self.project_out(_attend(query, key, value, self.temperature))
+        return attended
+
+
+class CrossAttention(nn.Module):
+    """Attention between channels of two frames: the first asks, the second answers.
+
+    The published name of what makes the query is ``qkv``, and ``qkv2`` of keys and values.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.temperature = nn.Parameter(torch.ones(_HEADS, 1, 1))
+        self.qkv = _pointwise(channels, channels)
+        self.qkv_dwconv = _depthwise(channels)
+        self.qkv2 = _pointwise(channels, 2 * channels)
+        self.qkv2_dwconv = _depthwise(2 * channels)
+        self.project_out = _pointwise(channels, channels)
+
+    def forward(self, features: Tensor, other: Tensor) -> Tensor:
+        """Twice (N, C, H, W) to the same, about the first."""
+        query = self.qkv_dwconv(self.qkv(features))
+        key, value = self.qkv2_dwconv(self.qkv2(other)).chunk(2, 1)
+        attended: Tensor = self.project_out(_attend(query, key, value, self.temperature))
+        return attended
+
+
+class FeedForward(nn.Module):
+    """Two parallel paths, one of which gates the other (Restormer, Equation 2).
+
+    Args:
+        channels: in and out.
+        expansion: hidden channels of a path, as a multiple, rounded down.
+    """
+
+    def __init__(self, channels: int, expansion: float = _EXPANSION) -> None:
+        super().__init__()
+        hidden = int(channels * expansion)
+        self.project_in = _pointwise(channels, 2 * hidden)
+        self.dwconv = _depthwise(2 * hidden)
+        self.project_out = _pointwise(hidden, channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, H, W) to the same."""
+        gate, value = self.dwconv(self.project_in(features)).chunk(2, 1)
+        result: Tensor = self.project_out(F.gelu(gate) * value)
+        return result
+
+
+def _decode(
+    features: FrameFeatures,
+    joint: Tensor,
+    layers: tuple[nn.Conv2d, nn.Conv2d, nn.Conv2d, nn.Conv2d],
+) -> Tensor:
+    """From a quarter of the size to the whole, with the head's features at each size."""
+    upconv1, upconv2, conv, last = layers
+    half = _activate(F.pixel_shuffle(upconv1(joint), 2))
+    full = _activate(F.pixel_shuffle(upconv2(torch.cat([half, features.half], 1)), 2))
+    detailed = _activate(conv(torch.cat([full, features.full], 1)))
+    return torch.sigmoid(last(detailed))
+
+
+def _attend(query: Tensor, key: Tensor, value: Tensor, temperature: Tensor) -> Tensor:
+    """Mix channels by the likeness of their patterns over the pixels; all are (N, C, H, W)."""
+    heads = [part.unflatten(1, (_HEADS, -1)).flatten(3) for part in (query, key, value)]
+    query_heads, key_heads, value_heads = heads
+    likeness = F.normalize(query_heads, dim=-1) @ F.normalize(key_heads, dim=-1).mT
+    attention = (likeness * temperature).softmax(-1)
+    mixed: Tensor = (attention @ value_heads).flatten(1, 2).unflatten(-1, query.shape[-2:])
+    return mixed
+
+
+def _activate(features: Tensor) -> Tensor:
+    return F.leaky_relu(features, 0.1)
+
+
+def _pointwise(inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, 1, bias=False)
+
+
+def _depthwise(channels: int) -> nn.Conv2d:
+    return nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
