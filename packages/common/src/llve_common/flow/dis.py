@@ -84,6 +84,27 @@ def forward_backward_valid(
     Source: the consistency check of Sundaram, Brox and Keutzer, ECCV 2010, with TCE-Net's
     reproduction's own threshold.
     """
+    error = forward_backward_error(forward, backward)
+    allowed = np.maximum(1.0, 0.05 * np.linalg.norm(forward, axis=-1))
+    return np.asarray(error < allowed, dtype=np.bool_)
+
+
+def forward_backward_error(
+    forward: npt.NDArray[np.floating], backward: npt.NDArray[np.floating]
+) -> npt.NDArray[np.floating]:
+    """How far from its start each pixel of the first frame ends up by both flows.
+
+    Args:
+        forward: (H, W, 2) in pixels (x, y), from the first frame to the second.
+        backward: the same shape, from the second frame to the first; it is read bilinearly.
+
+    Returns:
+        (H, W) in pixels; infinite where ``forward`` leaves the image, beyond the outer pixels'
+        centres, and not a number where a flow is.
+
+    Raises:
+        DataError: the flows are not of one such shape.
+    """
     if forward.ndim != 3 or forward.shape[2] != 2 or forward.shape != backward.shape:
         raise DataError(
             "the two flows do not fit",
@@ -93,10 +114,9 @@ def forward_backward_valid(
     height, width = forward.shape[:2]
     x = np.arange(width) + forward[..., 0]
     y = np.arange(height)[:, None] + forward[..., 1]
-    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    outside = (x < 0) | (x > width - 1) | (y < 0) | (y > height - 1)
     error = np.linalg.norm(forward + warp_frame(backward, forward), axis=-1)
-    allowed = np.maximum(1.0, 0.05 * np.linalg.norm(forward, axis=-1))
-    return np.asarray(inside & (error < allowed), dtype=np.bool_)
+    return np.where(outside, np.inf, error)
 
 
 def _grey(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
