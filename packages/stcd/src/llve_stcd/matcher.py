@@ -1,0 +1,273 @@
+"""Matches between two frames, which tie their view-independent parts together in training.
+
+All matchers give one form, that of DKM (Edstedt et al., "DKM: Dense Kernelized Feature Matching for
+Geometry Estimation", CVPR 2023). Places are (x, y) in [-1, 1], where -1 and 1 are the outer edges
+of the outer pixels. Of a pair of h x w images, ``warp`` is (h, 2w, 4): the left half has, for each
+pixel of the first image, its place (first two numbers) and its match's place in the second (last
+two); the right half, for each pixel of the second image, its match's place in the first (first two)
+and its own (last two). ``certainty`` is (h, 2w) in [0, 1].
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import PIL.Image
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from llve_common.errors import CheckpointError, ConfigError
+from llve_common.flow.dis import dis_flow, forward_backward_error
+from llve_common.io.atomic import replacing
+from llve_common.io.images import to_pixels
+
+Images = npt.NDArray[np.uint8]
+"""A batch (N, h, w, 3), RGB, or one image of it."""
+
+Scene = Literal["indoor", "outdoor"]
+
+HEIGHT, WIDTH = 480, 640
+DKM_SOURCE = "https://github.com/Parskatt/DKM"
+
+# What the reader raises for damaged files, depending on the byte that is wrong.
+_DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+class Matches(NamedTuple):
+    """Matches of a batch of pairs.
+
+    Attributes:
+        warp: (N, h, 2w, 4) float32.
+        certainty: (N, h, 2w) float32.
+    """
+
+    warp: Tensor
+    certainty: Tensor
+
+
+class Matcher(Protocol):
+    """Finds matches between the images of pairs."""
+
+    def __call__(self, first: Images, second: Images) -> Matches:
+        """Match two batches (N, h, w, 3) uint8 RGB, image by image."""
+        ...
+
+
+def matcher_images(frames: Tensor) -> Images:
+    """What a matcher is given of frames: 8 bits by truncation, then 640x480, bicubic.
+
+    Args:
+        frames: (N, 3, H, W) RGB in [0, 1].
+
+    Returns:
+        (N, 480, 640, 3) uint8 RGB.
+    """
+    images = [PIL.Image.fromarray(to_pixels(frame, "truncate")) for frame in frames]
+    return np.stack([np.asarray(image.resize((WIDTH, HEIGHT))) for image in images])
+
+
+def dis_matches(first: Images, second: Images) -> Matches:
+    """Match by dense inverse search both ways; needs no weights.
+
+    A match is the more certain the closer both flows lead back to the start: exp(-e²/2) for e
+    pixels, and 0 where the match lies outside the image.
+
+    Args:
+        first: (N, h, w, 3) uint8 RGB.
+        second: the same shape and type.
+
+    Source: Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016.
+    """
+    pairs = [_dis_pair(*pair) for pair in zip(first, second, strict=True)]
+    places, certainty = (torch.from_numpy(np.stack(each)) for each in zip(*pairs, strict=True))
+    return Matches(_common_form(places), certainty)
+
+
+def _dis_pair(
+    first: Images, second: Images
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Both directions side by side: places (h, 2w, 2) and certainty (h, 2w)."""
+    forward, backward = dis_flow(first, second), dis_flow(second, first)
+    height, width = forward.shape[:2]
+    places, certainty = [], []
+    for flow, back in ((forward, backward), (backward, forward)):
+        steps = flow * np.array([2 / width, 2 / height], np.float32)
+        places.append(np.clip(_grid(height, width).numpy() + steps, -1, 1))
+        certainty.append(np.exp(-(forward_backward_error(flow, back) ** 2) / 2).astype(np.float32))
+    return np.concatenate(places, 1), np.concatenate(certainty, 1)
+
+
+def _common_form(places: Tensor) -> Tensor:
+    """Matches' places (N, h, 2w, 2), to the second image and to the first, as (N, h, 2w, 4)."""
+    to_second, to_first = places.chunk(2, dim=2)
+    own = _grid(*to_second.shape[1:3]).expand_as(to_second)
+    return torch.cat([torch.cat([own, to_second], -1), torch.cat([to_first, own], -1)], 2)
+
+
+def _grid(height: int, width: int) -> Tensor:
+    """The places of an image's own pixels, (h, w, 2) as (x, y)."""
+    x = (torch.arange(width) * 2 + 1) / width - 1
+    y = (torch.arange(height) * 2 + 1) / height - 1
+    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
+
+
+def package_matcher(weights: Path, scene: Scene, device: torch.device) -> Matcher:
+    """DKM as its authors' own package has it, which must be installed.
+
+    Args:
+        weights: the authors' ``DKMv3_indoor.pth`` or ``DKMv3_outdoor.pth``.
+        scene: which of the two the file is.
+        device: to match on.
+
+    Raises:
+        CheckpointError: there is no such file.
+        ConfigError: the package is missing, or another one has its name.
+    """
+    require_dkm_weights(weights, scene)
+    model = _authors_model(scene)(path_to_weights=str(weights), device=device)
+
+    def match(first: Images, second: Images) -> Matches:
+        found = []
+        with torch.no_grad():
+            for pair in zip(first, second, strict=True):
+                images = (PIL.Image.fromarray(image) for image in pair)
+                found.append(model.match(*images, device=device))
+        warp, certainty = (torch.stack(list(each)).float() for each in zip(*found, strict=True))
+        return _resized(Matches(warp, certainty), first.shape[1], first.shape[2])
+
+    return match
+
+
+def require_dkm_weights(weights: Path, scene: Scene) -> None:
+    """Refuse a weights file that is not there.
+
+    Raises:
+        CheckpointError: there is no such file.
+    """
+    if not weights.is_file():
+        raise CheckpointError(
+            "no such weights file of the matcher",
+            where=weights,
+            expected=f"DKMv3_{scene}.pth",
+            mend=f"get it where its authors publish it, {DKM_SOURCE}, "
+            "or choose the matcher dis, which needs no weights",
+        )
+
+
+def _authors_model(scene: Scene) -> Callable[..., Any]:
+    mend = f"install it from {DKM_SOURCE}, or choose the matcher dkm or dis, which need no package"
+    try:
+        from dkm import DKMv3_indoor, DKMv3_outdoor
+    except ModuleNotFoundError as error:
+        what = "the package dkm is not installed" if error.name == "dkm" else "dkm lacks a package"
+        raise ConfigError(what, where="matcher", got=error, mend=mend) from error
+    except ImportError as error:
+        raise ConfigError(
+            "the installed package dkm is not the matcher DKM: on the Python package index that "
+            "name belongs to something else",
+            where="matcher",
+            got=error,
+            mend=f"uninstall it, then {mend}",
+        ) from error
+    model: Callable[..., Any] = DKMv3_indoor if scene == "indoor" else DKMv3_outdoor
+    return model
+
+
+def _resized(matches: Matches, height: int, width: int) -> Matches:
+    """The same matches for h x w images; the outdoor model answers at a size of its own."""
+    if matches.certainty.shape[1:] == (height, 2 * width):
+        return matches
+    both = torch.cat([matches.warp, matches.certainty[..., None]], -1).movedim(-1, 1)
+    halves = [
+        F.interpolate(half, size=(height, width), mode="bilinear", align_corners=False)
+        for half in both.chunk(2, dim=3)
+    ]
+    whole = torch.cat(halves, 3).movedim(1, -1)
+    return Matches(whole[..., :4].contiguous(), whole[..., 4].contiguous())
+
+
+class CachedMatcher:
+    """Keeps matches on disk, because ground truth is the same in every epoch.
+
+    A pair's file is named by the content of both images and by the matcher. It takes 7 MiB at
+    640x480. Processes may share the folder: files appear whole, and a damaged one is made anew.
+
+    Args:
+        matcher: what finds matches that are not on disk.
+        name: of the matcher, with all that its results depend on, such as ``dkm-indoor-<digest>``.
+        folder: made where it is missing.
+    """
+
+    def __init__(self, matcher: Matcher, name: str, folder: Path) -> None:
+        self.matcher, self.name, self.folder = matcher, name, folder
+        self.hits = self.misses = 0
+        self.size = sum(file.stat().st_size for file in folder.glob("*.npz"))
+
+    def __call__(self, first: Images, second: Images) -> Matches:
+        """Match two batches; what is not on disk is matched in one batch.
+
+        Raises:
+            MediaError: the folder cannot be written to, or is full.
+        """
+        files = [self._file(*pair) for pair in zip(first, second, strict=True)]
+        found = {index: _read(file) for index, file in enumerate(files)}
+        missing = [index for index, each in found.items() if each is None]
+        if missing:
+            warp, certainty = self.matcher(first[missing], second[missing])
+            places = _places(warp).cpu()
+            for index, *one in zip(missing, places, certainty.cpu(), strict=True):
+                self._write(files[index], *one)
+                found[index] = (one[0], one[1])
+        self.misses += len(missing)
+        self.hits += len(files) - len(missing)
+        kept = [each for each in found.values() if each is not None]
+        all_places, all_certainties = (torch.stack(each) for each in zip(*kept, strict=True))
+        return Matches(_common_form(all_places), all_certainties)
+
+    def summary(self) -> str:
+        """Hits and size, for the log."""
+        asked = self.hits + self.misses
+        share = self.hits / asked if asked else 0.0
+        return (
+            f"matches of {self.name} from {self.folder}: {self.hits} of {asked} pairs "
+            f"({share:.1%}), {self.size / 2**20:.0f} MiB on disk"
+        )
+
+    def _file(self, first: Images, second: Images) -> Path:
+        digest = hashlib.sha256(f"{self.name} {first.shape} {second.shape} ".encode())
+        digest.update(first.tobytes())
+        digest.update(second.tobytes())
+        return self.folder / f"{digest.hexdigest()}.npz"
+
+    def _write(self, file: Path, places: Tensor, certainty: Tensor) -> None:
+        before = file.stat().st_size if file.is_file() else 0
+        with replacing(file) as temporary:
+            np.savez(temporary, places=places.numpy(), certainty=certainty.numpy())
+        self.size += file.stat().st_size - before
+
+
+def _places(warp: Tensor) -> Tensor:
+    """What of a warp is not known beforehand: the inverse of :func:`_common_form`."""
+    to_second, to_first = warp.chunk(2, dim=2)
+    return torch.cat([to_second[..., 2:], to_first[..., :2]], 2)
+
+
+def _read(file: Path) -> tuple[Tensor, Tensor] | None:
+    """The places and certainty of one pair; None where the file is missing or damaged."""
+    if not file.is_file():
+        return None
+    try:
+        # Not by its path: of a damaged file, NumPy would leave the handle open.
+        with np.load(io.BytesIO(file.read_bytes())) as arrays:
+            return torch.from_numpy(arrays["places"]), torch.from_numpy(arrays["certainty"])
+    except _DAMAGE:
+        return None
