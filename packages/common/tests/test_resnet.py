@@ -1,5 +1,7 @@
 """The ResNet-50's size, names and scales."""
 
+import itertools
+
 import pytest
 import torch
 from torch import nn
@@ -32,6 +34,19 @@ def test_scales_are_rounded_up(network):
     ]  # fmt: skip
     assert pyramid.stem.min() >= 0
     assert pyramid.stem.max() > 0
+
+
+def test_coarse_scales_are_computed_only_when_asked_for(network):
+    calls = []
+    handle = network.layer3.register_forward_hook(lambda *_: calls.append("layer3"))
+    image = torch.rand(1, 3, 40, 40)
+    with torch.no_grad():
+        fine = list(itertools.islice(network.scales(image), 3))
+        assert calls == []
+        whole = network(image)
+    handle.remove()
+    assert calls == ["layer3"]
+    assert all(torch.equal(a, b) for a, b in zip(fine, whole[:3], strict=True))
 
 
 def test_an_old_file_with_a_classifier_loads(network):

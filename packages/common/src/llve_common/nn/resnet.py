@@ -6,6 +6,7 @@ common form that strides in the 3x3 convolution of a block. The classifier is le
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -89,11 +90,16 @@ class ResNet50(nn.Module):
 
     def forward(self, image: Tensor) -> Pyramid:
         """The features of an image (N, 3, H, W) at every scale; normalising is the caller's."""
-        stem = self.relu(self.bn1(self.conv1(image)))
-        layer1 = self.layer1(self.maxpool(stem))
-        layer2 = self.layer2(layer1)
-        layer3 = self.layer3(layer2)
-        return Pyramid(stem, layer1, layer2, layer3, self.layer4(layer3))
+        return Pyramid(*self.scales(image))
+
+    def scales(self, image: Tensor) -> Iterator[Tensor]:
+        """The features of :class:`Pyramid` in turn, each computed when it is asked for."""
+        features = self.relu(self.bn1(self.conv1(image)))
+        yield features
+        features = self.maxpool(features)
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            features = stage(features)
+            yield features
 
 
 def without_classifier(state: dict[str, Tensor]) -> dict[str, Tensor]:
