@@ -1,0 +1,246 @@
+"""The matcher: two pictures in, where each pixel of one lies in the other and how surely out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import PIL.Image
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from llve_common.engine.checkpoint import load_into, read_weights
+from llve_common.errors import CheckpointError, DataError
+from llve_common.io.images import to_tensor
+from llve_stcd.dkm.decoder import Decoder, Estimate
+from llve_stcd.dkm.encoder import Encoder, Features
+from llve_stcd.dkm.positions import grid, resize
+
+Place = Literal["indoor", "outdoor"]
+
+_MEAN = (0.485, 0.456, 0.406)
+_DEVIATION = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What pictures are resized to, as (height, width), their aspect ratio ignored.
+
+    Attributes:
+        first: for the whole network.
+        second: for a second pass that refines the first one's result at the fine strides; None
+            for no such pass. The warp has the size of the last pass.
+    """
+
+    first: tuple[int, int]
+    second: tuple[int, int] | None = None
+
+
+PUBLISHED: dict[Place, Resolution] = {
+    "indoor": Resolution((480, 640)),
+    "outdoor": Resolution((540, 720), (864, 1152)),
+}
+"""The resolutions that the weights were published with; accuracy is sensitive to the first."""
+
+
+class DKMv3(nn.Module):
+    """Encoder, decoder, and the two passes around them.
+
+    Computes in float32, without randomness and without gradients.
+
+    Args:
+        resolution: what pictures are resized to.
+    """
+
+    def __init__(self, resolution: Resolution = PUBLISHED["indoor"]) -> None:
+        super().__init__()
+        self.resolution = resolution
+        self.encoder = Encoder()
+        self.decoder = Decoder()
+        self.eval().requires_grad_(requires_grad=False)
+        # Most convolutions are 1x1 or depthwise: faster where a pixel's channels lie together.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stub
+
+    def match(
+        self, first: NDArray[np.uint8], second: NDArray[np.uint8], *, symmetric: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Match two pictures.
+
+        Args:
+            first: A, (H, W, 3) uint8, RGB.
+            second: B, alike; of any size of its own.
+            symmetric: also match B to A.
+
+        Returns:
+            The warp (H, 2 W, 4) and its certainty (H, 2 W) in [0, 1], at the resolution's size.
+            The warp's last axis is (x, y) in A and (x, y) in B: the left half holds every pixel
+            of A and its match in B, the right half every pixel of B, behind its match in A.
+            One-sided: (H, W, 4), the left half alone, and (1, H, W).
+
+        Raises:
+            DataError: a picture is not of that shape and type.
+        """
+        warp, certainty = self.match_pairs([first], [second], symmetric=symmetric)
+        return warp[0], certainty[0]
+
+    def match_pairs(
+        self,
+        first: Sequence[NDArray[np.uint8]],
+        second: Sequence[NDArray[np.uint8]],
+        *,
+        symmetric: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        """Match several pairs of pictures at once: :meth:`match` with a leading axis N.
+
+        Raises:
+            DataError: the numbers differ, or a picture is not (H, W, 3) uint8.
+        """
+        if len(first) != len(second) or not first:
+            raise DataError(
+                "the pictures to match are not pairs",
+                got=f"{len(first)} and {len(second)} pictures",
+            )
+        pictures = [*first, *second]
+        fine = None
+        if self.resolution.second is not None:
+            fine = self._prepared(pictures, self.resolution.second)
+        return self._match(self._prepared(pictures, self.resolution.first), fine, symmetric)
+
+    def forward(
+        self, first: Tensor, second: Tensor, *, symmetric: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """Match normalised images (N, 3, H, W) as they are, in one pass.
+
+        Returns:
+            The warp (N, H, 2 W, 4) and certainty (N, H, 2 W); one-sided (N, H, W, 4) and
+            (N, 1, H, W).
+        """
+        return self._match(torch.cat([first, second]), None, symmetric)
+
+    def estimates(
+        self, images: Tensor, fine: Tensor | None = None, *, symmetric: bool = True
+    ) -> tuple[dict[int, Estimate], dict[int, Estimate]]:
+        """The estimates after every stride of the first and the second pass.
+
+        Args:
+            images: (2 N, 3, H, W), normalised: N images A, then N images B.
+            fine: the same in the second pass's size, or None.
+            symmetric: estimate (2 N) flows, A to B and then B to A, instead of N.
+        """
+        first = self.decoder(*_paired(self.encoder(images), symmetric))
+        if fine is None:
+            return first, {}
+        features = _paired(self.encoder(fine, coarsest=8), symmetric)
+        return first, self.decoder.refine(*features, first[1])
+
+    @torch.no_grad()
+    def _match(self, images: Tensor, fine: Tensor | None, symmetric: bool) -> tuple[Tensor, Tensor]:
+        # Half precision from a training around this is not what the weights were made for.
+        with torch.autocast(images.device.type, enabled=False):
+            first, second = self.estimates(images, fine, symmetric=symmetric)
+        last = second.get(1, first[1])
+        return warp_and_certainty(last, first[16].certainty, symmetric=symmetric)
+
+    def _prepared(self, pictures: Sequence[NDArray[np.uint8]], size: tuple[int, int]) -> Tensor:
+        device = next(self.parameters()).device
+        return torch.stack([prepare(picture, size) for picture in pictures]).to(device)
+
+
+def load(place: Place, weights: Path | None, resolution: Resolution | None = None) -> DKMv3:
+    """The matcher with its published weights, loaded strictly.
+
+    Args:
+        place: what the weights were trained on, which also names their file and resolution.
+        weights: ``DKMv3_indoor.pth`` or ``DKMv3_outdoor.pth``.
+        resolution: instead of the published one.
+
+    Raises:
+        CheckpointError: the file is missing, damaged or holds other weights.
+    """
+    if weights is None or not weights.is_file():
+        raise CheckpointError(
+            "no weights for the matcher dkm",
+            where=weights,
+            expected=f"the file DKMv3_{place}.pth, which its authors publish at "
+            "https://github.com/Parskatt/DKM",
+            mend="download it and give its path, or take the matcher dis, which needs no weights",
+        )
+    matcher = DKMv3(resolution or PUBLISHED[place])
+    state = read_weights(weights)
+    load_into(matcher, state, weights)
+    _refuse_other_types(matcher, state, weights)
+    return matcher
+
+
+def prepare(picture: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
+    """Resize a picture (H, W, 3) uint8 by Pillow's bicubic filter and normalise it.
+
+    Returns:
+        (3, height, width) float32: ImageNet's mean is 0, its deviation 1.
+
+    Raises:
+        DataError: the picture is not of that shape and type.
+    """
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
+        raise DataError(
+            "the picture to match does not fit",
+            got=f"{picture.shape} {picture.dtype}",
+            expected="(H, W, 3) uint8, not empty",
+        )
+    height, width = size
+    resized = PIL.Image.fromarray(picture).resize((width, height), PIL.Image.Resampling.BICUBIC)
+    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (_MEAN, _DEVIATION))
+    return (to_tensor(np.asarray(resized)) - mean) / deviation
+
+
+def warp_and_certainty(
+    estimate: Estimate, coarse: Tensor, *, symmetric: bool = True
+) -> tuple[Tensor, Tensor]:
+    """The result in the form that :meth:`DKMv3.forward` gives.
+
+    Where the certainty at stride 16 is negative, half of it is taken off the final one, which
+    thereby rises: as released. A match outside the other image gets certainty 0 and is clamped.
+
+    Args:
+        estimate: the last one; of (2 N) pairs, A to B and then B to A, where symmetric.
+        coarse: (2 N or N, 1, h, w), the first pass's certainty logit at stride 16.
+        symmetric: whether both directions are there.
+    """
+    flow, logit = estimate
+    logit = logit - 0.5 * resize(coarse, logit.shape[-2:]).clamp(max=0)
+    outside = (flow.abs() > 1).any(1, keepdim=True)
+    certainty = torch.sigmoid(logit).masked_fill(outside, 0.0)
+    match = flow.clamp(-1, 1)
+    own = grid(flow).expand_as(flow)
+    if not symmetric:
+        return torch.cat([own, match], 1).permute(0, 2, 3, 1), certainty
+    a_to_b, b_to_a = match.chunk(2)
+    own = own.chunk(2)[0]
+    warp = torch.cat([torch.cat([own, a_to_b], 1), torch.cat([b_to_a, own], 1)], 3)
+    return warp.permute(0, 2, 3, 1), torch.cat(certainty.chunk(2), 3)[:, 0]
+
+
+def _paired(features: Features, symmetric: bool) -> tuple[Features, Features]:
+    """The features of the images that are matched and of those that they are matched to."""
+    exchanged = {stride: torch.cat(each.chunk(2)[::-1]) for stride, each in features.items()}
+    return (features, exchanged) if symmetric else (_first(features), _first(exchanged))
+
+
+def _first(features: Features) -> Features:
+    return {stride: each.chunk(2)[0] for stride, each in features.items()}
+
+
+def _refuse_other_types(matcher: DKMv3, state: dict[str, Tensor], path: Path) -> None:
+    wanted = matcher.state_dict()
+    others = [key for key, value in state.items() if value.dtype != wanted[key].dtype]
+    if others:
+        raise CheckpointError(
+            "the weights are of another precision than the published ones",
+            where=path,
+            got=f"{others[0]} is {state[others[0]].dtype} (and {len(others) - 1} more)",
+            expected=wanted[others[0]].dtype,
+        )

@@ -1,0 +1,441 @@
+"""DKMv3's own properties, with nothing from outside the checkout."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from llve_common.errors import CheckpointError, DataError
+from llve_common.metrics.cost import parameter_count
+from llve_stcd.dkm import correlation, sampling
+from llve_stcd.dkm.correlation import local_correlation
+from llve_stcd.dkm.decoder import Decoder, Estimate
+from llve_stcd.dkm.embedding import EmbeddingDecoder
+from llve_stcd.dkm.gaussian_process import GaussianProcess, kernel
+from llve_stcd.dkm.matcher import (
+    PUBLISHED,
+    DKMv3,
+    Resolution,
+    load,
+    prepare,
+    warp_and_certainty,
+)
+from llve_stcd.dkm.positions import grid, sample
+from llve_stcd.dkm.refiner import Refiner
+from llve_stcd.dkm.sampling import balancing_weights, density, draw_matches, to_pixels
+
+SIZE = (50, 70)
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients():
+    with torch.no_grad():
+        yield
+
+
+@pytest.fixture(scope="module")
+def matcher() -> DKMv3:
+    """Random weights: for what holds with any."""
+    torch.manual_seed(0)
+    return DKMv3(Resolution(SIZE))
+
+
+def pictures(count: int, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [rng.integers(0, 256, (40 + 9 * i, 60, 3), dtype=np.uint8) for i in range(count)]
+
+
+# Positions
+
+
+def test_grid_of_pixel_centres():
+    expected = [[[-0.75, -0.25, 0.25, 0.75]] * 2, [[-0.5] * 4, [0.5] * 4]]
+    assert grid(torch.zeros(3, 1, 2, 4)).tolist() == expected
+
+
+def test_sampling_at_the_grid_changes_nothing():
+    features = torch.randn(2, 3, 5, 7)
+    torch.testing.assert_close(sample(features, grid(features).expand(2, -1, -1, -1)), features)
+
+
+# Gaussian process
+
+
+def test_gaussian_process_against_an_explicit_inverse():
+    torch.manual_seed(0)
+    process = GaussianProcess(6).double()
+    first = torch.randn(2, 8, 3, 4, dtype=torch.float64)
+    second = torch.randn(2, 8, 2, 5, dtype=torch.float64)
+    weight, bias = process.pos_conv.weight.flatten(1), process.pos_conv.bias
+    positions = grid(second).flatten(1)
+    values = torch.cos(8 * torch.pi * (weight @ positions + bias[:, None])).T
+    for item in range(2):
+        a, b = first[item].flatten(1).T, second[item].flatten(1).T
+        k_bb = torch.tensor([[alike(p, q) for q in b] for p in b], dtype=torch.float64)
+        k_ab = torch.tensor([[alike(p, q) for q in b] for p in a], dtype=torch.float64)
+        mean = k_ab @ torch.linalg.inv(k_bb + 0.1 * torch.eye(10)) @ values
+        found = process(first, second)[item].flatten(1).T
+        torch.testing.assert_close(found, mean, rtol=1e-9, atol=1e-9)
+
+
+def alike(a: Tensor, b: Tensor) -> float:
+    return float(torch.exp((a @ b / (a.norm() * b.norm() + 1e-6) - 1) / 0.2))
+
+
+def test_gaussian_process_finds_shifted_features():
+    torch.manual_seed(0)
+    process = GaussianProcess(256)
+    second = torch.randn(1, 512, 5, 6)
+    first = second.roll((1, 2), (2, 3))
+    mean = process(first, second)[0].flatten(1)
+    nearest = (process.embedding(second).flatten(1).T @ mean).argmax(0)
+    expected = torch.arange(30).view(5, 6).roll((1, 2), (0, 1)).flatten()
+    assert torch.equal(nearest, expected)
+
+
+def test_kernel_of_nothing_is_that_of_orthogonal_features():
+    zeros = torch.zeros(1, 2, 4)
+    torch.testing.assert_close(kernel(zeros, zeros), torch.full((1, 2, 2), np.exp(-5.0)).float())
+
+
+# Embedding decoder
+
+
+def test_embedding_decoder_has_weights_of_its_own_at_each_stride():
+    torch.manual_seed(0)
+    decode = EmbeddingDecoder(features=8, embedding=4, width=6).eval()
+    given = torch.randn(2, 4, 3, 5), torch.randn(2, 8, 3, 5), torch.randn(2, 6, 3, 5)
+    coarse, fine = decode(32, *given), decode(16, *given)
+    assert [each.shape[1] for each in coarse] == [2, 1, 6]
+    assert not any(torch.allclose(a, b) for a, b in zip(coarse, fine, strict=True))
+
+
+# Local correlation
+
+
+def correlation_by_offsets(first: Tensor, second: Tensor, flow: Tensor, radius: int) -> Tensor:
+    _, channels, height, width = first.shape
+    found = []
+    for row in range(-radius, radius + 1):
+        for column in range(-radius, radius + 1):
+            offset = torch.tensor([2 * column / width, 2 * row / height], dtype=flow.dtype)
+            positions = (flow + offset.view(1, 2, 1, 1)).permute(0, 2, 3, 1)
+            sampled = F.grid_sample(second, positions, align_corners=False)
+            found.append((first * sampled).sum(1) / channels**0.5)
+    return torch.stack(found, 1)
+
+
+@pytest.mark.parametrize("gathered", [1, 700, 2**23])
+@pytest.mark.parametrize("radius", [0, 1, 3])
+def test_local_correlation_against_sampling_at_every_offset(radius, gathered, monkeypatch):
+    monkeypatch.setattr(correlation, "_GATHERED", gathered)
+    torch.manual_seed(radius)
+    first, second = torch.randn(2, 2, 5, 6, 9, dtype=torch.float64)
+    flow = torch.empty(2, 2, 6, 9, dtype=torch.float64).uniform_(-1.6, 1.6)
+    flow[0, :, :2] = grid(first)[:, :2]
+    flow[1, :, 0, 0], flow[1, :, 0, 1] = 1e6, -1e6
+    expected = correlation_by_offsets(first, second, flow, radius)
+    found = local_correlation(first, second, flow, radius)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_local_correlation_of_a_map_with_itself_is_largest_at_the_centre():
+    torch.manual_seed(0)
+    features = F.normalize(torch.randn(1, 64, 7, 8), dim=1)
+    found = local_correlation(features, features, grid(features)[None], 2)
+    assert (found.argmax(1) == 12).all()
+    torch.testing.assert_close(found[:, 12], torch.full((1, 7, 8), 1 / 8))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_local_correlation_reads_nothing_outside_for_a_broken_flow(value):
+    features = torch.ones(1, 4, 3, 3)
+    flow = grid(features)[None].clone()
+    flow[0, :, 1, 1] = value
+    found = local_correlation(features, features, flow, 1)
+    assert found[..., 0, 0].isfinite().all()
+    assert found.shape == (1, 9, 3, 3)
+
+
+# Refiner
+
+
+def test_refiner_looks_at_its_evidence_in_order():
+    torch.manual_seed(0)
+    refiner = Refiner(channels=3, embedding=5, radius=1, hidden=20).eval()
+    first, second = torch.randn(2, 1, 3, 4, 6)
+    flow = grid(first)[None] + 0.1
+    evidence = refiner.evidence(first, second, flow)
+    parts = evidence.split([3, 3, 5, 9], 1)
+    displacement = refiner.disp_emb(torch.full((1, 2, 4, 6), 0.1))
+    expected = (
+        first, sample(second, flow), displacement, local_correlation(first, second, flow, 1),
+    )  # fmt: skip
+    for part, each in zip(parts, expected, strict=True):
+        torch.testing.assert_close(part, each)
+    change, displacement = refiner(first, second, flow)
+    assert change.shape == (1, 1, 4, 6)
+    assert displacement.shape == (1, 2, 4, 6)
+
+
+def test_refining_moves_by_eighths_of_a_stride_and_adds_certainty():
+    decoder = Decoder().eval()
+    channels = {8: 512, 4: 256, 2: 64, 1: 3}
+    features = {s: torch.randn(1, c, 48 // s, 64 // s) for s, c in channels.items()}
+    start = Estimate(torch.zeros(1, 2, 3, 3), torch.ones(1, 1, 3, 3))
+    for refiner in decoder.conv_refiner.values():
+        refiner.out_conv.weight.zero_()
+        refiner.out_conv.bias.copy_(torch.tensor([0.5, 8.0, -16.0]))
+    estimates = decoder.refine(features, features, start)
+    assert list(estimates) == [8, 4, 2, 1]
+    assert estimates[1].flow.shape == (1, 2, 48, 64)
+    for stride, moved, certainty in ((8, 8, 1.5), (4, 12, 2), (2, 14, 2.5), (1, 15, 3)):
+        flow = estimates[stride].flow
+        # An image's width is 2.
+        torch.testing.assert_close(flow[:, 0], torch.full_like(flow[:, 0], 2 * moved / 64))
+        torch.testing.assert_close(flow[:, 1], torch.full_like(flow[:, 1], -4 * moved / 48))
+        logit = estimates[stride].certainty
+        torch.testing.assert_close(logit, torch.full_like(logit, certainty))
+
+
+# The matcher
+
+
+def test_published_size(matcher):
+    assert parameter_count(matcher) == 72_261_090
+    state = matcher.state_dict()
+    assert len(state) == 813
+    assert sum(value.dtype == torch.int64 for value in state.values()) == 102
+    assert {value.dtype for value in state.values()} == {torch.float32, torch.int64}
+    channels = {k: r.out_conv.in_channels for k, r in matcher.decoder.conv_refiner.items()}
+    assert channels == {"16": 1377, "8": 1137, "4": 569, "2": 144, "1": 24}
+
+
+def test_published_resolutions():
+    assert PUBLISHED["indoor"] == Resolution((480, 640))
+    assert PUBLISHED["outdoor"] == Resolution((540, 720), (864, 1152))
+
+
+def test_exchanging_the_pictures_exchanges_the_halves(matcher):
+    first, second = pictures(2)
+    width = SIZE[1]
+    warp, certainty = matcher.match(first, second)
+    other, other_certainty = matcher.match(second, first)
+    assert warp.shape == (SIZE[0], 2 * width, 4)
+    swapped = torch.cat([other[:, width:], other[:, :width]], 1)[..., [2, 3, 0, 1]]
+    torch.testing.assert_close(warp, swapped, rtol=0, atol=1e-4)
+    torch.testing.assert_close(certainty, other_certainty.roll(width, 1), rtol=0, atol=1e-4)
+    own = grid(warp.movedim(2, 0)[None, :, :, :width]).permute(1, 2, 0)
+    assert torch.equal(warp[:, :width, :2], own)
+    assert torch.equal(warp[:, width:, 2:], own)
+
+
+def test_one_sided_is_the_left_half(matcher):
+    first, second = pictures(2)
+    warp, certainty = matcher.match(first, second)
+    left, left_certainty = matcher.match(first, second, symmetric=False)
+    assert left_certainty.shape == (1, *SIZE)
+    torch.testing.assert_close(left, warp[:, : SIZE[1]], rtol=0, atol=1e-4)
+    torch.testing.assert_close(left_certainty[0], certainty[:, : SIZE[1]], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("second_pass", [None, (66, 90)])
+def test_a_batch_is_its_pairs(matcher, symmetric, second_pass, monkeypatch):
+    monkeypatch.setattr(matcher, "resolution", Resolution(SIZE, second_pass))
+    first, second = pictures(2), pictures(2, seed=1)
+    warps, certainties = matcher.match_pairs(first, second, symmetric=symmetric)
+    assert warps.shape[1] == (second_pass or SIZE)[0]
+    for item in range(2):
+        warp, certainty = matcher.match(first[item], second[item], symmetric=symmetric)
+        torch.testing.assert_close(warps[item], warp, rtol=0, atol=1e-4)
+        torch.testing.assert_close(certainties[item], certainty, rtol=0, atol=1e-4)
+
+
+def test_normalised_images_match_like_their_pictures(matcher):
+    first, second = pictures(2)
+    warps, certainties = matcher(prepare(first, SIZE)[None], prepare(second, SIZE)[None])
+    warp, certainty = matcher.match(first, second)
+    assert torch.equal(warps[0], warp)
+    assert torch.equal(certainties[0], certainty)
+
+
+def test_single_precision_without_gradients_whatever_is_around(matcher):
+    first, second = pictures(2)
+    warp, certainty = matcher.match(first, second)
+    with torch.enable_grad(), torch.autocast("cpu", torch.bfloat16):
+        again, again_certainty = matcher.match(first, second)
+    assert torch.equal(again, warp)
+    assert torch.equal(again_certainty, certainty)
+    assert again.dtype == torch.float32
+    assert not again.requires_grad
+
+
+def test_coarse_features_are_not_computed_for_the_second_pass(matcher):
+    image = torch.randn(1, 3, *SIZE)
+    fine, whole = matcher.encoder(image, coarsest=8), matcher.encoder(image)
+    assert list(fine) == [1, 2, 4, 8]
+    assert [tuple(whole[s].shape[1:]) for s in (1, 2, 4, 8, 16, 32)] == [
+        (3, 50, 70), (64, 25, 35), (256, 13, 18), (512, 7, 9), (1024, 4, 5), (2048, 2, 3),
+    ]  # fmt: skip
+    assert all(torch.equal(fine[stride], whole[stride]) for stride in fine)
+
+
+def test_matches_outside_are_clamped_and_uncertain():
+    flow = torch.zeros(2, 2, 1, 3)
+    flow[0, 0, 0] = torch.tensor([-1.0, 1.5, 0.5])
+    estimate = Estimate(flow, torch.full((2, 1, 1, 3), 2.0))
+    warp, certainty = warp_and_certainty(estimate, torch.full((2, 1, 1, 1), -1.0))
+    # Half of the negative coarse logit is subtracted: 2 becomes 2.5.
+    sure = float(torch.sigmoid(torch.tensor(2.5)))
+    assert certainty[0, 0].tolist() == pytest.approx([sure, 0, sure, sure, sure, sure])
+    assert warp[0, 0, :3, 2].tolist() == [-1, 1, 0.5]
+    _, unchanged = warp_and_certainty(estimate, torch.full((2, 1, 1, 1), 3.0))
+    assert unchanged[0, 0, 0].item() == pytest.approx(float(torch.sigmoid(torch.tensor(2.0))))
+
+
+def test_preparing_keeps_colours_in_order():
+    picture = np.zeros((4, 6, 3), np.uint8)
+    picture[..., 0], picture[..., 2] = 255, 51
+    found = prepare(picture, (5, 3))
+    assert found.shape == (3, 5, 3)
+    expected = [(1 - 0.485) / 0.229, -0.456 / 0.224, (0.2 - 0.406) / 0.225]
+    for channel, value in zip(found, expected, strict=True):
+        torch.testing.assert_close(channel, torch.full((5, 3), value))
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32), np.zeros((0, 4, 3), np.uint8)],
+)
+def test_other_pictures_are_refused(matcher, picture):
+    with pytest.raises(DataError, match=r"picture to match.*\n.*got: .*\n.*\(H, W, 3\) uint8"):
+        matcher.match(picture, pictures(1)[0])
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 2), (0, 0)])
+def test_pictures_come_in_pairs(matcher, first, second):
+    with pytest.raises(DataError, match=f"got: {first} and {second} pictures"):
+        matcher.match_pairs(pictures(first), pictures(second))
+
+
+# Weights
+
+
+def compact(matcher: DKMv3) -> dict[str, Tensor]:
+    """One value for each key, stored once: a small file of the published names and shapes."""
+    return {
+        key: torch.tensor(place, dtype=value.dtype).expand(value.shape)
+        for place, (key, value) in enumerate(matcher.state_dict().items())
+    }
+
+
+def test_weights_are_loaded_whole(matcher, tmp_path):
+    path = tmp_path / "DKMv3_outdoor.pth"
+    torch.save(compact(matcher), path)
+    loaded = load("outdoor", path)
+    assert loaded.resolution == PUBLISHED["outdoor"]
+    assert not loaded.training
+    for place, value in enumerate(loaded.state_dict().values()):
+        assert (value == place).all()
+
+
+@pytest.mark.parametrize("place", ["indoor", "outdoor"])
+@pytest.mark.parametrize("given", [True, False])
+def test_missing_weights_say_where_they_are_published(tmp_path, place, given):
+    path = tmp_path / "absent.pth" if given else None
+    with pytest.raises(CheckpointError) as caught:
+        load(place, path)
+    message = str(caught.value)
+    assert f"DKMv3_{place}.pth" in message
+    assert "https://github.com/Parskatt/DKM" in message
+    assert "dis, which needs no weights" in message
+    assert not given or str(path) in message
+
+
+def test_other_names_are_refused(matcher, tmp_path):
+    state = compact(matcher)
+    state["decoder.other"] = state.pop("encoder.net.fc.bias")
+    torch.save(state, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match=r"missing encoder\.net\.fc\.bias; unknown decoder"):
+        load("indoor", tmp_path / "weights.pth")
+
+
+def test_other_types_are_refused(matcher, tmp_path):
+    state = {k: v.half() if v.is_floating_point() else v for k, v in compact(matcher).items()}
+    torch.save(state, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match=r"got: .*float16 \(and 710 more\)"):
+        load("indoor", tmp_path / "weights.pth")
+
+
+# Drawing matches
+
+
+def test_density_against_a_loop(monkeypatch):
+    monkeypatch.setattr(sampling, "_PART", 7)
+    points = torch.rand(30, 4, dtype=torch.float64)
+    expected = [
+        sum(float(torch.exp(-((p - q) ** 2).sum() / (2 * 0.2**2))) for q in points) for p in points
+    ]
+    found = density(points, deviation=0.2)
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_balancing_avoids_matches_that_stand_alone():
+    weights = balancing_weights(torch.tensor([1.0, 9.99, 10.0, 99.0]))
+    torch.testing.assert_close(weights, torch.tensor([1e-7, 1e-7, 1 / 11, 0.01]))
+
+
+def warp_of(certainty: Tensor) -> Tensor:
+    """Every match holds its own number."""
+    return torch.arange(certainty.numel()).view(*certainty.shape, 1).expand(-1, -1, 4) / 1e4
+
+
+def test_drawn_matches_are_distinct_and_repeat_with_the_generator():
+    certainty = torch.rand(20, 30, generator=torch.Generator().manual_seed(0))
+    draws = [
+        draw_matches(warp_of(certainty), certainty, 100, generator=torch.Generator().manual_seed(1))
+        for _ in range(2)
+    ]
+    matches, weights = draws[0]
+    assert torch.equal(matches, draws[1][0])
+    assert matches.shape == (100, 4)
+    assert len(matches.unique(dim=0)) == 100
+    numbers = (matches[:, 0] * 1e4).round().long()
+    certain = certainty.flatten()[numbers]
+    assert torch.equal(weights, torch.where(certain > 0.05, 1.0, certain))
+
+
+def test_weightings():
+    certainty = torch.tensor([[0.001, 0.02, 0.064, 0.512]])
+    expected = {
+        "threshold": [0.001, 0.02, 1, 1],
+        "pow": [0.1, 0.02 ** (1 / 3), 0.4, 0.8],
+        "naive": [1, 1, 1, 1],
+    }
+    for weighting, values in expected.items():
+        matches, weights = draw_matches(
+            warp_of(certainty), certainty, 9, weighting=weighting, balanced=False
+        )
+        order = matches[:, 0].argsort()
+        torch.testing.assert_close(weights[order], torch.tensor(values, dtype=torch.float32))
+
+
+def test_uncertain_matches_are_not_drawn():
+    certainty = torch.zeros(10, 10)
+    certainty[3] = 1
+    matches, _ = draw_matches(warp_of(certainty), certainty, 10, balanced=False)
+    assert sorted((matches[:, 0] * 1e4).round().tolist()) == list(range(30, 40))
+
+
+def test_no_match_at_all_is_said():
+    certainty = torch.zeros(4, 4)
+    with pytest.raises(DataError, match="no match to draw"):
+        draw_matches(warp_of(certainty), certainty)
+
+
+def test_matches_in_pixels():
+    first, second = to_pixels(torch.tensor([[-1.0, 1.0, 0.0, 0.5]]), (480, 640), (600, 800))
+    assert first.tolist() == [[0, 480]]
+    assert second.tolist() == [[400, 450]]
