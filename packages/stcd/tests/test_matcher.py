@@ -1,5 +1,6 @@
 """Matches: their form, dense inverse search, the authors' package, the cache, the pictures."""
 
+import hashlib
 import sys
 
 import numpy as np
@@ -10,10 +11,13 @@ from skimage import data
 
 from llve_common.errors import CheckpointError, ConfigError, MediaError
 from llve_common.testing.motion import moved_views
+from llve_stcd.dkm.matcher import DKMv3, Resolution
 from llve_stcd.matcher import (
     CachedMatcher,
     Matches,
     dis_matches,
+    dkm_matcher,
+    make_matcher,
     matcher_images,
     package_matcher,
 )
@@ -267,12 +271,36 @@ def test_a_package_that_lacks_another_says_which(install, weights):
         package_matcher(weights, "indoor", CPU)
 
 
-def test_missing_weights_are_named_with_where_to_get_them(tmp_path):
+@pytest.mark.parametrize("kind", ["dkm", "dkm-package"])
+def test_missing_weights_are_named_with_where_to_get_them(tmp_path, kind):
+    with pytest.raises(CheckpointError, match="no weights"):
+        make_matcher(kind, None, "outdoor", CPU)
     with pytest.raises(CheckpointError) as found:
-        package_matcher(tmp_path / "nowhere.pth", "outdoor", CPU)
+        make_matcher(kind, tmp_path / "nowhere.pth", "outdoor", CPU)
     message = str(found.value)
     for part in ("nowhere.pth", "DKMv3_outdoor.pth", "github.com/Parskatt/DKM", "dis"):
         assert part in message
+
+
+def test_matchers_by_name(install, weights):
+    install(AUTHORS_PACKAGE.format(size=(12, 16)))
+    matcher, name = make_matcher("dkm-package", weights, "indoor", CPU)
+    # The weights' digest: other weights have other matches in a cache.
+    assert name == f"dkm-package-indoor-{hashlib.sha256(b'').hexdigest()[:16]}"
+    assert matcher(*random_pairs(1)).warp.shape == (1, 12, 32, 4)
+    assert make_matcher("dis", None, "indoor", CPU) == (dis_matches, "dis")
+
+
+def test_our_dkm_answers_in_the_common_form(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    network = DKMv3(Resolution((96, 128)))
+    monkeypatch.setattr("llve_stcd.matcher.load", lambda place, weights: network)
+    first, second = random_pairs(2, 64, 96)
+    warp, certainty = dkm_matcher(tmp_path / "unread.pth", "indoor", CPU)(first, second)
+    assert warp.shape == (2, 64, 192, 4)
+    assert certainty.shape == (2, 64, 192)
+    np.testing.assert_allclose(warp[0, :, :96, :2], grid(64, 96), atol=1e-5)
+    np.testing.assert_allclose(warp[0, :, 96:, 2:], grid(64, 96), atol=1e-5)
 
 
 def test_the_picture():

@@ -25,15 +25,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from llve_common.engine.checkpoint import file_digest
 from llve_common.errors import CheckpointError, ConfigError
 from llve_common.flow.dis import dis_flow, forward_backward_error
 from llve_common.io.atomic import replacing
 from llve_common.io.images import to_pixels
+from llve_stcd.dkm.matcher import Place, load
 
 Images = npt.NDArray[np.uint8]
 """A batch (N, h, w, 3), RGB, or one image of it."""
 
-Scene = Literal["indoor", "outdoor"]
+MatcherKind = Literal["dis", "dkm", "dkm-package"]
 
 HEIGHT, WIDTH = 480, 640
 DKM_SOURCE = "https://github.com/Parskatt/DKM"
@@ -120,20 +122,69 @@ def _grid(height: int, width: int) -> Tensor:
     return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
 
 
-def package_matcher(weights: Path, scene: Scene, device: torch.device) -> Matcher:
+def make_matcher(
+    kind: MatcherKind, weights: Path | None, place: Place, device: torch.device
+) -> tuple[Matcher, str]:
+    """A matcher by its name in the settings, and what its results depend on.
+
+    Args:
+        kind: ``dis``; ``dkm``, ours; or ``dkm-package``, its authors'.
+        weights: of DKM, the published file; ``dis`` has none.
+        place: which of DKM's two published files it is.
+        device: to match on; ``dis`` runs on the processor.
+
+    Raises:
+        CheckpointError: DKM's weights are missing or do not fit.
+        ConfigError: the authors' package is missing, or another one has its name.
+    """
+    if kind == "dis":
+        return dis_matches, kind
+    build = dkm_matcher if kind == "dkm" else package_matcher
+    matcher = build(weights, place, device)
+    assert weights is not None
+    return matcher, f"{kind}-{place}-{file_digest(weights)[:16]}"
+
+
+def dkm_matcher(weights: Path | None, place: Place, device: torch.device) -> Matcher:
+    """DKM of our own, at its published resolution; matches a batch at once.
+
+    Args:
+        weights: the published ``DKMv3_indoor.pth`` or ``DKMv3_outdoor.pth``.
+        place: which of the two the file is.
+        device: to match on.
+
+    Raises:
+        CheckpointError: the weights are missing or do not fit.
+    """
+    model = load(place, weights).to(device)
+
+    def match(first: Images, second: Images) -> Matches:
+        found = Matches(*model.match_pairs(list(first), list(second)))
+        return _resized(found, first.shape[1], first.shape[2])
+
+    return match
+
+
+def package_matcher(weights: Path | None, place: Place, device: torch.device) -> Matcher:
     """DKM as its authors' own package has it, which must be installed.
 
     Args:
         weights: the authors' ``DKMv3_indoor.pth`` or ``DKMv3_outdoor.pth``.
-        scene: which of the two the file is.
+        place: which of the two the file is.
         device: to match on.
 
     Raises:
         CheckpointError: there is no such file.
         ConfigError: the package is missing, or another one has its name.
     """
-    require_dkm_weights(weights, scene)
-    model = _authors_model(scene)(path_to_weights=str(weights), device=device)
+    if weights is None or not weights.is_file():
+        raise CheckpointError(
+            "no weights for the matcher dkm-package",
+            where=weights,
+            expected=f"the file DKMv3_{place}.pth, which its authors publish at {DKM_SOURCE}",
+            mend="download it and give its path, or take the matcher dis, which needs no weights",
+        )
+    model = _authors_model(place)(path_to_weights=str(weights), device=device)
 
     def match(first: Images, second: Images) -> Matches:
         found = []
@@ -147,23 +198,7 @@ def package_matcher(weights: Path, scene: Scene, device: torch.device) -> Matche
     return match
 
 
-def require_dkm_weights(weights: Path, scene: Scene) -> None:
-    """Refuse a weights file that is not there.
-
-    Raises:
-        CheckpointError: there is no such file.
-    """
-    if not weights.is_file():
-        raise CheckpointError(
-            "no such weights file of the matcher",
-            where=weights,
-            expected=f"DKMv3_{scene}.pth",
-            mend=f"get it where its authors publish it, {DKM_SOURCE}, "
-            "or choose the matcher dis, which needs no weights",
-        )
-
-
-def _authors_model(scene: Scene) -> Callable[..., Any]:
+def _authors_model(place: Place) -> Callable[..., Any]:
     mend = f"install it from {DKM_SOURCE}, or choose the matcher dkm or dis, which need no package"
     try:
         from dkm import DKMv3_indoor, DKMv3_outdoor
@@ -178,7 +213,7 @@ def _authors_model(scene: Scene) -> Callable[..., Any]:
             got=error,
             mend=f"uninstall it, then {mend}",
         ) from error
-    model: Callable[..., Any] = DKMv3_indoor if scene == "indoor" else DKMv3_outdoor
+    model: Callable[..., Any] = DKMv3_indoor if place == "indoor" else DKMv3_outdoor
     return model
 
 

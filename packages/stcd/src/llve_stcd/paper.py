@@ -40,5 +40,6 @@ def combine(network: nn.Module, parts: list[Any], outputs: tuple[int, ...]) -> T
     return torch.mul(rgb, ill)[:, None]
 
 
-WINDOW = Window(inputs=(0, 1), outputs=(0,), multiple=4)
+# As published, the last frame is paired with itself.
+WINDOW = Window(inputs=(0, 1), outputs=(0,), multiple=4, border="replicate")
 STREAM = Stream(frames=(0,), parts=(0, 1), part=frame_part, combine=combine)
