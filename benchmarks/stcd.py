@@ -38,7 +38,7 @@ def main() -> None:
     network = STCD().eval()
     first, second = torch.rand(2, 1, 3, *SIZE) * 0.3
     paths = frame_paths(network, first, second)
-    comparison = harness.compare(paths, repeats=3)
+    comparison = harness.compare(paths, repeats=2)
     tables = [speed_table(comparison, paths, parameter_count(network)), matching_table()]
     harness.write("stcd", tables, {"stcd": comparison})
 

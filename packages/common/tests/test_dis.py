@@ -10,7 +10,7 @@ import torch
 from skimage import data
 
 from llve_common.errors import DataError
-from llve_common.flow.dis import dis_flow, forward_backward_valid
+from llve_common.flow.dis import dis_flow, forward_backward_error, forward_backward_valid
 
 torch.set_num_threads(1)
 
@@ -132,6 +132,13 @@ def test_the_backward_flow_is_read_where_the_forward_one_points():
     valid = forward_backward_valid(forward, backward)
     assert valid[:, :3].all()
     assert not valid[:, 3:].any()
+
+
+def test_the_error_is_the_way_from_the_start_and_infinite_outside():
+    error = forward_backward_error(constant_flow(3, 1), constant_flow(0, -5))
+    np.testing.assert_allclose(error[:-1, :-3], 5)
+    assert np.isinf(error[-1]).all()
+    assert np.isinf(error[:, -3:]).all()
 
 
 def test_flow_that_is_not_finite_is_invalid():

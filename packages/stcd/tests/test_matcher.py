@@ -21,7 +21,6 @@ from llve_stcd.matcher import (
     matcher_images,
     package_matcher,
 )
-from llve_stcd.picture import matches_picture
 
 CPU = torch.device("cpu")
 HEIGHT, WIDTH = 240, 320
@@ -301,24 +300,3 @@ def test_our_dkm_answers_in_the_common_form(tmp_path, monkeypatch):
     assert certainty.shape == (2, 64, 192)
     np.testing.assert_allclose(warp[0, :, :96, :2], grid(64, 96), atol=1e-5)
     np.testing.assert_allclose(warp[0, :, 96:, 2:], grid(64, 96), atol=1e-5)
-
-
-def test_the_picture():
-    first, second, _ = moved_pair((6, 0))
-    matches = dis_matches(first, second)
-    picture = matches_picture(first[0], second[0], matches)
-    assert picture.shape == (4 * HEIGHT + 24, 2 * WIDTH + 8, 3)
-    rows = [picture[row * (HEIGHT + 8) :][:HEIGHT].astype(int) for row in range(4)]
-    (image, other), (brought, _), (way, back), (certainty, _) = (
-        (row[:, :WIDTH], row[:, -WIDTH:]) for row in rows
-    )
-    np.testing.assert_array_equal(image, first[0])
-    np.testing.assert_array_equal(other, second[0])
-    inner = np.s_[30:-30, 30:-30]
-    # The second image brought onto the first looks like the first; the second itself does not.
-    assert np.abs(brought - image)[inner].mean() < 4 < np.abs(other - image)[inner].mean()
-    # To the right is red, to the left cyan.
-    assert way[inner][..., 0].mean() > 200 > 60 > way[inner][..., 1].mean()
-    assert back[inner][..., 1].mean() > 200 > 60 > back[inner][..., 0].mean()
-    expected = matches.certainty[0, :, :WIDTH, None].numpy() * 255
-    assert np.abs(certainty - expected).max() <= 0.51

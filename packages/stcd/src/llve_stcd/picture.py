@@ -19,8 +19,8 @@ def matches_picture(first: Pixels, second: Pixels, matches: Matches) -> Pixels:
     """Matches of one pair, the first image's in the left column and the second's in the right.
 
     From top to bottom: the images; each one's matches in the other, brought onto it; the way to
-    them, where hue is direction and saturation is length, full at the longest of the column; the
-    certainty, from black to white.
+    them, where hue is direction and saturation is length, full at the longest (of a pixel or more);
+    the certainty, from black to white.
 
     Args:
         first: (h, w, 3) uint8 RGB.
@@ -65,7 +65,7 @@ def _direction_picture(places: Tensor) -> Pixels:
     own = F.affine_grid(identity, [1, 1, height, width], align_corners=False)[0]
     step = (places.cpu() - own).numpy() * np.array([width / 2, height / 2], np.float32)
     length, angle = cv2.cartToPolar(step[..., 0], step[..., 1], angleInDegrees=True)
-    saturation = np.asarray(length) / max(float(np.max(length)), 1e-6)
+    saturation = np.asarray(length) / max(float(np.max(length)), 1.0)
     colours = np.dstack([angle, saturation, np.ones_like(saturation)]).astype(np.float32)
     picture = torch.from_numpy(np.asarray(cv2.cvtColor(colours, cv2.COLOR_HSV2RGB)))
     return to_pixels(picture.movedim(-1, 0), "round")
