@@ -1,0 +1,63 @@
+"""STCD's data: two frames of a clip, in low and in normal light."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from llve_common.data.clips import Clip, read_frame
+from llve_common.errors import DataError
+from llve_common.io.images import to_tensor
+
+
+class FramePairs:
+    """Every frame of every clip with a neighbour, whole, as the published training has them.
+
+    A sample is ``{"low1", "high1", "low2", "high2"}``, each (3, H, W) float32 RGB in [0, 1]: a
+    frame and its ground truth, then its neighbour's. The neighbour is the frame before, the frame
+    itself or the frame after, as far as the clip has them, with equal chances.
+
+    Args:
+        clips: with ground truth.
+
+    Raises:
+        DataError: a clip has no ground truth.
+    """
+
+    def __init__(self, clips: Sequence[Clip]) -> None:
+        for clip in clips:
+            if clip.targets is None:
+                raise DataError("the clip has no ground truth", where=clip.frames[0].parent)
+        self.items = [(clip, index) for clip in clips for index in range(len(clip.frames))]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def sample(self, index: int, rng: random.Random) -> dict[str, Any]:
+        """One frame and a neighbour drawn from ``rng``.
+
+        Raises:
+            MediaError: a frame cannot be decoded.
+            DataError: the four images differ in size.
+        """
+        clip, first = self.items[index]
+        assert clip.targets is not None
+        # The published range is cut to the clip before the draw.
+        second = rng.randint(max(first - 1, 0), min(first + 1, len(clip.frames) - 1))
+        paths = {
+            "low1": clip.frames[first],
+            "high1": clip.targets[first],
+            "low2": clip.frames[second],
+            "high2": clip.targets[second],
+        }
+        images = {name: read_frame(path, clip.size) for name, path in paths.items()}
+        for name, image in images.items():
+            if image.shape != images["low1"].shape:
+                raise DataError(
+                    "the frames of a pair differ in size",
+                    where=paths[name],
+                    got=f"{image.shape[1]}x{image.shape[0]}",
+                    expected=f"{images['low1'].shape[1]}x{images['low1'].shape[0]}",
+                )
+        return {name: to_tensor(image) for name, image in images.items()}

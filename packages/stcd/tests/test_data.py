@@ -1,0 +1,156 @@
+"""Pairs of frames, by themselves and against the published values."""
+
+import random
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from llve_common.data.clips import Clip, clips_to_test, clips_to_train, paired_clips
+from llve_common.errors import DataError
+from llve_common.io.images import write_image
+from llve_common.testing.recipes import fingerprint, write_sdsd_set
+from llve_common.testing.reference import reference_json, reference_npz
+from llve_stcd.data import FramePairs
+
+SET = "sdsd_stcd/data_stcd"
+NAMES = {"low1": "LQs", "high1": "GT", "low2": "LQs1", "high2": "GT1"}
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """Four frames; the pixels of each hold its number, and 100 more in normal light."""
+    for side, bright in (("input", 0), ("GT", 100)):
+        for number in range(4):
+            pixels = np.full((6, 8, 3), bright + number, np.uint8)
+            write_image(tmp_path / side / "pair1" / f"{number:04d}.npy", pixels)
+    [found] = paired_clips(tmp_path / "input", tmp_path / "GT")
+    return found
+
+
+def numbers(sample):
+    return {name: round(float(image.mean()) * 255) for name, image in sample.items()}
+
+
+def test_a_frame_and_its_neighbour_in_both_lights(clip):
+    data, rng = FramePairs([clip, clip]), random.Random(0)
+    assert len(data) == 8
+    seen = {index: Counter() for index in range(8)}
+    for index in range(8):
+        for _ in range(60):
+            found = numbers(data.sample(index, rng))
+            assert found["low1"] == index % 4
+            assert found["high1"] == found["low1"] + 100
+            assert found["high2"] == found["low2"] + 100
+            seen[index][found["low2"]] += 1
+    assert [sorted(seen[index]) for index in range(4)] == [[0, 1], [0, 1, 2], [1, 2, 3], [2, 3]]
+    # The range is cut before the draw, so at an end both have equal chances.
+    assert min(seen[0].values()) > 15
+
+
+def test_a_clip_of_one_frame_is_its_own_neighbour(clip):
+    data = FramePairs([clip.first(1)])
+    assert numbers(data.sample(0, random.Random(0))) == {
+        "low1": 0, "high1": 100, "low2": 0, "high2": 100,
+    }  # fmt: skip
+
+
+def test_clips_without_ground_truth_are_refused(clip):
+    with pytest.raises(DataError, match="no ground truth"):
+        FramePairs([Clip(clip.name, clip.frames)])
+
+
+def test_frames_of_another_size_are_refused(clip):
+    write_image(clip.targets[0], np.zeros((6, 10, 3), np.uint8))
+    with pytest.raises(DataError, match="differ in size") as found:
+        FramePairs([clip]).sample(0, random.Random(0))
+    assert str(clip.targets[0]) in str(found.value)
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("set")
+    return write_sdsd_set(folder, reference_json(SET)["dataset"])
+
+
+def pairs_of(root, size=None):
+    clips = paired_clips(root / "input", root / "GT", size)
+    train = clips_to_train(clips, {"pair10"})
+    return FramePairs(train), clips_to_test(clips, {"pair10"}, None)
+
+
+@pytest.mark.reference
+def test_published_split(published):
+    facts = reference_json(SET)
+    data, test = pairs_of(published)
+    for split, items in (
+        ("train_split", data.items),
+        ("test_split", FramePairs(test).items),
+    ):
+        assert len(items) == facts[split]["length"]
+        assert [clip.name for clip, _ in items] == facts[split]["folder"]
+        assert [f"{index}/{len(clip.frames)}" for clip, index in items] == facts[split]["idx"]
+
+
+@pytest.mark.reference
+def test_published_neighbours(published, monkeypatch):
+    read = []
+
+    def note(path, size=None):
+        read.append(int(path.stem))
+        return np.zeros((4, 4, 3), np.uint8)
+
+    monkeypatch.setattr("llve_stcd.data.read_frame", note)
+    data, _ = pairs_of(published)
+    rows = reference_json(SET)["train_neighbours"]["rows"]
+    assert len(rows) > 10
+    for name, facts in rows.items():
+        index, seed = (int(part.partition("=")[2]) for part in name.split())
+        rng = random.Random(seed)
+        read.clear()
+        data.sample(index, rng)
+        assert read == facts["read_order"], name
+        assert rng.random() == facts["next_random"], name
+        assert (read[0], read[-1]) == (facts["center"], facts["neighbour"]), name
+
+
+@pytest.mark.reference
+def test_published_items(published):
+    arrays = reference_npz(SET)
+    items = reference_json(SET)["items"]
+    for name, facts in items.items():
+        resized = name.startswith("resized")
+        data, test = pairs_of(published, (64, 48) if resized else None)
+        first, _, second, _ = facts["frames"]
+        if facts["split"] == "train":
+            found = data.sample(facts["index"], random.Random(facts["seed"]))
+        else:
+            # Items of the test are windows here: their end is the window engine's business.
+            found = picked(test[0], first, second)
+            assert second == min(first + 1, len(test[0].frames) - 1)
+        # OpenCV versions may round resized values differently.
+        tolerance = 1 / 255 if resized else 0
+        for ours, theirs in NAMES.items():
+            assert list(found[ours].shape) == facts["shapes"][theirs]
+            expected = facts["fingerprints"][theirs]
+            actual = fingerprint(found[ours].numpy())
+            np.testing.assert_allclose(actual[3:], expected[3:], rtol=0, atol=tolerance or 1e-7)
+            np.testing.assert_allclose(actual[:3], expected[:3], rtol=1e-3 if resized else 1e-6)
+            stored = arrays.get(f"items/{name}/{theirs}")
+            if stored is not None:
+                assert torch.equal(found[ours], torch.from_numpy(stored))
+
+
+def picked(clip, first, second):
+    """The sample of two given frames, from clips that have no other choice."""
+    data = [
+        FramePairs([Clip(clip.name, (clip.frames[k],), (clip.targets[k],))])
+        for k in (first, second)
+    ]
+    one, other = (each.sample(0, random.Random(0)) for each in data)
+    return {
+        **{k: one[k] for k in ("low1", "high1")},
+        "low2": other["low1"],
+        "high2": other["high1"],
+    }
