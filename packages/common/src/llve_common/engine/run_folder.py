@@ -60,8 +60,11 @@ def _archived(folder: Path) -> Path:
 
 
 @contextmanager
-def log_file() -> Iterator[Callable[[Path], None]]:
+def log_file(package: str = "llve_common") -> Iterator[Callable[[Path], None]]:
     """Write the log of this project's packages to a file as well, while the block runs.
+
+    Args:
+        package: besides the core, what is to be in it from the level INFO on.
 
     Yields:
         What begins the file. What was logged in the block before that stands in it too, so that
@@ -69,8 +72,9 @@ def log_file() -> Iterator[Callable[[Path], None]]:
     """
     kept = MemoryHandler(capacity=1000, flushLevel=logging.CRITICAL + 1)
     kept.addFilter(lambda record: record.name.startswith("llve_"))
-    root, core = logging.getLogger(), logging.getLogger("llve_common")
-    level = core.level
+    root = logging.getLogger()
+    loggers = [logging.getLogger(name) for name in {"llve_common", package}]
+    levels = [each.level for each in loggers]
 
     def begin(file: Path) -> None:
         handler = logging.FileHandler(file, encoding="utf-8")
@@ -80,13 +84,15 @@ def log_file() -> Iterator[Callable[[Path], None]]:
         kept.flushLevel = logging.NOTSET
 
     root.addHandler(kept)
-    if not core.isEnabledFor(logging.INFO):
-        # A program that never set up its logging still gets the whole file.
-        core.setLevel(logging.INFO)
+    for each in loggers:
+        if not each.isEnabledFor(logging.INFO):
+            # A program that never set up its logging still gets the whole file.
+            each.setLevel(logging.INFO)
     try:
         yield begin
     finally:
-        core.setLevel(level)
+        for each, level in zip(loggers, levels, strict=True):
+            each.setLevel(level)
         root.removeHandler(kept)
         handler = kept.target
         kept.close()

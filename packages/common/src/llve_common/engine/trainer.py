@@ -155,7 +155,7 @@ def train(
     device = choose_device(settings.run.device)
     with ExitStack() as stack:
         me = stack.enter_context(process_group(device))
-        begin_log = stack.enter_context(log_file())
+        begin_log = stack.enter_context(log_file(paper.package))
         with together(me):
             _require_equal_shares(settings, me)
             data = procedure.data(settings)
