@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from llve_common.data.clips import Clip, read_frame
+from llve_common.data.clips import (
+    Clip,
+    clip_folders,
+    clips_to_test,
+    clips_to_train,
+    either_name,
+    low_and_high,
+    paired_clips,
+    read_frame,
+)
 from llve_common.errors import DataError
 from llve_common.io.images import to_tensor
+from llve_stcd.config import TEST_FRAMES, Data
 
 
 class FramePairs:
@@ -61,3 +72,51 @@ class FramePairs:
                     expected=f"{images['low1'].shape[1]}x{images['low1'].shape[0]}",
                 )
         return {name: to_tensor(image) for name, image in images.items()}
+
+
+def training_pairs(chosen: Data) -> FramePairs:
+    """Pairs of frames of all clips but the test's.
+
+    Raises:
+        DataError: a folder is missing, or clips or frames do not match.
+    """
+    return FramePairs(clips_to_train(all_clips(chosen), chosen.test_clips))
+
+
+def test_clips(chosen: Data, first: int | None) -> list[Clip]:
+    """The test's clips, cut to their first frames; without ground truth where there is none.
+
+    Raises:
+        DataError: a folder is missing, none of the clips is there, or they do not match.
+    """
+    return clips_to_test(all_clips(chosen), chosen.test_clips, first)
+
+
+def validation_clips(chosen: Data) -> list[Clip]:
+    """The test's clips as the test takes them, or none where training has none of them."""
+    low, _ = folders(chosen)
+    there = {folder.name for folder in clip_folders(low)}
+    return test_clips(chosen, TEST_FRAMES) if there & set(chosen.test_clips) else []
+
+
+def all_clips(chosen: Data) -> list[Clip]:
+    """All clips of a data set, sorted by name.
+
+    Raises:
+        DataError: a folder is missing or empty, or clips or frames do not match.
+    """
+    return paired_clips(*folders(chosen), chosen.size)
+
+
+def folders(chosen: Data) -> tuple[Path, Path | None]:
+    """The input's folder and the ground truth's; None where there is none by the data's layout.
+
+    Raises:
+        DataError: the root is missing or laid out otherwise.
+    """
+    low, high = (None if each is None else either_name(each) for each in (chosen.low, chosen.high))
+    if low is None:
+        low, beside = low_and_high(either_name(chosen.root))
+        if high is None and beside.is_dir():
+            high = beside
+    return low, high

@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from llve_common.errors import ConfigError, DataError
 from llve_common.nn.residual import ResidualBlock
 
+MULTIPLE = 4
+"""Height and width are multiples of this."""
+
 _HEADS = 4
 _EXPANSION = 2.66
 
@@ -115,12 +118,12 @@ class STCD(nn.Module):
             DataError: a side is not a multiple of 4.
         """
         height, width = image.shape[-2:]
-        if height % 4 or width % 4:
+        if height % MULTIPLE or width % MULTIPLE:
             raise DataError(
                 "the network reduces images four times",
                 got=f"height {height}, width {width}",
-                expected="multiples of 4",
-                mend="pad the images and cut the result back",
+                expected=f"multiples of {MULTIPLE}",
+                mend="resize the frames (data.size), or pad them and cut the result back",
             )
         full = _activate(self.conv_first_1(image))
         half = _activate(self.conv_first_2(full))

@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+import logging
+import random
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from llve_common.paper import State, Stream, Window
-from llve_stcd.network import STCD, FrameFeatures
-from llve_stcd.weights import channels, front_blocks
+from llve_common.data.clips import require_whole_batch
+from llve_common.engine.checkpoint import load_into, read_weights
+from llve_common.engine.enhancer import pad_to_multiple
+from llve_common.engine.schedule import set_rates
+from llve_common.paper import (
+    Batch,
+    Clip,
+    Objective,
+    Paper,
+    Plan,
+    Procedure,
+    Progress,
+    State,
+    Stream,
+    Window,
+)
+from llve_stcd.config import TestSettings, TrainSettings
+from llve_stcd.data import FramePairs, training_pairs, validation_clips
+from llve_stcd.matcher import CachedMatcher, make_matcher, matcher_images
+from llve_stcd.network import MULTIPLE, STCD, Decomposition, FrameFeatures
+from llve_stcd.objective import decomposition_loss
+from llve_stcd.weights import channels, from_published, front_blocks, to_published
+
+log = logging.getLogger(__name__)
 
 
 def inference_network(state: State) -> nn.Module:
@@ -19,8 +43,8 @@ def inference_network(state: State) -> nn.Module:
 
 def enhance(network: nn.Module, frames: Tensor) -> Tensor:
     """The first of two frames (N, 2, 3, H, W) in [0, 1], enhanced: (N, 1, 3, H, W)."""
-    enhanced: Tensor = network(frames[:, 0], frames[:, 1]).enhanced1
-    return enhanced[:, None]
+    found: Decomposition = network(frames[:, 0], frames[:, 1])
+    return found.enhanced1[:, None]
 
 
 def frame_part(network: nn.Module, frames: Tensor) -> FrameFeatures:
@@ -40,6 +64,150 @@ def combine(network: nn.Module, parts: list[Any], outputs: tuple[int, ...]) -> T
     return torch.mul(rgb, ill)[:, None]
 
 
-# As published, the last frame is paired with itself.
-WINDOW = Window(inputs=(0, 1), outputs=(0,), multiple=4, border="replicate")
+def build_network(settings: TrainSettings) -> nn.Module:
+    """A new network, with the weights to start from where there are any.
+
+    Raises:
+        CheckpointError: the file cannot be read or does not fit.
+    """
+    network = STCD(settings.network.nf, settings.network.front_blocks)
+    if settings.weights is not None:
+        load_into(network, from_published(read_weights(settings.weights)), settings.weights)
+    return network
+
+
+def training_set(settings: TrainSettings) -> FramePairs:
+    """Pairs of frames of the training clips.
+
+    Raises:
+        ConfigError: the batch is larger than the set.
+        DataError: a folder is missing, or clips or frames do not match.
+    """
+    data = training_pairs(settings.data)
+    require_whole_batch(len(data), settings.train.batch_size)
+    return data
+
+
+def objective(settings: TrainSettings, device: torch.device) -> Objective:
+    """All terms on a pair; the matcher sees its ground truth.
+
+    Raises:
+        CheckpointError: the matcher's weights are missing or do not fit.
+        ConfigError: the matcher's package is missing, or another one has its name.
+    """
+    chosen = settings.objective
+    matcher, name = make_matcher(
+        chosen.matcher.kind, chosen.matcher.weights, chosen.matcher.place, device
+    )
+    said = False
+    cached = None
+    if chosen.matcher.cache is not None:
+        matcher = cached = CachedMatcher(matcher, name, chosen.matcher.cache)
+
+    def losses(network: nn.Module, batch: Batch, iteration: int) -> dict[str, Tensor]:
+        nonlocal said
+        if not said:
+            # The run's log begins after its objective is made.
+            log.info("matcher: %s", name)
+            said = True
+        with torch.no_grad():
+            images = (matcher_images(batch[side]) for side in ("high1", "high2"))
+            warp, certainty = (each.to(batch["high1"].device) for each in matcher(*images))
+        if cached is not None and iteration % settings.run.log_every == 0:
+            log.info("%s", cached.summary())
+        return decomposition_loss(
+            network(batch["low1"], batch["low2"]),
+            batch["high1"],
+            batch["high2"],
+            warp,
+            certainty,
+            criterion=chosen.criterion,
+            pixel_weight=chosen.pixel_weight,
+        )
+
+    return losses
+
+
+def adam(settings: TrainSettings, network: nn.Module) -> torch.optim.Optimizer:
+    """Adam."""
+    chosen = settings.train
+    return torch.optim.Adam(
+        network.parameters(),
+        lr=chosen.lr,
+        betas=(chosen.beta1, chosen.beta2),
+        weight_decay=chosen.weight_decay,
+    )
+
+
+def schedule(settings: TrainSettings, optimizer: torch.optim.Optimizer, iteration: int) -> None:
+    """One cosine period, then its last rate."""
+    set_rates(settings.train.schedule, optimizer, iteration)
+
+
+def train_plan(settings: TrainSettings, epoch_length: int) -> Plan:
+    """Weights and checkpoints as published; validation where the test's clips are there."""
+    chosen = settings.train
+    validate = chosen.validate_every if validation(settings) else None
+    return Plan(
+        iterations=chosen.iterations,
+        weights_every=chosen.save_every,
+        checkpoint_every=chosen.save_every,
+        preview_every=validate,
+        validate_every=validate,
+    )
+
+
+def previews(
+    settings: TrainSettings, network: nn.Module, progress: Progress
+) -> Iterator[tuple[str, Tensor]]:
+    """Of a frame of the first test clip: input, its two parts, enhanced and target, stacked."""
+    sample = FramePairs(validation(settings)[:1]).sample(0, random.Random(0))  # noqa: S311
+    device = next(network.parameters()).device
+    low, high, other = (sample[name].to(device) for name in ("low1", "high1", "low2"))
+    height, width = low.shape[-2:]
+    pair = pad_to_multiple(torch.stack([low, other])[None], MULTIPLE)
+    found: Decomposition = network(pair[:, 0], pair[:, 1])
+    parts = [each[0, :, :height, :width] for each in (found.rgb1, found.ill1, found.enhanced1)]
+    yield f"val_images/{progress.iteration:06d}.png", torch.cat([low, *parts, high], 1)
+
+
+def validation(settings: TrainSettings) -> list[Clip]:
+    """The test's clips, or none where training has none of them."""
+    return validation_clips(settings.data)
+
+
 STREAM = Stream(frames=(0,), parts=(0, 1), part=frame_part, combine=combine)
+# As published, the last frame is paired with itself. Attention is over all pixels: no halo.
+WINDOW = Window(inputs=(0, 1), outputs=(0,), multiple=MULTIPLE, border="replicate")
+
+PAPER = Paper(
+    name="stcd",
+    title="STCD (Xu et al., IJCAI 2025)",
+    package="llve_stcd",
+    network=inference_network,
+    enhance=enhance,
+    window=WINDOW,
+    rounding="half-even",
+    procedures={
+        "train": Procedure(
+            name="Train",
+            settings=TrainSettings,
+            network=build_network,
+            data=training_set,
+            objective=objective,
+            optimizer=adam,
+            plan=train_plan,
+            schedule=schedule,
+            previews=previews,
+            validation=validation,
+            weights_name="models/{iteration}_G.pth",
+            latest_name="models/latest_G.pth",
+            ssim="gaussian11",
+            enlarge=200,
+        )
+    },
+    test_settings=TestSettings,
+    to_published=to_published,
+    from_published=from_published,
+    stream=STREAM,
+)

@@ -1,0 +1,117 @@
+"""The settings of STCD; the defaults are the published values for SDSD indoor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+
+from llve_common.config import RunSettings, Settings, TrainerSettings
+from llve_common.data.splits import SDSD_INDOOR_TEST
+from llve_common.engine.schedule import ScheduleSettings
+from llve_common.metrics.fidelity import Ssim
+from llve_stcd.dkm.matcher import Place
+from llve_stcd.matcher import MatcherKind
+from llve_stcd.objective import Criterion
+
+TEST_FRAMES = 30
+"""The published test takes so many frames of each clip."""
+
+
+class Data(Settings):
+    """Where the clips are, and how they are read."""
+
+    root: Path = Field(Path("data/indoor_np"), description="holds GT and input (or LQ)")
+    low: Path | None = Field(None, description="the input's folder; null: in the root")
+    high: Path | None = Field(None, description="the ground truth's folder; null: in the root")
+    test_clips: tuple[str, ...] = Field(SDSD_INDOOR_TEST, description="names; not trained on")
+    size: tuple[PositiveInt, PositiveInt] | None = Field(
+        (960, 512), description="width and height that frames are resized to; null: as they are"
+    )
+
+
+class TestData(Data):
+    """Where the clips are, and how they are read."""
+
+    first: PositiveInt | None = Field(TEST_FRAMES, description="frames of each clip; null: all")
+
+
+class NetworkSettings(Settings):
+    """The network."""
+
+    nf: PositiveInt = Field(64, multiple_of=4, description="channels")
+    front_blocks: NonNegativeInt = Field(1, description="residual blocks on both frames' features")
+
+
+class MatcherSettings(Settings):
+    """What finds the matches between ground-truth frames."""
+
+    kind: MatcherKind = Field("dis", description="dkm and dkm-package need weights")
+    weights: Path | None = Field(None, description="DKMv3_indoor.pth or DKMv3_outdoor.pth")
+    place: Place = Field("indoor", description="which of the two the weights are")
+    cache: Path | None = Field(None, description="folder to keep matches in; null: none are kept")
+
+
+class ObjectiveSettings(Settings):
+    """The objective."""
+
+    criterion: Criterion = Field("cb", description="Charbonnier sum; cb2: its mean; l1, l2: sums")
+    pixel_weight: PositiveFloat = Field(1.0, description="of the pixel and smoothness terms")
+    matcher: MatcherSettings = MatcherSettings()
+
+
+class Schedule(ScheduleSettings):
+    """One cosine period; what follows it keeps its last rate."""
+
+    periods: tuple[PositiveInt, ...] = (200_000,)
+    restarts: tuple[NonNegativeInt, ...] = (200_000,)
+    restart_weights: tuple[PositiveFloat, ...] = (1.0,)
+    eta_min: NonNegativeFloat = 1e-7
+
+
+class OptimizerSettings(TrainerSettings):
+    """Adam, and the length of the run."""
+
+    seed: int = Field(0, ge=0, lt=2**32)
+    batch_size: PositiveInt = Field(4, description="of all processes together")
+    workers: int = Field(3, ge=0, description="loader processes; 0 loads in the training process")
+    iterations: PositiveInt = 200_000
+    lr: PositiveFloat = 1e-4
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.99, ge=0, lt=1)
+    weight_decay: NonNegativeFloat = 0.0
+    schedule: Schedule = Schedule()
+    save_every: PositiveInt = Field(500, description="iterations")
+    validate_every: PositiveInt | None = Field(500, description="iterations; null: never")
+
+
+class Run(RunSettings):
+    """Where a run writes, and on what it computes."""
+
+    save: Path = Path("experiments")
+    log_every: PositiveInt = Field(100, description="iterations between two lines of the log")
+
+
+class TrainSettings(Settings):
+    """``stcd train``."""
+
+    procedure: Literal["train"] = "train"
+    weights: Path | None = Field(None, description="to start from; null: new ones")
+    data: Data = Data()
+    network: NetworkSettings = NetworkSettings()
+    objective: ObjectiveSettings = ObjectiveSettings()
+    train: OptimizerSettings = OptimizerSettings()
+    run: Run = Run()
+
+
+class TestSettings(Settings):
+    """``stcd test``."""
+
+    procedure: Literal["test"] = "test"
+    weights: Path | None = Field(None, description="null: the bundled ones")
+    data: TestData = TestData()
+    save: Path = Path("results")
+    save_images: bool = Field(True, description="enhanced frames, ground truth and input")
+    ssim: Ssim = "gaussian11"
+    device: str = RunSettings.model_fields["device"].default
