@@ -1,9 +1,13 @@
-"""The settings of STCD; the defaults are the published values for SDSD indoor."""
+"""The settings of STCD; the defaults are the published values for SDSD indoor.
+
+The tables at the end say what the keys of the published option files are here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -11,6 +15,7 @@ from llve_common.config import RunSettings, Settings, TrainerSettings
 from llve_common.data.splits import SDSD_INDOOR_TEST
 from llve_common.engine.schedule import ScheduleSettings
 from llve_common.metrics.fidelity import Ssim
+from llve_common.option_files import Convert, OptionTable, only, renamed
 from llve_stcd.dkm.matcher import Place
 from llve_stcd.matcher import MatcherKind
 from llve_stcd.objective import Criterion
@@ -115,3 +120,98 @@ class TestSettings(Settings):
     save_images: bool = Field(True, description="enhanced frames, ground truth and input")
     ssim: Ssim = "gaussian11"
     device: str = RunSettings.model_fields["device"].default
+
+
+def _names(value: Any) -> Mapping[str, Any]:
+    if not isinstance(value, str):
+        raise ValueError("input should be names with commas between them")
+    return {"data.test_clips": tuple(name.strip() for name in value.split(",") if name.strip())}
+
+
+_DATA: dict[str, str | Convert] = {
+    "dataroot_GT": "data.high",
+    "dataroot_LQ": "data.low",
+    "train_size": "data.size",
+    "testing_dir": _names,
+}
+# Training takes whole frames, and a window is two of them.
+_IDLE_DATA = (
+    "name", "mode", "interval_list", "random_reverse", "border_mode", "cache_keys", "cache_data",
+    "padding", "N_frames", "use_shuffle", "GT_size", "LQ_size", "use_flip", "use_rot", "color",
+)  # fmt: skip
+_IDLE = (
+    "distortion", "scale", "gpu_ids", "suffix", "crop_border", "path.strict_load",
+    "network_G.nframes", "network_G.groups", "network_G.back_RBs", "network_G.predeblur",
+    "network_G.center", "network_G.w_TSA",
+)  # fmt: skip
+_SAME_NETWORK = {
+    "network_G.which_model_G": only("low_light_transformer", "low_light_transformer42"),
+    # Published networks without it lack the layers that they call.
+    "network_G.HR_in": only(True),
+}
+
+TRAIN_OPTIONS = OptionTable(
+    settings={
+        "name": "run.name",
+        "use_tb_logger": "run.tensorboard",
+        "model": only("video_base4_m2"),
+        **{f"datasets.train.{key}": meaning for key, meaning in _DATA.items()},
+        "datasets.train.batch_size": "train.batch_size",
+        "datasets.train.n_workers": "train.workers",
+        **_SAME_NETWORK,
+        "network_G.nf": "network.nf",
+        "network_G.front_RBs": "network.front_blocks",
+        "path.root": lambda value: {"run.save": Path(value) / "experiments"},
+        "path.pretrain_model_G": "weights",
+        "train.lr_G": "train.lr",
+        "train.lr_scheme": renamed(
+            "train.schedule.scheme",
+            {"CosineAnnealingLR_Restart": "cosine", "MultiStepLR_Restart": "multistep"},
+        ),
+        "train.beta1": "train.beta1",
+        "train.beta2": "train.beta2",
+        "train.weight_decay_G": "train.weight_decay",
+        "train.niter": "train.iterations",
+        "train.ft_tsa_only": only(0),
+        "train.warmup_iter": "train.schedule.warmup",
+        "train.T_period": "train.schedule.periods",
+        "train.restarts": "train.schedule.restarts",
+        "train.restart_weights": "train.schedule.restart_weights",
+        "train.eta_min": "train.schedule.eta_min",
+        "train.pixel_criterion": "objective.criterion",
+        "train.pixel_weight": "objective.pixel_weight",
+        "train.val_freq": "train.validate_every",
+        "train.manual_seed": "train.seed",
+        # The seed's key as it is published, which the published code does not read.
+        "train.manual.resize960x512_seed": "train.seed",
+        "logger.print_freq": "run.log_every",
+        "logger.save_checkpoint_freq": "train.save_every",
+    },
+    without_effect=(
+        *_IDLE,
+        *(f"datasets.train.{key}" for key in _IDLE_DATA),
+        # Validation reads what training reads, and takes the test's clips of it.
+        *(f"datasets.val.{key}" for key in (*_IDLE_DATA, *_DATA)),
+    ),
+)
+"""The published option files of ``stcd train``."""
+
+TEST_OPTIONS = OptionTable(
+    settings={
+        "model": only("video_base4_m2"),
+        **{f"datasets.test.{key}": meaning for key, meaning in _DATA.items()},
+        **_SAME_NETWORK,
+        "path.root": lambda value: {"save": Path(value) / "results"},
+        "path.pretrain_model_G": "weights",
+    },
+    without_effect=(
+        *_IDLE,
+        "name",
+        "use_tb_logger",
+        *(f"datasets.test.{key}" for key in _IDLE_DATA),
+        # The weights tell what network they are of.
+        "network_G.nf",
+        "network_G.front_RBs",
+    ),
+)
+"""The published option files of ``stcd test``."""
