@@ -25,7 +25,7 @@ from llve_stcd.dkm.positions import grid, sample
 from llve_stcd.dkm.refiner import Refiner
 from llve_stcd.dkm.sampling import balancing_weights, density, draw_matches, to_pixels
 
-SIZE = (50, 70)
+SIZE = (40, 54)
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +94,16 @@ def test_gaussian_process_finds_shifted_features():
     assert torch.equal(nearest, expected)
 
 
+def test_gaussian_process_of_a_plain_picture_at_the_published_size():
+    # All features alike: the worst conditioned kernel matrix there is.
+    torch.manual_seed(0)
+    process = GaussianProcess(16)
+    features = torch.rand(1, 32, 1, 1).expand(-1, -1, 30, 40)
+    exact = process.double()(features.double(), features.double())
+    found = process.float()(features, features)
+    torch.testing.assert_close(found, exact.float(), rtol=0, atol=1e-3)
+
+
 def test_kernel_of_nothing_is_that_of_orthogonal_features():
     zeros = torch.zeros(1, 2, 4)
     torch.testing.assert_close(kernel(zeros, zeros), torch.full((1, 2, 2), np.exp(-5.0)).float())
@@ -126,7 +136,7 @@ def correlation_by_offsets(first: Tensor, second: Tensor, flow: Tensor, radius: 
     return torch.stack(found, 1)
 
 
-@pytest.mark.parametrize("gathered", [1, 700, 2**23])
+@pytest.mark.parametrize("gathered", [1, 700, 2**21])
 @pytest.mark.parametrize("radius", [0, 1, 3])
 def test_local_correlation_against_sampling_at_every_offset(radius, gathered, monkeypatch):
     monkeypatch.setattr(correlation, "_GATHERED", gathered)
@@ -241,7 +251,7 @@ def test_one_sided_is_the_left_half(matcher):
 
 
 @pytest.mark.parametrize("symmetric", [True, False])
-@pytest.mark.parametrize("second_pass", [None, (66, 90)])
+@pytest.mark.parametrize("second_pass", [None, (50, 61)])
 def test_a_batch_is_its_pairs(matcher, symmetric, second_pass, monkeypatch):
     monkeypatch.setattr(matcher, "resolution", Resolution(SIZE, second_pass))
     first, second = pictures(2), pictures(2, seed=1)
@@ -277,7 +287,7 @@ def test_coarse_features_are_not_computed_for_the_second_pass(matcher):
     fine, whole = matcher.encoder(image, coarsest=8), matcher.encoder(image)
     assert list(fine) == [1, 2, 4, 8]
     assert [tuple(whole[s].shape[1:]) for s in (1, 2, 4, 8, 16, 32)] == [
-        (3, 50, 70), (64, 25, 35), (256, 13, 18), (512, 7, 9), (1024, 4, 5), (2048, 2, 3),
+        (3, 40, 54), (64, 20, 27), (256, 10, 14), (512, 5, 7), (1024, 3, 4), (2048, 2, 2),
     ]  # fmt: skip
     assert all(torch.equal(fine[stride], whole[stride]) for stride in fine)
 
@@ -337,6 +347,7 @@ def test_weights_are_loaded_whole(matcher, tmp_path):
     loaded = load("outdoor", path)
     assert loaded.resolution == PUBLISHED["outdoor"]
     assert not loaded.training
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
     for place, value in enumerate(loaded.state_dict().values()):
         assert (value == place).all()
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Values gathered at a time: a few tens of megabytes, near what a processor's cache holds.
-_GATHERED = 2**23
+# Values gathered at a time: 8 MB, near what a processor's cache holds.
+_GATHERED = 2**21
 
 
 def local_correlation(first: Tensor, second: Tensor, flow: Tensor, radius: int) -> Tensor:
@@ -51,13 +51,14 @@ def _products(first: Tensor, second: Tensor, corner: Tensor, radius: int) -> Ten
     queries = first.permute(0, 2, 3, 1).reshape(-1, channels, 1)
     # A border of zeros stands for everything outside.
     support = F.pad(second, (1, 1, 1, 1)).permute(0, 2, 3, 1).reshape(-1, channels)
+    products = first.new_empty(places.shape)
     part = max(1, _GATHERED // (places.shape[1] * channels))
-    return torch.cat(
-        [
-            (support.index_select(0, place.flatten()).view(*place.shape, -1) @ query)[..., 0]
-            for place, query in zip(places.split(part), queries.split(part), strict=True)
-        ]
-    )
+    for start in range(0, len(places), part):
+        here = slice(start, start + part)
+        gathered = support.index_select(0, places[here].flatten())
+        gathered = gathered.view(-1, places.shape[1], channels)
+        products[here] = (gathered @ queries[here])[..., 0]
+    return products
 
 
 def _window(corner: Tensor, radius: int) -> Tensor:

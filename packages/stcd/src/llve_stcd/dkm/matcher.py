@@ -169,7 +169,9 @@ def load(place: Place, weights: Path | None, resolution: Resolution | None = Non
             "https://github.com/Parskatt/DKM",
             mend="download it and give its path, or take the matcher dis, which needs no weights",
         )
-    matcher = DKMv3(resolution or PUBLISHED[place])
+    with torch.device("meta"):  # drawing initial values takes longer than reading the file
+        matcher = DKMv3(resolution or PUBLISHED[place])
+    matcher.to_empty(device="cpu")
     state = read_weights(weights)
     load_into(matcher, state, weights)
     _refuse_other_types(matcher, state, weights)
