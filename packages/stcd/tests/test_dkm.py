@@ -98,10 +98,12 @@ def test_gaussian_process_of_a_plain_picture_at_the_published_size():
     # All features alike: the worst conditioned kernel matrix there is.
     torch.manual_seed(0)
     process = GaussianProcess(16)
+    process.pos_conv.weight *= 0.01  # a smooth embedding, whose average is not near 0
     features = torch.rand(1, 32, 1, 1).expand(-1, -1, 30, 40)
     exact = process.double()(features.double(), features.double())
     found = process.float()(features, features)
-    torch.testing.assert_close(found, exact.float(), rtol=0, atol=1e-3)
+    assert exact.abs().mean() > 0.3
+    torch.testing.assert_close(found, exact.float(), rtol=0, atol=5e-3)
 
 
 def test_kernel_of_nothing_is_that_of_orthogonal_features():
