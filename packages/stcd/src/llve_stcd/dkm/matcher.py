@@ -169,7 +169,7 @@ def load(place: Place, weights: Path | None, resolution: Resolution | None = Non
             "https://github.com/Parskatt/DKM",
             mend="download it and give its path, or take the matcher dis, which needs no weights",
         )
-    with torch.device("meta"):  # drawing initial values takes longer than reading the file
+    with torch.device("meta"):  # the file holds every value, so none is drawn
         matcher = DKMv3(resolution or PUBLISHED[place])
     matcher.to_empty(device="cpu")
     state = read_weights(weights)
