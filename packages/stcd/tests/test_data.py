@@ -11,7 +11,7 @@ from llve_common.data.clips import Clip, clips_to_test, clips_to_train, paired_c
 from llve_common.errors import DataError
 from llve_common.io.images import write_image
 from llve_common.testing.recipes import fingerprint, write_sdsd_set
-from llve_common.testing.reference import reference_json, reference_npz
+from llve_common.testing.reference import reference_arrays, reference_json
 from llve_stcd.data import FramePairs
 
 SET = "sdsd_stcd/data_stcd"
@@ -117,7 +117,7 @@ def test_published_neighbours(published, monkeypatch):
 
 @pytest.mark.reference
 def test_published_items(published):
-    arrays = reference_npz(SET)
+    arrays = reference_arrays(SET)
     items = reference_json(SET)["items"]
     for name, facts in items.items():
         resized = name.startswith("resized")
