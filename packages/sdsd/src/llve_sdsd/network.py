@@ -10,7 +10,7 @@ the published weights.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -41,6 +41,40 @@ class Pyramid(NamedTuple):
     level3: Tensor
 
 
+class Neighbour(NamedTuple):
+    """What alignment needs of a frame that is aligned.
+
+    Attributes:
+        features: of the frame.
+        offsets: its share in each level's first convolution for the offsets.
+    """
+
+    features: Pyramid
+    offsets: Pyramid
+
+
+class Centre(NamedTuple):
+    """What alignment needs of the frame that others are aligned to.
+
+    Attributes:
+        offsets: its share in each level's first convolution for the offsets.
+        cascade: its share in that of the last refinement, (N, nf, H/4, W/4).
+    """
+
+    offsets: Pyramid
+    cascade: Tensor
+
+
+class Branch(NamedTuple):
+    """The layers of a reconstruction branch, in order."""
+
+    trunk: nn.Module
+    upconv1: nn.Conv2d
+    upconv2: nn.Conv2d
+    last_but_one: nn.Conv2d
+    last: nn.Conv2d
+
+
 class Decomposition(NamedTuple):
     """What the network makes of a window, each (N, 3, H, W).
 
@@ -60,6 +94,9 @@ class PyramidAlignment(nn.Module):
 
     Offsets are estimated from both frames' features and, below the coarsest level, from the coarser
     level's offsets; the last deformable convolution refines the result once more.
+
+    A convolution over both frames' features side by side is the sum of one over each: so each
+    frame's share in it is computed once, whatever frames it is aligned with.
 
     Args:
         nf: channels.
@@ -85,28 +122,42 @@ class PyramidAlignment(nn.Module):
         self.cas_offset_conv2 = _conv(nf, nf)
         self.cas_dcnpack = _deformable(nf, groups)
 
-    def forward(self, neighbour: Pyramid, centre: Pyramid) -> Tensor:
-        """The neighbour's features (N, nf, H/4, W/4) where the centre frame has them."""
-        offset = _lrelu(self.L3_offset_conv1(_cat(neighbour.level3, centre.level3)))
-        offset3 = _lrelu(self.L3_offset_conv2(offset))
-        aligned3 = _lrelu(self.L3_dcnpack(neighbour.level3, offset3))
+    def as_neighbour(self, features: Pyramid) -> Neighbour:
+        """A frame's part where it is aligned."""
+        shares = (_first_half(*each) for each in zip(self._offset_convs(), features, strict=True))
+        return Neighbour(features, Pyramid(*shares))
 
-        offset = _lrelu(self.L2_offset_conv1(_cat(neighbour.level2, centre.level2)))
+    def as_centre(self, features: Pyramid) -> Centre:
+        """A frame's part where others are aligned to it."""
+        shares = (_second_half(*each) for each in zip(self._offset_convs(), features, strict=True))
+        cascade = _second_half(self.cas_offset_conv1, features.level1)
+        return Centre(Pyramid(*shares), cascade)
+
+    def forward(self, neighbour: Neighbour, centre: Centre) -> Tensor:
+        """The neighbour's features (N, nf, H/4, W/4) where the centre frame has them."""
+        features, own, other = neighbour.features, neighbour.offsets, centre.offsets
+        offset3 = _lrelu(self.L3_offset_conv2(_lrelu(own.level3 + other.level3)))
+        aligned3 = _lrelu(self.L3_dcnpack(features.level3, offset3))
+
+        offset = _lrelu(own.level2 + other.level2)
         # Half the pixel's size makes an offset twice as long.
         offset = _lrelu(self.L2_offset_conv2(_cat(offset, 2 * _up(offset3))))
         offset2 = _lrelu(self.L2_offset_conv3(offset))
-        aligned2 = self.L2_dcnpack(neighbour.level2, offset2)
+        aligned2 = self.L2_dcnpack(features.level2, offset2)
         aligned2 = _lrelu(self.L2_fea_conv(_cat(aligned2, _up(aligned3))))
 
-        offset = _lrelu(self.L1_offset_conv1(_cat(neighbour.level1, centre.level1)))
+        offset = _lrelu(own.level1 + other.level1)
         offset = _lrelu(self.L1_offset_conv2(_cat(offset, 2 * _up(offset2))))
         offset1 = _lrelu(self.L1_offset_conv3(offset))
-        aligned1 = self.L1_dcnpack(neighbour.level1, offset1)
+        aligned1 = self.L1_dcnpack(features.level1, offset1)
         aligned1 = self.L1_fea_conv(_cat(aligned1, _up(aligned2)))
 
-        offset = _lrelu(self.cas_offset_conv1(_cat(aligned1, centre.level1)))
+        offset = _lrelu(_first_half(self.cas_offset_conv1, aligned1) + centre.cascade)
         offset = _lrelu(self.cas_offset_conv2(offset))
         return _lrelu(self.cas_dcnpack(aligned1, offset))
+
+    def _offset_convs(self) -> tuple[nn.Conv2d, nn.Conv2d, nn.Conv2d]:
+        return self.L1_offset_conv1, self.L2_offset_conv1, self.L3_offset_conv1
 
 
 class AttentionFusion(nn.Module):
@@ -222,10 +273,11 @@ class RetinexNet(nn.Module):
             raise DataError(
                 "wrong number of frames in a window", got=frames.shape[1], expected=self.nframes
             )
-        pyramid = self.pyramid(frames.flatten(0, 1))
-        by_frame = [level.unflatten(0, frames.shape[:2]).unbind(1) for level in pyramid]
-        pyramids = [Pyramid(*levels) for levels in zip(*by_frame, strict=True)]
-        return self.combine(frames[:, self.center], pyramids)
+        features = self.pyramid(frames.flatten(0, 1))
+        together, shape = self.pcd_align.as_neighbour(features), frames.shape[:2]
+        neighbours = [_of_frame(together, index, shape) for index in range(self.nframes)]
+        centre = self.pcd_align.as_centre(neighbours[self.center].features)
+        return self.decompose(frames[:, self.center], self.fuse(neighbours, centre))
 
     def pyramid(self, frame: Tensor) -> Pyramid:
         """The features of single frames (N, 3, H, W).
@@ -249,36 +301,66 @@ class RetinexNet(nn.Module):
         level3 = _lrelu(self.fea_L3_conv2(_lrelu(self.fea_L3_conv1(level2))))
         return Pyramid(level1, level2, level3)
 
-    def combine(self, frame: Tensor, pyramids: Sequence[Pyramid]) -> Decomposition:
-        """The centre frame (N, 3, H, W) and the features of all frames, decomposed."""
-        centre = pyramids[self.center]
-        aligned = torch.stack([self.pcd_align(each, centre) for each in pyramids], 1)
-        fused = self.tsa_fusion(aligned if self.attention else aligned.flatten(1, 2))
-        noise = _reconstructed(
-            fused, self.recon_trunk_denoise, self.upconv1_denoise, self.upconv2_denoise,
-            self.HRconv_denoise, self.conv_last_denoise,
-        )  # fmt: skip
-        light = _reconstructed(
-            fused, self.recon_trunk, self.upconv1, self.upconv2, self.HRconv, self.conv_last
+    def fuse(self, neighbours: Sequence[Neighbour], centre: Centre) -> Tensor:
+        """The features (N, nf, H/4, W/4) of all frames, aligned to the centre and merged."""
+        aligned = torch.stack([self.pcd_align(each, centre) for each in neighbours], 1)
+        fused: Tensor = self.tsa_fusion(aligned if self.attention else aligned.flatten(1, 2))
+        return fused
+
+    def decompose(
+        self,
+        frame: Tensor,
+        fused: Tensor,
+        reconstruct: Callable[[Branch, Tensor], Tensor] | None = None,
+    ) -> Decomposition:
+        """The centre frame (N, 3, H, W), decomposed by both branches.
+
+        Args:
+            frame: the centre frame.
+            fused: the fused features of the window.
+            reconstruct: another way to compute a branch than the plain one.
+        """
+        noise, light = (
+            (reconstruct or _reconstructed)(branch, fused) for branch in self.branches()
         )
         denoised = frame - noise
         illumination = torch.maximum(light, frame).clamp(max=1)
         return Decomposition(denoised / illumination.clamp(0.001, 1), illumination, denoised)
 
+    def branches(self) -> tuple[Branch, Branch]:
+        """The noise and the illumination branch."""
+        noise = Branch(
+            self.recon_trunk_denoise, self.upconv1_denoise, self.upconv2_denoise,
+            self.HRconv_denoise, self.conv_last_denoise,
+        )  # fmt: skip
+        light = Branch(self.recon_trunk, self.upconv1, self.upconv2, self.HRconv, self.conv_last)
+        return noise, light
 
-def _reconstructed(
-    fused: Tensor,
-    trunk: nn.Module,
-    upconv1: nn.Module,
-    upconv2: nn.Module,
-    last_but_one: nn.Module,
-    last: nn.Module,
-) -> Tensor:
-    """A branch: fused features (N, nf, H/4, W/4) to an image (N, 3, H, W)."""
-    features = _lrelu(F.pixel_shuffle(upconv1(trunk(fused)), 2))
-    features = _lrelu(F.pixel_shuffle(upconv2(features), 2))
-    image: Tensor = last(_lrelu(last_but_one(features)))
+
+def _reconstructed(branch: Branch, fused: Tensor) -> Tensor:
+    """Fused features (N, nf, H/4, W/4) to an image (N, 3, H, W)."""
+    features = _lrelu(F.pixel_shuffle(branch.upconv1(branch.trunk(fused)), 2))
+    features = _lrelu(F.pixel_shuffle(branch.upconv2(features), 2))
+    image: Tensor = branch.last(_lrelu(branch.last_but_one(features)))
     return image
+
+
+def _of_frame(neighbours: Neighbour, index: int, shape: torch.Size) -> Neighbour:
+    """One frame's part of those of N windows of T frames, (N T, ...)."""
+    parts = (
+        Pyramid(*(level.unflatten(0, shape)[:, index] for level in levels)) for levels in neighbours
+    )
+    return Neighbour(*parts)
+
+
+def _first_half(conv: nn.Conv2d, features: Tensor) -> Tensor:
+    """What a convolution over two maps side by side makes of the first; without its bias."""
+    return F.conv2d(features, conv.weight[:, : features.shape[1]], None, padding=1)
+
+
+def _second_half(conv: nn.Conv2d, features: Tensor) -> Tensor:
+    """What it makes of the second; with its bias."""
+    return F.conv2d(features, conv.weight[:, -features.shape[1] :], conv.bias, padding=1)
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:

@@ -29,9 +29,9 @@ from llve_common.paper import (
 )
 from llve_sdsd.config import TestSettings, TrainSettings
 from llve_sdsd.data import training_windows, validation_clips
+from llve_sdsd.fast import combine, part
 from llve_sdsd.network import MULTIPLE, Decomposition, RetinexNet
 from llve_sdsd.objective import supervised_losses
-from llve_sdsd.stream import combine, part
 from llve_sdsd.weights import from_published, network_arguments, to_published
 
 FRAMES = 5

@@ -8,8 +8,9 @@ from llve_common.data.windows import reflected
 from llve_common.engine.window import enhance_clip
 from llve_common.errors import DataError
 from llve_common.paper import Paper, Stream, Window
+from llve_sdsd import fast
+from llve_sdsd.fast import combine, part
 from llve_sdsd.network import RetinexNet
-from llve_sdsd.stream import combine, part
 
 
 def small_network() -> RetinexNet:
@@ -48,7 +49,9 @@ def clip(count: int) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 7])
-def test_streaming_equals_window_by_window(count):
+def test_streaming_equals_window_by_window(count, monkeypatch):
+    # Blocks of three rows, so that there are several.
+    monkeypatch.setattr(fast, "_BLOCK", 3 * 4 * 4 * 256 * 24)
     network, frames = small_network(), clip(count)
     streamed = list(enhance_clip(paper(), network, frames))
     assert len(streamed) == count
@@ -67,6 +70,17 @@ def test_features_of_each_frame_are_computed_once():
     assert len(seen) == len(frames)
     # The first window asks for its mirrored frames first.
     assert all(any(torch.equal(frame, each) for each in seen) for frame in frames)
+
+
+def test_blocks_of_rows_cover_the_image_whatever_their_size(monkeypatch):
+    network = small_network().to(memory_format=torch.channels_last)
+    branch, fused = network.branches()[0], torch.rand(1, 16, 8, 12) - 0.5
+    with torch.inference_mode():
+        plain = network.decompose(torch.zeros(1, 3, 32, 48), fused).denoised
+        for rows in (1, 5, 16, 100):
+            monkeypatch.setattr(fast, "_BLOCK", rows * 4 * 4 * 256 * 24)
+            image = fast.reconstructed(branch, fused)
+            torch.testing.assert_close(-image, plain, rtol=1e-5, atol=1e-6)
 
 
 def test_several_clips_at_once():

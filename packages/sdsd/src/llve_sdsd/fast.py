@@ -1,0 +1,95 @@
+"""SDSD's network cut in two, so that neighbouring windows share their frames' features.
+
+These are the halves of :class:`llve_common.paper.Stream`, each part of one frame. On a CPU, memory
+is channels last, in which convolutions are faster, and the widest features, of the frame's size,
+are made by blocks of rows: whole, the system would have to hand out their memory, page by page, for
+every frame again.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llve_sdsd.network import Branch, Centre, Neighbour, RetinexNet
+
+# Bytes of the features of a block; larger pieces the C library asks the system for each time.
+_BLOCK = 24 << 20
+# Rows of half the size that one output row depends on, to either side.
+_HALO = 2
+
+
+class Part(NamedTuple):
+    """What windows need of one frame: itself (N, 3, H, W), and its parts in alignment."""
+
+    frame: Tensor
+    neighbour: Neighbour
+    centre: Centre
+
+
+def part(network: nn.Module, frames: Tensor) -> Part:
+    """The features of one frame (N, 1, 3, H, W), RGB in [0, 1], H and W multiples of 16.
+
+    Raises:
+        DataError: other sides.
+    """
+    assert isinstance(network, RetinexNet)
+    frame = frames[:, 0]
+    if frame.device.type == "cpu":
+        # All that follows keeps this layout.
+        frame = frame.contiguous(memory_format=torch.channels_last)
+    features, align = network.pyramid(frame), network.pcd_align
+    return Part(frame, align.as_neighbour(features), align.as_centre(features))
+
+
+def combine(network: nn.Module, parts: list[Part], outputs: tuple[int, ...]) -> Tensor:
+    """The enhanced centre frame (N, 1, 3, H, W), not clipped, of a window's parts in order."""
+    assert isinstance(network, RetinexNet)
+    centre = parts[network.center]
+    fused = network.fuse([each.neighbour for each in parts], centre.centre)
+    reconstruct = reconstructed if fused.device.type == "cpu" else None
+    return network.decompose(centre.frame, fused, reconstruct).enhanced[:, None]
+
+
+def reconstructed(branch: Branch, fused: Tensor) -> Tensor:
+    """A branch: fused features (N, nf, H/4, W/4) to an image (N, 3, H, W)."""
+    features = _upsampled(branch.upconv1, branch.trunk(fused))
+    height, width = features.shape[-2:]
+    row_bytes = 4 * features.element_size() * branch.upconv2.out_channels * width * len(features)
+    rows = max(_BLOCK // row_bytes, 1)
+    blocks = []
+    for start in range(0, height, rows):
+        end = min(start + rows, height)
+        first, beyond = max(start - _HALO, 0), min(end + _HALO, height)
+        block = _finished(branch, features[:, :, first:beyond])
+        blocks.append(block[:, :, 2 * (start - first) : 2 * (end - first)])
+    return torch.cat(blocks, 2)
+
+
+def _finished(branch: Branch, features: Tensor) -> Tensor:
+    """From half the size to the image."""
+    features = _upsampled(branch.upconv2, features)
+    image: Tensor = branch.last(F.leaky_relu_(branch.last_but_one(features), 0.1))
+    return image
+
+
+def _upsampled(conv: nn.Conv2d, features: Tensor) -> Tensor:
+    """Convolution, pixel shuffle and activation, channels last.
+
+    The convolution's outputs are put in another order, with the channels of each fine pixel side by
+    side: shuffling moves them as one piece, and not one by one.
+    """
+    weight, bias = (_by_pixel(each) for each in (conv.weight, conv.bias))
+    wide = F.leaky_relu_(F.conv2d(features, weight, bias, padding=1), 0.1)
+    count, outputs, height, width = wide.shape
+    fine = wide.permute(0, 2, 3, 1).reshape(count, height, width, 2, 2, outputs // 4)
+    fine = fine.transpose(2, 3).reshape(count, 2 * height, 2 * width, outputs // 4)
+    return fine.permute(0, 3, 1, 2)
+
+
+def _by_pixel(values: Tensor | None) -> Tensor:
+    assert values is not None
+    return values.reshape(-1, 4, *values.shape[1:]).transpose(0, 1).reshape(values.shape)
