@@ -1,5 +1,6 @@
 """What the tests of the core share: a whole paper in a few lines, and files to work on."""
 
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -139,9 +140,17 @@ def image_file(tmp_path: Path, picture: Callable[..., np.ndarray]) -> Callable[.
     return make
 
 
-@pytest.fixture(params=["torch", "c"])
+@pytest.fixture(params=["torch", "c", "triton"])
 def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Asks for one implementation of the deformable convolution after the other."""
+    """Asks for one implementation of the deformable convolution after the other.
+
+    Triton's kernels run in its interpreter: ``TRITON_INTERPRET=1 pytest ...``, where it is
+    installed.
+    """
     name: str = request.param
+    if name == "triton":
+        pytest.importorskip("triton", reason="Triton is not installed here")
+        if os.environ.get("TRITON_INTERPRET") != "1":
+            pytest.skip("Triton's kernels run on a CPU with TRITON_INTERPRET=1 only")
     monkeypatch.setenv("LLVE_DCN", name)
     return name

@@ -99,7 +99,7 @@ def forward(
     for n in range(len(input)):
         image = _arranged(library, layer, input[n])
         _share(partial(work, n, image), _parts(layer, range(layer.groups)))
-    return output.transpose(1, 2).unflatten(2, mask.shape[2:])
+    return output.transpose(1, 2).reshape(len(input), len(weight), *mask.shape[2:])
 
 
 def backward(

@@ -54,7 +54,7 @@ def forward(
     count, channels = input.shape[:2]
     kernel = _by_tap(weight, channels)
     masks = _masks(mask, weight)
-    image = input.reshape(count, masks.shape[1], -1, input.shape[2] * input.shape[3])
+    image = _by_deformable_group(input, masks)
     output = input.new_zeros(count, *kernel.shape[1:3], masks.shape[-1])
     for tap, corners in enumerate(_taps(input, offset, mask, weight, geometry)):
         column = masks[:, :, tap, None] * sum(
@@ -79,14 +79,14 @@ def backward(
     count, channels = input.shape[:2]
     kernel = _by_tap(weight, channels)
     masks = _masks(mask, weight)
-    image = input.reshape(count, masks.shape[1], -1, input.shape[2] * input.shape[3])
+    image = _by_deformable_group(input, masks)
     grad = grad_output.reshape(count, *kernel.shape[1:3], masks.shape[-1])
     grad_image, grad_masks = torch.zeros_like(image), torch.empty_like(masks)
     grad_offsets = masks.new_empty(*masks.shape[:3], 2, masks.shape[3])
     grad_kernel = torch.empty_like(kernel)
     for tap, corners in enumerate(_taps(input, offset, mask, weight, geometry)):
         grad_column = torch.einsum("ngol,goc->ngcl", grad, kernel[tap]).reshape(
-            *image.shape[:3], -1
+            *image.shape[:3], grad.shape[3]
         )
         grad_sample = masks[:, :, tap, None] * grad_column
         sample, by_y, by_x = (torch.zeros_like(grad_column) for _ in range(3))
@@ -128,6 +128,13 @@ def _masks(mask: Tensor, weight: Tensor) -> Tensor:
     return mask.reshape(len(mask), mask.shape[1] // taps, taps, mask.shape[2] * mask.shape[3])
 
 
+def _by_deformable_group(input: Tensor, masks: Tensor) -> Tensor:  # noqa: A002
+    """The input as (N, G, C/G, H W). Every size is named, since N may be 0."""
+    count, channels, height, width = input.shape
+    groups = masks.shape[1]
+    return input.reshape(count, groups, channels // groups, height * width)
+
+
 def _by_group(column: Tensor, kernel: Tensor) -> Tensor:
     """Samples (N, G, C/G, L) as (N, g, C/g, L)."""
     return column.reshape(len(column), kernel.shape[1], kernel.shape[3], column.shape[3])
@@ -142,7 +149,7 @@ def _taps(
 ) -> Iterator[list[Corner]]:
     """The four pixels around where each tap samples, tap by tap, row-major over the kernel."""
     taps = list(product(range(weight.shape[2]), range(weight.shape[3])))
-    offsets = offset.unflatten(1, (-1, len(taps), 2))
+    offsets = offset.unflatten(1, (mask.shape[1] // len(taps), len(taps), 2))
     for index, tap in enumerate(taps):
         axes: list[tuple[Neighbour, Neighbour]] = []
         for axis in range(2):

@@ -67,13 +67,15 @@ def _best(device: torch.device, dtype: torch.dtype) -> str:
 def _load(name: str, device: torch.device, dtype: torch.dtype) -> Implementation:
     if name == "torch":
         return plain
-    implementation: Implementation
     if name == "c":
-        from llve_common.ops import native as implementation
-    else:
-        try:
-            from llve_common.ops import triton_kernels as implementation
-        except ImportError as error:
-            raise Unavailable(f"Triton is not installed here ({error})") from error
-    implementation.require(device, dtype)
-    return implementation
+        # Only what is asked for is imported: Triton is not installed everywhere.
+        from llve_common.ops import native
+
+        native.require(device, dtype)
+        return native
+    try:
+        from llve_common.ops import triton_kernels
+    except ImportError as error:
+        raise Unavailable(f"Triton is not installed here ({error})") from error
+    triton_kernels.require(device, dtype)
+    return triton_kernels

@@ -1,0 +1,100 @@
+"""C files compiled where they are used: the cache folder and all that can be wrong with it."""
+
+import subprocess
+import sys
+
+import pytest
+
+from llve_common.ops.compiler import cache_folder, shared_library
+from llve_common.ops.implementation import Unavailable
+
+SOURCE = "int answer(void) { return ANSWER; }\n"
+
+
+@pytest.fixture
+def source(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = tmp_path / "answer.c"
+    path.write_text(SOURCE)
+    return path
+
+
+def answer(source, value=42):
+    return shared_library(source, f"-DANSWER={value}").answer()
+
+
+def libraries():
+    return sorted(cache_folder().glob("*"))
+
+
+def test_compiles_once(source, monkeypatch):
+    assert answer(source) == 42
+    (library,) = libraries()
+    before = library.stat().st_mtime_ns
+    assert answer(source) == 42
+    assert library.stat().st_mtime_ns == before
+
+
+def test_another_definition_or_source_is_another_library(source):
+    assert (answer(source, 1), answer(source, 2)) == (1, 2)
+    source.write_text(SOURCE.replace("ANSWER;", "ANSWER + 1;"))
+    assert answer(source, 2) == 3
+    assert len(libraries()) == 3
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda old: b"", lambda old: old[:3000], lambda old: b"x" + old]
+)
+def test_a_damaged_library_is_made_again(source, damage):
+    program = (
+        "import sys\nfrom pathlib import Path\n"
+        "from llve_common.ops.compiler import shared_library\n"
+        "print(shared_library(Path(sys.argv[1]), '-DANSWER=42').answer())\n"
+    )
+    command = [sys.executable, "-c", program, str(source)]
+    assert subprocess.check_output(command, text=True) == "42\n"
+    (library,) = libraries()
+    whole = library.read_bytes()
+    library.write_bytes(damage(whole))
+    assert subprocess.check_output(command, text=True) == "42\n"
+    assert len(library.read_bytes()) == len(whole)
+
+
+@pytest.mark.multiprocess
+def test_processes_that_compile_at_once(source):
+    program = (
+        "import sys\nfrom pathlib import Path\n"
+        "from llve_common.ops.compiler import shared_library\n"
+        "sys.stdin.readline()\n"
+        "print(shared_library(Path(sys.argv[1]), '-DANSWER=42').answer())\n"
+    )
+    several = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(source)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )
+        for _ in range(3)
+    ]  # fmt: skip
+    for process in several:
+        process.stdin.write("\n")
+        process.stdin.flush()
+    assert [process.communicate()[0] for process in several] == ["42\n"] * 3
+    assert len(libraries()) == 1
+
+
+def test_a_cache_that_cannot_be_written(source, tmp_path):
+    # A file where the folder should be: that stops even root.
+    (tmp_path / "cache").write_text("")
+    assert answer(source) == 42
+
+
+def test_a_compiler_that_fails_is_quoted(source):
+    source.write_text("this is not C\n")
+    with pytest.raises(Unavailable, match="error"):
+        answer(source)
+
+
+def test_no_compiler(source, monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unavailable, match="no program `cc`"):
+        answer(source)

@@ -1,0 +1,293 @@
+"""Deformable convolution: every implementation, the operator, and the errors."""
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch.nn.functional import conv2d
+
+from llve_common.errors import ConfigError, DataError
+from llve_common.ops import native, plain, selection
+from llve_common.ops.deform_conv import deform_conv2d
+from llve_common.ops.packed import PackedDeformConv2d
+
+
+def draw(count=2, channels=4, outputs=6, size=(5, 6), *, groups=1, deformable_groups=2,
+         kernel=(3, 2), dtype=torch.float64, seed=0, **geometry):  # fmt: skip
+    """Random arguments that fit together; offsets of some pixels, in and out of the image."""
+    chance = torch.Generator().manual_seed(seed)
+    taps = kernel[0] * kernel[1] * deformable_groups
+    stride, padding, dilation = (
+        geometry.get(name, value)
+        for name, value in (("stride", 1), ("padding", 0), ("dilation", 1))
+    )
+    shape = [
+        (side + 2 * padding - dilation * (k - 1) - 1) // stride + 1
+        for side, k in zip(size, kernel, strict=True)
+    ]
+
+    def normal(*sizes):
+        return torch.randn(*sizes, generator=chance, dtype=torch.float64).to(dtype)
+
+    return {
+        "input": normal(count, channels, *size),
+        "offset": 2 * normal(count, 2 * taps, *shape),
+        "mask": normal(count, taps, *shape).sigmoid(),
+        "weight": normal(outputs, channels // groups, *kernel),
+        "bias": normal(outputs),
+    } | geometry
+
+
+def by_loops(input, offset, mask, weight, bias, stride=1, padding=0, dilation=1):  # noqa: A002
+    """The definition, one pixel at a time."""
+    (count, channels, height, width), (outputs, group_channels, kh, kw) = input.shape, weight.shape
+    taps, rows, columns = kh * kw, *mask.shape[2:]
+    deformable_groups, groups = mask.shape[1] // taps, channels // group_channels
+    result = bias[None, :, None, None].repeat(count, 1, rows, columns).numpy()
+    input, offset, mask, weight = (t.numpy() for t in (input, offset, mask, weight))  # noqa: A001
+    spans = (count, outputs, rows, columns, group_channels, kh, kw)
+    for n, o, i, j, c, v, h in itertools.product(*map(range, spans)):
+        channel = o // (outputs // groups) * group_channels + c
+        tap = v * kw + h
+        place = channel // (channels // deformable_groups) * taps + tap
+        y = i * stride - padding + v * dilation + float(offset[n, 2 * place, i, j])
+        x = j * stride - padding + h * dilation + float(offset[n, 2 * place + 1, i, j])
+        if not (-1 < y < height and -1 < x < width):
+            continue
+        top, left = math.floor(y), math.floor(x)
+        for row, column in itertools.product((top, top + 1), (left, left + 1)):
+            if 0 <= row < height and 0 <= column < width:
+                share = (1 - abs(y - row)) * (1 - abs(x - column)) * mask[n, place, i, j]
+                result[n, o, i, j] += weight[o, c, v, h] * share * input[n, channel, row, column]
+    return torch.from_numpy(result)
+
+
+def gradients(arguments, dtype=None):
+    """The output and all gradients of its sum with fixed weights."""
+    tensors = {
+        name: (value if dtype is None else value.to(dtype)).detach().requires_grad_()
+        for name, value in arguments.items()
+        if isinstance(value, torch.Tensor)
+    }
+    output = deform_conv2d(**(arguments | tensors))
+    output.backward(torch.linspace(-1, 1, output.numel()).reshape(output.shape).to(output.dtype))
+    return [output.detach(), *(tensor.grad for tensor in tensors.values())]
+
+
+def assert_equal(actual, expected, tolerance):
+    for one, other in zip(actual, expected, strict=True):
+        torch.testing.assert_close(one.to(other.dtype), other, rtol=tolerance, atol=tolerance)
+
+
+CASES = [
+    {},
+    {"stride": 2, "padding": 2, "dilation": 2, "kernel": (2, 3)},
+    {"groups": 2, "deformable_groups": 4, "padding": 1},
+    {"groups": 2, "deformable_groups": 1, "padding": 1},
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_definition(case, implementation):
+    arguments = draw(**case, dtype=torch.float32 if implementation == "triton" else torch.float64)
+    tolerance = 1e-5 if implementation == "triton" else 1e-12
+    assert_equal([deform_conv2d(**arguments)], [by_loops(**arguments)], tolerance)
+
+
+@pytest.mark.parametrize("case", [*CASES, {"count": 33, "size": (3, 4)}, {"count": 0}], ids=str)
+def test_implementations_agree(case, implementation, monkeypatch):
+    arguments = draw(**case)
+    actual = gradients(arguments, torch.float32)
+    monkeypatch.setenv("LLVE_DCN", "torch")
+    assert_equal(actual, gradients(arguments), 2e-4)
+
+
+@pytest.mark.parametrize("threads", [2, 3])
+@pytest.mark.parametrize("channels", [2, 8, 16, 32, 40])
+def test_threads_and_widths(channels, threads, monkeypatch):
+    arguments = draw(channels=channels, size=(19, 23), padding=1)
+    monkeypatch.setenv("LLVE_DCN", "torch")
+    expected = gradients(arguments)
+    monkeypatch.setenv("LLVE_DCN", "c")
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        actual, again = gradients(arguments), gradients(arguments)
+        with torch.inference_mode():
+            deform_conv2d(**arguments)
+    finally:
+        torch.set_num_threads(before)
+    assert_equal(actual, expected, 1e-10)
+    assert all(torch.equal(one, other) for one, other in zip(actual, again, strict=True))
+
+
+@pytest.mark.parametrize("name", ["torch", "c"])
+def test_numerical_gradients(name, monkeypatch):
+    monkeypatch.setenv("LLVE_DCN", name)
+    arguments = draw(count=1, channels=2, outputs=2, size=(3, 3), kernel=(2, 2), padding=1)
+    tensors = [value.requires_grad_() for value in arguments.values() if torch.is_tensor(value)]
+    assert torch.autograd.gradcheck(lambda *each: deform_conv2d(*each, padding=1), tensors)
+
+
+@pytest.mark.parametrize("edge", [-1.0, 3.0, 1.0])
+def test_offset_gradient_at_exact_integers(edge, implementation):
+    """0 at -1 and H, the right-hand derivative inside."""
+    image = torch.tensor([1.0, 4.0, 9.0])[None, None, :, None]
+    offset = torch.tensor([edge, 0.0]).reshape(1, 2, 1, 1).requires_grad_()
+    one = torch.ones(1, 1, 1, 1)
+    deform_conv2d(image, offset, one, one, stride=3).sum().backward()
+    assert offset.grad[0, 0].item() == (5.0 if edge == 1 else 0.0)
+
+
+def test_positions_that_are_no_number_count_as_outside(implementation):
+    arguments = draw(dtype=torch.float32)
+    values = torch.tensor([math.nan, math.inf, -math.inf, 1e30])
+    arguments["offset"][:] = values[torch.arange(15) % 4].reshape(3, 5)
+    output, by_input, by_offset, by_mask, by_weight, _ = gradients(arguments)
+    assert torch.equal(output, arguments["bias"][None, :, None, None].expand_as(output))
+    assert not any(each.any() for each in (by_input, by_offset, by_mask, by_weight))
+
+
+def test_any_strides_and_the_memory_format_of_torch(implementation):
+    arguments = draw(dtype=torch.float32)
+    expected = gradients(arguments)
+    for change in (
+        lambda each: each.to(memory_format=torch.channels_last),
+        lambda each: each.repeat_interleave(2, dim=3)[..., ::2],
+        lambda each: each.transpose(2, 3).contiguous().transpose(2, 3),
+    ):
+        changed = {k: change(v) if k not in {"bias"} else v for k, v in arguments.items()}
+        assert_equal(gradients(changed), expected, 1e-5)
+        like = conv2d(changed["input"], changed["weight"])
+        assert deform_conv2d(**changed).stride() == like.stride()
+
+
+def test_torchvision_agrees():
+    ops = pytest.importorskip("torchvision.ops", reason="torchvision is not installed here")
+    arguments = draw(padding=1)
+    assert_equal([deform_conv2d(**arguments)], [ops.deform_conv2d(**arguments)], 1e-10)
+
+
+@pytest.mark.parametrize("name", ["torch", "c"])
+def test_the_operator_is_what_torch_expects(name, monkeypatch):
+    monkeypatch.setenv("LLVE_DCN", name)
+    tensors = [v.requires_grad_() for v in draw().values()]
+    torch.library.opcheck(torch.ops.llve.deform_conv2d.default, (*tensors, [1, 1], [0, 0], [1, 1]))
+    grad = torch.ones(2, 6, 3, 5, dtype=torch.float64)
+    arguments = [each.detach() for each in (grad, *tensors[:4])]
+    torch.library.opcheck(
+        torch.ops.llve.deform_conv2d_backward.default, (*arguments, [1, 1], [0, 0], [1, 1])
+    )
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_compiles_as_one_graph(last):
+    layer = PackedDeformConv2d(4, 6, deformable_groups=2)
+    torch.nn.init.normal_(layer.conv_offset_mask.weight)
+    image = torch.rand(2, 4, 8, 9)
+    if last:
+        image = image.to(memory_format=torch.channels_last)
+    run = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(run(image, image), layer(image, image))
+    run(image, image).sum().backward()
+    assert layer.weight.grad.any()
+
+
+def test_autocast_computes_in_float32_on_a_cpu():
+    layer = PackedDeformConv2d(4, 6, deformable_groups=2)
+    image = torch.rand(1, 4, 8, 9)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = layer(image.bfloat16(), image)
+    assert output.dtype == torch.float32
+    output.sum().backward()
+    assert layer.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["torch", "triton"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_cuda(name, dtype, monkeypatch):
+    arguments = draw(channels=16, size=(19, 23), padding=1, dtype=dtype)
+    monkeypatch.setenv("LLVE_DCN", "torch")
+    expected = gradients(arguments, torch.float64)
+    monkeypatch.setenv("LLVE_DCN", name)
+    moved = {k: v.cuda() if torch.is_tensor(v) else v for k, v in arguments.items()}
+    tolerance = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}[dtype]
+    for one, other in zip(gradients(moved), expected, strict=True):
+        assert one.dtype == dtype
+        assert (one.cpu().double() - other).norm() <= tolerance * other.norm()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("input", torch.zeros(4, 5, 6), "four dimensions"),
+        ("offset", torch.zeros(2, 24, 3, 4), "(2, 24, 3, 5)"),
+        ("mask", torch.zeros(2, 11, 3, 5), "G * 6 channels, G a divisor of 4"),
+        ("mask", torch.zeros(2, 18, 3, 5), "G a divisor of 4"),
+        ("mask", torch.zeros(1, 12, 3, 5), "(2, 12, 3, 5)"),
+        ("weight", torch.zeros(6, 3, 3, 2), "a divisor of 4 channels"),
+        ("weight", torch.zeros(5, 2, 3, 2), "2 groups can share evenly"),
+        ("weight", torch.zeros(6, 4, 9, 2), "dilated kernel fits"),
+        ("bias", torch.zeros(5), "(6,)"),
+        ("bias", torch.zeros(6, device="meta"), "torch.float32 on cpu"),
+        ("mask", torch.zeros(2, 12, 3, 5, dtype=torch.float64), "torch.float32 on cpu"),
+        ("input", torch.zeros(2, 4, 5, 6, dtype=torch.float16), "torch.float32 or torch.float64"),
+        ("stride", 0, "at least 1"),
+        ("dilation", (1, 1, 1), "(rows, columns)"),
+    ],
+)  # fmt: skip
+def test_errors(name, value, said):
+    arguments = draw(dtype=torch.float32) | {name: value}
+    with pytest.raises(DataError) as caught:
+        deform_conv2d(**arguments)
+    assert said in str(caught.value)
+    named = "input" if "fits" in said else name
+    assert named in caught.value.what
+    if torch.is_tensor(value) and "torch." not in said:
+        assert str(tuple(value.shape)) in str(caught.value)
+
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def choosing():
+    """Forgets what was chosen and loaded, before and after."""
+    for each in range(2):
+        selection._choose.cache_clear()
+        native._library.cache_clear()
+        if each == 0:
+            yield
+
+
+def test_a_choice_is_logged_once(choosing, monkeypatch, caplog):
+    monkeypatch.setenv("LLVE_DCN", "auto")
+    with caplog.at_level("INFO"):
+        assert selection.implementation_for(CPU, torch.float32) is native
+        assert selection.implementation_for(CPU, torch.float32) is native
+    assert [record.getMessage() for record in caplog.records] == [
+        "deform_conv2d: 'c' runs for torch.float32 on cpu"
+    ]
+
+
+def test_without_a_compiler(choosing, monkeypatch, caplog, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("LLVE_DCN", "c")
+    with pytest.raises(ConfigError, match="no program `cc` on the PATH"):
+        selection.implementation_for(CPU, torch.float32)
+    monkeypatch.setenv("LLVE_DCN", "auto")
+    assert selection.implementation_for(CPU, torch.float32) is plain
+    assert selection.implementation_for(CPU, torch.float32) is plain
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "no program `cc`" in record.getMessage()
+
+
+@pytest.mark.parametrize(("name", "said"), [("cuda", "auto or torch"), ("triton", "Triton is")])
+def test_what_cannot_be_had_says_why(name, said, choosing, monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    monkeypatch.setenv("LLVE_DCN", name)
+    with pytest.raises(ConfigError, match=said):
+        selection.implementation_for(CPU, torch.float32)
