@@ -163,6 +163,19 @@ def test_any_strides_and_the_memory_format_of_torch(implementation):
         assert deform_conv2d(**changed).stride() == like.stride()
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("bias", [True, False])
+def test_the_output_may_be_changed_in_place(implementation, layout, bias):
+    arguments = draw(dtype=torch.float32)
+    arguments["input"] = arguments["input"].to(memory_format=layout).requires_grad_()
+    if not bias:
+        arguments["bias"] = None
+    output = deform_conv2d(**arguments).relu_()
+    assert output._base is None
+    output.sum().backward()
+    assert arguments["input"].grad.abs().max() > 0
+
+
 def test_torchvision_agrees():
     ops = pytest.importorskip("torchvision.ops", reason="torchvision is not installed here")
     arguments = draw(padding=1)

@@ -85,21 +85,27 @@ def forward(
     offset, mask = offset.contiguous(), mask.contiguous()
     matrix = _matrix(weight, layer.channels).flatten(1).t().contiguous()
     bias = weight.new_zeros(len(weight)) if bias is None else bias
-    output = input.new_empty(len(input), layer.positions, len(weight))
+    # Not a view of something else, which autograd would let nobody change in place.
+    output = torch.empty(
+        (len(input), len(weight), *mask.shape[2:]),
+        dtype=input.dtype,
+        memory_format=torch.channels_last,
+    )
+    by_position = output.permute(0, 2, 3, 1).view(len(input), layer.positions, len(weight))
 
     def work(n: int, image: Tensor, parts: Iterator[_Part]) -> None:
         columns = input.new_empty(_BLOCK, len(matrix))
         pointers = _pointers(image, offset[n], mask[n], columns)
         for part in parts:
             library.sample(layer, part, *pointers)
-            out = output[n, part.first : part.first + part.count]
+            out = by_position[n, part.first : part.first + part.count]
             torch.addmm(bias, columns[: part.count], matrix, out=out)
 
     # One image after the other: they can then have the same memory, which is in the caches.
     for n in range(len(input)):
         image = _arranged(library, layer, input[n])
         _share(partial(work, n, image), _parts(layer, range(layer.groups)))
-    return output.transpose(1, 2).reshape(len(input), len(weight), *mask.shape[2:])
+    return output
 
 
 def backward(

@@ -55,13 +55,13 @@ def forward(
     kernel = _by_tap(weight, channels)
     masks = _masks(mask, weight)
     image = _by_deformable_group(input, masks)
-    output = input.new_zeros(count, *kernel.shape[1:3], masks.shape[-1])
+    output = input.new_zeros(count, len(weight), *mask.shape[2:])
+    by_group = output.view(count, *kernel.shape[1:3], masks.shape[-1])
     for tap, corners in enumerate(_taps(input, offset, mask, weight, geometry)):
         column = masks[:, :, tap, None] * sum(
             _share(corner) * _take(image, _pixel(corner, input)) for corner in corners
         )
-        output += torch.einsum("ngcl,goc->ngol", _by_group(column, kernel), kernel[tap])
-    output = output.reshape(count, len(weight), *mask.shape[2:])
+        by_group += torch.einsum("ngcl,goc->ngol", _by_group(column, kernel), kernel[tap])
     return (output if bias is None else output + bias[:, None, None]).to(dtype)
 
 
