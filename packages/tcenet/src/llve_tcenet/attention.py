@@ -1,0 +1,126 @@
+"""Co-attention between two neighbouring windows, with a wavelet branch.
+
+Zhu et al., *Temporally Consistent Enhancement of Low-Light Videos via Spatial-Temporal Compatible
+Learning*, IJCV 2024. Each latent reads all pixels of the other; what it reads is gated in space and
+in the wavelet domain, and joined with the latent itself.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from llve_tcenet.wavelet import haar, inverse_haar
+
+SLOPE = 0.2
+"""Of every leaky ReLU in TCE-Net."""
+
+_REDUCED = 16
+
+
+class CoAttention(nn.Module):
+    """Lets two latents exchange what they share.
+
+    Args:
+        channels: of a latent.
+    """
+
+    def __init__(self, channels: int = 128) -> None:
+        super().__init__()
+        self.linear_e = nn.Linear(channels, channels, bias=False)
+        self.gate1 = nn.Conv2d(2 * channels, 1, 1, bias=False)
+        self.gate2 = nn.Conv2d(2 * channels, 1, 1, bias=False)
+        self.fc1 = nn.Linear(2 * channels, _REDUCED)
+        self.fc2 = nn.Linear(_REDUCED, channels)
+        self.fc3 = nn.Linear(2 * channels, _REDUCED)
+        self.fc4 = nn.Linear(_REDUCED, channels)
+        bands = 4 * channels
+        self.gate1_fre = nn.Conv2d(2 * bands, 1, 1, bias=False)
+        self.gate2_fre = nn.Conv2d(2 * bands, 1, 1, bias=False)
+        self.fc1_fre = nn.Linear(2 * bands, _REDUCED)
+        self.fc2_fre = nn.Linear(_REDUCED, bands)
+        self.fc3_fre = nn.Linear(2 * bands, _REDUCED)
+        self.fc4_fre = nn.Linear(_REDUCED, bands)
+        self.conv1 = nn.Conv2d(3 * channels, channels, 3, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(3 * channels, channels, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.bn2 = nn.BatchNorm2d(channels)
+
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """The two latents (N, C, h, w) anew; h // 2 and w // 2 have to be even."""
+        size = first.shape[-2:]
+        half = (size[0] // 2, size[1] // 2)
+        a, b = resized(first, half), resized(second, half)
+        attended_a, attended_b = co_attend(self.linear_e, a, b)
+        spatial_a, spatial_b = self._gate_pixels(attended_a, attended_b)
+        bands_a, bands_b = self._gate_bands(haar(attended_a), haar(attended_b))
+        joined_a = torch.cat([spatial_a, inverse_haar(bands_a), a], dim=1)
+        joined_b = torch.cat([spatial_b, inverse_haar(bands_b), b], dim=1)
+        new_a = F.leaky_relu(self.bn1(self.conv1(joined_a)), SLOPE)
+        new_b = F.leaky_relu(self.bn2(self.conv2(joined_b)), SLOPE)
+        return resized(new_a, size), resized(new_b, size)
+
+    def _gate_pixels(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        both = torch.cat([a, b], dim=1)
+        channels_a = channel_gate(both, self.fc3, self.fc4)
+        channels_b = channel_gate(both, self.fc1, self.fc2)
+        return (
+            a * torch.sigmoid(self.gate1(both)) * channels_a,
+            b * torch.sigmoid(self.gate2(both)) * channels_b,
+        )
+
+    def _gate_bands(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+        both = torch.cat([a, b], dim=1)
+        channels_a = channel_gate(both, self.fc3_fre, self.fc4_fre)
+        channels_b = channel_gate(both, self.fc1_fre, self.fc2_fre)
+        return (
+            a * torch.sigmoid(self.gate1_fre(both)) * channels_a,
+            b * torch.sigmoid(self.gate2_fre(both)) * channels_b,
+        )
+
+
+def co_attend(affinity: nn.Linear, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """What each map reads of the other one, in memory that is linear in the pixels.
+
+    With S[p, q] = (E a_p) . b_q, the map of ``b`` reads the pixels of ``a`` by softmax over p, and
+    the other way round. That is scaled-dot-product attention at scale 1.
+
+    Args:
+        affinity: the linear map E.
+        a: (N, C, h, w).
+        b: the same shape.
+
+    Returns:
+        For ``a``, of the pixels of ``b``; and for ``b``, of the pixels of ``a``: the same shapes.
+    """
+    pixels_a, pixels_b = as_pixels(a), as_pixels(b)
+    keys_a = affinity(pixels_a)
+    attended_a = F.scaled_dot_product_attention(keys_a, pixels_b, pixels_b, scale=1.0)
+    attended_b = F.scaled_dot_product_attention(pixels_b, keys_a, pixels_a, scale=1.0)
+    return as_map(attended_a, a), as_map(attended_b, b)
+
+
+def as_pixels(features: Tensor) -> Tensor:
+    """(N, C, h, w) as (N, 1, h w, C), contiguous.
+
+    Torch's fused attention takes exactly this; in another layout it computes all of S, with equal
+    results and memory that grows with the square of the pixels.
+    """
+    return features.flatten(2).transpose(1, 2).contiguous()[:, None]
+
+
+def as_map(pixels: Tensor, like: Tensor) -> Tensor:
+    """Undo :func:`as_pixels` for features of the shape of ``like``."""
+    return pixels[:, 0].transpose(1, 2).reshape(like.shape)
+
+
+def channel_gate(features: Tensor, reduce: nn.Linear, expand: nn.Linear) -> Tensor:
+    """A factor in (0, 1) for each output channel, (N, C, 1, 1), from the means of ``features``."""
+    squeezed = F.leaky_relu(reduce(features.mean(dim=(2, 3))), SLOPE)
+    return torch.sigmoid(expand(squeezed))[:, :, None, None]
+
+
+def resized(features: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Bilinear, corners not aligned."""
+    return F.interpolate(features, size=tuple(size), mode="bilinear", align_corners=False)

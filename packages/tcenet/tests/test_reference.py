@@ -1,0 +1,268 @@
+"""TCE-Net's network against values computed by the published implementation."""
+
+import itertools
+from collections import defaultdict
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from llve_common.engine.checkpoint import load_into
+from llve_common.testing.recipes import normal_values, tcenet_recipe_weights
+from llve_common.testing.reference import check_summary, reference_arrays, reference_json
+from llve_tcenet.network import MULTIPLE, REMAINDERS, ConvLSTM, Encoding, TCENet, initialise
+from llve_tcenet.wavelet import haar, inverse_haar
+
+pytestmark = pytest.mark.reference
+SET = "tcenet"
+FORWARDS = ("a", "b", "c", "d", "e")
+
+
+def network_with(seed: int, scale: float = 0.05) -> TCENet:
+    network = TCENet()
+    load_into(network, tcenet_recipe_weights(reference_json(f"{SET}/keys_vtce"), seed, scale), "")
+    return network.eval()
+
+
+def part_with(part: str, seed: int, scale: float = 0.05) -> nn.Module:
+    """One part of the network, for which the recipe draws as if there were no other."""
+    facts = reference_json(f"{SET}/keys_vtce")
+    own = {
+        "keys": {
+            key.removeprefix(f"{part}."): entry
+            for key, entry in facts["keys"].items()
+            if key.startswith(f"{part}.")
+        },
+        "norm_weight_keys": [k.removeprefix(f"{part}.") for k in facts["norm_weight_keys"]],
+    }
+    network: nn.Module = getattr(TCENet(), part)
+    load_into(network, tcenet_recipe_weights(own, seed, scale), "")
+    return network.eval()
+
+
+def frames_of(pixels: np.ndarray) -> Tensor:
+    """Frames (N, T, H, W, 3) uint8 as (N, T, 3, H, W) in [0, 1]."""
+    return torch.from_numpy(pixels.astype(np.float32) / np.float32(255)).permute(0, 1, 4, 2, 3)
+
+
+def close(actual: Tensor, expected: np.ndarray, atol: float) -> None:
+    np.testing.assert_allclose(actual.detach().numpy(), expected, rtol=0, atol=atol)
+
+
+def relative_distance(actual: Tensor, expected: np.ndarray) -> float:
+    return float(np.linalg.norm(actual.numpy() - expected) / np.linalg.norm(expected))
+
+
+# Names, shapes and initial weights
+
+
+def test_keys_shapes_and_parameters():
+    facts = reference_json(f"{SET}/keys_vtce")
+    network = TCENet()
+    ours = {key: (list(v.shape), str(v.dtype)) for key, v in network.state_dict().items()}
+    published = {k: (v["shape"], f"torch.{v['dtype']}") for k, v in facts["keys"].items()}
+    # In the order of registration, by which an optimizer's state is stored.
+    assert list(ours.items()) == list(published.items())
+    parameters = [key for key, entry in facts["keys"].items() if entry["kind"] == "param"]
+    assert [name for name, _ in network.named_parameters()] == parameters
+    assert sum(p.numel() for p in network.parameters()) == facts["n_parameters"]
+    for part, count in facts["submodule_parameters"].items():
+        assert sum(p.numel() for p in getattr(network, part).parameters()) == count
+
+
+def test_initial_weights():
+    facts = reference_json(f"{SET}/init_stats")["params"]
+    torch.manual_seed(19960101)
+    network = TCENet()
+    initialise(network)
+    state = {k: v for k, v in network.state_dict().items() if not k.endswith("batches_tracked")}
+    assert state.keys() == facts.keys()
+    for key, fact in facts.items():
+        std = fact.get("expected_std", fact["std"])
+        noise = 5 * std / state[key].numel() ** 0.5
+        assert state[key].mean().item() == pytest.approx(fact["mean"], abs=2 * noise), key
+        assert state[key].std(correction=0).item() == pytest.approx(std, abs=2 * noise), key
+
+
+def test_legal_sizes():
+    """Every size of the published list's kind, and no other one, goes through the network."""
+    rule = reference_json(f"{SET}/legal_sizes")["network"]["rule"]
+    assert rule.startswith("each of H and W is at least 16 and H % 16 is 0 or 4")
+    assert (MULTIPLE, REMAINDERS) == (16, (0, 4))
+    attention = TCENet().co_attention.eval()
+    with torch.inference_mode():
+        # What refuses a size is the wavelet transform of the latent at half its size.
+        for side in range(16, 132, 4):
+            latent = torch.rand(1, 128, side // 4, 8)
+            if side % MULTIPLE in REMAINDERS:
+                assert attention(latent, latent)[0].shape == latent.shape
+            else:
+                with pytest.raises(RuntimeError):
+                    attention(latent, latent)
+
+
+# The whole network
+
+
+def test_every_forward_case_is_covered():
+    assert tuple(reference_json(f"{SET}/vtce_forward")["cases"]) == FORWARDS
+
+
+@pytest.mark.parametrize("case", FORWARDS)
+def test_forward(case):
+    facts, arrays = reference_json(f"{SET}/vtce_forward"), reference_arrays(f"{SET}/vtce_forward")
+    mode = facts["cases"][case]["mode"]
+    network = network_with(facts["weight_seed"], facts["weight_scale"]).train(mode != "eval")
+    if mode == "train":
+        network.encoder.aspp.project[-1].p = 0.0
+    torch.manual_seed(facts["dropout_torch_seed"])
+    with torch.no_grad():
+        outputs = network(frames_of(arrays[f"{case}_input_u8"]))
+    for name, output in zip(("out1", "out2"), outputs, strict=True):
+        close(output, arrays[f"{case}_{name}"], 2e-5 if mode == "eval" else 1e-4)
+    state = network.state_dict()
+    for key, summary in facts["cases"][case].get("bn_after", {}).items():
+        check_summary(state[key], summary, rtol=1e-4, atol=1e-4, name=key)
+    for key, count in facts["cases"][case].get("num_batches_tracked", {}).items():
+        assert state[key] == count
+
+
+def test_gradients():
+    facts, arrays = reference_json(f"{SET}/vtce_forward"), reference_arrays(f"{SET}/vtce_forward")
+    network = network_with(facts["weight_seed"], facts["weight_scale"])
+    frames = frames_of(arrays["a_input_u8"]).requires_grad_()
+    first, second = network(frames)
+    loss = (first**2).mean() + 0.5 * (second**2).mean()
+    loss.backward()
+    assert loss.item() == pytest.approx(facts["grad_case_a"]["value"], rel=1e-5)
+    gradients = {name: p.grad for name, p in network.named_parameters()}
+    assert gradients.keys() == facts["grad_case_a"]["params"].keys()
+    for name, summary in facts["grad_case_a"]["params"].items():
+        # A bias before a layer norm that is linear in it has a gradient of rounding alone.
+        atol = 1e-4 * max(summary["absmax"], 1e-4)
+        check_summary(gradients[name], summary, rtol=1e-4, atol=atol, name=name)
+    every_second = frames.grad.flatten(1, 2)[..., ::2, ::2]
+    assert relative_distance(every_second, arrays["a_input_grad_s2"]) < 1e-3
+
+
+# Ours are functions, not modules. The cell's convolution runs on the part of its weights that a
+# state of zeros leaves, so its output has another shape.
+NO_MODULES = {"LeakyReLU", "Sigmoid", "DWT", "IWT"}
+
+
+def test_every_layer_in_order():
+    facts, arrays = reference_json(f"{SET}/vtce_forward"), reference_arrays(f"{SET}/vtce_forward")
+    network = network_with(facts["weight_seed"], facts["weight_scale"])
+    seen = defaultdict(list)
+    for name, module in network.named_modules():
+        module.register_forward_hook(
+            lambda _, __, output, name=name: (
+                seen[name].append(output.clone()) if isinstance(output, Tensor) else None
+            )
+        )
+    with torch.no_grad():
+        network(frames_of(arrays["a_input_u8"]))
+    compared = set()
+    for entry in facts["trace"]:
+        if entry["type"] in NO_MODULES or entry["module"] == "encoder.convlstm.Gates":
+            continue
+        output = seen[entry["module"]].pop(0)
+        if entry["type"] == "Conv3d":
+            output = output.unflatten(1, (entry["shape"][2], -1)).transpose(1, 2)
+        check_summary(output, entry, rtol=1e-5, atol=3e-5, name=entry["module"])
+        compared.add(entry["module"])
+    weighted = {name.rpartition(".")[0] for name, _ in network.named_parameters()}
+    assert weighted - compared == {"encoder.convlstm.Gates"}
+    assert not any(seen[name] for name in compared)
+
+
+# The parts
+
+
+def test_every_part_is_covered():
+    parts = {"encoder", "attention", "attention_train_bn", "decoder", "dwt", "convlstm"}
+    assert set(reference_json(f"{SET}/vtce_parts")) == parts
+
+
+def test_encoder():
+    facts = reference_json(f"{SET}/vtce_parts")["encoder"]
+    arrays = reference_arrays(f"{SET}/vtce_parts")
+    encoder = part_with("encoder", facts["weight_seed"])
+    frames = frames_of(arrays["enc_input_u8"][None])
+    with torch.no_grad():
+        encoding = encoder(frames)
+        full = encoder.at_full_size(frames.flatten(1, 2))
+        half = encoder.at_half_size(full)
+    close(encoding.latent, arrays["enc_latent"], 3e-5)
+    close(encoding.half, arrays["enc_conv3_64_128"], 3e-5)
+    close(encoding.full, arrays["enc_conv1_64_96"], 3e-5)
+    for part, name in ((encoding.latent, "latent"), (half, "conv_3_cat"), (full, "conv_1_cat")):
+        check_summary(part, facts[name], rtol=1e-5, atol=3e-5, name=name)
+
+
+@pytest.mark.parametrize("part", ["attention", "attention_train_bn"])
+def test_co_attention(part):
+    facts, arrays = reference_json(f"{SET}/vtce_parts"), reference_arrays(f"{SET}/vtce_parts")
+    attention = part_with("co_attention", facts["attention"]["weight_seed"])
+    attention.train(part != "attention")
+    shape = tuple(facts[part]["shape"])
+    latents = [normal_values(facts[part][f"frame{i}_seed"], shape) for i in (1, 2)]
+    with torch.no_grad():
+        outputs = attention(*latents)
+    for name, output in zip(("out1", "out2"), outputs, strict=True):
+        check_summary(output, facts[part][name], rtol=1e-5, atol=3e-5, name=name)
+    if part == "attention":
+        np.testing.assert_allclose(
+            latents[0].flatten()[:8], facts[part]["frame1_first8"], rtol=1e-6
+        )
+        close(outputs[0], arrays["att_out1"], 3e-5)
+        close(outputs[1], arrays["att_out2"], 3e-5)
+    else:
+        close(outputs[0][:, :16], arrays["att_train_out1_ch0_16"], 3e-5)
+
+
+def test_decoder():
+    facts = reference_json(f"{SET}/vtce_parts")["decoder"]
+    decoder = part_with("decoder", facts["weight_seed"])
+    drawn = {
+        name: normal_values(facts[f"{name}_seed"], tuple(facts[f"{name}_shape"]))
+        for name in ("latent", "conv3", "conv1")
+    }
+    encoding = Encoding(drawn["latent"], drawn["conv3"][:, 64:128], drawn["conv1"][:, 64:96])
+    with torch.no_grad():
+        frame = decoder(encoding)
+    close(frame, reference_arrays(f"{SET}/vtce_parts")["dec_out"], 3e-5)
+
+
+def test_wavelets():
+    arrays = reference_arrays(f"{SET}/vtce_parts")
+    image = torch.from_numpy(arrays["dwt_in"])
+    close(haar(image), arrays["dwt_out"], 2e-6)
+    close(inverse_haar(torch.from_numpy(arrays["dwt_out"])), arrays["iwt_out"], 2e-6)
+
+
+def test_conv_lstm():
+    facts = reference_json(f"{SET}/vtce_parts")["convlstm"]
+    arrays = reference_arrays(f"{SET}/vtce_parts")
+    cell = ConvLSTM(*facts["args"])
+    keys = {f"Gates.{name}": p for name, p in cell.Gates.named_parameters()}
+    entries = {key: {"shape": list(v.shape), "dtype": "float32"} for key, v in keys.items()}
+    recipe = {"keys": entries, "norm_weight_keys": []}
+    cell.load_state_dict(tcenet_recipe_weights(recipe, facts["weight_seed"], facts["weight_scale"]))
+    features = normal_values(facts["input_seed"], tuple(facts["input_shape"]))
+    shape = tuple(facts["state_shape"])
+    state = (
+        normal_values(facts["prev_hidden_seed"], shape),
+        normal_values(facts["prev_cell_seed"], shape),
+    )
+    zeros = (torch.zeros(shape), torch.zeros(shape))
+    with torch.no_grad():
+        found = {"nostate": cell(features), "state": cell(features, state)}
+        spelt_out = cell(features, zeros)
+    for (name, pair), (index, part) in itertools.product(
+        found.items(), enumerate(("hidden", "cell"))
+    ):
+        close(pair[index], arrays[f"convlstm_{part}_{name}"], 2e-6)
+    for short, whole in zip(found["nostate"], spelt_out, strict=True):
+        torch.testing.assert_close(short, whole, rtol=0, atol=2e-6)
