@@ -7,7 +7,7 @@ from llve_common.engine.enhancer import (
     enhance_all,
     enhance_frames,
     naming_faults,
-    pad_to_multiple,
+    pad_to_fit,
 )
 from llve_common.errors import DataError
 from llve_common.io.images import read_image, write_image
@@ -49,24 +49,33 @@ def test_any_size_reaches_the_network_padded_and_comes_back(paper, height, width
 
 def test_padding_reflects_at_the_bottom_and_right():
     frames = frames_of(5, 6, count=2)
-    padded = pad_to_multiple(frames, 8)
+    padded = pad_to_fit(frames, Window(multiple=8))
     expected = np.pad(frames.numpy(), [(0, 0)] * 3 + [(0, 3), (0, 2)], mode="reflect")
     np.testing.assert_array_equal(padded.numpy(), expected)
 
 
 def test_padding_replicates_where_a_side_is_too_short_to_reflect():
     frames = frames_of(4, 8)
-    padded = pad_to_multiple(frames, 8)
+    padded = pad_to_fit(frames, Window(multiple=8))
     expected = np.pad(frames.numpy(), [(0, 0)] * 3 + [(0, 4), (0, 0)], mode="edge")
     np.testing.assert_array_equal(padded.numpy(), expected)
     assert torch.equal(
-        pad_to_multiple(frames[..., :1, :1], 16)[0, 0, 0, 9], frames[0, 0, 0, 0, :1].expand(16)
+        pad_to_fit(frames[..., :1, :1], Window(multiple=16))[0, 0, 0, 9],
+        frames[0, 0, 0, 0, :1].expand(16),
     )
 
 
 def test_sizes_that_fit_are_not_copied():
     frames = frames_of(16, 32)
-    assert pad_to_multiple(frames, 16) is frames
+    assert pad_to_fit(frames, Window(multiple=16)) is frames
+
+
+@pytest.mark.parametrize(
+    ("side", "padded"), [(16, 16), (20, 20), (36, 36), (4, 16), (17, 32), (24, 32), (5, 16)]
+)
+def test_sides_of_a_remainder_that_fits_are_left_as_they_are(side, padded):
+    window = Window(multiple=16, remainders=(0, 4))
+    assert pad_to_fit(frames_of(side, 20), window).shape[-2:] == (padded, 20)
 
 
 def test_images_are_written_and_counted(enhance, image_file, tmp_path):

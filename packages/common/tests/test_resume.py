@@ -33,9 +33,9 @@ def two_groups(settings, network):
     return torch.optim.Adam([*groups, {"params": rest}], lr=settings.train.lr)
 
 
-def falling(settings, optimizer, iteration):
+def falling(settings, optimizer, progress):
     for number, group in enumerate(optimizer.param_groups, 1):
-        group["lr"] = 0.05 / iteration / number
+        group["lr"] = 0.05 / progress.iteration / number
 
 
 CHANCY = {

@@ -306,9 +306,9 @@ def test_nested_batches_reach_the_objective(run, tiny_set):
 def test_rates_and_modes_are_set_before_each_step(run):
     seen = []
 
-    def schedule(settings, optimizer, iteration):
-        optimizer.param_groups[0]["lr"] = 0.1 * iteration
-        seen.append(("schedule", iteration))
+    def schedule(settings, optimizer, progress):
+        optimizer.param_groups[0]["lr"] = 0.1 * progress.iteration
+        seen.append(("schedule", progress.iteration, progress.epoch_length))
 
     def objective(settings, device):
         def note(network, batch, iteration):
@@ -324,21 +324,32 @@ def test_rates_and_modes_are_set_before_each_step(run):
         before_step=lambda settings, network, iteration: network.train(iteration != 2),
     )
     assert seen == [
-        *[("schedule", 1), ("objective", 1, True)],
-        *[("schedule", 2), ("objective", 2, False)],
-        *[("schedule", 3), ("objective", 3, True)],
+        *[("schedule", 1, 5), ("objective", 1, True)],
+        *[("schedule", 2, 5), ("objective", 2, False)],
+        *[("schedule", 3, 5), ("objective", 3, True)],
     ]
     assert [line["lr"][0] for line in losses(folder)] == pytest.approx([0.1, 0.2, 0.3])
 
 
 def test_rate_of_zero_changes_no_weight(run):
-    def schedule(settings, optimizer, iteration):
+    def schedule(settings, optimizer, progress):
         optimizer.param_groups[0]["lr"] = 0.0
 
     folder = run(schedule=schedule)
     assert equal(
         read_weights(folder / "weights" / "0_2.pt"), read_weights(folder / "weights" / "1_6.pt")
     )
+
+
+def test_published_files_may_hold_more_than_weights(run):
+    def published(settings, network, optimizer, progress):
+        return {"net": network.state_dict(), "epoch": progress.epochs}
+
+    folder = run(published=published, weights_name="{settings.train.lr}_{epochs}.pth")
+    assert {file.name for file in folder.glob("*.pth")} == {"0.05_1.pth", "0.05_2.pth"}
+    content = torch.load(folder / "0.05_2.pth", weights_only=True)
+    assert content["epoch"] == 2
+    assert equal(read_weights(folder / "0.05_2.pth"), content["net"])
 
 
 def test_several_parameter_groups(run):

@@ -7,8 +7,9 @@ import torch.nn.functional as F
 
 from llve_common.engine import blocks
 from llve_common.engine.checkpoint import read_weights
-from llve_common.engine.enhancer import enhance_frames, pad_to_multiple, pixel_enhancer
+from llve_common.engine.enhancer import enhance_frames, pad_to_fit, pixel_enhancer
 from llve_common.io.images import read_image, to_pixels, to_tensor
+from llve_common.paper import Window
 from llve_common.testing.reference import shared_file
 from llve_sgz.fast import prepare, reduce
 from llve_sgz.network import Enhancer
@@ -37,7 +38,7 @@ def dark(size, dtype=np.uint8):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_reduced_frame_is_the_padded_and_resized_one(size, scale, dtype):
     pixels = dark(size, dtype)
-    padded = pad_to_multiple(to_tensor(pixels)[None, None], scale)[:, 0]
+    padded = pad_to_fit(to_tensor(pixels)[None, None], Window(multiple=scale))[:, 0]
     small = [side // scale for side in padded.shape[-2:]]
     expected = F.interpolate(padded, small, mode="bilinear", align_corners=False)
     reduced = torch.from_numpy(reduce(pixels, scale)).permute(2, 0, 1)[None]

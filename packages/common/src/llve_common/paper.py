@@ -66,6 +66,7 @@ class Window:
         inputs: consecutive offsets, such as (-2, -1, 0, 1, 2).
         outputs: the offsets of the enhanced frames, such as (0,).
         multiple: height and width are padded to multiples of this.
+        remainders: a side is left as it is where its remainder by ``multiple`` is one of these.
         halo: pixels around an output pixel that can change it; None where there is no bound.
         border: what stands in for frames beyond a clip's ends; where a clip is too short for it,
             the mirrored ones do.
@@ -74,6 +75,7 @@ class Window:
     inputs: tuple[int, ...] = (0,)
     outputs: tuple[int, ...] = (0,)
     multiple: int = 1
+    remainders: tuple[int, ...] = (0,)
     halo: int | None = None
     border: Border = "reflection"
 
@@ -143,8 +145,13 @@ class Progress:
         """The epoch of the last update, from 0."""
         return max(self.iteration - 1, 0) // self.epoch_length
 
+    @property
+    def epochs(self) -> int:
+        """How many epochs have begun: the number of the last update's epoch, from 1."""
+        return self.epoch + 1
 
-def _no_schedule(settings: Any, optimizer: Optimizer, iteration: int) -> None:
+
+def _no_schedule(settings: Any, optimizer: Optimizer, progress: Progress) -> None:
     """Leave the learning rate as it is."""
 
 
@@ -177,16 +184,18 @@ class Procedure(Generic[P]):
         objective: the losses; frozen auxiliary networks live inside it, on the device given.
         optimizer: one or several parameter groups.
         plan: the run's timetable from the number of iterations in an epoch.
-        schedule: sets the optimizer's rates before the update of an iteration, counted from 1.
+        schedule: sets the optimizer's rates before the update of ``progress.iteration``.
         before_step: sets the network's mode before the step of an iteration, counted from 1. It
             may depend on nothing else, so that a resumed run does the same.
         previews: file name and picture (3, H, W) in [0, 1] to save; called in evaluation mode.
         validation: clips with ground truth to score during training.
-        weights_name: the file name of published weights, with ``{epoch}`` and ``{iteration}``.
+        weights_name: the file name of published weights, with ``{epoch}`` from 0, ``{epochs}``
+            from 1, ``{iteration}``, and ``{settings.<name>}``.
         latest_name: a second file name for the weights of the last iteration.
         ssim: the definition that validation uses.
         enlarge: how often an epoch goes through the set, in one permutation, as the published
             sampler of several papers does.
+        published: what such a file holds, where it is more than the weights by themselves.
     """
 
     name: str
@@ -197,13 +206,14 @@ class Procedure(Generic[P]):
     optimizer: Callable[[P, nn.Module], Optimizer]
     plan: Callable[[P, int], Plan]
     weights_name: str
-    schedule: Callable[[P, Optimizer, int], None] = _no_schedule
+    schedule: Callable[[P, Optimizer, Progress], None] = _no_schedule
     before_step: Callable[[P, nn.Module, int], None] = _train_mode
     previews: Callable[[P, nn.Module, Progress], Iterator[tuple[str, Tensor]]] = _no_previews
     validation: Callable[[P], list[Clip]] = _no_validation
     latest_name: str | None = None
     ssim: Ssim = "skimage7"
     enlarge: int = 1
+    published: Callable[[P, nn.Module, Optimizer, Progress], Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from llve_common.data.clips import Windows, require_whole_batch
 from llve_common.data.windows import Border
 from llve_common.engine.checkpoint import load_into, read_weights
-from llve_common.engine.enhancer import pad_to_multiple
+from llve_common.engine.enhancer import pad_to_fit
 from llve_common.engine.schedule import set_rates
 from llve_common.errors import CheckpointError
 from llve_common.paper import (
@@ -128,10 +128,10 @@ def adam(settings: TrainSettings, network: nn.Module) -> torch.optim.Optimizer:
     )
 
 
-def schedule(settings: TrainSettings, optimizer: torch.optim.Optimizer, iteration: int) -> None:
+def schedule(settings: TrainSettings, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     """The schedule's rates; all but the fusion's are 0 at first, while Adam's moments gather."""
-    set_rates(settings.train.schedule, optimizer, iteration)
-    if iteration < settings.train.fusion_only:
+    set_rates(settings.train.schedule, optimizer, progress.iteration)
+    if progress.iteration < settings.train.fusion_only:
         optimizer.param_groups[0]["lr"] = 0.0
 
 
@@ -158,7 +158,7 @@ def previews(
     device = next(network.parameters()).device
     frames, target = sample["frames"][None].to(device), sample["target"].to(device)
     height, width = target.shape[-2:]
-    decomposed: Decomposition = network(pad_to_multiple(frames, MULTIPLE))
+    decomposed: Decomposition = network(pad_to_fit(frames, Window(multiple=MULTIPLE)))
     made = [each[0, :, :height, :width] for each in (decomposed.enhanced, decomposed.illumination)]
     centre = frames[0, settings.network.frames // 2]
     yield f"val_images/{progress.iteration:06d}.png", torch.cat([centre, *made, target], 1)

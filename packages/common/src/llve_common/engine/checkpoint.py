@@ -160,6 +160,20 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         _save({"format": FORMAT, **content}, temporary)
 
 
+def write_published(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a published implementation's kind of checkpoint whole or not at all.
+
+    Args:
+        path: a torch file.
+        content: weights among plain values; :func:`read_weights` finds the only state dict in it.
+
+    Raises:
+        MediaError: the file cannot be written.
+    """
+    with replacing(path) as temporary:
+        _save(content, temporary)
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """A training checkpoint written by :func:`write_checkpoint`.
 

@@ -21,7 +21,7 @@ from llve_common.io.folders import is_image, list_images
 from llve_common.io.frames import Frame, open_sink, open_source, video_target
 from llve_common.io.images import Image, Pixels, to_pixels, to_tensor
 from llve_common.io.video import is_video
-from llve_common.paper import Paper, Prepared
+from llve_common.paper import Paper, Prepared, Window
 
 Job = tuple[Path, Path]
 """A source and its target: an image file, a folder of frames, or a video, each to its like."""
@@ -43,7 +43,7 @@ class Enhanced:
 def enhance_frames(paper: Paper, network: nn.Module, frames: Tensor) -> Tensor:
     """Enhance one window of any size.
 
-    Height and width are padded at the bottom and right to the window's multiple, by reflection, or
+    Height and width are padded at the bottom and right to what the window takes, by reflection, or
     by replication where a side is too short to reflect, and the result is cropped back.
 
     Args:
@@ -56,20 +56,25 @@ def enhance_frames(paper: Paper, network: nn.Module, frames: Tensor) -> Tensor:
     """
     height, width = frames.shape[-2:]
     with torch.inference_mode():
-        padded = pad_to_multiple(frames, paper.window.multiple)
+        padded = pad_to_fit(frames, paper.window)
         enhanced: Tensor = paper.enhance(network, padded)[..., :height, :width]
         return enhanced
 
 
-def pad_to_multiple(frames: Tensor, multiple: int) -> Tensor:
-    """Pad (N, T, 3, H, W) at the bottom and right to sides that are multiples of ``multiple``."""
+def pad_to_fit(frames: Tensor, window: Window) -> Tensor:
+    """Pad (N, T, 3, H, W) at the bottom and right to sides that a window's network takes."""
     height, width = frames.shape[-2:]
-    down, right = -height % multiple, -width % multiple
+    down, right = (_missing(side, window) for side in (height, width))
     if down == 0 and right == 0:
         return frames
     mode = "reflect" if down < height and right < width else "replicate"
     padded = F.pad(frames.flatten(0, 1), (0, right, 0, down), mode=mode)
     return padded.reshape(*frames.shape[:2], *padded.shape[1:])
+
+
+def _missing(side: int, window: Window) -> int:
+    fits = side >= window.multiple and side % window.multiple in window.remainders
+    return 0 if fits else -side % window.multiple
 
 
 def frame_enhancer(
@@ -153,7 +158,7 @@ def _in_windows(
         for frame in frames:
             waiting.append(frame)
             tensor = to_tensor(frame.image.pixels)[None, None].to(device)
-            yield pad_to_multiple(tensor, paper.window.multiple)[:, 0]
+            yield pad_to_fit(tensor, paper.window)[:, 0]
 
     for enhanced in enhance_clip(paper, network, padded()):
         frame = waiting.popleft()

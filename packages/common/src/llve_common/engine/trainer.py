@@ -58,6 +58,7 @@ from llve_common.engine.checkpoint import (
     load_into,
     read_checkpoint,
     write_checkpoint,
+    write_published,
     write_weights,
 )
 from llve_common.engine.device import choose_device
@@ -271,7 +272,7 @@ def update(run: Run, batch: Batch) -> dict[str, float]:
         UserError: the total or the gradient is not finite; the weights are then as they were.
     """
     iteration, chosen = run.iteration + 1, run.settings.train
-    run.procedure.schedule(run.settings, run.optimizer, iteration)
+    run.procedure.schedule(run.settings, run.optimizer, Progress(iteration, run.epoch_length))
     run.procedure.before_step(run.settings, run.network, iteration)
     run.optimizer.zero_grad(set_to_none=True)
     parts = list(_parts(batch, chosen.accumulate))
@@ -367,8 +368,18 @@ def _after(run: Run, stopping: bool) -> None:
 
 
 def _publish(run: Run, name: str) -> None:
-    file = name.format(iteration=run.iteration, epoch=run.progress.epoch)
-    write_weights(run.folder / file, run.paper.to_published(run.network.state_dict()))
+    progress, procedure = run.progress, run.procedure
+    file = name.format(
+        iteration=progress.iteration,
+        epoch=progress.epoch,
+        epochs=progress.epochs,
+        settings=run.settings,
+    )
+    if procedure.published is None:
+        write_weights(run.folder / file, run.paper.to_published(run.network.state_dict()))
+    else:
+        content = procedure.published(run.settings, run.network, run.optimizer, progress)
+        write_published(run.folder / file, content)
 
 
 def _save_checkpoint(run: Run) -> None:
