@@ -8,6 +8,8 @@ from typing import Literal, Self
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from llve_common.config import RunSettings, Settings, TrainerSettings
+from llve_common.engine.pretrained import Statistics
+from llve_common.flow.raft import ImageRange
 from llve_common.metrics.fidelity import Ssim
 from llve_tcenet.network import MULTIPLE, REMAINDERS
 from llve_tcenet.objective import FlowName
@@ -49,14 +51,15 @@ class TrainData(Settings):
 class RaftSettings(Settings):
     """The optical flow network."""
 
-    weights: Path = Path("Pretrained_RAFT/raft-things.pth")
-    small: bool = False
+    weights: Path = Field(
+        Path("Pretrained_RAFT/raft-things.pth"), description="large or small, as the file is"
+    )
     iterations: PositiveInt = 12
-    image_range: Literal["unit", "signed"] = Field(
+    image_range: ImageRange = Field(
         "unit", description="unit: [0, 1], as published; signed: [-1, 1], what its weights expect"
     )
-    batch_statistics: bool = Field(
-        True, description="batch norm by the batch, as published; false: by the running statistics"
+    statistics: Statistics = Field(
+        "batch", description="batch: batch norm by the batch, as published; running: as trained"
     )
 
 

@@ -1,0 +1,176 @@
+"""TCE-Net's data: videos in low and in normal light, each a folder of frames.
+
+Real pairs: ``<low>/<video>/%05d.png`` and the same names below ``<normal>``; DRV's have 16 bits,
+and SDSD's may be ``.npy``. Synthetic ones (DS-LOL, or what ``tcenet simulate`` writes) are laid out
+alike. A list file names the videos to use, one on a line.
+"""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from llve_common.errors import DataError
+from llve_common.io.folders import list_images, match_by_name
+from llve_common.io.images import read_image, to_tensor
+from llve_common.paper import Clip, Sample
+
+WINDOW = 6
+TARGETS = (2, 3)
+"""The frames of a window that are enhanced."""
+
+
+class PairedVideos:
+    """Windows of six frames in low light, and the ground truth of the middle two.
+
+    Args:
+        clips: with ground truth, of at least six frames.
+        crop: side of a sample, in pixels.
+        scales: a sample is resized by a factor drawn uniformly between these.
+    """
+
+    def __init__(self, clips: list[Clip], crop: int, scales: tuple[float, float]) -> None:
+        for clip in clips:
+            if len(clip.frames) < WINDOW:
+                raise DataError(
+                    "the video is too short to train on",
+                    where=clip.frames[0].parent,
+                    got=f"{len(clip.frames)} frames",
+                    expected=f"at least {WINDOW}",
+                    mend="take it off the list",
+                )
+        self.clips, self.crop, self.scales = clips, crop, scales
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def sample(self, index: int, rng: random.Random) -> Sample:
+        """``low`` (6, 3, crop, crop) and ``target`` (2, 3, crop, crop), RGB in [0, 1].
+
+        The first frame, a square of the video, and a turn by quarters or a reflection are drawn
+        once for all.
+
+        Raises:
+            DataError: the frames differ in size.
+            MediaError: an image cannot be decoded.
+        """
+        clip = self.clips[index]
+        assert clip.targets is not None
+        start = rng.randrange(len(clip.frames) - WINDOW + 1)
+        paths = list(clip.frames[start : start + WINDOW])
+        paths += [clip.targets[start + target] for target in TARGETS]
+        frames = self._augmented(_stacked(paths), rng)
+        return {"low": frames[:WINDOW], "target": frames[WINDOW:]}
+
+    def _augmented(self, frames: Tensor, rng: random.Random) -> Tensor:
+        height, width = frames.shape[-2:]
+        # Cutting first and resizing then is to resize and then cut, without resizing the rest.
+        # A video that is too small for its factor gets a larger one.
+        side = min(round(self.crop / rng.uniform(*self.scales)), height, width)
+        top, left = rng.randrange(height - side + 1), rng.randrange(width - side + 1)
+        cut = frames[..., top : top + side, left : left + side]
+        resized = F.interpolate(
+            cut, size=(self.crop, self.crop), mode="bilinear", align_corners=False
+        )
+        turned = torch.rot90(resized, rng.randrange(4), dims=(-2, -1))
+        flipped = turned.flip(-1) if rng.random() < 0.5 else turned
+        return flipped.contiguous()
+
+
+class RealAndSynthetic:
+    """One sample of a real set and one of a synthetic set at a time, as STCL's step takes them.
+
+    An epoch draws each real video ``repeat`` times; the synthetic videos take turns meanwhile, and
+    meet another real one at each repeat.
+
+    Args:
+        real: motion is not needed, the ground truth is.
+        synthetic: clips that move.
+        repeat: how often each real video is drawn in an epoch.
+    """
+
+    def __init__(self, real: PairedVideos, synthetic: PairedVideos, repeat: int) -> None:
+        self.real, self.synthetic, self.repeat = real, synthetic, repeat
+
+    def __len__(self) -> int:
+        return len(self.real) * self.repeat
+
+    def sample(self, index: int, rng: random.Random) -> Sample:
+        """``real`` and ``synthetic``, a sample each.
+
+        Raises:
+            UserError: as :meth:`PairedVideos.sample`.
+        """
+        turn, video = divmod(index, len(self.real))
+        partner = (video + turn) % len(self.synthetic)
+        return {
+            "real": self.real.sample(video, rng),
+            "synthetic": self.synthetic.sample(partner, rng),
+        }
+
+
+def video_clips(low: Path, normal: Path | None, listed: Path | None = None) -> list[Clip]:
+    """The videos below a folder, with ground truth where its folder is given.
+
+    Args:
+        low: a folder of frames for each video, or itself the folder of one video's frames.
+        normal: the same names; a video with a single frame there has it for all frames.
+        listed: a file with the names of the videos to use; None takes all.
+
+    Raises:
+        DataError: a folder is missing or empty, the names do not match, or the list is not read.
+    """
+    names = _listed(listed) if listed is not None else _below(low)
+    return [_clip(low / name, None if normal is None else normal / name) for name in names]
+
+
+def _clip(low: Path, normal: Path | None) -> Clip:
+    frames = list_images(low)
+    if normal is None:
+        return Clip(low.name, tuple(frames))
+    targets = list_images(normal)
+    if len(targets) == 1:
+        return Clip(low.name, tuple(frames), tuple(targets * len(frames)))
+    pairs = match_by_name(frames, targets)
+    return Clip(low.name, tuple(frames), tuple(target for _, target in pairs))
+
+
+def _listed(file: Path) -> list[str]:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            "the list of videos cannot be read",
+            where=file,
+            got=error,
+            mend="give another list, or null to use all videos",
+        ) from error
+    names = [line.strip() for line in lines if line.strip()]
+    if not names:
+        raise DataError("the list names no video", where=file)
+    return names
+
+
+def _below(folder: Path) -> list[str]:
+    """The names of the folders in a folder; where there is none, the folder itself, as ``""``."""
+    if not folder.is_dir():
+        list_images(folder)  # says what is wrong with it
+    names = [each.name for each in folder.iterdir() if each.is_dir()]
+    return sorted(name for name in names if not name.startswith(".")) or [""]
+
+
+def _stacked(paths: list[Path]) -> Tensor:
+    frames = [to_tensor(read_image(path).pixels) for path in paths]
+    for path, frame in zip(paths, frames, strict=True):
+        if frame.shape != frames[0].shape:
+            raise DataError(
+                "the frames of a video and its ground truth differ in size",
+                where=path,
+                got=f"{frame.shape[2]}x{frame.shape[1]}",
+                expected=f"{frames[0].shape[2]}x{frames[0].shape[1]}, as {paths[0]}",
+            )
+    return torch.stack(frames)

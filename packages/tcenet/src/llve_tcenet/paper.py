@@ -1,0 +1,245 @@
+"""TCE-Net bound to the core's contract."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from llve_common.engine.checkpoint import load_into, read_weights
+from llve_common.engine.distributed import processes
+from llve_common.engine.pretrained import load_raft, load_vgg19
+from llve_common.flow.dis import dis_flow
+from llve_common.flow.raft import Raft, raft_flow
+from llve_common.io.images import to_pixels
+from llve_common.nn.vgg import Vgg19Features, imagenet_normalised
+from llve_common.paper import (
+    Batch,
+    Clip,
+    Objective,
+    Paper,
+    Plan,
+    Procedure,
+    Progress,
+    State,
+    Stream,
+    Window,
+)
+from llve_tcenet.config import ObjectiveSettings, TestSettings, TrainSettings
+from llve_tcenet.data import PairedVideos, RealAndSynthetic, video_clips
+from llve_tcenet.network import MULTIPLE, REMAINDERS, Encoding, TCENet, initialise
+from llve_tcenet.objective import Features, FlowEstimator, spatial_losses, temporal_consistency
+from llve_tcenet.weights import from_published, published_checkpoint, to_published
+
+log = logging.getLogger(__name__)
+
+# What six frames give, as offsets from the first output's frame.
+INPUTS = (-2, -1, 0, 1, 2, 3)
+OUTPUTS = (0, 1)
+
+# The frames of a test video that the quick validation after an epoch looks at.
+_QUICK = slice(2, 8)
+
+
+def enhance(network: nn.Module, frames: Tensor) -> Tensor:
+    """Six frames (N, 6, 3, H, W) in [0, 1] to the middle two (N, 2, 3, H, W), not bounded."""
+    first, second = network(frames)
+    return torch.stack([first, second], dim=1)
+
+
+def combine(network: nn.Module, parts: list[Encoding], outputs: tuple[int, ...]) -> Tensor:
+    """The wanted frames of two neighbouring encodings."""
+    exchanged = network.exchange(*parts)  # type: ignore[operator]
+    wanted = [network.decoder(exchanged[OUTPUTS.index(output)]) for output in outputs]  # type: ignore[operator]
+    return torch.stack(wanted, dim=1)
+
+
+STREAM = Stream(
+    frames=(-2, -1, 0, 1, 2),
+    parts=(0, 1),
+    part=lambda network, frames: network.encoder(frames),  # type: ignore[operator]
+    combine=combine,
+)
+
+
+def inference_network(state: State) -> nn.Module:
+    """The network; it has one form only."""
+    return TCENet()
+
+
+def build_network(settings: TrainSettings) -> nn.Module:
+    """The network with the published initial weights, or with the ones to start from.
+
+    Raises:
+        CheckpointError: the file cannot be read or does not fit.
+    """
+    network = TCENet()
+    initialise(network)
+    if settings.weights is not None:
+        load_into(network, from_published(read_weights(settings.weights)), settings.weights)
+    return network
+
+
+def training_set(settings: TrainSettings) -> RealAndSynthetic:
+    """Real and synthetic pairs, side by side."""
+    chosen = settings.train
+    real, synthetic = (
+        PairedVideos(video_clips(each.low, each.normal, each.list), chosen.crop, chosen.scales)
+        for each in (settings.data.real, settings.data.synthetic)
+    )
+    return RealAndSynthetic(real, synthetic, chosen.repeat)
+
+
+def objective(settings: TrainSettings, device: torch.device) -> Objective:
+    """The spatial losses of the real pair and the temporal one of the synthetic clip.
+
+    Raises:
+        CheckpointError: the weights of RAFT or VGG-19 cannot be read or do not fit.
+    """
+    features = build_features(settings.objective, device)
+    return stcl(features, build_flow(settings.objective, device))
+
+
+def stcl(features: Features | None, flow: FlowEstimator) -> Objective:
+    """The objective with its auxiliary networks given."""
+
+    def losses(network: nn.Module, batch: Batch, iteration: int) -> dict[str, Tensor]:
+        # In this order, which batch norm's running statistics depend on.
+        first, second = network(batch["synthetic"]["low"])
+        still = network(batch["real"]["low"])
+        return {
+            **spatial_losses(still, batch["real"]["target"].unbind(1), features),
+            "temporal": temporal_consistency(first, second, flow),
+        }
+
+    return losses
+
+
+def build_features(chosen: ObjectiveSettings, device: torch.device) -> Features | None:
+    """What the perceptual loss compares: the normalised image itself, and VGG-19's features."""
+    if not chosen.perceptual:
+        _say("training without the perceptual loss (objective.perceptual=off)")
+        return None
+    vgg: Vgg19Features = load_vgg19(chosen.vgg).to(device)
+    return partial(perceptual_features, vgg)
+
+
+def perceptual_features(vgg: Vgg19Features, image: Tensor) -> list[Tensor]:
+    """The normalised image and VGG-19's features of it."""
+    normalised = imagenet_normalised(image)
+    return [normalised, *vgg(normalised)]
+
+
+def build_flow(chosen: ObjectiveSettings, device: torch.device) -> FlowEstimator:
+    """RAFT, or dense inverse search where it is chosen."""
+    if chosen.flow == "dis":
+        _say("the temporal loss uses DIS flow, not RAFT (objective.flow=dis): no gradient in it")
+        return dis_flow_of
+    raft: Raft = load_raft(chosen.raft.weights, statistics=chosen.raft.statistics).to(device)
+    return partial(
+        raft_flow,
+        raft,
+        image_range=chosen.raft.image_range,
+        iterations=chosen.raft.iterations,
+    )
+
+
+def dis_flow_of(first: Tensor, second: Tensor) -> Tensor:
+    """Dense inverse search on the 8-bit images of two batches (N, 3, H, W); no gradient."""
+    flows = [
+        torch.from_numpy(dis_flow(_pixels(one), _pixels(other)))
+        for one, other in zip(first.detach(), second.detach(), strict=True)
+    ]
+    return torch.stack(flows).movedim(-1, 1).to(first.device)
+
+
+def adam(settings: TrainSettings, network: nn.Module) -> Optimizer:
+    """Adam with L2 weight decay."""
+    chosen = settings.train
+    return torch.optim.Adam(
+        network.parameters(), lr=chosen.lr, betas=chosen.betas, weight_decay=chosen.weight_decay
+    )
+
+
+def set_rate(settings: TrainSettings, optimizer: Optimizer, progress: Progress) -> None:
+    """The full rate, then by equal steps an epoch to zero in the last one."""
+    chosen = settings.train
+    late = max(0, progress.epochs - chosen.decay_after)
+    for group in optimizer.param_groups:
+        group["lr"] = chosen.lr * max(0.0, 1 - late / chosen.decay_epochs)
+
+
+def train_plan(settings: TrainSettings, epoch_length: int) -> Plan:
+    """Weights, a checkpoint and a quick validation after every epoch."""
+    validation = settings.data.validation
+    return Plan(
+        iterations=settings.train.epochs * epoch_length,
+        weights_every=epoch_length,
+        checkpoint_every=epoch_length,
+        validate_every=validation.every * epoch_length if validation.low else None,
+    )
+
+
+def validation_clips(settings: TrainSettings) -> list[Clip]:
+    """The test videos, cut to the window that the published quick validation looks at."""
+    chosen = settings.data.validation
+    if chosen.low is None:
+        return []
+    clips = video_clips(chosen.low, chosen.normal, chosen.list)
+    return [
+        Clip(clip.name, clip.frames[_QUICK], clip.targets and clip.targets[_QUICK])
+        for clip in clips
+    ]
+
+
+def published(
+    settings: TrainSettings, network: nn.Module, optimizer: Optimizer, progress: Progress
+) -> dict[str, Any]:
+    """The published trainer's checkpoint."""
+    return published_checkpoint(network, optimizer, progress.epochs)
+
+
+def _pixels(image: Tensor) -> NDArray[np.uint8]:
+    return np.asarray(to_pixels(image, "round"), np.uint8)
+
+
+def _say(message: str) -> None:
+    if processes().first:
+        log.warning(message)
+
+
+PAPER = Paper(
+    name="tcenet",
+    title="TCE-Net (Zhu et al., IJCV 2024)",
+    package="llve_tcenet",
+    network=inference_network,
+    enhance=enhance,
+    # Layer norms over the whole frame: every pixel can change every other one.
+    window=Window(INPUTS, OUTPUTS, MULTIPLE, REMAINDERS, halo=None),
+    rounding="truncate",
+    procedures={
+        "train": Procedure(
+            name="Train",
+            settings=TrainSettings,
+            network=build_network,
+            data=training_set,
+            objective=objective,
+            optimizer=adam,
+            plan=train_plan,
+            schedule=set_rate,
+            weights_name="models/{settings.version}_epoch_{epochs}.pth",
+            validation=validation_clips,
+            published=published,
+        )
+    },
+    test_settings=TestSettings,
+    to_published=to_published,
+    from_published=from_published,
+    stream=STREAM,
+)
