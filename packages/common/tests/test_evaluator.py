@@ -12,7 +12,9 @@ from llve_common.engine.evaluator import FrameScore, Scores, evaluate, write_sco
 from llve_common.errors import DataError, MediaError
 from llve_common.io.images import read_image, write_image
 from llve_common.metrics.fidelity import psnr, ssim
+from llve_common.metrics.temporal import mabd
 from llve_common.paper import Clip, Window
+from llve_common.report.tables import steadiness_table
 
 CPU = torch.device("cpu")
 
@@ -243,3 +245,44 @@ def test_an_image_smaller_than_the_multiple_cannot_be_cropped(score, clip):
     with pytest.raises(DataError, match="too small to be cropped") as caught:
         score(clip("a", size=(12, 3)), window=Window(multiple=4), fit="crop")
     assert "0.png" in str(caught.value)
+
+
+MIDDLE = Window(inputs=(-1, 0, 1), outputs=(0,))
+
+
+def test_inner_frames_alone(score, clip, tmp_path):
+    one = clip("a", frames=5)
+    result = score(
+        one,
+        window=MIDDLE,
+        enhance=lambda network, frames: frames[:, 1:2],
+        save=lambda clip, frame: tmp_path / "out" / frame.name,
+        also={"inner": True},
+    )
+    assert [frame.frame for frame in result.frames] == ["1.png", "2.png", "3.png"]
+    for frame in result.frames:
+        # The network gives the middle frame as it is: every frame met its own ground truth.
+        assert frame.values["psnr"] == frame.values["input_psnr"]
+        written = read_image(tmp_path / "out" / frame.frame).pixels
+        np.testing.assert_array_equal(written, read_image(one.frames[int(frame.frame[0])]).pixels)
+
+
+def test_a_clip_too_short_for_inner_frames_is_refused(score, clip):
+    with pytest.raises(DataError, match=r"shorter than the network's window\n  got: 2 frames"):
+        score(clip("a", frames=2), window=MIDDLE, also={"inner": True})
+
+
+def test_steadiness_of_each_clip(score, clip):
+    several, alone = clip("a", frames=3, size=(40, 48)), clip("b", frames=1)
+    result = score(several, alone, also={"temporal": True})
+    before = mabd([read_image(path).pixels for path in several.frames]).mean
+    assert result.temporal["a"]["input_mabd"] == pytest.approx(before)
+    # The tiny paper halves every frame.
+    assert result.temporal["a"]["mabd"] == pytest.approx(before / 2, rel=0.02)
+    assert result.temporal["a"]["mabd_mse"] > result.temporal["a"]["input_mabd_mse"] >= 0
+    # A clip of one frame has no neighbours to differ.
+    assert result.temporal["b"] == {}
+    assert result.mean_of_clips["mabd"] == result.temporal["a"]["mabd"]
+    table = steadiness_table(result, "Tiny").markdown()
+    assert f"{before * 1e3:.4f}" in table
+    assert "mean of 2 clips" in table

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from llve_common.data.windows import index_in_clip, reflected, window_indices
-from llve_common.engine.window import enhance_clip
+from llve_common.engine.window import enhance_clip, enhance_inner_frames, inner_frames
 from llve_common.errors import DataError
 from llve_common.paper import Paper, Stream, Window
 
@@ -198,3 +198,29 @@ def test_an_empty_clip_gives_nothing():
 )
 def test_reflected(index, last, expected):
     assert reflected(index, last) == expected
+
+
+def test_inner_frames_are_those_of_windows_within_the_clip():
+    stream = Stream(
+        frames=(-2, -1, 0, 1, 2),
+        parts=(0, 1),
+        part=lambda network, frames: network.part(frames),
+        combine=lambda network, parts, outputs: torch.stack(
+            [network.output(*(parts if output == 0 else parts[::-1])) for output in outputs], 1
+        ),
+    )
+    window = Window(inputs=(-2, -1, 0, 1, 2, 3), outputs=(0, 1))
+    paper = a_paper(enhance=lambda network, frames: network(frames), window=window, stream=stream)
+    network = Six().eval()
+    for count in (0, 5, 6, 7, 12):
+        frames = clip(12)[:count]
+        with torch.inference_mode():
+            whole = [network(torch.stack(frames[s : s + 6], 1)) for s in range(max(0, count - 5))]
+        expected = [outputs[:, 0] for outputs in whole] + [outputs[:, 1] for outputs in whole[-1:]]
+        network.encoded = network.decoded = 0
+        actual = list(enhance_inner_frames(paper, network, frames))
+        assert list(inner_frames(window, count)) == list(range(2, 2 + len(actual)))
+        for one, other in zip(actual, expected, strict=True):
+            torch.testing.assert_close(one, other)
+        assert network.encoded == (count - 4 if whole else 0)
+        assert network.decoded == len(actual)

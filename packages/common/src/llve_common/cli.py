@@ -47,7 +47,7 @@ from llve_common.metrics.cost import parameter_count
 from llve_common.metrics.fidelity import Ssim
 from llve_common.option_files import Options
 from llve_common.paper import Clip, Paper
-from llve_common.report.tables import plain_table, score_table
+from llve_common.report.tables import plain_table, score_table, steadiness_table
 
 console = Console()
 _errors = Console(stderr=True)
@@ -236,6 +236,8 @@ def run_test(
     save_input: Callable[[Clip, Path], Path] | None = None,
     save_target: Callable[[Clip, Path], Path] | None = None,
     folder: Path | None = None,
+    inner: bool = False,
+    temporal: bool = False,
 ) -> Scores:
     """Test from the command line: pictures, scores, and a table where there is ground truth.
 
@@ -249,6 +251,8 @@ def run_test(
         save_input: see there.
         save_target: see there.
         folder: for the scores; None: ``settings.save``.
+        inner: see there.
+        temporal: see there; a second table shows it.
 
     Raises:
         UserError: as :func:`llve_common.engine.evaluator.evaluate` and the weights' loading.
@@ -267,6 +271,8 @@ def run_test(
             save=save,
             save_input=save_input,
             save_target=save_target,
+            inner=inner,
+            temporal=temporal,
             watch=advance,
         )
     facts = {
@@ -281,10 +287,15 @@ def run_test(
     }
     write_scores(scores, folder, facts)
     console.print(f"weights: {weights}", soft_wrap=True)
+    tables = []
     if clips[0].targets is not None:
-        table = score_table(scores, paper.title, ssim_definition=definition)
+        tables.append(score_table(scores, paper.title, ssim_definition=definition))
+    if temporal:
+        tables.append(steadiness_table(scores, paper.title))
+    for table in tables:
         console.print(table.rich())
-        write_text(folder / "summary.md", table.markdown())
+    if tables:
+        write_text(folder / "summary.md", "\n".join(each.markdown() for each in tables))
     seconds = sum(frame.seconds for frame in scores.frames)
     what = "scores" if save is None else f"{len(scores.frames)} images"
     console.print(

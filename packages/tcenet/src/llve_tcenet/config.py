@@ -107,9 +107,7 @@ class TrainSettings(Settings):
     """``tcenet train``."""
 
     procedure: Literal["train"] = "train"
-    version: str = Field(
-        "Enhance-Video", min_length=1, description="begins the weights' file names"
-    )
+    version: str = Field("Enhance-Video", min_length=1, description="begins the weights' names")
     weights: Path | None = Field(None, description="to start from; null: the initial weights")
     data: TrainData = TrainData()
     objective: ObjectiveSettings = ObjectiveSettings()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from llve_common.engine.blocks import RowBlocks
 from llve_common.engine.pipeline import in_background
-from llve_common.engine.window import enhance_clip
+from llve_common.engine.window import enhance_clip, enhance_inner_frames, inner_frames
 from llve_common.errors import DataError, MediaError, UserError
 from llve_common.io.folders import is_image, list_images
 from llve_common.io.frames import Frame, open_sink, open_source, video_target
@@ -78,7 +78,7 @@ def _missing(side: int, window: Window) -> int:
 
 
 def frame_enhancer(
-    paper: Paper, network: nn.Module, device: torch.device
+    paper: Paper, network: nn.Module, device: torch.device, *, inner: bool = False
 ) -> Callable[[Iterable[Frame]], Iterator[Frame]]:
     """The way from frames to enhanced frames, prepared once for a network.
 
@@ -88,6 +88,7 @@ def frame_enhancer(
         paper: how to enhance and to round.
         network: on ``device``, in evaluation mode; later changes to its weights may go unseen.
         device: to compute on.
+        inner: leave out the frames at a clip's ends that no window within the clip gives.
 
     Returns:
         A function of a clip's frames, or of images one by one where the window is one frame. What
@@ -96,7 +97,7 @@ def frame_enhancer(
     if len(paper.window.inputs) == 1:
         enhance = pixel_enhancer(paper, network, device)
         return lambda frames: _one_by_one(enhance, frames)
-    return lambda frames: _in_windows(paper, network, device, frames)
+    return lambda frames: _in_windows(paper, network, device, frames, inner)
 
 
 def pixel_enhancer(
@@ -150,7 +151,7 @@ def _one_by_one(enhance: Callable[[Pixels], Pixels], frames: Iterable[Frame]) ->
 
 
 def _in_windows(
-    paper: Paper, network: nn.Module, device: torch.device, frames: Iterable[Frame]
+    paper: Paper, network: nn.Module, device: torch.device, frames: Iterable[Frame], inner: bool
 ) -> Iterator[Frame]:
     waiting: deque[Frame] = deque()
 
@@ -160,7 +161,12 @@ def _in_windows(
             tensor = to_tensor(frame.image.pixels)[None, None].to(device)
             yield pad_to_fit(tensor, paper.window)[:, 0]
 
-    for enhanced in enhance_clip(paper, network, padded()):
+    streamed = enhance_inner_frames if inner else enhance_clip
+    left_out = inner_frames(paper.window, 0).start if inner else 0
+    for enhanced in streamed(paper, network, padded()):
+        while left_out:
+            waiting.popleft()
+            left_out -= 1
         frame = waiting.popleft()
         height, width = frame.image.pixels.shape[:2]
         try:

@@ -7,7 +7,7 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal
@@ -19,11 +19,13 @@ from torch import nn
 
 from llve_common.data.clips import read_frame
 from llve_common.engine.enhancer import frame_enhancer, naming_faults
+from llve_common.engine.window import inner_frames
 from llve_common.errors import DataError
 from llve_common.io.atomic import replacing
 from llve_common.io.frames import Frame
 from llve_common.io.images import Image, write_image
 from llve_common.metrics.fidelity import Ssim, psnr, ssim
+from llve_common.metrics.temporal import Mabd, WarpingError
 from llve_common.paper import Clip, Paper
 
 Fit = Literal["pad", "crop"]
@@ -43,17 +45,26 @@ class FrameScore:
 
 @dataclass(frozen=True)
 class Scores:
-    """The scores of every frame, and the two means that published tables use."""
+    """The scores of every frame, and the two means that published tables use.
+
+    Attributes:
+        frames: in order.
+        temporal: what each clip scored as a whole, where that was asked for.
+    """
 
     frames: tuple[FrameScore, ...]
+    temporal: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
     def per_clip(self) -> dict[str, dict[str, float]]:
-        """The mean of each clip's frames."""
+        """The mean of each clip's frames, and what the clip scored as a whole."""
         clips: dict[str, list[FrameScore]] = {}
         for frame in self.frames:
             clips.setdefault(frame.clip, []).append(frame)
-        return {clip: _mean([frame.values for frame in frames]) for clip, frames in clips.items()}
+        return {
+            clip: _mean([frame.values for frame in frames]) | self.temporal.get(clip, {})
+            for clip, frames in clips.items()
+        }
 
     @property
     def mean_of_frames(self) -> dict[str, float]:
@@ -77,6 +88,8 @@ def evaluate(
     save: Callable[[Clip, Path], Path] | None = None,
     save_input: Callable[[Clip, Path], Path] | None = None,
     save_target: Callable[[Clip, Path], Path] | None = None,
+    inner: bool = False,
+    temporal: bool = False,
     watch: Callable[[int, int], None] | None = None,
 ) -> Scores:
     """Enhance every frame of every clip and score it on the 8-bit images, as the paper rounds them.
@@ -91,6 +104,8 @@ def evaluate(
         save: gives the file to write an enhanced frame to; None writes none.
         save_input: the same for the frame as it was, at the size it was enhanced at.
         save_target: the same for its ground truth.
+        inner: leave out the frames at a clip's ends that no window within the clip gives.
+        temporal: measure each clip's steadiness too, see :class:`Steadiness`.
         watch: is told (frames done, frames in all).
 
     Returns:
@@ -99,7 +114,8 @@ def evaluate(
 
     Raises:
         DataError: two clips have one name, or two frames would be written to one file, or one over
-            a file that is read; ground truth has another size, or nothing is left to crop to.
+            a file that is read; ground truth has another size, or nothing is left to crop to; a
+            clip is shorter than a window, with ``inner``.
         MediaError: an image cannot be read or written.
     """
     _require_own_names(clips)
@@ -109,14 +125,19 @@ def evaluate(
                 [(frame, naming(clip, frame)) for clip in clips for frame in clip.frames],
                 kept=[target for clip in clips for target in clip.targets or ()],
             )
-    total = sum(len(clip.frames) for clip in clips)
+    places = [_places(paper, clip, inner) for clip in clips]
+    total = sum(len(each) for each in places)
     results: list[FrameScore] = []
-    enhance = frame_enhancer(paper, network, device)
+    steady: dict[str, dict[str, float]] = {}
+    enhance = frame_enhancer(paper, network, device, inner=inner)
     multiple = paper.window.multiple if fit == "crop" else 1
-    for clip in clips:
-        for index, (source, result, seconds) in enumerate(_enhanced(enhance, clip, multiple)):
+    for clip, wanted in zip(clips, places, strict=True):
+        steadiness = Steadiness()
+        enhanced = _enhanced(enhance, clip, multiple, wanted.start)
+        for index, (source, result, seconds) in zip(wanted, enhanced, strict=True):
             path = clip.frames[index]
             values = {}
+            target = None
             if clip.targets is not None:
                 target = read_frame(clip.targets[index], clip.size)
                 _require_same_size(path, source, clip.targets[index], target)
@@ -128,10 +149,65 @@ def evaluate(
                 write_image(save(clip, path), result)
             if save_input is not None:
                 write_image(save_input(clip, path), source)
+            if temporal:
+                steadiness.update(result, source, target)
             results.append(FrameScore(clip.name, path.name, values, seconds))
             if watch is not None:
                 watch(len(results), total)
-    return Scores(tuple(results))
+        if temporal:
+            steady[clip.name] = steadiness.compute()
+    return Scores(tuple(results), steady)
+
+
+class Steadiness:
+    """How steady a clip is before and after, fed a frame at a time.
+
+    ``warping_error`` and ``mabd`` of the enhanced clip (:mod:`llve_common.metrics.temporal`) and,
+    with ``input_`` before the name, of the input; with ground truth, ``mabd_mse`` against it too.
+    Motion is estimated on the ground truth where there is one, else on the input.
+    """
+
+    def __init__(self) -> None:
+        self._warping = {"": WarpingError(), "input_": WarpingError()}
+        self._mabd = {"": Mabd(), "input_": Mabd()}
+
+    def update(
+        self,
+        result: NDArray[np.uint8],
+        source: NDArray[np.uint8],
+        target: NDArray[np.uint8] | None,
+    ) -> None:
+        """Add the next frame, (H, W, 3) uint8 RGB each."""
+        for prefix, frame in (("", result), ("input_", source)):
+            self._warping[prefix].update(frame, source if target is None else target)
+            self._mabd[prefix].update(frame, target)
+
+    def compute(self) -> dict[str, float]:
+        """What could be measured."""
+        found: dict[str, float | None] = {}
+        for prefix in ("", "input_"):
+            brightness = self._mabd[prefix].compute()
+            found[f"{prefix}warping_error"] = self._warping[prefix].compute()
+            found[f"{prefix}mabd"] = brightness.mean
+            found[f"{prefix}mabd_mse"] = brightness.mse
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def _places(paper: Paper, clip: Clip, inner: bool) -> range:
+    """Which of a clip's frames are enhanced."""
+    everything = range(len(clip.frames))
+    if not inner or len(paper.window.inputs) == 1:
+        return everything
+    found = inner_frames(paper.window, len(everything))
+    if len(everything) < len(paper.window.inputs):
+        raise DataError(
+            "the clip is shorter than the network's window",
+            where=clip.frames[0].parent,
+            got=f"{len(everything)} frames",
+            expected=f"at least {len(paper.window.inputs)}",
+            mend="pad the clips, or leave this one out",
+        )
+    return found
 
 
 def write_scores(scores: Scores, folder: Path, facts: dict[str, Any]) -> None:
@@ -167,9 +243,9 @@ def _require_own_names(clips: Sequence[Clip]) -> None:
 
 
 def _enhanced(
-    enhance: Callable[[Iterable[Frame]], Iterator[Frame]], clip: Clip, multiple: int
+    enhance: Callable[[Iterable[Frame]], Iterator[Frame]], clip: Clip, multiple: int, first: int
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], float]]:
-    """Each frame as it was, enhanced, and the seconds it took to read and enhance."""
+    """Each frame from ``first`` on as it was, enhanced, and the seconds it took."""
     sources: deque[NDArray[np.uint8]] = deque()
 
     def frames() -> Iterator[Frame]:
@@ -181,6 +257,9 @@ def _enhanced(
     started = time.perf_counter()
     for frame in stream:
         seconds = time.perf_counter() - started
+        while first:
+            sources.popleft()
+            first -= 1
         yield sources.popleft(), frame.image.pixels.astype(np.uint8, copy=False), seconds
         started = time.perf_counter()
 
@@ -226,8 +305,9 @@ def _cropped(path: Path, pixels: NDArray[np.uint8], multiple: int) -> NDArray[np
 
 
 def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
-    scored = [row for row in rows if row]  # a clip without ground truth has no scores
-    return {name: fmean(row[name] for row in scored) for name in scored[0]} if scored else {}
+    # A clip without ground truth, or of a single frame, lacks some scores.
+    names = {name: None for row in rows for name in row}
+    return {name: fmean(row[name] for row in rows if name in row) for name in names}
 
 
 def _plain(value: Any) -> Any:

@@ -51,9 +51,47 @@ def enhance_clip(paper: Paper, network: nn.Module, frames: Iterable[Tensor]) -> 
             return
         centre = index - window.outputs[0]
         end = keeper.count - 1 if last is None else last
-        yield keeper.combine(centre, end, window.outputs[:1])
+        yield keeper.combine(centre, end, window.outputs[:1])[:, 0]
         index += 1
         keeper.forget(before=index - far)
+
+
+def enhance_inner_frames(
+    paper: Paper, network: nn.Module, frames: Iterable[Tensor]
+) -> Iterator[Tensor]:
+    """Enhance the frames that windows within a clip give, and no other.
+
+    A frame comes out of the window that has it as its first output; only the last window gives its
+    further ones too. The first is frame :func:`inner_frames` ``.start``.
+
+    Args:
+        paper: as for :func:`enhance_clip`.
+        network: the same.
+        frames: the same.
+
+    Yields:
+        (N, 3, H, W), not clipped; nothing of a clip shorter than a window.
+    """
+    window, stream = paper.window, paper.stream or whole_windows(paper)
+    keeper = _Keeper(stream, network, window)
+    size, start = len(window.inputs), 0
+    for frame in frames:
+        if keeper.count == start + size:
+            centre, last = start - window.inputs[0], keeper.count - 1
+            yield keeper.combine(centre, last, window.outputs[:1])[:, 0]
+            start += 1
+            keeper.forget(before=start)
+        keeper.add(frame)
+    if keeper.count == start + size:
+        centre, last = start - window.inputs[0], keeper.count - 1
+        yield from keeper.combine(centre, last, window.outputs).unbind(1)
+
+
+def inner_frames(window: Window, count: int) -> range:
+    """Which frames of a clip of ``count`` frames :func:`enhance_inner_frames` gives."""
+    first = window.outputs[0] - window.inputs[0]
+    windows = max(0, count - len(window.inputs) + 1)
+    return range(first, first + windows + len(window.outputs) - 1 if windows else first)
 
 
 def whole_windows(paper: Paper) -> Stream:
@@ -95,7 +133,7 @@ class _Keeper:
         ]
         with torch.inference_mode():
             parts = [self._part(key) for key in keys]
-            return self.stream.combine(self.network, parts, outputs)[:, 0]
+            return self.stream.combine(self.network, parts, outputs)
 
     def forget(self, before: int) -> None:
         self.frames = {key: value for key, value in self.frames.items() if key >= before}

@@ -50,6 +50,26 @@ def score_table(scores: Scores, title: str, *, ssim_definition: str) -> Table:
     return Table(f"{title} (PSNR in dB; SSIM: {ssim_definition})", columns, tuple(rows))
 
 
+_STEADINESS = (
+    ("warping error", "warping_error"), ("MABD", "mabd"), ("MABD, squared error", "mabd_mse"),
+)  # fmt: skip
+
+
+def steadiness_table(scores: Scores, title: str) -> Table:
+    """The temporal scores before and after, a row for each clip; in units of 1e-3."""
+    columns = [f"{label} {when}" for label, _ in _STEADINESS for when in ("before", "after")]
+    keys = [f"{prefix}{name}" for _, name in _STEADINESS for prefix in ("input_", "")]
+    rows = [(clip, *_thousandths(values, keys)) for clip, values in scores.temporal.items()]
+    if len(rows) > 1:
+        means = _thousandths(scores.mean_of_clips, keys)
+        rows.append((f"mean of {len(rows)} clips", *means))
+    return Table(f"{title} (times 1000; lower is steadier)", ("", *columns), tuple(rows))
+
+
+def _thousandths(values: dict[str, float], keys: Sequence[str]) -> list[str]:
+    return [f"{values[key] * 1e3:.4f}" if key in values else "-" for key in keys]
+
+
 def _row(name: str, values: dict[str, float]) -> tuple[str, ...]:
     kinds = (("input_psnr", ".3f"), ("psnr", ".3f"), ("input_ssim", ".4f"), ("ssim", ".4f"))
     return (name, *(format(values[key], form) if key in values else "-" for key, form in kinds))
