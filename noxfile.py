@@ -20,7 +20,7 @@ nox.needs_version = ">=2024.3"
 
 ROOT = Path(__file__).parent
 ENVIRONMENT = ROOT / ".nox" / "llve"
-PAPERS = ["sci", "sgz", "sdsd", "stcd"]
+PAPERS = ["sci", "sgz", "sdsd", "stcd", "tcenet"]
 TOOLS = [
     "build", "hatchling", "mypy", "pytest", "pytest-xdist", "ruff", "types-PyYAML",
 ]  # fmt: skip

@@ -91,13 +91,18 @@ class RealAndSynthetic:
         real: motion is not needed, the ground truth is.
         synthetic: clips that move.
         repeat: how often each real video is drawn in an epoch.
+        batch_size: an epoch is filled up to whole batches, for batch norm needs more than one
+            sample.
     """
 
-    def __init__(self, real: PairedVideos, synthetic: PairedVideos, repeat: int) -> None:
-        self.real, self.synthetic, self.repeat = real, synthetic, repeat
+    def __init__(
+        self, real: PairedVideos, synthetic: PairedVideos, repeat: int, batch_size: int
+    ) -> None:
+        self.real, self.synthetic = real, synthetic
+        self.length = -(-len(real) * repeat // batch_size) * batch_size
 
     def __len__(self) -> int:
-        return len(self.real) * self.repeat
+        return self.length
 
     def sample(self, index: int, rng: random.Random) -> Sample:
         """``real`` and ``synthetic``, a sample each.

@@ -93,7 +93,7 @@ def training_set(settings: TrainSettings) -> RealAndSynthetic:
         PairedVideos(video_clips(each.low, each.normal, each.list), chosen.crop, chosen.scales)
         for each in (settings.data.real, settings.data.synthetic)
     )
-    return RealAndSynthetic(real, synthetic, chosen.repeat)
+    return RealAndSynthetic(real, synthetic, chosen.repeat, chosen.batch_size)
 
 
 def objective(settings: TrainSettings, device: torch.device) -> Objective:
@@ -103,7 +103,26 @@ def objective(settings: TrainSettings, device: torch.device) -> Objective:
         CheckpointError: the weights of RAFT or VGG-19 cannot be read or do not fit.
     """
     features = build_features(settings.objective, device)
-    return stcl(features, build_flow(settings.objective, device))
+    losses = stcl(features, build_flow(settings.objective, device))
+    unsaid = notices(settings.objective) if processes().first else []
+
+    def noted(network: nn.Module, batch: Batch, iteration: int) -> dict[str, Tensor]:
+        # Not before the first step: the run's log is open only then.
+        while unsaid:
+            log.warning(unsaid.pop(0))
+        return losses(network, batch, iteration)
+
+    return noted
+
+
+def notices(chosen: ObjectiveSettings) -> list[str]:
+    """What this objective lacks of the published one."""
+    said = []
+    if not chosen.perceptual:
+        said.append("training without the perceptual loss (objective.perceptual=off)")
+    if chosen.flow == "dis":
+        said.append("the temporal loss uses DIS flow, not RAFT (objective.flow=dis): no gradient")
+    return said
 
 
 def stcl(features: Features | None, flow: FlowEstimator) -> Objective:
@@ -124,7 +143,6 @@ def stcl(features: Features | None, flow: FlowEstimator) -> Objective:
 def build_features(chosen: ObjectiveSettings, device: torch.device) -> Features | None:
     """What the perceptual loss compares: the normalised image itself, and VGG-19's features."""
     if not chosen.perceptual:
-        _say("training without the perceptual loss (objective.perceptual=off)")
         return None
     vgg: Vgg19Features = load_vgg19(chosen.vgg).to(device)
     return partial(perceptual_features, vgg)
@@ -139,7 +157,6 @@ def perceptual_features(vgg: Vgg19Features, image: Tensor) -> list[Tensor]:
 def build_flow(chosen: ObjectiveSettings, device: torch.device) -> FlowEstimator:
     """RAFT, or dense inverse search where it is chosen."""
     if chosen.flow == "dis":
-        _say("the temporal loss uses DIS flow, not RAFT (objective.flow=dis): no gradient in it")
         return dis_flow_of
     raft: Raft = load_raft(chosen.raft.weights, statistics=chosen.raft.statistics).to(device)
     return partial(
@@ -207,11 +224,6 @@ def published(
 
 def _pixels(image: Tensor) -> NDArray[np.uint8]:
     return np.asarray(to_pixels(image, "round"), np.uint8)
-
-
-def _say(message: str) -> None:
-    if processes().first:
-        log.warning(message)
 
 
 PAPER = Paper(

@@ -1,0 +1,115 @@
+"""A paired set in DS-LOL's layout from ordinary videos, by simulated low light.
+
+``<out>/low_and_noise/<clip>/%05d.png`` and ``<out>/normal/<clip>/%05d.png``, with the drawn
+parameters beside each clip, ``<out>/low_and_noise/<clip>.json``, and ``<out>/train_list.txt``. The
+paper's own parameters are not at hand: the ranges are :mod:`llve_common.data.lowlight`'s. Every
+pixel follows from the source and the seed, so a run that was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from llve_common.data.lowlight import DarkeningRanges, darken, draw_darkening
+from llve_common.errors import DataError
+from llve_common.io.atomic import write_text
+from llve_common.io.frames import open_source
+from llve_common.io.images import write_image
+from llve_tcenet.data import WINDOW
+
+log = logging.getLogger(__name__)
+
+LOW, NORMAL = "low_and_noise", "normal"
+RANGES = DarkeningRanges()
+
+
+def clip_names(sources: list[Path], root: Path) -> dict[str, Path]:
+    """Each source by its clip's name, which is made of its path below ``root``.
+
+    Raises:
+        DataError: two sources have one name.
+    """
+    named: dict[str, Path] = {}
+    for source in sources:
+        below = source.relative_to(root).with_suffix("") if source != root else Path(root.stem)
+        name = "_".join(below.parts)
+        if name in named:
+            raise DataError(
+                "two sources would become one clip",
+                where=name,
+                got=f"{named[name]} and {source}",
+                mend="rename one of them",
+            )
+        named[name] = source
+    return named
+
+
+def simulate_clip(source: Path, name: str, out: Path, seed: int) -> int:
+    """Write one clip and, last, its parameters; a clip that has them is left as it is.
+
+    Args:
+        source: a video, or a folder of frames.
+        name: of the clip.
+        out: the set's folder.
+        seed: of the set; parameters and noise follow from it and the name.
+
+    Returns:
+        The number of its frames.
+
+    Raises:
+        DataError: the clip is there already, made otherwise.
+        MediaError: a frame cannot be read or written.
+    """
+    rng = random.Random(f"{seed}/{name}")  # noqa: S311
+    darkening = draw_darkening(RANGES, rng)
+    record = {"source": source.name, "seed": seed, **asdict(darkening)}
+    file = out / LOW / f"{name}.json"
+    if file.is_file():
+        return _finished(file, record)
+    noise = np.random.default_rng(rng.getrandbits(64))
+    count = 0
+    for pixels in _frames(source):
+        write_image(out / LOW / name / f"{count:05d}.png", darken(pixels, darkening, noise))
+        write_image(out / NORMAL / name / f"{count:05d}.png", pixels)
+        count += 1
+    write_text(file, json.dumps({**record, "frames": count}, indent=2) + "\n")
+    return count
+
+
+def write_list(out: Path, counts: dict[str, int]) -> None:
+    """Write ``train_list.txt``: the clips that are long enough to train on."""
+    short = [name for name, count in counts.items() if count < WINDOW]
+    if short:
+        log.warning("not on the list, under %d frames: %s", WINDOW, ", ".join(short))
+    names = [name for name in counts if name not in short]
+    write_text(out / "train_list.txt", "".join(f"{name}\n" for name in names))
+
+
+def _finished(file: Path, record: dict[str, Any]) -> int:
+    there = json.loads(file.read_text(encoding="utf-8"))
+    count = int(there.pop("frames"))
+    if there != record:
+        raise DataError(
+            "the clip is there already, made otherwise",
+            where=file,
+            got=", ".join(f"{key} {value}" for key, value in there.items()),
+            expected=", ".join(f"{key} {value}" for key, value in record.items()),
+            mend="give a new folder, or the seed that the clip was made with",
+        )
+    return count
+
+
+def _frames(source: Path) -> Iterator[NDArray[np.uint8]]:
+    with open_source(source) as opened:
+        for frame in opened.frames:
+            pixels = frame.image.pixels
+            yield np.asarray(pixels >> 8 if pixels.dtype == np.uint16 else pixels, np.uint8)
