@@ -25,12 +25,16 @@ from llve_common.cli import (
     run_training,
 )
 from llve_common.config import load_settings
+from llve_common.engine.device import choose_device
 from llve_common.engine.enhancer import plan_jobs
+from llve_common.engine.network import load_network
 from llve_common.engine.shipped import find_config
 from llve_common.paper import Clip
 from llve_tcenet.config import TestSettings
 from llve_tcenet.data import video_clips
-from llve_tcenet.paper import PAPER
+from llve_tcenet.objective import FlowEstimator
+from llve_tcenet.paper import PAPER, build_flow
+from llve_tcenet.pictures import write_pictures
 from llve_tcenet.simulate import clip_names, simulate_clip, write_list
 
 
@@ -194,6 +198,20 @@ def test(
     ssim: Annotated[
         str | None, typer.Option(help="skimage7 or gaussian11.", show_default="skimage7")
     ] = None,
+    pictures: Annotated[
+        bool | None,
+        typer.Option(
+            "--pictures/--no-pictures",
+            help="Save flow, warped frames and masks too.",
+            show_default="no-pictures",
+        ),
+    ] = None,
+    flow: Annotated[
+        str | None, typer.Option(help="Of the pictures: raft or dis.", show_default="raft")
+    ] = None,
+    raft_model_path: Annotated[
+        Folder, typer.Option("--raft_model_path", help="RAFT's weights.")
+    ] = None,
     device: Device = None,
 ) -> None:
     """Enhance videos as the paper's test does, and score them where ground truth is given."""
@@ -208,6 +226,9 @@ def test(
         "save": save_path,
         "pad": pad,
         "ssim": ssim,
+        "pictures": pictures,
+        "flow": flow,
+        "raft.weights": raft_model_path,
         "device": device,
     }
     settings = load_settings(TestSettings, find_config(PAPER, config), overrides or (), options)
@@ -216,6 +237,8 @@ def test(
     def target(clip: Clip, frame: Path) -> Path:
         return settings.save / "frames" / clip.name / f"{frame.stem}.png"
 
+    # Before the work begins: without its weights it cannot.
+    estimate = _flow_of_pictures(settings) if settings.pictures else None
     run_test(
         PAPER,
         settings,
@@ -225,6 +248,8 @@ def test(
         inner=not settings.pad,
         temporal=True,
     )
+    if estimate is not None:
+        _draw_pictures(settings, clips, estimate)
 
 
 @app.command()
@@ -247,6 +272,20 @@ def simulate(
         counts[name] = simulate_clip(path, name, out, seed)
     write_list(out, counts)
     console.print(f"{len(counts)} clips, {sum(counts.values())} frames: {out}", soft_wrap=True)
+
+
+def _flow_of_pictures(settings: TestSettings) -> FlowEstimator:
+    return build_flow(settings.flow, settings.raft, choose_device(settings.device))
+
+
+def _draw_pictures(settings: TestSettings, clips: list[Clip], flow: FlowEstimator) -> None:
+    device = choose_device(settings.device)
+    network, _ = load_network(PAPER, settings.weights, device)
+    count = sum(
+        write_pictures(network, flow, clip, PAPER.window, settings.save, device) for clip in clips
+    )
+    name = "DIS" if settings.flow == "dis" else f"RAFT, {settings.raft.weights}"
+    console.print(f"flow, warped frame and mask of {count} windows, by {name}", soft_wrap=True)
 
 
 def _train_list(folder: Path | None) -> Path | None:

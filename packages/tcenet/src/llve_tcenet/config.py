@@ -136,4 +136,9 @@ class TestSettings(Settings):
         False, description="enhance a clip's first two and last two frames too, by reflection"
     )
     ssim: Ssim = "skimage7"
+    pictures: bool = Field(
+        False, description="save flow, warped frames and masks too; they double the time"
+    )
+    flow: FlowName = Field("raft", description="of the pictures; dis needs no weights")
+    raft: RaftSettings = RaftSettings()
     device: str = RunSettings.model_fields["device"].default

@@ -31,10 +31,16 @@ from llve_common.paper import (
     Stream,
     Window,
 )
-from llve_tcenet.config import ObjectiveSettings, TestSettings, TrainSettings
+from llve_tcenet.config import ObjectiveSettings, RaftSettings, TestSettings, TrainSettings
 from llve_tcenet.data import PairedVideos, RealAndSynthetic, video_clips
 from llve_tcenet.network import MULTIPLE, REMAINDERS, Encoding, TCENet, initialise
-from llve_tcenet.objective import Features, FlowEstimator, spatial_losses, temporal_consistency
+from llve_tcenet.objective import (
+    Features,
+    FlowEstimator,
+    FlowName,
+    spatial_losses,
+    temporal_consistency,
+)
 from llve_tcenet.weights import from_published, published_checkpoint, to_published
 
 log = logging.getLogger(__name__)
@@ -103,7 +109,8 @@ def objective(settings: TrainSettings, device: torch.device) -> Objective:
         CheckpointError: the weights of RAFT or VGG-19 cannot be read or do not fit.
     """
     features = build_features(settings.objective, device)
-    losses = stcl(features, build_flow(settings.objective, device))
+    flow = build_flow(settings.objective.flow, settings.objective.raft, device)
+    losses = stcl(features, flow)
     unsaid = notices(settings.objective) if processes().first else []
 
     def noted(network: nn.Module, batch: Batch, iteration: int) -> dict[str, Tensor]:
@@ -154,17 +161,16 @@ def perceptual_features(vgg: Vgg19Features, image: Tensor) -> list[Tensor]:
     return [normalised, *vgg(normalised)]
 
 
-def build_flow(chosen: ObjectiveSettings, device: torch.device) -> FlowEstimator:
-    """RAFT, or dense inverse search where it is chosen."""
-    if chosen.flow == "dis":
+def build_flow(name: FlowName, chosen: RaftSettings, device: torch.device) -> FlowEstimator:
+    """RAFT, or dense inverse search where it is chosen.
+
+    Raises:
+        CheckpointError: RAFT's weights are missing or do not fit: it never runs without.
+    """
+    if name == "dis":
         return dis_flow_of
-    raft: Raft = load_raft(chosen.raft.weights, statistics=chosen.raft.statistics).to(device)
-    return partial(
-        raft_flow,
-        raft,
-        image_range=chosen.raft.image_range,
-        iterations=chosen.raft.iterations,
-    )
+    raft: Raft = load_raft(chosen.weights, statistics=chosen.statistics).to(device)
+    return partial(raft_flow, raft, image_range=chosen.image_range, iterations=chosen.iterations)
 
 
 def dis_flow_of(first: Tensor, second: Tensor) -> Tensor:

@@ -1,0 +1,78 @@
+"""TCE-Net's test, its pictures and its metrics against the published implementation."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from llve_common.engine.window import enhance_inner_frames, inner_frames
+from llve_common.flow.raft import Raft, raft_flow
+from llve_common.io.images import to_pixels, to_tensor
+from llve_common.testing.recipes import tcenet_recipe_weights
+from llve_common.testing.reference import reference_arrays, reference_json
+from llve_tcenet.network import TCENet
+from llve_tcenet.paper import PAPER
+from llve_tcenet.pictures import draw, output_pairs
+
+pytestmark = pytest.mark.reference
+SET = "tcenet"
+
+
+@pytest.fixture(scope="module")
+def network() -> TCENet:
+    facts = reference_json(f"{SET}/tester")
+    network = TCENet()
+    keys = reference_json(f"{SET}/keys_vtce")
+    network.load_state_dict(tcenet_recipe_weights(keys, facts["g_seed"], facts["g_scale"]))
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def clip() -> list[torch.Tensor]:
+    return [to_tensor(pixels)[None] for pixels in reference_arrays(f"{SET}/tester")["low_u8"]]
+
+
+def check_picture(actual: np.ndarray, expected: np.ndarray) -> None:
+    """At most one level off, on at most 0.5 % of the values."""
+    difference = np.abs(actual.astype(int) - expected.astype(int))
+    assert difference.max() <= 1
+    assert (difference > 0).mean() <= 0.005
+
+
+def test_frames(network, clip):
+    expected = reference_arrays(f"{SET}/tester")["frames"]
+    actual = list(enhance_inner_frames(PAPER, network, clip))
+    assert len(actual) == len(expected)
+    for frame, picture in zip(actual, expected, strict=True):
+        check_picture(to_pixels(frame[0], PAPER.rounding), picture)
+
+
+def test_which_frames_are_saved():
+    files = reference_json(f"{SET}/tester")["files"]["frames/clipA"]
+    count = reference_json(f"{SET}/tester")["clip_frames"]
+    assert [f"{n:05d}.png" for n in inner_frames(PAPER.window, count)] == files
+    for length, rule in reference_json(f"{SET}/tester")["window_rule"].items():
+        saved = {*rule["saved_first"], rule["last_saved_from_second"]} - {None}
+        ours = {f"{n:05d}.png" for n in inner_frames(PAPER.window, int(length))}
+        assert ours == saved
+
+
+def test_pictures(network, clip):
+    facts, arrays = reference_json(f"{SET}/tester"), reference_arrays(f"{SET}/tester")
+    raft = Raft()
+    keys = reference_json(f"{SET}/keys_raft")
+    raft.load_state_dict(tcenet_recipe_weights(keys, facts["raft_seed"], facts["raft_scale"]))
+    raft.train(facts["raft_training_mode"])
+    with torch.inference_mode():
+        found = [
+            draw(first, second, partial(raft_flow, raft))
+            for first, second in output_pairs(network, clip, PAPER.window)
+        ]
+    assert len(found) == len(arrays["mask"])
+    check_picture(found[0].warped, arrays["warp"][0])
+    # The published tester swaps red and blue of the flow's picture when it writes it.
+    check_picture(found[0].flow, arrays["flo"][0][..., ::-1])
+    for pictures, mask in zip(found, arrays["mask"], strict=True):
+        for channel in range(3):
+            check_picture(pictures.mask[..., channel], mask)
