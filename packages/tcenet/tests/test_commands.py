@@ -201,6 +201,23 @@ def test_pad_gives_every_frame(tmp_path, random_weights):
     assert len(list((tmp_path / "out" / "frames" / "pair13").iterdir())) == 4
 
 
+def test_pictures(tmp_path, random_weights):
+    write_clip_set(tmp_path / "set", suffix=".png", clips=1, frames=7, height=40, width=48)
+    low = tmp_path / "set" / "input" / "pair13"
+    command = ["test", "--data_path", low, "--model", random_weights, "--pictures"]
+    command += ["--save_path", tmp_path / "out"]
+    missing = tmp_path / "raft.pth"
+    output = run(*command, "--raft_model_path", missing, fails=True)
+    assert f"{missing}: the weights of RAFT are not here" in output
+    assert not (tmp_path / "out").exists()
+    assert "of 2 windows, by DIS" in run(*command, "--flow", "dis").replace("\n", "")
+    names = [f"{frame.stem}.png" for frame in sorted(low.iterdir())[2:4]]
+    for kind in ("flo", "warp", "mask"):
+        folder = tmp_path / "out" / kind / "pair13"
+        assert sorted(file.name for file in folder.iterdir()) == names
+        assert read_image(folder / names[0]).pixels.shape == (40, 48, 3)
+
+
 def test_published_names_of_weights(tmp_path, random_weights):
     output = run(
         "test", "--version", "Mine", "--pretrained_model", 7, "--data_path", tmp_path,

@@ -193,6 +193,7 @@ class Procedure(Generic[P]):
             from 1, ``{iteration}``, and ``{settings.<name>}``.
         latest_name: a second file name for the weights of the last iteration.
         ssim: the definition that validation uses.
+        inner: validation leaves out a clip's ends, where no window within the clip reaches.
         enlarge: how often an epoch goes through the set, in one permutation, as the published
             sampler of several papers does.
         published: what such a file holds, where it is more than the weights by themselves.
@@ -212,6 +213,7 @@ class Procedure(Generic[P]):
     validation: Callable[[P], list[Clip]] = _no_validation
     latest_name: str | None = None
     ssim: Ssim = "skimage7"
+    inner: bool = False
     enlarge: int = 1
     published: Callable[[P, nn.Module, Optimizer, Progress], Mapping[str, Any]] | None = None
 

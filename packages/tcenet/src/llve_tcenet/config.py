@@ -109,6 +109,9 @@ class TrainSettings(Settings):
     procedure: Literal["train"] = "train"
     version: str = Field("Enhance-Video", min_length=1, description="begins the weights' names")
     weights: Path | None = Field(None, description="to start from; null: the initial weights")
+    optimizer_state: bool = Field(
+        False, description="take Adam's state too from weights that the published trainer saved"
+    )
     data: TrainData = TrainData()
     objective: ObjectiveSettings = ObjectiveSettings()
     train: OptimizerSettings = OptimizerSettings()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from llve_common.engine.checkpoint import load_into, read_weights
+from llve_common.engine.checkpoint import load_into, read_file, read_weights
 from llve_common.engine.distributed import processes
 from llve_common.engine.pretrained import load_raft, load_vgg19
 from llve_common.flow.dis import dis_flow
@@ -41,7 +41,12 @@ from llve_tcenet.objective import (
     spatial_losses,
     temporal_consistency,
 )
-from llve_tcenet.weights import from_published, published_checkpoint, to_published
+from llve_tcenet.weights import (
+    from_published,
+    load_optimizer,
+    published_checkpoint,
+    to_published,
+)
 
 log = logging.getLogger(__name__)
 
@@ -183,11 +188,18 @@ def dis_flow_of(first: Tensor, second: Tensor) -> Tensor:
 
 
 def adam(settings: TrainSettings, network: nn.Module) -> Optimizer:
-    """Adam with L2 weight decay."""
+    """Adam with L2 weight decay, its state as the weights' file has it where that is wanted.
+
+    Raises:
+        CheckpointError: it is wanted, and the file has none that fits.
+    """
     chosen = settings.train
-    return torch.optim.Adam(
+    optimizer = torch.optim.Adam(
         network.parameters(), lr=chosen.lr, betas=chosen.betas, weight_decay=chosen.weight_decay
     )
+    if settings.weights is not None and settings.optimizer_state:
+        load_optimizer(optimizer, read_file(settings.weights), settings.weights)
+    return optimizer
 
 
 def set_rate(settings: TrainSettings, optimizer: Optimizer, progress: Progress) -> None:
@@ -253,6 +265,7 @@ PAPER = Paper(
             schedule=set_rate,
             weights_name="models/{settings.version}_epoch_{epochs}.pth",
             validation=validation_clips,
+            inner=True,
             published=published,
         )
     },

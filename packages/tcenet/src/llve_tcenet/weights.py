@@ -8,11 +8,13 @@ parameter, and ours stand in the published order.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 from torch.optim import Optimizer
 
+from llve_common.errors import CheckpointError
 from llve_common.paper import State
 
 
@@ -24,6 +26,40 @@ def to_published(state: State) -> State:
 def from_published(state: State) -> State:
     """Published weights under our names; weights under our names pass unchanged."""
     return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def load_optimizer(optimizer: Optimizer, content: dict[str, Any], path: Path) -> None:
+    """Give an optimizer the state that a published checkpoint holds; its rate stays.
+
+    Args:
+        optimizer: of the network's parameters in their order.
+        content: of the checkpoint.
+        path: where it comes from, for the message.
+
+    Raises:
+        CheckpointError: it holds none, or one of other parameters.
+    """
+    if "g_optimizer" not in content:
+        raise CheckpointError(
+            "the file holds no optimizer's state",
+            where=path,
+            got=f"the keys {', '.join(list(content)[:5])}",
+            expected="g_optimizer, as the published trainer writes",
+            mend="give optimizer_state=false",
+        )
+    state = content["g_optimizer"]["state"]
+    parameters = optimizer.param_groups[0]["params"]
+    for place, parameter in enumerate(parameters):
+        moments = state.get(place)
+        if moments is None or moments["exp_avg"].shape != parameter.shape:
+            raise CheckpointError(
+                "the optimizer's state does not fit the network",
+                where=path,
+                got="nothing" if moments is None else tuple(moments["exp_avg"].shape),
+                expected=f"{tuple(parameter.shape)} for parameter {place} of {len(parameters)}",
+            )
+    own = optimizer.state_dict()
+    optimizer.load_state_dict({"state": state, "param_groups": own["param_groups"]})
 
 
 def published_checkpoint(network: nn.Module, optimizer: Optimizer, epochs: int) -> dict[str, Any]:

@@ -593,6 +593,7 @@ def _validate(run: Run) -> None:
             clips,
             device=run.device,
             ssim_definition=run.procedure.ssim,
+            inner=run.procedure.inner,
         )
     means = {name: value for name, value in scores.mean_of_clips.items() if "input" not in name}
     log.info("iteration %d, validation: %s", run.iteration, _listed(means))

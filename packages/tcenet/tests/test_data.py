@@ -1,0 +1,131 @@
+"""TCE-Net's data sets, on small files."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from llve_common.data.synthetic import write_clip_set
+from llve_common.errors import DataError
+from llve_common.io.images import write_image
+from llve_tcenet.data import PairedVideos, RealAndSynthetic, video_clips
+
+
+@pytest.fixture
+def ramps(tmp_path):
+    """A video whose frame t is t everywhere, in 16 bits, with the frame's double as truth."""
+
+    def make(name="a", frames=8, size=(40, 60), truths=None):
+        for number in range(frames):
+            pixels = np.full((*size, 3), 4000 * number, np.uint16)
+            write_image(tmp_path / "low" / name / f"{number:05d}.png", pixels)
+            if truths is None or number < truths:
+                write_image(tmp_path / "normal" / name / f"{number:05d}.png", 2 * pixels)
+        return tmp_path / "low", tmp_path / "normal"
+
+    return make
+
+
+def sample(clips, seed=0, crop=16, scales=(1.0, 1.0)):
+    return PairedVideos(clips, crop, scales).sample(0, random.Random(seed))
+
+
+def test_a_window_and_the_truth_of_its_middle_frames(ramps):
+    clips = video_clips(*ramps())
+    starts = set()
+    for seed in range(30):
+        found = sample(clips, seed)
+        assert found["low"].shape == (6, 3, 16, 16)
+        assert found["target"].shape == (2, 3, 16, 16)
+        steps = found["low"][:, 0, 0, 0] * 65535 / 4000
+        start = round(float(steps[0]))
+        starts.add(start)
+        torch.testing.assert_close(steps, torch.arange(6.0) + start, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(found["target"], 2 * found["low"][2:4], rtol=1e-4, atol=1e-5)
+    assert starts == {0, 1, 2}
+
+
+def test_all_frames_are_cut_and_turned_alike(tmp_path):
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (40, 60, 3), np.uint8)
+    for number in range(6):
+        for side in ("low", "normal"):
+            write_image(tmp_path / side / "a" / f"{number}.png", picture)
+    clips = video_clips(tmp_path / "low", tmp_path / "normal")
+    views = set()
+    for seed in range(40):
+        found = sample(clips, seed, scales=(0.5, 2.0))
+        frames = torch.cat([found["low"], found["target"]])
+        assert (frames == frames[0]).all()
+        views.add(frames[0].numpy().tobytes())
+    assert len(views) == 40
+
+
+def test_the_same_chance_gives_the_same_sample(ramps):
+    clips = video_clips(*ramps())
+    assert torch.equal(sample(clips, 5)["low"], sample(clips, 5)["low"])
+
+
+def test_small_videos_are_scaled_up_to_the_crop(ramps):
+    clips = video_clips(*ramps(size=(10, 14)))
+    assert sample(clips, crop=32, scales=(0.5, 0.5))["low"].shape == (6, 3, 32, 32)
+
+
+def test_an_epoch_draws_every_real_video_as_often(ramps):
+    for name in ("a", "b", "c"):
+        folders = ramps(name)
+    real = PairedVideos(video_clips(*folders), 16, (1.0, 1.0))
+    synthetic = PairedVideos(real.clips[:2], 16, (1.0, 1.0))
+    drawn = []
+    real.sample = lambda index, rng: drawn.append(index) or index
+    synthetic.sample = lambda index, rng: index
+    data = RealAndSynthetic(real, synthetic, repeat=4, batch_size=4)
+    pairs = [tuple(data.sample(index, random.Random(0)).values()) for index in range(len(data))]
+    assert sorted(drawn) == [0] * 4 + [1] * 4 + [2] * 4
+    assert {pair[1] for pair in pairs if pair[0] == 0} == {0, 1}
+    # An epoch is filled up to whole batches.
+    assert len(RealAndSynthetic(real, synthetic, repeat=1, batch_size=2)) == 4
+
+
+def test_one_truth_serves_a_whole_video(ramps):
+    [clip] = video_clips(*ramps(truths=1))
+    assert len(set(clip.targets)) == 1
+    assert len(clip.targets) == 8
+
+
+def test_arrays_of_the_sdsd_layout(tmp_path):
+    write_clip_set(tmp_path / "set", clips=1, frames=6, height=40, width=48)
+    clips = video_clips(tmp_path / "set" / "input", tmp_path / "set" / "GT")
+    assert clips[0].frames[0].suffix == ".npy"
+    found = sample(clips)
+    assert found["low"].mean() < found["target"].mean()
+
+
+def test_lists(ramps, tmp_path):
+    for name in ("a", "b"):
+        low, normal = ramps(name)
+    listed = tmp_path / "train_list.txt"
+    listed.write_text("b\n\n")
+    assert [clip.name for clip in video_clips(low, normal, listed)] == ["b"]
+    listed.write_text("c\n")
+    with pytest.raises(DataError, match="no such folder"):
+        video_clips(low, normal, listed)
+    listed.write_text("\n")
+    with pytest.raises(DataError, match="names no video"):
+        video_clips(low, normal, listed)
+    with pytest.raises(DataError, match="list of videos cannot be read"):
+        video_clips(low, normal, tmp_path / "none.txt")
+
+
+def test_sizes_that_differ_are_named(ramps, tmp_path):
+    low, normal = ramps(frames=6)
+    odd = low / "a" / "00003.png"
+    write_image(odd, np.zeros((40, 61, 3), np.uint16))
+    with pytest.raises(DataError, match=r"00003.png: the frames .* differ in size"):
+        sample(video_clips(low, normal))
+
+
+def test_videos_too_short_are_refused(ramps):
+    with pytest.raises(DataError, match="too short to train on"):
+        PairedVideos(video_clips(*ramps(frames=5)), 16, (1.0, 1.0))

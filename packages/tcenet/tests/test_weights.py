@@ -1,0 +1,65 @@
+"""Published checkpoints in and out."""
+
+import pytest
+import torch
+
+from llve_common.engine.checkpoint import read_file, read_weights, write_published
+from llve_common.engine.network import load_network
+from llve_common.errors import CheckpointError
+from llve_tcenet.config import TrainSettings
+from llve_tcenet.network import TCENet
+from llve_tcenet.paper import PAPER, adam, build_network
+from llve_tcenet.weights import published_checkpoint
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """A network and its optimizer after a step."""
+    torch.manual_seed(0)
+    network = TCENet()
+    optimizer = adam(TrainSettings(), network)
+    for parameter in network.parameters():
+        parameter.grad = torch.randn_like(parameter)
+    optimizer.step()
+    return network, optimizer
+
+
+def test_checkpoints_of_several_gpus_are_read(trained, tmp_path):
+    network, optimizer = trained
+    content = published_checkpoint(network, optimizer, 3)
+    content["G_net"] = {f"module.{key}": value for key, value in content["G_net"].items()}
+    write_published(tmp_path / "a_epoch_3.pth", content)
+    loaded, _ = load_network(PAPER, tmp_path / "a_epoch_3.pth", torch.device("cpu"))
+    for key, value in loaded.state_dict().items():
+        assert torch.equal(value, network.state_dict()[key])
+
+
+def test_training_goes_on_from_a_published_checkpoint(trained, tmp_path):
+    network, optimizer = trained
+    path = tmp_path / "a_epoch_1.pth"
+    write_published(path, published_checkpoint(network, optimizer, 1))
+    assert read_file(path)["epoch"] == 1
+    settings = TrainSettings(weights=path, optimizer_state=True)
+    again = build_network(settings)
+    second = adam(settings, again)
+    for ours, theirs in zip(again.parameters(), network.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+        for moment in ("exp_avg", "exp_avg_sq", "step"):
+            assert torch.equal(second.state[ours][moment], optimizer.state[theirs][moment])
+    assert adam(TrainSettings(weights=path), again).state == {}
+
+
+def test_a_state_that_is_not_there_or_does_not_fit(trained, tmp_path):
+    network, optimizer = trained
+    settings = TrainSettings(weights=tmp_path / "plain.pth", optimizer_state=True)
+    write_published(tmp_path / "plain.pth", network.state_dict())
+    with pytest.raises(CheckpointError, match="holds no optimizer's state"):
+        adam(settings, build_network(settings))
+    content = published_checkpoint(network, optimizer, 1)
+    state = dict(content["g_optimizer"]["state"])
+    state[0], state[2] = state[2], state[0]
+    content["g_optimizer"] = {**content["g_optimizer"], "state": state}
+    write_published(tmp_path / "plain.pth", content)
+    assert read_weights(tmp_path / "plain.pth").keys() == network.state_dict().keys()
+    with pytest.raises(CheckpointError, match="does not fit the network"):
+        adam(settings, build_network(settings))
