@@ -210,11 +210,11 @@ class ConvLSTM(nn.Module):
         return torch.sigmoid(output) * torch.tanh(cell), cell
 
     def _gates_of_zero_state(self, features: Tensor) -> Tensor:
-        rows = torch.arange(4 * self.hidden, device=features.device)
-        used = rows[(rows < self.hidden) | (rows >= 2 * self.hidden)]
-        weight = self.Gates.weight[used, : self.inputs]
         assert self.Gates.bias is not None
-        return F.conv2d(features, weight, self.Gates.bias[used], padding=self.Gates.padding)
+        after = 2 * self.hidden
+        weight = torch.cat([self.Gates.weight[: self.hidden], self.Gates.weight[after:]])
+        bias = torch.cat([self.Gates.bias[: self.hidden], self.Gates.bias[after:]])
+        return F.conv2d(features, weight[:, : self.inputs], bias, padding=self.Gates.padding)
 
 
 class ASPP(nn.Module):

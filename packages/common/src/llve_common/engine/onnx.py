@@ -201,8 +201,9 @@ def _sizes(multiple: int) -> tuple[Size, ...]:
 
 
 def _base(multiple: int) -> int:
-    """The first multiple of at least 16 pixels."""
-    return multiple * -(-16 // multiple)
+    """The first multiple of at least 16 pixels, and no less than the second."""
+    # At the first, features at the network's smallest size would have a side of 1.
+    return multiple * max(2, -(-16 // multiple))
 
 
 def _frames(paper: Paper, size: Size) -> Tensor:
