@@ -109,6 +109,8 @@ def test_train_on_what_simulate_made(tmp_path, videos, pairs):
         "--mode", "train", "--version", "Mine", *options, "--syn_list_dir", tmp_path / "set",
         "--total_epochs", 2, "--repeat_times", 1, "--train_batch_size", 2, "--lr_init", "1e-4",
         "--save_root_dir", tmp_path / "runs", "--use_tensorboard", "false", "run.log_every=1",
+        f"data.validation.low={tmp_path / 'real' / 'input'}",
+        f"data.validation.normal={tmp_path / 'real' / 'GT'}",
     )  # fmt: skip
     [folder] = (tmp_path / "runs").iterdir()
     names = sorted(file.name for file in (folder / "models").iterdir())
@@ -121,6 +123,7 @@ def test_train_on_what_simulate_made(tmp_path, videos, pairs):
     log = (folder / "train.log").read_text()
     assert "without the perceptual loss" in log
     assert "uses DIS flow, not RAFT" in log
+    assert log.count("validation: psnr") == 2
 
 
 def test_resume_ends_with_the_same_weights(tmp_path, pairs):
@@ -167,7 +170,7 @@ def test_settings_that_cannot_work(tmp_path, pairs, override, message):
 
 def test_a_video_too_short_to_train_on(tmp_path, pairs):
     options = pairs(tmp_path / "set", frames=5)
-    assert "the video is too short to train on" in run("train", *options, fails=True)
+    assert "the video is too short for a window" in run("train", *options, fails=True)
 
 
 # Testing and enhancing

@@ -127,5 +127,5 @@ def test_sizes_that_differ_are_named(ramps, tmp_path):
 
 
 def test_videos_too_short_are_refused(ramps):
-    with pytest.raises(DataError, match="too short to train on"):
+    with pytest.raises(DataError, match="too short for a window"):
         PairedVideos(video_clips(*ramps(frames=5)), 16, (1.0, 1.0))

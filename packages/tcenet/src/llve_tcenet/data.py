@@ -35,14 +35,7 @@ class PairedVideos:
 
     def __init__(self, clips: list[Clip], crop: int, scales: tuple[float, float]) -> None:
         for clip in clips:
-            if len(clip.frames) < WINDOW:
-                raise DataError(
-                    "the video is too short to train on",
-                    where=clip.frames[0].parent,
-                    got=f"{len(clip.frames)} frames",
-                    expected=f"at least {WINDOW}",
-                    mend="take it off the list",
-                )
+            require_window(clip)
         self.clips, self.crop, self.scales = clips, crop, scales
 
     def __len__(self) -> int:
@@ -116,6 +109,22 @@ class RealAndSynthetic:
             "real": self.real.sample(video, rng),
             "synthetic": self.synthetic.sample(partner, rng),
         }
+
+
+def require_window(clip: Clip) -> None:
+    """Refuse a clip that has no window of six frames.
+
+    Raises:
+        DataError: it has fewer.
+    """
+    if len(clip.frames) < WINDOW:
+        raise DataError(
+            "the video is too short for a window",
+            where=clip.frames[0].parent,
+            got=f"{len(clip.frames)} frames",
+            expected=f"at least {WINDOW}",
+            mend="take it off the list",
+        )
 
 
 def video_clips(low: Path, normal: Path | None, listed: Path | None = None) -> list[Clip]:

@@ -32,7 +32,13 @@ from llve_common.paper import (
     Window,
 )
 from llve_tcenet.config import ObjectiveSettings, RaftSettings, TestSettings, TrainSettings
-from llve_tcenet.data import PairedVideos, RealAndSynthetic, video_clips
+from llve_tcenet.data import (
+    WINDOW,
+    PairedVideos,
+    RealAndSynthetic,
+    require_window,
+    video_clips,
+)
 from llve_tcenet.network import MULTIPLE, REMAINDERS, Encoding, TCENet, initialise
 from llve_tcenet.objective import (
     Features,
@@ -54,8 +60,8 @@ log = logging.getLogger(__name__)
 INPUTS = (-2, -1, 0, 1, 2, 3)
 OUTPUTS = (0, 1)
 
-# The frames of a test video that the quick validation after an epoch looks at.
-_QUICK = slice(2, 8)
+# The first frame of the window that the published quick validation looks at; it gives frame 4.
+_QUICK = 2
 
 
 def enhance(network: nn.Module, frames: Tensor) -> Tensor:
@@ -99,6 +105,7 @@ def build_network(settings: TrainSettings) -> nn.Module:
 
 def training_set(settings: TrainSettings) -> RealAndSynthetic:
     """Real and synthetic pairs, side by side."""
+    validation_clips(settings)  # a mistake there should not wait for the first epoch's end
     chosen = settings.train
     real, synthetic = (
         PairedVideos(video_clips(each.low, each.normal, each.list), chosen.crop, chosen.scales)
@@ -226,11 +233,15 @@ def validation_clips(settings: TrainSettings) -> list[Clip]:
     chosen = settings.data.validation
     if chosen.low is None:
         return []
-    clips = video_clips(chosen.low, chosen.normal, chosen.list)
-    return [
-        Clip(clip.name, clip.frames[_QUICK], clip.targets and clip.targets[_QUICK])
-        for clip in clips
-    ]
+    return [_quick(clip) for clip in video_clips(chosen.low, chosen.normal, chosen.list)]
+
+
+def _quick(clip: Clip) -> Clip:
+    """Frames 2 to 7 of a clip, or the last six where it has fewer."""
+    require_window(clip)
+    start = min(_QUICK, len(clip.frames) - WINDOW)
+    part = slice(start, start + WINDOW)
+    return Clip(clip.name, clip.frames[part], clip.targets and clip.targets[part])
 
 
 def published(
