@@ -145,3 +145,11 @@ def test_sides_that_are_no_multiples_of_16(height, width):
 def test_a_window_of_another_length():
     with pytest.raises(DataError, match="got: 5\n  expected: 3"):
         small_network()(window(5))
+
+
+def test_the_smallest_frames_train():
+    """The coarsest features are one pixel, whose layout in memory is all layouts at once."""
+    torch.manual_seed(0)
+    network = RetinexNet(nf=8, groups=2, front_blocks=1, back_blocks=1)
+    network(torch.rand(1, 5, 3, 16, 16)).enhanced.sum().backward()
+    assert all(each.grad is not None for each in network.pcd_align.parameters())
