@@ -122,16 +122,10 @@ def objective(settings: TrainSettings, device: torch.device) -> Objective:
     """
     features = build_features(settings.objective, device)
     flow = build_flow(settings.objective.flow, settings.objective.raft, device)
-    losses = stcl(features, flow)
-    unsaid = notices(settings.objective) if processes().first else []
-
-    def noted(network: nn.Module, batch: Batch, iteration: int) -> dict[str, Tensor]:
-        # Not before the first step: the run's log is open only then.
-        while unsaid:
-            log.warning(unsaid.pop(0))
-        return losses(network, batch, iteration)
-
-    return noted
+    if processes().first:
+        for notice in notices(settings.objective):
+            log.warning(notice)
+    return stcl(features, flow)
 
 
 def notices(chosen: ObjectiveSettings) -> list[str]:
