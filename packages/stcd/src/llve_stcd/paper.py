@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from llve_common.data.clips import require_whole_batch
 from llve_common.engine.checkpoint import load_into, read_weights
-from llve_common.engine.enhancer import pad_to_multiple
+from llve_common.engine.enhancer import pad_to_fit
 from llve_common.engine.schedule import set_rates
 from llve_common.paper import (
     Batch,
@@ -99,17 +99,12 @@ def objective(settings: TrainSettings, device: torch.device) -> Objective:
     matcher, name = make_matcher(
         chosen.matcher.kind, chosen.matcher.weights, chosen.matcher.place, device
     )
-    said = False
+    log.info("matcher: %s", name)
     cached = None
     if chosen.matcher.cache is not None:
         matcher = cached = CachedMatcher(matcher, name, chosen.matcher.cache)
 
     def losses(network: nn.Module, batch: Batch, iteration: int) -> dict[str, Tensor]:
-        nonlocal said
-        if not said:
-            # The run's log begins after its objective is made.
-            log.info("matcher: %s", name)
-            said = True
         with torch.no_grad():
             images = (matcher_images(batch[side]) for side in ("high1", "high2"))
             warp, certainty = (each.to(batch["high1"].device) for each in matcher(*images))
@@ -139,9 +134,9 @@ def adam(settings: TrainSettings, network: nn.Module) -> torch.optim.Optimizer:
     )
 
 
-def schedule(settings: TrainSettings, optimizer: torch.optim.Optimizer, iteration: int) -> None:
+def schedule(settings: TrainSettings, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
     """One cosine period, then its last rate."""
-    set_rates(settings.train.schedule, optimizer, iteration)
+    set_rates(settings.train.schedule, optimizer, progress.iteration)
 
 
 def train_plan(settings: TrainSettings, epoch_length: int) -> Plan:
@@ -165,7 +160,7 @@ def previews(
     device = next(network.parameters()).device
     low, high, other = (sample[name].to(device) for name in ("low1", "high1", "low2"))
     height, width = low.shape[-2:]
-    pair = pad_to_multiple(torch.stack([low, other])[None], MULTIPLE)
+    pair = pad_to_fit(torch.stack([low, other])[None], WINDOW)
     found: Decomposition = network(pair[:, 0], pair[:, 1])
     parts = [each[0, :, :height, :width] for each in (found.rgb1, found.ill1, found.enhanced1)]
     yield f"val_images/{progress.iteration:06d}.png", torch.cat([low, *parts, high], 1)
