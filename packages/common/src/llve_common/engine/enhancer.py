@@ -279,19 +279,31 @@ def plan_jobs(paper: Paper, source: Path, output: Path | None) -> list[Job]:
     return [(source, output / (video_target(source) if is_video(source) else source.name))]
 
 
-def _folder_jobs(paper: Paper, source: Path, target: Path) -> list[Job]:
-    videos = sorted(path for path in source.rglob("*") if path.is_file() and is_video(path))
-    jobs = [
-        (path, target / path.relative_to(source).with_name(video_target(path))) for path in videos
-    ]
+def sources_in(folder: Path, *, clips: bool) -> list[Path]:
+    """The videos and images in a folder and its subfolders, videos first, each sorted.
+
+    Args:
+        folder: to look through.
+        clips: images of one folder are the frames of a clip; the folder stands for them.
+
+    Raises:
+        DataError: the folder is missing or holds neither.
+    """
+    videos = sorted(path for path in folder.rglob("*") if path.is_file() and is_video(path))
     if videos:
-        images = sorted(path for path in source.rglob("*") if path.is_file() and is_image(path))
+        images = sorted(path for path in folder.rglob("*") if path.is_file() and is_image(path))
     else:
-        images = list_images(source, recursive=True)
-    if len(paper.window.inputs) > 1:
-        # Images of one folder are frames of one clip.
-        images = sorted({path.parent for path in images})
-    return jobs + [(path, target / path.relative_to(source)) for path in images]
+        images = list_images(folder, recursive=True)
+    return videos + (sorted({path.parent for path in images}) if clips else images)
+
+
+def _folder_jobs(paper: Paper, source: Path, target: Path) -> list[Job]:
+    jobs = []
+    for path in sources_in(source, clips=len(paper.window.inputs) > 1):
+        written = target / path.relative_to(source)
+        is_one = path.is_file() and is_video(path)
+        jobs.append((path, written.with_name(video_target(path)) if is_one else written))
+    return jobs
 
 
 def naming_faults(jobs: Sequence[Job], kept: Iterable[Path] = ()) -> None:

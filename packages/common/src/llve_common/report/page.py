@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import jinja2
 import PIL.Image
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from llve_common.io.atomic import write_text
@@ -30,6 +32,36 @@ class Slider:
 
 
 @dataclass(frozen=True)
+class Panel:
+    """A picture (H, W, 3) uint8 RGB of a group, its name and what there is to say of it."""
+
+    label: str
+    picture: Pixels
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pictures of one size beside each other, each over the same one; all handles move together.
+
+    One control zooms into all of them, at the pointer.
+    """
+
+    caption: str
+    before: Pixels
+    before_label: str
+    panels: Sequence[Panel]
+
+
+@dataclass(frozen=True)
+class Strips:
+    """Pictures (T, W, 3) of one row of pixels over time, one below the other."""
+
+    caption: str
+    panels: Sequence[Panel]
+
+
+@dataclass(frozen=True)
 class Section:
     """A part of the page: a heading, words, the commands that made it, and what they made."""
 
@@ -39,6 +71,9 @@ class Section:
     sliders: Sequence[Slider] = ()
     tables: Sequence[Table] = ()
     plots: Sequence[str] = field(default_factory=tuple)
+    notes: Sequence[str] = ()
+    groups: Sequence[Group] = ()
+    strips: Sequence[Strips] = ()
 
 
 def write_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -> None:
@@ -78,20 +113,62 @@ def curve(
         x: label of the horizontal axis, with its unit.
         y: label of the vertical axis, with its unit.
     """
-    # A fixed salt makes the same data give the same bytes.
-    with rc_context({"svg.hashsalt": "llve", "font.size": 9}):
-        figure = Figure(figsize=(7, 3), layout="constrained")
-        axes = figure.subplots()
+    with _figure(7, title, x, y) as (axes, text):
         for name, (across, up) in series.items():
             axes.plot(across, up, label=name, linewidth=1.4)
-        axes.set(title=title, xlabel=x, ylabel=y)
-        axes.grid(alpha=0.3)
         if len(series) > 1:
             axes.legend()
-        buffer = io.StringIO()
+    return text()
+
+
+def scatter(
+    title: str,
+    points: Mapping[str, tuple[float, float]],
+    x: str,
+    y: str,
+    level: tuple[str, float] | None = None,
+) -> str:
+    """Named points over a logarithmic horizontal axis, as SVG text.
+
+    Args:
+        title: of the plot.
+        points: name to (x, y), x above 0.
+        x: label of the horizontal axis, with its unit.
+        y: label of the vertical axis, with its unit.
+        level: a name and a value of y to draw a line at.
+    """
+    with _figure(4.6, title, x, y) as (axes, text):
+        for name, (across, up) in points.items():
+            axes.plot(across, up, "o", markersize=8)
+            axes.annotate(name, (across, up), textcoords="offset points", xytext=(7, 5))
+        if level is not None:
+            axes.axhline(level[1], color="gray", linestyle="--", linewidth=1)
+            place = (0.01, level[1])
+            axes.annotate(
+                level[0], place, xycoords=("axes fraction", "data"), va="bottom", color="gray"
+            )
+        axes.set_xscale("log")
+        axes.margins(0.25)
+    return text()
+
+
+@contextmanager
+def _figure(width: float, title: str, x: str, y: str) -> Iterator[tuple[Axes, Callable[[], str]]]:
+    """Axes to draw on, and what gives their SVG text afterwards."""
+    buffer = io.StringIO()
+
+    def text() -> str:
+        drawn = buffer.getvalue()
+        return drawn[drawn.index("<svg") :]
+
+    # A fixed salt makes the same data give the same bytes.
+    with rc_context({"svg.hashsalt": "llve", "font.size": 9}):
+        figure = Figure(figsize=(width, 3), layout="constrained")
+        axes = figure.subplots()
+        yield axes, text
+        axes.set(title=title, xlabel=x, ylabel=y)
+        axes.grid(alpha=0.3)
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    text = buffer.getvalue()
-    return text[text.index("<svg") :]
 
 
 def _data_uri(pixels: Pixels) -> str:
