@@ -194,7 +194,7 @@ def find_contenders(
     found = []
     for name, entry in papers.items():
         files: Sequence[Path | None] = weights.get(name) or [None]
-        labels = [name] if len(files) == 1 else [f"{name} {file.stem}" for file in files if file]
+        labels = [name] if len(files) == 1 else [f"{name}-{file.stem}" for file in files if file]
         if len(set(labels)) < len(labels):
             raise ConfigError(
                 "two weights files of one name", where="--weights", got=", ".join(labels)

@@ -222,7 +222,7 @@ def write_scores(scores: Scores, folder: Path, facts: dict[str, Any]) -> None:
             for one in scores.frames
         ]
         temporary.write_text(
-            "".join(json.dumps(_plain(line)) + "\n" for line in lines), encoding="utf-8"
+            "".join(json.dumps(plain(line)) + "\n" for line in lines), encoding="utf-8"
         )
     summary = {
         **facts,
@@ -232,7 +232,7 @@ def write_scores(scores: Scores, folder: Path, facts: dict[str, Any]) -> None:
         "per_clip": scores.per_clip,
     }
     with replacing(folder / "summary.json") as temporary:
-        temporary.write_text(json.dumps(_plain(summary), indent=2) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(plain(summary), indent=2) + "\n", encoding="utf-8")
 
 
 def _require_own_names(clips: Sequence[Clip]) -> None:
@@ -310,10 +310,10 @@ def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
     return {name: fmean(row[name] for row in rows if name in row) for name in names}
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """The same with infinite numbers, the PSNR of equal images, as text: JSON has none."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, dict):
-        return {key: _plain(each) for key, each in value.items()}
+        return {key: plain(each) for key, each in value.items()}
     return value

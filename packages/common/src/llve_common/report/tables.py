@@ -13,25 +13,39 @@ from llve_common.engine.evaluator import Scores
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under named columns; the first column names the row."""
+    """Rows of text under named columns; the first column names the row.
+
+    Attributes:
+        title: of the table.
+        columns: their headings.
+        rows: their cells.
+        words: the cells hold words, which begin at the left, not figures, which end at the right.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    words: bool = False
 
     def rich(self) -> rich.table.Table:
         """For the terminal."""
         # Square brackets in a file's name are no markup.
         table = rich.table.Table(title=escape(self.title), title_justify="left")
         for number, column in enumerate(self.columns):
-            table.add_column(escape(column), justify="right" if number else "left")
+            table.add_column(
+                escape(column),
+                justify="right" if number and not self.words else "left",
+                # A figure that lost its last digits would be another figure.
+                min_width=max((len(word) for word in column.split()), default=None),
+                overflow="fold",
+            )
         for row in self.rows:
             table.add_row(*map(escape, row))
         return table
 
     def markdown(self) -> str:
         """For a README."""
-        rule = ["---"] + ["---:"] * (len(self.columns) - 1)
+        rule = ["---"] + ["---" if self.words else "---:"] * (len(self.columns) - 1)
         lines = [_cells(self.columns), rule, *map(_cells, self.rows)]
         return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 

@@ -1,0 +1,320 @@
+"""A comparison of papers as tables, as JSON and CSV, and as a self-contained page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llve_common import __version__
+from llve_common.compare import STRIP_FRAMES, Comparison, Cost, Row
+from llve_common.engine.evaluator import plain
+from llve_common.io.atomic import write_text
+from llve_common.report.page import Group, Panel, Section, Strips, scatter, write_page
+from llve_common.report.tables import Table
+
+QUALITY = (
+    ("PSNR, dB", "psnr", 1.0, ".3f"),
+    ("SSIM skimage7", "ssim_skimage7", 1.0, ".4f"),
+    ("SSIM gaussian11", "ssim_gaussian11", 1.0, ".4f"),
+    ("warping error, 1e-3", "warping_error", 1e3, ".3f"),
+    ("MABD, 1e-3", "mabd", 1e3, ".3f"),
+    ("MABD's MSE, 1e-6", "mabd_mse", 1e6, ".3f"),
+)
+"""Heading, measure, the factor it is shown with, and its form."""
+
+DEFINITIONS = (
+    "Every figure is the mean over the items, and an item's the mean over its frames.",
+    "PSNR and SSIM: of the 8-bit images, after the paper's own rounding. SSIM skimage7: uniform "
+    "7x7 window, sample covariance; SSIM gaussian11: 11x11 Gaussian window of sigma 1.5, "
+    "population covariance; both for each colour channel. Higher is better.",
+    "Warping error: mean squared difference between a frame and the one before, warped along the "
+    "optical flow (dense inverse search) of the ground truth, or of the input where there is none, "
+    "over pixels whose flow is consistent. MABD: mean absolute difference in brightness between "
+    "neighbouring frames, and its sequence's mean squared error against the ground truth's. Lower "
+    "is better, but for MABD itself, which holds motion as well as flicker.",
+    "Multiply-accumulates: convolutions, matrix products and attention of one window of frames, "
+    "without what neighbouring windows share. Time: the median of five frames of a clip under way, "
+    "from 8-bit pixels to 8-bit pixels, without reading files. Memory: the peak above what the "
+    "process held before, at a clip's first frame.",
+)
+"""What the tables' figures mean."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """How the comparison was asked for: the whole of it, and each row's own commands."""
+
+    whole: str
+    rows: Mapping[str, Sequence[str]]
+
+
+def comparison_tables(comparison: Comparison) -> list[Table]:
+    """Quality, cost, and the weights or what went amiss."""
+    items = len(comparison.frames)
+    quality = Table(
+        f"Quality on {items} {'item' if items == 1 else 'items'}, "
+        f"{sum(comparison.frames.values())} frames",
+        ("", *(heading for heading, *_ in QUALITY)),
+        tuple((row.name, *_quality_cells(row)) for row in comparison.rows),
+    )
+    height, width = comparison.size
+    cost = Table(
+        f"Cost of a frame of {width}x{height} pixels on {comparison.device}, "
+        f"{torch.get_num_threads()} threads",
+        ("", "parameters", "multiply-accumulates", "time, ms", "peak memory, MiB"),
+        tuple((row.name, *_cost_cells(row.cost)) for row in comparison.rows[1:]),
+    )
+    weights = Table(
+        "Weights",
+        ("", "paper", "made with"),
+        tuple((row.name, row.title, made_with(row)) for row in comparison.rows[1:]),
+        words=True,
+    )
+    return [quality, cost, weights]
+
+
+def made_with(row: Row) -> str:
+    """The weights of a row, or why it has no figures."""
+    if row.failure is not None:
+        return f"failed: {' '.join(row.failure.split())}"
+    return str(row.weights) if row.weights is not None else row.title
+
+
+def notes(comparison: Comparison) -> list[str]:
+    """Why figures are missing."""
+    untouched = comparison.rows[0]
+    found = []
+    if not comparison.references:
+        found.append("- under PSNR, SSIM and MABD's MSE: no ground truth is given (--reference).")
+    if untouched.mean("mabd") is None:
+        found.append(
+            "- under warping error and MABD: nothing here has more than one frame. Images of a "
+            "folder are images by themselves, unless --clip says that they are frames."
+        )
+    return found + [f"Left out: {name}: {why}" for name, why in comparison.left_out.items()]
+
+
+def write_comparison(folder: Path, comparison: Comparison, command: Command) -> None:
+    """Write ``index.html`` and ``comparison.md``, ``.json`` and ``.csv``.
+
+    Args:
+        folder: made where it is missing; files of these names are replaced.
+        comparison: to write.
+        command: stands on the page and in the JSON.
+
+    Raises:
+        MediaError: a file cannot be written.
+    """
+    write_text(folder / "comparison.md", _markdown(comparison, command))
+    write_text(folder / "comparison.json", json.dumps(_facts(comparison, command), indent=2) + "\n")
+    write_text(folder / "comparison.csv", _csv(comparison))
+    lead = (
+        "Each paper with the weights named beside it. Figures hold for these weights on this data "
+        "alone; bundled weights are small, trained by llve, and not the papers' own."
+    )
+    sections = [_figures_section(comparison), *_plots_section(comparison)]
+    sections += [_pictures_section(comparison), *_strips_section(comparison)]
+    sections.append(_commands_section(comparison, command))
+    write_page(folder / "index.html", "Low-light enhancement, compared", lead, sections)
+
+
+def _figures_section(comparison: Comparison) -> Section:
+    return Section(
+        "Figures", tables=comparison_tables(comparison), notes=[*notes(comparison), *DEFINITIONS]
+    )
+
+
+def _plots_section(comparison: Comparison) -> Iterator[Section]:
+    heading, measure, factor, _ = QUALITY[0] if comparison.references else QUALITY[3]
+    values = {row.name: row.mean(measure) for row in comparison.rows}
+    points = {
+        row.name: (row.cost, value * factor)
+        for row in comparison.rows
+        if row.cost is not None and (value := values[row.name]) is not None and math.isfinite(value)
+    }
+    if not points:
+        return
+    base = values[comparison.rows[0].name]
+    level = None if base is None or math.isinf(base) else ("input", base * factor)
+
+    def plot(title: str, label: str, cost: Callable[[Cost], float]) -> str:
+        placed = {name: (cost(each), up) for name, (each, up) in points.items()}
+        return scatter(title, placed, label, heading, level)
+
+    yield Section(
+        "Quality against cost",
+        plots=[
+            plot("Against time", "time of a frame, ms", lambda cost: cost.seconds * 1e3),
+            plot("Against arithmetic", "multiply-accumulates, 1e9", lambda cost: cost.macs / 1e9),
+        ],
+    )
+
+
+def _pictures_section(comparison: Comparison) -> Section:
+    untouched = comparison.rows[0]
+    groups = [
+        Group(f"{item}{_frame(view.frame, item)}", view.picture, "input", _panels(comparison, item))
+        for item, view in untouched.views.items()
+    ]
+    text = (
+        "Drag a handle: all pictures of an item follow. Left of it is the input. Zoom, and move "
+        "the pointer to choose the place."
+    )
+    if len(comparison.frames) > len(groups):
+        text += f" Shown are {len(groups)} of {len(comparison.frames)} items, evenly spread."
+    return Section("Pictures", text, groups=groups)
+
+
+def _frame(frame: str, item: str) -> str:
+    return "" if item.endswith(frame) else f", {frame}"
+
+
+def _panels(comparison: Comparison, item: str) -> list[Panel]:
+    panels = [
+        Panel(
+            row.name, row.views[item].picture, f"{row.name}: {made_with(row)}{_scored(row, item)}"
+        )
+        for row in comparison.rows[1:]
+        if item in row.views
+    ]
+    if item in comparison.references:
+        truth = comparison.references[item].picture
+        panels.append(
+            Panel("ground truth", truth, f"ground truth{_scored_input(comparison, item)}")
+        )
+    return panels
+
+
+def _scored(row: Row, item: str) -> str:
+    figures = row.figures[item]
+    return f". {_short(figures)}" if figures["psnr"] is not None else ""
+
+
+def _scored_input(comparison: Comparison, item: str) -> str:
+    return f"; the input has {_short(comparison.rows[0].figures[item])}"
+
+
+def _short(figures: Mapping[str, float | None]) -> str:
+    return f"{figures['psnr']:.2f} dB, SSIM skimage7 {figures['ssim_skimage7']:.4f}"
+
+
+def _strips_section(comparison: Comparison) -> Iterator[Section]:
+    found = []
+    for item, view in comparison.rows[0].views.items():
+        if view.strip is not None:
+            panels = [
+                Panel(row.name, strip)
+                for row in comparison.rows
+                if item in row.views and (strip := row.views[item].strip) is not None
+            ]
+            truth = comparison.references.get(item)
+            if truth is not None and truth.strip is not None:
+                panels.append(Panel("ground truth", truth.strip))
+            found.append(Strips(f"{item}: {view.strip.shape[0]} frames", panels))
+    if found:
+        yield Section(
+            "Over time",
+            "The middle row of the picture, one line for each frame, from top to bottom "
+            f"(at most the first {STRIP_FRAMES}). What rests is a straight vertical line; flicker "
+            "shows as horizontal bands, noise as grain.",
+            strips=found,
+        )
+
+
+def _commands_section(comparison: Comparison, command: Command) -> Section:
+    text = (
+        f"The whole page, then each row alone and its pictures in full. Made by llve {__version__} "
+        f"with torch {torch.__version__}."
+    )
+    return Section("How it was made", text, commands=_lines(comparison, command))
+
+
+def _lines(comparison: Comparison, command: Command) -> list[str]:
+    """The commands, without those of rows that failed."""
+    made = [row.name for row in comparison.rows[1:] if row.failure is None]
+    return [command.whole, *(line for name in made for line in command.rows[name])]
+
+
+def _quality_cells(row: Row) -> Iterator[str]:
+    for _, measure, factor, form in QUALITY:
+        value = row.mean(measure)
+        yield "-" if value is None else format(value * factor, form)
+
+
+def _cost_cells(cost: Cost | None) -> tuple[str, ...]:
+    if cost is None:
+        return ("-",) * 4
+    memory = "-" if cost.memory is None else f"{cost.memory / 2**20:.1f}"
+    return f"{cost.parameters:,}", _counted(cost.macs), f"{cost.seconds * 1e3:.1f}", memory
+
+
+def _counted(number: int) -> str:
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return str(number)
+
+
+def _markdown(comparison: Comparison, command: Command) -> str:
+    parts = [f"## {table.title}\n\n{table.markdown()}" for table in comparison_tables(comparison)]
+    parts.append(
+        "".join(f"- {' '.join(note.split())}\n" for note in [*notes(comparison), *DEFINITIONS])
+    )
+    lines = _lines(comparison, command)
+    parts.append("```sh\n" + "".join(f"{line}\n" for line in lines) + "```\n")
+    return "\n".join(parts)
+
+
+def _csv(comparison: Comparison) -> str:
+    buffer = io.StringIO()
+    rows = [_flat(row) for row in comparison.rows]
+    writer = csv.DictWriter(buffer, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _facts(comparison: Comparison, command: Command) -> dict[str, Any]:
+    rows = [
+        {**_flat(row), "commands": command.rows.get(row.name, ()), "items": plain(row.figures)}
+        for row in comparison.rows
+    ]
+    return {
+        "command": command.whole,
+        "llve": __version__,
+        "torch": str(torch.__version__),
+        "device": str(comparison.device),
+        "threads": torch.get_num_threads(),
+        "cost_measured_at": dict(zip(("height", "width"), comparison.size, strict=True)),
+        "frames": dict(comparison.frames),
+        "left_out": dict(comparison.left_out),
+        "notes": [*notes(comparison), *DEFINITIONS],
+        "rows": rows,
+    }
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    """A row by name, in plain units: intensities in [0, 1], seconds, bytes."""
+    cost, weights = row.cost, row.weights
+    means = {measure: plain(row.mean(measure)) for _, measure, *_ in QUALITY}
+    return {
+        "name": row.name,
+        "title": row.title,
+        **means,
+        "parameters": cost and cost.parameters,
+        "multiply_accumulates": cost and cost.macs,
+        "seconds": cost and cost.seconds,
+        "peak_memory": cost and cost.memory,
+        "weights": weights and str(weights.path),
+        "weights_sha256": weights and weights.sha256,
+        "weights_bundled": weights and weights.bundled,
+        "failure": row.failure,
+    }
