@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from llve_common.cli import Commands, Device, console, progress_bar
 from llve_common.compare import Comparison, Contender, find_contenders, find_items
 from llve_common.compare import compare as put_side_by_side
 from llve_common.data.synthetic import write_dark_photograph, write_image_set
+from llve_common.doctor import Check, examine
 from llve_common.engine.device import choose_device
 from llve_common.errors import ConfigError, UserError
 from llve_common.installed import find_papers
 from llve_common.report.comparison import (
     Command,
     comparison_tables,
-    notes,
+    dashes,
     write_comparison,
 )
 
@@ -88,6 +92,31 @@ def compare(
     _report_comparison(found, output)
 
 
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say what is installed, what works, and what to do about the rest; 1 if anything is broken."""
+    checks = examine()
+    if as_json:
+        typer.echo(json.dumps([asdict(check) for check in checks], indent=2))
+    else:
+        for check in checks:
+            _show(check)
+    if any(check.state == "broken" for check in checks):
+        raise typer.Exit(1)
+
+
+_COLOURS = {"ok": "green", "missing": "yellow", "broken": "bold red"}
+
+
+def _show(check: Check) -> None:
+    line = Text.assemble((f"{check.state:8}", _COLOURS[check.state]), f"{check.subject}: ")
+    console.print(line.append(check.found), soft_wrap=True)
+    if check.state != "ok" and check.mend:
+        console.print(f"{'':8}-> {check.mend}", highlight=False, markup=False, soft_wrap=True)
+
+
 def _files_by_paper(given: Sequence[str]) -> dict[str, list[Path]]:
     files: dict[str, list[Path]] = {}
     for each in given:
@@ -126,7 +155,7 @@ def _repeated(option: str, values: Sequence[str]) -> list[str]:
 def _report_comparison(found: Comparison, folder: Path) -> None:
     for table in comparison_tables(found):
         console.print(table.rich())
-    for note in notes(found):
+    for note in dashes(found):
         console.print(note, highlight=False, markup=False)
     console.print(f"the page is at {folder / 'index.html'}", soft_wrap=True)
     if found.failures:

@@ -97,7 +97,8 @@ class Cost:
         parameters: learnable values.
         macs: multiply-accumulates of one window of frames.
         seconds: for one frame, the median, once a clip is under way.
-        memory: bytes at the peak, of a clip's first frame; None where the system does not tell.
+        memory: bytes at the peak above the loaded network, for a clip's first frame; None where
+            the system does not tell.
     """
 
     parameters: int
@@ -256,7 +257,11 @@ def measure_cost(paper: Paper, network: nn.Module, device: torch.device, pixels:
     frame = Frame(Image(pixels), "", "the frame that cost is measured with")
     under_way = enhance(itertools.repeat(frame))
     seconds = latency(lambda: next(under_way), device=device, repeats=_REPEATS)
-    memory = peak_memory(lambda: next(enhance(itertools.repeat(frame))), device=device)
+    # From a network that is loaded and no more: what is prepared and kept for it counts.
+    memory = peak_memory(
+        lambda: next(frame_enhancer(paper, network, device)(itertools.repeat(frame))),
+        device=device,
+    )
     # The network as it is: what is prepared for a CPU computes the same in parts.
     window = to_tensor(pixels).to(device).expand(1, len(paper.window.inputs), -1, -1, -1)
     padded = pad_to_multiple(window, paper.window.multiple)

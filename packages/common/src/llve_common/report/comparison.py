@@ -21,12 +21,12 @@ from llve_common.report.page import Group, Panel, Section, Strips, scatter, writ
 from llve_common.report.tables import Table
 
 QUALITY = (
-    ("PSNR, dB", "psnr", 1.0, ".3f"),
+    ("PSNR", "psnr", 1.0, ".3f"),
     ("SSIM skimage7", "ssim_skimage7", 1.0, ".4f"),
     ("SSIM gaussian11", "ssim_gaussian11", 1.0, ".4f"),
-    ("warping error, 1e-3", "warping_error", 1e3, ".3f"),
-    ("MABD, 1e-3", "mabd", 1e3, ".3f"),
-    ("MABD's MSE, 1e-6", "mabd_mse", 1e6, ".3f"),
+    ("warping error", "warping_error", 1e3, ".3f"),
+    ("MABD", "mabd", 1e3, ".3f"),
+    ("MABD MSE", "mabd_mse", 1e6, ".3f"),
 )
 """Heading, measure, the factor it is shown with, and its form."""
 
@@ -38,12 +38,12 @@ DEFINITIONS = (
     "Warping error: mean squared difference between a frame and the one before, warped along the "
     "optical flow (dense inverse search) of the ground truth, or of the input where there is none, "
     "over pixels whose flow is consistent. MABD: mean absolute difference in brightness between "
-    "neighbouring frames, and its sequence's mean squared error against the ground truth's. Lower "
-    "is better, but for MABD itself, which holds motion as well as flicker.",
+    "neighbouring frames; MABD MSE: its sequence's mean squared error against the ground truth's. "
+    "Lower is better, but for MABD itself, which holds motion as well as flicker.",
     "Multiply-accumulates: convolutions, matrix products and attention of one window of frames, "
     "without what neighbouring windows share. Time: the median of five frames of a clip under way, "
-    "from 8-bit pixels to 8-bit pixels, without reading files. Memory: the peak above what the "
-    "process held before, at a clip's first frame.",
+    "from 8-bit pixels to 8-bit pixels, without reading files. Memory: the peak above what "
+    "the process held with the network loaded, until a clip's first frame is enhanced.",
 )
 """What the tables' figures mean."""
 
@@ -60,15 +60,16 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
     """Quality, cost, and the weights or what went amiss."""
     items = len(comparison.frames)
     quality = Table(
-        f"Quality on {items} {'item' if items == 1 else 'items'}, "
-        f"{sum(comparison.frames.values())} frames",
+        f"Quality on {items} {'item' if items == 1 else 'items'}, frames: "
+        f"{sum(comparison.frames.values())} (PSNR in dB, warping error and MABD in 1e-3, MABD MSE "
+        "in 1e-6)",
         ("", *(heading for heading, *_ in QUALITY)),
         tuple((row.name, *_quality_cells(row)) for row in comparison.rows),
     )
     height, width = comparison.size
     cost = Table(
         f"Cost of a frame of {width}x{height} pixels on {comparison.device}, "
-        f"{torch.get_num_threads()} threads",
+        f"threads: {torch.get_num_threads()}",
         ("", "parameters", "multiply-accumulates", "time, ms", "peak memory, MiB"),
         tuple((row.name, *_cost_cells(row.cost)) for row in comparison.rows[1:]),
     )
@@ -84,22 +85,32 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
 def made_with(row: Row) -> str:
     """The weights of a row, or why it has no figures."""
     if row.failure is not None:
-        return f"failed: {' '.join(row.failure.split())}"
+        return f"failed: {_line(row.failure)}"
     return str(row.weights) if row.weights is not None else row.title
 
 
-def notes(comparison: Comparison) -> list[str]:
-    """Why figures are missing."""
+def dashes(comparison: Comparison) -> list[str]:
+    """Why figures of all rows are missing."""
     untouched = comparison.rows[0]
     found = []
     if not comparison.references:
-        found.append("- under PSNR, SSIM and MABD's MSE: no ground truth is given (--reference).")
+        found.append("A dash under PSNR, SSIM and MABD MSE: there is no --reference.")
     if untouched.mean("mabd") is None:
         found.append(
-            "- under warping error and MABD: nothing here has more than one frame. Images of a "
+            "A dash under warping error and MABD: nothing has more than one frame. Images of a "
             "folder are images by themselves, unless --clip says that they are frames."
         )
-    return found + [f"Left out: {name}: {why}" for name, why in comparison.left_out.items()]
+    return found
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    left_out = [f"Left out: {name}: {_line(why)}" for name, why in comparison.left_out.items()]
+    return [*dashes(comparison), *left_out, *DEFINITIONS]
+
+
+def _line(message: str) -> str:
+    """A message of several lines in one."""
+    return "; ".join(line.strip() for line in message.splitlines())
 
 
 def write_comparison(folder: Path, comparison: Comparison, command: Command) -> None:
@@ -127,35 +138,39 @@ def write_comparison(folder: Path, comparison: Comparison, command: Command) -> 
 
 
 def _figures_section(comparison: Comparison) -> Section:
-    return Section(
-        "Figures", tables=comparison_tables(comparison), notes=[*notes(comparison), *DEFINITIONS]
-    )
+    return Section("Figures", tables=comparison_tables(comparison), notes=_notes(comparison))
 
 
 def _plots_section(comparison: Comparison) -> Iterator[Section]:
-    heading, measure, factor, _ = QUALITY[0] if comparison.references else QUALITY[3]
-    values = {row.name: row.mean(measure) for row in comparison.rows}
-    points = {
-        row.name: (row.cost, value * factor)
-        for row in comparison.rows
-        if row.cost is not None and (value := values[row.name]) is not None and math.isfinite(value)
-    }
-    if not points:
-        return
-    base = values[comparison.rows[0].name]
+    plots = [
+        _plot(comparison, "Against time", "time of a frame, ms", lambda cost: cost.seconds * 1e3),
+        _plot(
+            comparison,
+            "Against arithmetic",
+            "multiply-accumulates, 1e9",
+            lambda cost: cost.macs / 1e9,
+        ),
+    ]
+    drawn = [plot for plot in plots if plot is not None]
+    if drawn:
+        yield Section("Quality against cost", plots=drawn)
+
+
+def _plot(
+    comparison: Comparison, title: str, label: str, of: Callable[[Cost], float]
+) -> str | None:
+    """Rows by PSNR, or without ground truth by warping error; None where there are none."""
+    _, measure, factor, _ = QUALITY[0] if comparison.references else QUALITY[3]
+    axis = "PSNR, dB" if comparison.references else "warping error, 1e-3"
+    points = {}
+    for row in comparison.rows:
+        value = row.mean(measure)
+        # A logarithmic axis has no place for 0, the count of a network without products.
+        if value is not None and math.isfinite(value) and row.cost and of(row.cost) > 0:
+            points[row.name] = (of(row.cost), value * factor)
+    base = comparison.rows[0].mean(measure)
     level = None if base is None or math.isinf(base) else ("input", base * factor)
-
-    def plot(title: str, label: str, cost: Callable[[Cost], float]) -> str:
-        placed = {name: (cost(each), up) for name, (each, up) in points.items()}
-        return scatter(title, placed, label, heading, level)
-
-    yield Section(
-        "Quality against cost",
-        plots=[
-            plot("Against time", "time of a frame, ms", lambda cost: cost.seconds * 1e3),
-            plot("Against arithmetic", "multiply-accumulates, 1e9", lambda cost: cost.macs / 1e9),
-        ],
-    )
+    return scatter(title, points, label, axis, level) if points else None
 
 
 def _pictures_section(comparison: Comparison) -> Section:
@@ -211,7 +226,7 @@ def _strips_section(comparison: Comparison) -> Iterator[Section]:
     for item, view in comparison.rows[0].views.items():
         if view.strip is not None:
             panels = [
-                Panel(row.name, strip)
+                Panel(row.name, strip, made_with(row))
                 for row in comparison.rows
                 if item in row.views and (strip := row.views[item].strip) is not None
             ]
@@ -265,9 +280,7 @@ def _counted(number: int) -> str:
 
 def _markdown(comparison: Comparison, command: Command) -> str:
     parts = [f"## {table.title}\n\n{table.markdown()}" for table in comparison_tables(comparison)]
-    parts.append(
-        "".join(f"- {' '.join(note.split())}\n" for note in [*notes(comparison), *DEFINITIONS])
-    )
+    parts.append("".join(f"- {note}\n" for note in _notes(comparison)))
     lines = _lines(comparison, command)
     parts.append("```sh\n" + "".join(f"{line}\n" for line in lines) + "```\n")
     return "\n".join(parts)
@@ -296,7 +309,7 @@ def _facts(comparison: Comparison, command: Command) -> dict[str, Any]:
         "cost_measured_at": dict(zip(("height", "width"), comparison.size, strict=True)),
         "frames": dict(comparison.frames),
         "left_out": dict(comparison.left_out),
-        "notes": [*notes(comparison), *DEFINITIONS],
+        "notes": _notes(comparison),
         "rows": rows,
     }
 

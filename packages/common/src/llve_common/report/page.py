@@ -14,6 +14,7 @@ import PIL.Image
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from llve_common.io.atomic import write_text
 from llve_common.io.images import Pixels
@@ -138,17 +139,19 @@ def scatter(
         level: a name and a value of y to draw a line at.
     """
     with _figure(4.6, title, x, y) as (axes, text):
-        for name, (across, up) in points.items():
-            axes.plot(across, up, "o", markersize=8)
-            axes.annotate(name, (across, up), textcoords="offset points", xytext=(7, 5))
+        for name, place in points.items():
+            axes.plot(*place, "o", markersize=8)
+            axes.annotate(name, place, textcoords="offset points", xytext=(7, 5))
         if level is not None:
             axes.axhline(level[1], color="gray", linestyle="--", linewidth=1)
-            place = (0.01, level[1])
-            axes.annotate(
-                level[0], place, xycoords=("axes fraction", "data"), va="bottom", color="gray"
-            )
-        axes.set_xscale("log")
-        axes.margins(0.25)
+            at = ("axes fraction", "data")
+            axes.annotate(level[0], (0.01, level[1]), xycoords=at, va="bottom", color="gray")
+        across = [place[0] for place in points.values()]
+        axes.set(xscale="log", xlim=(min(across) / 2, max(across) * 3))
+        axes.margins(y=0.25)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
     return text()
 
 

@@ -7,7 +7,6 @@ cases that the files list; where the files are absent, one skipped test says so.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,18 +16,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from llve_common.testing.shared import shared_folder as shared_folder
+
 Array = NDArray[Any]
-
-
-def shared_folder() -> Path:
-    """The folder of reference values and images, whether it exists or not."""
-    if "LLVE_SHARED" in os.environ:
-        return Path(os.environ["LLVE_SHARED"])
-    here = Path(__file__).resolve()
-    root = next(
-        (folder for folder in here.parents if (folder / "noxfile.py").is_file()), Path.cwd()
-    )
-    return root.parent / "shared"
 
 
 def shared_file(*parts: str) -> Path:
