@@ -9,7 +9,16 @@ import pytest
 from rich.console import Console
 
 from llve_common.engine.evaluator import FrameScore, Scores
-from llve_common.report.page import Section, Slider, curve, write_page
+from llve_common.report.page import (
+    Group,
+    Panel,
+    Section,
+    Slider,
+    Strips,
+    curve,
+    scatter,
+    write_page,
+)
 from llve_common.report.tables import Table, plain_table, score_table
 
 EVIL = '<script>alert(1)</script> & "quotes" onload=x'
@@ -119,6 +128,45 @@ def test_legend_is_drawn_for_several_series_only():
     assert "legend" in two
 
 
+@pytest.fixture
+def group_page(tmp_path, picture):
+    """A page with two groups of pictures and strips, with the text given everywhere."""
+
+    def make(text="words"):
+        panels = [Panel(text, picture(seed=seed), text) for seed in (1, 2)]
+        group = Group(text, picture(), text, panels)
+        section = Section(text, groups=[group], strips=[Strips(text, panels)], notes=[text])
+        write_page(tmp_path / "page.html", text, text, [section])
+        return (tmp_path / "page.html").read_text(encoding="utf-8")
+
+    return make
+
+
+def test_group_holds_the_picture_beneath_its_handles_once(group_page):
+    read = Reader(group_page())
+    pictures = [link for link in read.links if link.startswith("data:image/webp;base64,")]
+    # Beside the two panels and the one beneath them, the two strips.
+    assert (read.tags.count("img"), len(pictures)) == (6, 5)
+    assert "script" not in read.tags
+
+
+def test_groups_and_strips_escape_text(group_page):
+    plain, evil = Reader(group_page()), Reader(group_page(EVIL))
+    assert evil.tags == plain.tags
+    assert set(evil.attributes) == set(plain.attributes)
+
+
+def test_scatter_names_its_points_and_level():
+    def draw(**changes):
+        given = {"points": {"a": (10, 20.0), "b": (300, 25.0)}, "level": ("base", 7.0), **changes}
+        return scatter("t", x="ms", y="dB", **given)
+
+    assert draw() == draw()
+    assert draw() != draw(points={"a": (10, 20.0), "b": (300, 26.0)})
+    assert draw() != draw(level=None)
+    assert draw().startswith("<svg")
+
+
 def test_page_over_an_old_one(page):
     page("old")
     assert "old" not in Reader(page("new")).text
@@ -181,6 +229,20 @@ def test_clip_without_ground_truth_has_dashes():
 def test_equal_images_have_an_infinite_score():
     rows = score_table(scores_of(a=[(8, float("inf"), 0.2, 1)]), "SCI", ssim_definition="x").rows
     assert rows[0][2] == "inf"
+
+
+def test_words_begin_at_the_left():
+    table = Table("t", ("a", "b"), (("x", "some words"),), words=True)
+    assert "| --- | --- |" in table.markdown()
+    assert {column.justify for column in table.rich().columns} == {"left"}
+
+
+def test_narrow_terminal_shows_every_digit():
+    table = plain_table("t", ("name", "figure"), [("a" * 30, "1234567.1234567")])
+    console = Console(width=30, record=True, file=io.StringIO())
+    console.print(table.rich())
+    digits = "".join(re.findall(r"[0-9.]+", console.export_text()))
+    assert digits == "1234567.1234567"
 
 
 def test_table_is_a_value():
