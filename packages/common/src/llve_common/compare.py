@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from llve_common.engine.enhancer import frame_enhancer, pad_to_multiple, sources_in
+from llve_common.engine.enhancer import frame_enhancer, pad_to_fit, sources_in
 from llve_common.engine.network import LoadedWeights, load_network
 from llve_common.errors import CheckpointError, ConfigError, DataError, UserError
 from llve_common.installed import load_paper
@@ -264,7 +264,7 @@ def measure_cost(paper: Paper, network: nn.Module, device: torch.device, pixels:
     )
     # The network as it is: what is prepared for a CPU computes the same in parts.
     window = to_tensor(pixels).to(device).expand(1, len(paper.window.inputs), -1, -1, -1)
-    padded = pad_to_multiple(window, paper.window.multiple)
+    padded = pad_to_fit(window, paper.window)
     macs = multiply_accumulates(lambda: paper.enhance(network, padded))
     return Cost(parameter_count(network), macs, seconds, memory)
 
