@@ -48,6 +48,7 @@ from llve_common.metrics.fidelity import Ssim
 from llve_common.option_files import Options
 from llve_common.paper import Clip, Paper
 from llve_common.report.tables import plain_table, score_table, steadiness_table
+from llve_common.report.tested import write_test_page
 
 console = Console()
 _errors = Console(stderr=True)
@@ -239,7 +240,7 @@ def run_test(
     inner: bool = False,
     temporal: bool = False,
 ) -> Scores:
-    """Test from the command line: pictures, scores, and a table where there is ground truth.
+    """Test from the command line: pictures and a page of them, scores, and tables of these.
 
     Args:
         paper: whose network.
@@ -296,8 +297,11 @@ def run_test(
         console.print(table.rich())
     if tables:
         write_text(folder / "summary.md", "\n".join(each.markdown() for each in tables))
+    if save is not None:
+        page = folder / "index.html"
+        write_test_page(page, f"{paper.title}, tested", facts, tables, scores, clips, save)
     seconds = sum(frame.seconds for frame in scores.frames)
-    what = "scores" if save is None else f"{len(scores.frames)} images"
+    what = "scores" if save is None else f"{len(scores.frames)} images and index.html"
     console.print(
         f"wrote {what} to {folder}; {seconds:.1f} s to enhance {len(scores.frames)} frames",
         soft_wrap=True,
