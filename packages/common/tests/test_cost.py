@@ -7,6 +7,7 @@ from torch import nn
 
 from llve_common.metrics import cost
 from llve_common.metrics.cost import latency, multiply_accumulates, parameter_count, peak_memory
+from llve_common.ops.deform_conv import deform_conv2d
 
 CPU = torch.device("cpu")
 
@@ -30,6 +31,15 @@ def test_matrix_products_by_hand():
     a, b = torch.zeros(2, 3, 5), torch.zeros(2, 5, 7)
     assert multiply_accumulates(lambda: a @ b) == 2 * 3 * 5 * 7
     assert multiply_accumulates(lambda: nn.Linear(5, 7)(a[0])) == 3 * 5 * 7
+
+
+@pytest.mark.parametrize("implementation", ["auto", "torch"])
+def test_deformable_convolutions_count_as_convolutions(monkeypatch, implementation):
+    monkeypatch.setenv("LLVE_DCN", implementation)
+    image, weight = torch.zeros(2, 4, 8, 10), torch.zeros(6, 4, 3, 3)
+    offset, mask = torch.zeros(2, 18, 8, 10), torch.zeros(2, 9, 8, 10)
+    count = multiply_accumulates(lambda: deform_conv2d(image, offset, mask, weight, padding=1))
+    assert count == 2 * 8 * 10 * 6 * 4 * 9
 
 
 def test_cost_grows_with_the_pixels_and_the_batch():

@@ -11,11 +11,13 @@ with bilinear interpolation and zeros outside. There are several implementations
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
 
 from llve_common.errors import DataError
 from llve_common.ops.implementation import Geometry, Pair
@@ -207,6 +209,19 @@ def _(
 ) -> Tensor:
     shape = (input.shape[0], weight.shape[0], *mask.shape[2:])
     return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=_layout(input))
+
+
+@register_flop_formula(torch.ops.llve.deform_conv2d)
+def _count(
+    input: Sequence[int],  # noqa: A002
+    offset: Sequence[int],
+    mask: Sequence[int],
+    weight: Sequence[int],
+    *rest: object,
+    out_shape: Sequence[int],
+) -> int:
+    """Operations of a forward pass: the convolution's, without the sampling, as for resampling."""
+    return 2 * math.prod(out_shape) * math.prod(weight[1:])
 
 
 @_backward_operator.register_fake

@@ -193,32 +193,24 @@ def _frame(frame: str, item: str) -> str:
 
 
 def _panels(comparison: Comparison, item: str) -> list[Panel]:
-    panels = [
-        Panel(
-            row.name, row.views[item].picture, f"{row.name}: {made_with(row)}{_scored(row, item)}"
-        )
-        for row in comparison.rows[1:]
-        if item in row.views
-    ]
+    found = []
+    for row in comparison.rows[1:]:
+        if item in row.views:
+            said = f"{row.name}: {made_with(row)}{_scored(comparison, row, item)}"
+            found.append(Panel(row.name, row.views[item].picture, said))
     if item in comparison.references:
-        truth = comparison.references[item].picture
-        panels.append(
-            Panel("ground truth", truth, f"ground truth{_scored_input(comparison, item)}")
-        )
-    return panels
+        said = f"ground truth; the input: {_scored(comparison, comparison.rows[0], item)[2:]}"
+        found.append(Panel("ground truth", comparison.references[item].picture, said))
+    return found
 
 
-def _scored(row: Row, item: str) -> str:
-    figures = row.figures[item]
-    return f". {_short(figures)}" if figures["psnr"] is not None else ""
-
-
-def _scored_input(comparison: Comparison, item: str) -> str:
-    return f"; the input has {_short(comparison.rows[0].figures[item])}"
-
-
-def _short(figures: Mapping[str, float | None]) -> str:
-    return f"{figures['psnr']:.2f} dB, SSIM skimage7 {figures['ssim_skimage7']:.4f}"
+def _scored(comparison: Comparison, row: Row, item: str) -> str:
+    """What the item scored, which of a clip is not what the picture scored."""
+    figures, frames = row.figures[item], comparison.frames[item]
+    if figures["psnr"] is None:
+        return ""
+    mean = "" if frames == 1 else f", mean of {frames} frames"
+    return f". {figures['psnr']:.2f} dB, SSIM skimage7 {figures['ssim_skimage7']:.4f}{mean}"
 
 
 def _strips_section(comparison: Comparison) -> Iterator[Section]:

@@ -149,7 +149,9 @@ def scatter(
         across = [place[0] for place in points.values()]
         axes.set(xscale="log", xlim=(min(across) / 2, max(across) * 3))
         axes.margins(y=0.25)
-        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        # Over several decades there is room for the powers of ten alone.
+        close = max(across) < 50 * min(across)
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if close else (1.0,)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
     return text()
