@@ -33,6 +33,12 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def reproduce(session: nox.Session) -> None:
+    """Check every claim that can be checked here; --data, --weights and --quick after a "--"."""
+    session.run(python(session), "tools/reproduce.py", *session.posargs, external=True)
+
+
+@nox.session
 def tests(session: nox.Session) -> None:
     """Run all tests, then the sessions lint, types and build."""
     arguments = session.posargs or ["-n", "2"]

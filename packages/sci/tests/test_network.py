@@ -17,6 +17,15 @@ def test_multiply_accumulates_of_the_three_convolutions():
     assert multiply_accumulates(lambda: network(image)) == 3 * (3 * 3 * 3 * 3) * 400 * 600
 
 
+def test_published_operations():
+    # What the paper calls FLOPs: every number of the network is used once for each pixel.
+    pixels = 400 * 600
+    convolutions = 3 * 3 * 3 * 3 * 3
+    biases, batch_norm = 3 * 3, 2 * 3
+    assert parameter_count(Enhancer()) == convolutions + biases + batch_norm
+    assert parameter_count(Enhancer()) * pixels == 61_920_000
+
+
 def test_enhancing_never_darkens_and_stays_in_range():
     torch.manual_seed(0)
     image = torch.rand(1, 3, 17, 23)

@@ -89,6 +89,11 @@ def write_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -
     Raises:
         MediaError: the file cannot be written.
     """
+    write_text(path, render("page.html.jinja", title=title, lead=lead, sections=sections))
+
+
+def render(template: str, **values: object) -> str:
+    """A page from one of this package's templates; every value is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("llve_common.report", "templates"),
         autoescape=True,
@@ -97,10 +102,7 @@ def write_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -
         lstrip_blocks=True,
     )
     environment.filters["data_uri"] = _data_uri
-    page = environment.get_template("page.html.jinja").render(
-        title=title, lead=lead, sections=sections
-    )
-    write_text(path, page)
+    return environment.get_template(template).render(values)
 
 
 def curve(
