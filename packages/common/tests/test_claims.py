@@ -153,7 +153,7 @@ def test_agreement_is_within_the_tolerance_and_its_end_counts():
 def test_figures_as_they_are_shown():
     assert show({"psnr": 14.783981, "ssim": 0.5254}) == "PSNR 14.784 dB, SSIM 0.5254"
     assert show({"parameters": 12345678, "mAP": 0.663}) == "parameters 12345678, mAP 0.663"
-    assert show({"psnr": "not at hand", "x": "not at hand"}) == "PSNR, x: not at hand"
+    assert show({"psnr": "not at hand", "x": "not at hand"}) == "PSNR not at hand, x not at hand"
     assert show({}) == ""
 
 

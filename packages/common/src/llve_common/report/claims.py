@@ -287,13 +287,11 @@ def claims_table(claims: PaperClaims) -> Table:
 
 def show(figures: Mapping[str, Figure | str]) -> str:
     """Figures in a cell, such as ``PSNR 14.784 dB, SSIM 0.5254``."""
-    if set(figures.values()) == {"not at hand"}:
-        return f"{', '.join(_LABELS.get(name, name) for name in figures)}: not at hand"
-    return ", ".join(
-        f"{_LABELS.get(name, name)} {_short(figure)}{_UNITS.get(name, '')}"
-        for name, figure in figures.items()
-    )
+    return ", ".join(f"{_LABELS.get(name, name)} {_cell(name, figures[name])}" for name in figures)
 
 
-def _short(figure: Figure | str) -> str:
-    return f"{figure:.6g}" if isinstance(figure, float) else str(figure)
+def _cell(name: str, figure: Figure | str) -> str:
+    if isinstance(figure, str):
+        return figure
+    short = f"{figure:.6g}" if isinstance(figure, float) else str(figure)
+    return short + _UNITS.get(name, "")

@@ -215,7 +215,16 @@ def _claims(ledger: Ledger, checks: Sequence[Check]) -> Table:
         claim = ledger.claim(check)
         where = "; ".join(filter(None, (claim.source, claim.data, claim.protocol)))
         now = show(check.found) or "-"
-        rows.append((where, show(claim.metrics), claim.status, now, _state(check), check.detail))
+        rows.append(
+            (
+                where,
+                show(claim.metrics),
+                claim.status.partition(":")[0],
+                now,
+                _state(check),
+                check.detail,
+            )
+        )
     columns = ("claim", "published", "on record", "this run", "state", "why")
     return Table("", columns, tuple(rows))
 
