@@ -214,7 +214,8 @@ def test_commands_are_of_this_project(folder):
         if claim.command:
             assert claim.command.split()[0] == folder.name
             assert claim.command.count("$OUT") == 1
-    for command in filter(None, (claims.embedded.train, claims.embedded.test)):
+    embedded = (claims.embedded.train, claims.embedded.test) if claims.embedded else ()
+    for command in filter(None, embedded):
         assert command.split()[0] == folder.name
         assert {"$DATA", "$OUT"} == {w for w in ("$DATA", "$OUT", "$WEIGHTS") if w in command}
 
@@ -230,6 +231,8 @@ def test_tests_that_show_counts_exist(folder):
 @pytest.mark.parametrize("folder", PAPERS)
 def test_record_of_the_bundled_weights_is_their_provenance(folder):
     embedded = read_claims(folder / "paper.toml").embedded
+    if embedded is None:
+        pytest.skip("paper.toml has no embedded set yet")
     bundled = folder / "src" / f"llve_{folder.name}" / "bundled"
     provenance = [json.loads(file.read_text()) for file in sorted(bundled.glob("*.json"))]
     if embedded.measured is None:

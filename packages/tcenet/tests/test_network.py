@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from llve_common.metrics.cost import parameter_count
 from llve_tcenet.attention import CoAttention, as_map, as_pixels, co_attend
 from llve_tcenet.network import (
     ConvLSTM,
@@ -22,6 +23,10 @@ from llve_tcenet.wavelet import haar, inverse_haar
 def network():
     torch.manual_seed(0)
     return TCENet().eval()
+
+
+def test_published_size(network):
+    assert parameter_count(network) == 9_061_667
 
 
 def test_two_frames_of_the_same_size_come_out(network):
