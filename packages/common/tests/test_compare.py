@@ -203,6 +203,8 @@ def test_images_of_a_folder_are_frames_only_where_it_is_said(entries, weights, p
     run(*given, "-o", tmp_path / "images")
     run(*given, "--clip", "-o", tmp_path / "clip")
     assert rows_in(tmp_path / "images")["input"]["mabd_mse"] is None
+    assert "mean of" not in (tmp_path / "images" / "index.html").read_text()
+    assert "mean of 2 frames" in (tmp_path / "clip" / "index.html").read_text()
     # The input rests, the ground truth brightens by 10.
     assert rows_in(tmp_path / "clip")["input"]["mabd"] == 0
     assert rows_in(tmp_path / "clip")["input"]["mabd_mse"] == pytest.approx((10 / 255) ** 2)

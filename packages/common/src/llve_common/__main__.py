@@ -80,7 +80,7 @@ def compare(
     device: Device = None,
 ) -> None:
     """Compare papers on your images or clips: a table and a page of quality, pictures and cost."""
-    chosen = find_papers(papers.split(",") if papers else None)
+    chosen = find_papers([name.strip() for name in papers.split(",")] if papers else None)
     contenders = find_contenders(chosen, _files_by_paper(weights or ()))
     items = find_items(source, reference, clips=clip)
     options = ["--reference", str(reference)] if reference else []

@@ -40,10 +40,11 @@ DEFINITIONS = (
     "over pixels whose flow is consistent. MABD: mean absolute difference in brightness between "
     "neighbouring frames; MABD MSE: its sequence's mean squared error against the ground truth's. "
     "Lower is better, but for MABD itself, which holds motion as well as flicker.",
-    "Multiply-accumulates: convolutions, matrix products and attention of one window of frames, "
-    "without what neighbouring windows share. Time: the median of five frames of a clip under way, "
-    "from 8-bit pixels to 8-bit pixels, without reading files. Memory: the peak above what "
-    "the process held with the network loaded, until a clip's first frame is enhanced.",
+    "Multiply-accumulates: convolutions, matrix products and attention of one whole window of "
+    "frames, even where the next window shares some of it. Time: the median of five frames of a "
+    "clip under way, from 8-bit pixels to 8-bit pixels, without reading files; other work on the "
+    "machine adds to it. Memory: the peak above what the process held with the network loaded, "
+    "until a clip's first frame is enhanced.",
 )
 """What the tables' figures mean."""
 
