@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from llve_common.data.clips import read_frame
+from llve_common.engine import evaluator
 from llve_common.engine.evaluator import FrameScore, Scores, evaluate, write_scores
 from llve_common.errors import DataError, MediaError
 from llve_common.io.images import read_image, write_image
@@ -92,6 +93,15 @@ def test_scores_are_those_of_the_rounded_image_and_of_the_input(score, clip, def
         }
     )
     assert frame.seconds > 0
+
+
+def test_fsim_where_it_is_asked_for(score, clip, monkeypatch):
+    # The library is an extra; what it computes is tested with the metric.
+    monkeypatch.setattr(evaluator, "fsim", lambda image, target: psnr(image, target) / 100)
+    means = score(clip("a"), also={"with_fsim": True}).mean_of_frames
+    assert means["fsim"] == pytest.approx(means["psnr"] / 100)
+    assert means["input_fsim"] == pytest.approx(means["input_psnr"] / 100)
+    assert "fsim" not in score(clip("b")).mean_of_frames
 
 
 def test_16_bit_images_are_scored_at_8_bits(score, clip):

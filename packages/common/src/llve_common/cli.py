@@ -239,6 +239,7 @@ def run_test(
     folder: Path | None = None,
     inner: bool = False,
     temporal: bool = False,
+    with_fsim: bool = False,
 ) -> Scores:
     """Test from the command line: pictures and a page of them, scores, and tables of these.
 
@@ -254,6 +255,7 @@ def run_test(
         folder: for the scores; None: ``settings.save``.
         inner: see there.
         temporal: see there; a second table shows it.
+        with_fsim: see there.
 
     Raises:
         UserError: as :func:`llve_common.engine.evaluator.evaluate` and the weights' loading.
@@ -274,6 +276,7 @@ def run_test(
             save_target=save_target,
             inner=inner,
             temporal=temporal,
+            with_fsim=with_fsim,
             watch=advance,
         )
     facts = {

@@ -198,6 +198,10 @@ def test(
     ssim: Annotated[
         str | None, typer.Option(help="skimage7 or gaussian11.", show_default="skimage7")
     ] = None,
+    fsim: Annotated[
+        bool | None,
+        typer.Option("--fsim/--no-fsim", help="Score by FSIM too.", show_default="no-fsim"),
+    ] = None,
     pictures: Annotated[
         bool | None,
         typer.Option(
@@ -226,6 +230,7 @@ def test(
         "save": save_path,
         "pad": pad,
         "ssim": ssim,
+        "fsim": fsim,
         "pictures": pictures,
         "flow": flow,
         "raft.weights": raft_model_path,
@@ -247,6 +252,7 @@ def test(
         definition=settings.ssim,
         inner=not settings.pad,
         temporal=True,
+        with_fsim=settings.fsim,
     )
     if estimate is not None:
         _draw_pictures(settings, clips, estimate)

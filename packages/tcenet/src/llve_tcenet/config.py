@@ -139,6 +139,7 @@ class TestSettings(Settings):
         False, description="enhance a clip's first two and last two frames too, by reflection"
     )
     ssim: Ssim = "skimage7"
+    fsim: bool = Field(False, description="score by FSIM too; needs the extra llve-common[fsim]")
     pictures: bool = Field(
         False, description="save flow, warped frames and masks too; they double the time"
     )

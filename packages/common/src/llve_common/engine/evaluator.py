@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from llve_common.errors import DataError
 from llve_common.io.atomic import replacing
 from llve_common.io.frames import Frame
 from llve_common.io.images import Image, write_image
-from llve_common.metrics.fidelity import Ssim, psnr, ssim
+from llve_common.metrics.fidelity import Ssim, fsim, psnr, ssim
 from llve_common.metrics.temporal import Mabd, WarpingError
 from llve_common.paper import Clip, Paper
 
@@ -84,6 +84,7 @@ def evaluate(
     *,
     device: torch.device,
     ssim_definition: Ssim = "skimage7",
+    with_fsim: bool = False,
     fit: Fit = "pad",
     save: Callable[[Clip, Path], Path] | None = None,
     save_input: Callable[[Clip, Path], Path] | None = None,
@@ -100,6 +101,7 @@ def evaluate(
         clips: with ground truth where scores are wanted.
         device: to compute on.
         ssim_definition: see :mod:`llve_common.metrics.fidelity`.
+        with_fsim: score by FSIM too, as ``fsim`` and ``input_fsim``.
         fit: whether images that do not fit the network are padded or cropped.
         save: gives the file to write an enhanced frame to; None writes none.
         save_input: the same for the frame as it was, at the size it was enhanced at.
@@ -117,6 +119,7 @@ def evaluate(
             a file that is read; ground truth has another size, or nothing is left to crop to; a
             clip is shorter than a window, with ``inner``.
         MediaError: an image cannot be read or written.
+        UserError: FSIM's library is not installed.
     """
     _require_own_names(clips)
     for naming in (save, save_input, save_target):
@@ -134,24 +137,18 @@ def evaluate(
     for clip, wanted in zip(clips, places, strict=True):
         steadiness = Steadiness()
         enhanced = _enhanced(enhance, clip, multiple, wanted.start)
-        for index, (source, result, seconds) in zip(wanted, enhanced, strict=True):
-            path = clip.frames[index]
+        for index, made in zip(wanted, enhanced, strict=True):
+            path, target = clip.frames[index], _target(clip, index, made.size, multiple)
             values = {}
-            target = None
-            if clip.targets is not None:
-                target = read_frame(clip.targets[index], clip.size)
-                _require_same_size(path, source, clip.targets[index], target)
-                source, target = (_cropped(path, each, multiple) for each in (source, target))
-                values = _score(path, result, source, target, ssim_definition)
-                if save_target is not None:
-                    write_image(save_target(clip, path), target)
-            if save is not None:
-                write_image(save(clip, path), result)
-            if save_input is not None:
-                write_image(save_input(clip, path), source)
+            if target is not None:
+                values = _score(path, made, target, ssim_definition, with_fsim=with_fsim)
+            pictures = ((save, made.result), (save_input, made.source), (save_target, target))
+            for naming, picture in pictures:
+                if naming is not None and picture is not None:
+                    write_image(naming(clip, path), picture)
             if temporal:
-                steadiness.update(result, source, target)
-            results.append(FrameScore(clip.name, path.name, values, seconds))
+                steadiness.update(made.result, made.source, target)
+            results.append(FrameScore(clip.name, path.name, values, made.seconds))
             if watch is not None:
                 watch(len(results), total)
         if temporal:
@@ -242,16 +239,27 @@ def _require_own_names(clips: Sequence[Clip]) -> None:
             raise DataError("several clips have one name", where=name, got=f"{count} of them")
 
 
+class _Made(NamedTuple):
+    """A frame as it was and enhanced, cropped where that is asked for; its size before; seconds."""
+
+    source: NDArray[np.uint8]
+    result: NDArray[np.uint8]
+    size: tuple[int, ...]
+    seconds: float
+
+
 def _enhanced(
     enhance: Callable[[Iterable[Frame]], Iterator[Frame]], clip: Clip, multiple: int, first: int
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8], float]]:
-    """Each frame from ``first`` on as it was, enhanced, and the seconds it took."""
-    sources: deque[NDArray[np.uint8]] = deque()
+) -> Iterator[_Made]:
+    """The frames from ``first`` on."""
+    sources: deque[tuple[NDArray[np.uint8], tuple[int, ...]]] = deque()
 
     def frames() -> Iterator[Frame]:
         for path in clip.frames:
-            sources.append(read_frame(path, clip.size))
-            yield Frame(Image(_cropped(path, sources[-1], multiple)), path.name, path)
+            pixels = read_frame(path, clip.size)
+            cropped = _cropped(path, pixels, multiple)
+            sources.append((cropped, pixels.shape))
+            yield Frame(Image(cropped), path.name, path)
 
     stream = enhance(frames())
     started = time.perf_counter()
@@ -260,17 +268,26 @@ def _enhanced(
         while first:
             sources.popleft()
             first -= 1
-        yield sources.popleft(), frame.image.pixels.astype(np.uint8, copy=False), seconds
+        source, size = sources.popleft()
+        yield _Made(source, frame.image.pixels.astype(np.uint8, copy=False), size, seconds)
         started = time.perf_counter()
 
 
-def _require_same_size(path: Path, source: Any, target_path: Path, target: Any) -> None:
-    if source.shape != target.shape:
+def _target(
+    clip: Clip, index: int, size: tuple[int, ...], multiple: int
+) -> NDArray[np.uint8] | None:
+    """A frame's ground truth, cropped like the frame; None where there is none."""
+    if clip.targets is None:
+        return None
+    path = clip.targets[index]
+    pixels = read_frame(path, clip.size)
+    if pixels.shape != size:
         raise DataError(
             "a frame and its ground truth differ in size",
-            where=path,
-            got=f"{_size(source)}, and {target_path} {_size(target)}",
+            where=clip.frames[index],
+            got=f"{size[1]}x{size[0]}, and {path} {_size(pixels)}",
         )
+    return _cropped(path, pixels, multiple)
 
 
 def _size(pixels: NDArray[np.uint8]) -> str:
@@ -278,17 +295,18 @@ def _size(pixels: NDArray[np.uint8]) -> str:
 
 
 def _score(
-    path: Path, result: Any, source: Any, target: NDArray[np.uint8], definition: Ssim
+    path: Path, made: _Made, target: NDArray[np.uint8], definition: Ssim, *, with_fsim: bool
 ) -> dict[str, float]:
+    values = {}
     try:
-        return {
-            "psnr": psnr(result, target),
-            "ssim": ssim(result, target, definition),
-            "input_psnr": psnr(source, target),
-            "input_ssim": ssim(source, target, definition),
-        }
+        for prefix, pixels in (("", made.result), ("input_", made.source)):
+            values[f"{prefix}psnr"] = psnr(pixels, target)
+            values[f"{prefix}ssim"] = ssim(pixels, target, definition)
+            if with_fsim:
+                values[f"{prefix}fsim"] = fsim(pixels, target)
     except DataError as error:
         raise error.at(path) from None
+    return values
 
 
 def _cropped(path: Path, pixels: NDArray[np.uint8], multiple: int) -> NDArray[np.uint8]:

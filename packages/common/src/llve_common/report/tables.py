@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import rich.table
@@ -51,17 +51,21 @@ class Table:
 
 
 def score_table(scores: Scores, title: str, *, ssim_definition: str) -> Table:
-    """PSNR and SSIM before and after: a row for each frame of a single clip, or for each clip."""
-    columns = ("", "PSNR before", "PSNR after", "SSIM before", "SSIM after")
+    """PSNR, SSIM and, where it was measured, FSIM, before and after.
+
+    There is a row for each frame of a single clip, or for each clip.
+    """
+    kinds = [each for each in _KINDS if each[1] in scores.mean_of_frames or each[1] != "fsim"]
+    columns = [f"{label} {when}" for label, *_ in kinds for when in ("before", "after")]
     if len(scores.per_clip) == 1:
         parts = [(frame.frame, frame.values) for frame in scores.frames]
     else:
         parts = list(scores.per_clip.items())
-    rows = [_row(name, values) for name, values in parts]
-    rows.append(_row(f"mean of {len(scores.frames)} frames", scores.mean_of_frames))
+    parts.append((f"mean of {len(scores.frames)} frames", scores.mean_of_frames))
     if len(scores.per_clip) > 1:
-        rows.append(_row(f"mean of {len(scores.per_clip)} clips", scores.mean_of_clips))
-    return Table(f"{title} (PSNR in dB; SSIM: {ssim_definition})", columns, tuple(rows))
+        parts.append((f"mean of {len(scores.per_clip)} clips", scores.mean_of_clips))
+    rows = tuple((name, *_fidelity_cells(values, kinds)) for name, values in parts)
+    return Table(f"{title} (PSNR in dB; SSIM: {ssim_definition})", ("", *columns), rows)
 
 
 _STEADINESS = (
@@ -84,9 +88,15 @@ def _thousandths(values: dict[str, float], keys: Sequence[str]) -> list[str]:
     return [f"{values[key] * 1e3:.4f}" if key in values else "-" for key in keys]
 
 
-def _row(name: str, values: dict[str, float]) -> tuple[str, ...]:
-    kinds = (("input_psnr", ".3f"), ("psnr", ".3f"), ("input_ssim", ".4f"), ("ssim", ".4f"))
-    return (name, *(format(values[key], form) if key in values else "-" for key, form in kinds))
+_KINDS = (("PSNR", "psnr", ".3f"), ("SSIM", "ssim", ".4f"), ("FSIM", "fsim", ".4f"))
+
+
+def _fidelity_cells(
+    values: dict[str, float], kinds: Sequence[tuple[str, str, str]]
+) -> Iterator[str]:
+    for _, name, form in kinds:
+        for key in (f"input_{name}", name):
+            yield format(values[key], form) if key in values else "-"
 
 
 def _cells(row: Sequence[str]) -> list[str]:
