@@ -13,9 +13,9 @@ import llve_common.__main__ as common
 from llve_common.data.synthetic import write_dark_photograph, write_image_set
 from llve_common.engine.checkpoint import read_weights, write_weights
 from llve_common.engine.network import bundled_weights
-from llve_common.engine.shipped import shipped_configs
 from llve_common.installed import installed_papers
 from llve_common.io.video import VideoInfo, VideoWriter
+from llve_common.testing.pages import page_commands, settings_commands
 from llve_sci.cli import app
 from llve_sci.paper import PAPER
 from llve_sci.weights import to_published
@@ -26,16 +26,10 @@ PROGRAMS = {"sci": app, "python -m llve_common": common.app}
 
 
 def commands() -> list[tuple[str, str]]:
-    found = []
-    for page in PAGES:
-        blocks = (ROOT / page).read_text(encoding="utf-8").split("```sh\n")[1:]
-        for line in "".join(block.split("```")[0] for block in blocks).splitlines():
-            command = line.split("  #")[0].strip()
-            found += [(page, command) for program in PROGRAMS if command.startswith(program)]
-    for file in shipped_configs(PAPER).values():
-        head = file.read_text(encoding="utf-8").splitlines()[0]
-        found.append((file.name, head.partition(": ")[2]))
-    return found
+    written = [
+        (page, command) for page in PAGES for command in page_commands(ROOT / page, *PROGRAMS)
+    ]
+    return written + [("settings", command) for command in settings_commands(PAPER)]
 
 
 def test_the_pages_hold_commands():

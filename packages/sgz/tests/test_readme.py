@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from llve_common.data.synthetic import write_dark_photograph, write_image_set
 from llve_common.engine.checkpoint import read_weights, write_weights
 from llve_common.engine.network import bundled_weights
-from llve_common.engine.shipped import shipped_configs
+from llve_common.testing.pages import page_commands, settings_commands
 from llve_sgz.cli import app
 from llve_sgz.network import Segmenter
 from llve_sgz.paper import PAPER
@@ -19,11 +19,7 @@ README = Path(__file__).parents[1] / "README.md"
 
 
 def commands() -> list[str]:
-    blocks = README.read_text(encoding="utf-8").split("```sh\n")[1:]
-    lines = "".join(block.split("```")[0] for block in blocks).splitlines()
-    found = [line.split("  #")[0].strip() for line in lines if line.startswith("sgz ")]
-    heads = (file.read_text("utf-8").splitlines()[0] for file in shipped_configs(PAPER).values())
-    return found + [head.partition(": ")[2] for head in heads]
+    return [*page_commands(README, "sgz"), *settings_commands(PAPER)]
 
 
 def test_the_pages_hold_commands():
