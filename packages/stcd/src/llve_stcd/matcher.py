@@ -26,11 +26,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from llve_common.engine.checkpoint import file_digest
-from llve_common.errors import CheckpointError, ConfigError
+from llve_common.errors import ConfigError
 from llve_common.flow.dis import dis_flow, forward_backward_error
 from llve_common.io.atomic import replacing
 from llve_common.io.images import to_pixels
-from llve_stcd.dkm.matcher import Place, load
+from llve_stcd.dkm.matcher import SOURCE, Place, load, require_weights
 
 Images = npt.NDArray[np.uint8]
 """A batch (N, h, w, 3), RGB, or one image of it."""
@@ -38,7 +38,6 @@ Images = npt.NDArray[np.uint8]
 MatcherKind = Literal["dis", "dkm", "dkm-package"]
 
 HEIGHT, WIDTH = 480, 640
-DKM_SOURCE = "https://github.com/Parskatt/DKM"
 
 # What the reader raises for damaged files, depending on the byte that is wrong.
 _DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -177,13 +176,7 @@ def package_matcher(weights: Path | None, place: Place, device: torch.device) ->
         CheckpointError: there is no such file.
         ConfigError: the package is missing, or another one has its name.
     """
-    if weights is None or not weights.is_file():
-        raise CheckpointError(
-            "no weights for the matcher dkm-package",
-            where=weights,
-            expected=f"the file DKMv3_{place}.pth, which its authors publish at {DKM_SOURCE}",
-            mend="download it and give its path, or take the matcher dis, which needs no weights",
-        )
+    weights = require_weights("dkm-package", place, weights)
     model = _authors_model(place)(path_to_weights=str(weights), device=device)
 
     def match(first: Images, second: Images) -> Matches:
@@ -199,7 +192,7 @@ def package_matcher(weights: Path | None, place: Place, device: torch.device) ->
 
 
 def _authors_model(place: Place) -> Callable[..., Any]:
-    mend = f"install it from {DKM_SOURCE}, or choose the matcher dkm or dis, which need no package"
+    mend = f"install it from {SOURCE}, or choose the matcher dkm or dis, which need no package"
     try:
         from dkm import DKMv3_indoor, DKMv3_outdoor
     except ModuleNotFoundError as error:

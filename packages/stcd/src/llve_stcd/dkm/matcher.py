@@ -22,6 +22,8 @@ from llve_stcd.dkm.positions import grid, resize
 
 Place = Literal["indoor", "outdoor"]
 
+SOURCE = "https://github.com/Parskatt/DKM"
+
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
 
@@ -161,14 +163,7 @@ def load(place: Place, weights: Path | None, resolution: Resolution | None = Non
     Raises:
         CheckpointError: the file is missing, damaged or holds other weights.
     """
-    if weights is None or not weights.is_file():
-        raise CheckpointError(
-            "no weights for the matcher dkm",
-            where=weights,
-            expected=f"the file DKMv3_{place}.pth, which its authors publish at "
-            "https://github.com/Parskatt/DKM",
-            mend="download it and give its path, or take the matcher dis, which needs no weights",
-        )
+    weights = require_weights("dkm", place, weights)
     with torch.device("meta"):  # the file holds every value, so none is drawn
         matcher = DKMv3(resolution or PUBLISHED[place])
     matcher.to_empty(device="cpu")
@@ -176,6 +171,27 @@ def load(place: Place, weights: Path | None, resolution: Resolution | None = Non
     load_into(matcher, state, weights)
     _refuse_other_types(matcher, state, weights)
     return matcher
+
+
+def require_weights(matcher: str, place: Place, weights: Path | None) -> Path:
+    """The weights file, which is refused where it is missing.
+
+    Args:
+        matcher: what needs it, by its name in the settings.
+        place: which of the published files it is.
+        weights: ``DKMv3_indoor.pth`` or ``DKMv3_outdoor.pth``.
+
+    Raises:
+        CheckpointError: there is no such file.
+    """
+    if weights is None or not weights.is_file():
+        raise CheckpointError(
+            f"no weights for the matcher {matcher}",
+            where=weights,
+            expected=f"the file DKMv3_{place}.pth, which its authors publish at {SOURCE}",
+            mend="download it and give its path, or take the matcher dis, which needs no weights",
+        )
+    return weights
 
 
 def prepare(picture: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
