@@ -50,6 +50,7 @@ def test_the_published_test_is_the_default(tmp_path):
         "high": Path("path_to_dataset/indoor_np/GT"),
     }
     default["weights"] = Path("pretrained_model/SDSD_indoor_model/indoor_G.pth")
+    default["name"] = "SDSD_indoor_model2"
     assert found.model_dump() == default
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from llve_common.config import RunSettings, Settings, TrainerSettings
+from llve_common.config import FOLDER_NAME, RunSettings, Settings, TrainerSettings
 from llve_common.data.splits import SDSD_INDOOR_TEST
 from llve_common.engine.schedule import ScheduleSettings
 from llve_common.metrics.fidelity import Ssim
@@ -117,6 +117,7 @@ class TestSettings(Settings):
     weights: Path | None = Field(None, description="null: the bundled ones")
     data: TestData = TestData()
     save: Path = Path("results")
+    name: str | None = Field(None, pattern=FOLDER_NAME, description="of a folder in it; null: none")
     save_images: bool = Field(True, description="enhanced frames, ground truth and input")
     ssim: Ssim = "gaussian11"
     device: str = RunSettings.model_fields["device"].default
@@ -198,6 +199,7 @@ TRAIN_OPTIONS = OptionTable(
 
 TEST_OPTIONS = OptionTable(
     settings={
+        "name": "name",
         "model": only("video_base4_m2"),
         **{f"datasets.test.{key}": meaning for key, meaning in _DATA.items()},
         **_SAME_NETWORK,
@@ -206,7 +208,6 @@ TEST_OPTIONS = OptionTable(
     },
     without_effect=(
         *_IDLE,
-        "name",
         "use_tb_logger",
         *(f"datasets.test.{key}" for key in _IDLE_DATA),
         # The weights tell what network they are of.

@@ -47,6 +47,14 @@ def enhance(network: nn.Module, frames: Tensor) -> Tensor:
     return found.enhanced1[:, None]
 
 
+def decomposed(network: nn.Module, first: Tensor, second: Tensor) -> Decomposition:
+    """Two frames of any size, (N, 3, H, W) in [0, 1], taken apart; each part has their size."""
+    height, width = first.shape[-2:]
+    pair = pad_to_fit(torch.stack([first, second], 1), WINDOW)
+    found: Decomposition = network(pair[:, 0], pair[:, 1])
+    return Decomposition(*(part[..., :height, :width] for part in found))
+
+
 def frame_part(network: nn.Module, frames: Tensor) -> FrameFeatures:
     """What a frame (N, 1, 3, H, W) brings into both pairs that it belongs to."""
     features: FrameFeatures = network.frame_features(frames[:, 0])  # type: ignore[operator]
@@ -158,12 +166,10 @@ def previews(
     """Of a frame of the first test clip: input, its two parts, enhanced and target, stacked."""
     sample = FramePairs(validation(settings)[:1]).sample(0, random.Random(0))  # noqa: S311
     device = next(network.parameters()).device
-    low, high, other = (sample[name].to(device) for name in ("low1", "high1", "low2"))
-    height, width = low.shape[-2:]
-    pair = pad_to_fit(torch.stack([low, other])[None], WINDOW)
-    found: Decomposition = network(pair[:, 0], pair[:, 1])
-    parts = [each[0, :, :height, :width] for each in (found.rgb1, found.ill1, found.enhanced1)]
-    yield f"val_images/{progress.iteration:06d}.png", torch.cat([low, *parts, high], 1)
+    low, high, other = (sample[name][None].to(device) for name in ("low1", "high1", "low2"))
+    found = decomposed(network, low, other)
+    stacked = torch.cat([low, found.rgb1, found.ill1, found.enhanced1, high], 2)
+    yield f"val_images/{progress.iteration:06d}.png", stacked[0]
 
 
 def validation(settings: TrainSettings) -> list[Clip]:
@@ -174,6 +180,8 @@ def validation(settings: TrainSettings) -> list[Clip]:
 STREAM = Stream(frames=(0,), parts=(0, 1), part=frame_part, combine=combine)
 # As published, the last frame is paired with itself. Attention is over all pixels: no halo.
 WINDOW = Window(inputs=(0, 1), outputs=(0,), multiple=MULTIPLE, border="replicate")
+
+BUNDLED = "stcd-synthetic.safetensors"
 
 PAPER = Paper(
     name="stcd",
@@ -204,5 +212,6 @@ PAPER = Paper(
     test_settings=TestSettings,
     to_published=to_published,
     from_published=from_published,
+    bundled=BUNDLED,
     stream=STREAM,
 )

@@ -1,0 +1,215 @@
+"""The command ``stcd``. The published option files work as they stand."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from llve_common.cli import (
+    Config,
+    Device,
+    OptionFile,
+    Overrides,
+    Resume,
+    console,
+    one_settings_file,
+    paper_app,
+    run_test,
+    run_training,
+)
+from llve_common.cli_data import data_app
+from llve_common.config import load_settings
+from llve_common.data.clips import read_frame
+from llve_common.engine.device import choose_device
+from llve_common.engine.enhancer import naming_faults
+from llve_common.engine.network import load_network
+from llve_common.errors import ConfigError, DataError
+from llve_common.io.images import to_tensor, write_image
+from llve_common.option_files import read_options
+from llve_common.paper import Clip
+from llve_stcd.config import TEST_OPTIONS, TRAIN_OPTIONS, TestSettings
+from llve_stcd.data import test_clips
+from llve_stcd.dkm.matcher import Place
+from llve_stcd.matcher import MatcherKind, make_matcher, matcher_images
+from llve_stcd.paper import PAPER, decomposed
+from llve_stcd.picture import decomposition_picture, matches_picture
+
+log = logging.getLogger(__name__)
+
+app = paper_app(PAPER)
+app.add_typer(data_app(), name="data")
+
+DataPath = Annotated[
+    Path | None,
+    typer.Option("--data_path", "--data-path", help="The folder that holds GT and input (or LQ)."),
+]
+
+
+@app.command()
+def train(
+    overrides: Overrides = None,
+    opt: OptionFile = None,
+    config: Config = None,
+    data_path: DataPath = None,
+    save: Annotated[
+        Path | None, typer.Option(help="Where run folders go.", show_default="experiments")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the run's folder.", show_default="with the time")
+    ] = None,
+    device: Device = None,
+    resume: Resume = None,
+) -> None:
+    """Train on pairs of clips in low and in normal light."""
+    options = {
+        "data.root": data_path,
+        "run.save": save,
+        "run.name": name,
+        "run.device": device,
+    }
+    published = None if opt is None else read_options(opt, TRAIN_OPTIONS)
+    run_training(PAPER, "train", config, overrides, options, resume, published=published)
+
+
+@app.command()
+def test(
+    overrides: Overrides = None,
+    opt: OptionFile = None,
+    config: Config = None,
+    data_path: DataPath = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Weights file.", show_default="the bundled one")
+    ] = None,
+    save_path: Annotated[
+        Path | None,
+        typer.Option("--save_path", "--save-path", help="For the results.", show_default="results"),
+    ] = None,
+    save_images: Annotated[
+        bool | None,
+        typer.Option(
+            "--save-images/--no-save-images",
+            help="Write enhanced frames, ground truth and input too.",
+            show_default="save-images",
+        ),
+    ] = None,
+    device: Device = None,
+) -> None:
+    """Score the test's clips: the first 30 frames of each, means of clips and of frames."""
+    options = {
+        "data.root": data_path,
+        "weights": model,
+        "save": save_path,
+        "save_images": save_images,
+        "device": device,
+    }
+    published = None if opt is None else read_options(opt, TEST_OPTIONS)
+    if published is not None and published.note:
+        log.warning("%s", published.note)
+    settings = load_settings(
+        TestSettings,
+        one_settings_file(PAPER, config, published),
+        overrides or (),
+        options,
+        base=None if published is None else published.given,
+    )
+    clips = test_clips(settings.data, settings.data.first)
+    if clips[0].targets is None and not settings.save_images:
+        raise ConfigError(
+            "there is no ground truth, so there is nothing to score",
+            where=clips[0].frames[0].parent.parent,
+            mend="give --save-images to write the enhanced frames",
+        )
+    folder = settings.save if settings.name is None else settings.save / settings.name
+
+    def output(clip: Clip, frame: Path) -> Path:
+        return folder / "images" / "output" / clip.name / f"{frame.stem}.png"
+
+    def source(clip: Clip, frame: Path) -> Path:
+        return folder / "images" / "input" / clip.name / f"{frame.stem}.png"
+
+    def target(clip: Clip, frame: Path) -> Path:
+        return folder / "images" / "GT" / clip.name / f"{frame.stem}.png"
+
+    run_test(
+        PAPER,
+        settings,
+        clips,
+        output if settings.save_images else None,
+        definition=settings.ssim,
+        save_input=source if settings.save_images else None,
+        save_target=target if settings.save_images else None,
+        folder=folder,
+    )
+
+
+@app.command()
+def match(
+    first: Annotated[Path, typer.Argument(help="An image in normal light.")],
+    second: Annotated[Path, typer.Argument(help="Another one of the same scene.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", show_default="<first>-matches.png")
+    ] = None,
+    matcher: Annotated[MatcherKind, typer.Option(help="dkm and dkm-package need weights.")] = "dis",
+    weights: Annotated[
+        Path | None, typer.Option(help="DKMv3_indoor.pth or DKMv3_outdoor.pth.")
+    ] = None,
+    place: Annotated[Place, typer.Option(help="Which of the two the weights are.")] = "indoor",
+    device: Device = None,
+) -> None:
+    """Match two images as training would, and draw the warp and its certainty.
+
+    From top to bottom: the images at 640x480, each one's matches in the other, the way to them
+    (hue: direction, saturation: length), and their certainty.
+    """
+    written = _beside(first, second, output, "matches")
+    find, name = make_matcher(matcher, weights, place, choose_device(device or "auto"))
+    images = [matcher_images(to_tensor(read_frame(path))[None]) for path in (first, second)]
+    matches = find(*images)
+    write_image(written, matches_picture(images[0][0], images[1][0], matches))
+    share = float((matches.certainty > 0.5).float().mean())
+    console.print(f"matcher: {name}; {share:.1%} of the matches have a certainty above 0.5")
+    console.print(f"wrote {written}", soft_wrap=True)
+
+
+@app.command()
+def decompose(
+    first: Annotated[Path, typer.Argument(help="A frame in low light.")],
+    second: Annotated[
+        Path | None, typer.Argument(help="The frame after it.", show_default="the frame itself")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", show_default="<first>-parts.png")
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="A weights file.", show_default="the bundled one")
+    ] = None,
+    device: Device = None,
+) -> None:
+    """Draw what a frame is taken apart into.
+
+    From left to right: the frame, its view-independent part, its shading, and their product, which
+    is the enhanced frame.
+    """
+    second = first if second is None else second
+    written = _beside(first, second, output, "parts")
+    chosen = choose_device(device or "auto")
+    network, loaded = load_network(PAPER, weights, chosen)
+    pair = [to_tensor(read_frame(path))[None].to(chosen) for path in (first, second)]
+    if pair[0].shape != pair[1].shape:
+        raise DataError("the two frames differ in size", where=second, expected=f"that of {first}")
+    with torch.inference_mode():
+        found = decomposed(network, *pair)
+    write_image(written, decomposition_picture(pair[0], found))
+    console.print(f"weights: {loaded}", soft_wrap=True)
+    console.print(f"wrote {written}", soft_wrap=True)
+
+
+def _beside(first: Path, second: Path, output: Path | None, what: str) -> Path:
+    """The file to write, which may be neither of those that are read."""
+    written = first.with_name(f"{first.stem}-{what}.png") if output is None else output
+    naming_faults([(first, written)], kept=[second])
+    return written
