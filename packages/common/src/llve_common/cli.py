@@ -17,6 +17,7 @@ import torch
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
+from torch import nn
 from typer.core import TyperGroup
 
 from llve_common.config import as_yaml, load_settings
@@ -47,6 +48,7 @@ from llve_common.metrics.cost import parameter_count
 from llve_common.metrics.fidelity import Ssim
 from llve_common.option_files import Options
 from llve_common.paper import Clip, Paper
+from llve_common.report.page import Section
 from llve_common.report.tables import plain_table, score_table, steadiness_table
 from llve_common.report.tested import write_test_page
 
@@ -240,6 +242,7 @@ def run_test(
     inner: bool = False,
     temporal: bool = False,
     with_fsim: bool = False,
+    details: Callable[[nn.Module], Sequence[Section]] | None = None,
 ) -> Scores:
     """Test from the command line: pictures and a page of them, scores, and tables of these.
 
@@ -256,6 +259,7 @@ def run_test(
         inner: see there.
         temporal: see there; a second table shows it.
         with_fsim: see there.
+        details: what else the page of pictures shows, of the network tested.
 
     Raises:
         UserError: as :func:`llve_common.engine.evaluator.evaluate` and the weights' loading.
@@ -302,7 +306,9 @@ def run_test(
         write_text(folder / "summary.md", "\n".join(each.markdown() for each in tables))
     if save is not None:
         page = folder / "index.html"
-        write_test_page(page, f"{paper.title}, tested", facts, tables, scores, clips, save)
+        more = () if details is None else details(network)
+        title = f"{paper.title}, tested"
+        write_test_page(page, title, facts, tables, scores, clips, save, more)
     seconds = sum(frame.seconds for frame in scores.frames)
     what = "scores" if save is None else f"{len(scores.frames)} images and index.html"
     console.print(

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import torch
 import typer
+from torch import nn
 
 from llve_common.cli import (
     Config,
@@ -31,12 +32,13 @@ from llve_common.errors import ConfigError, DataError
 from llve_common.io.images import to_tensor, write_image
 from llve_common.option_files import read_options
 from llve_common.paper import Clip
+from llve_common.report.page import Section
 from llve_stcd.config import TEST_OPTIONS, TRAIN_OPTIONS, TestSettings
 from llve_stcd.data import test_clips
 from llve_stcd.dkm.matcher import Place
 from llve_stcd.matcher import MatcherKind, make_matcher, matcher_images
 from llve_stcd.paper import PAPER, decomposed
-from llve_stcd.picture import decomposition_picture, matches_picture
+from llve_stcd.picture import decomposition_group, decomposition_picture, matches_picture
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +145,25 @@ def test(
         save_input=source if settings.save_images else None,
         save_target=target if settings.save_images else None,
         folder=folder,
+        details=lambda network: [decomposition_section(network, clips[0])],
+    )
+
+
+def decomposition_section(network: nn.Module, clip: Clip) -> Section:
+    """The part of the test's page that shows what a clip's middle frame is taken apart into."""
+    device = next(network.parameters()).device
+    middle = len(clip.frames) // 2
+    pair = [
+        to_tensor(read_frame(path, clip.size))[None].to(device)
+        for path in (clip.frames[middle], clip.frames[min(middle + 1, len(clip.frames) - 1)])
+    ]
+    with torch.inference_mode():
+        found = decomposed(network, *pair)
+    caption = f"{clip.name}, {clip.frames[middle].name}"
+    return Section(
+        "Decomposition",
+        "A frame is its view-independent part times its shading.",
+        groups=[decomposition_group(caption, pair[0], found)],
     )
 
 

@@ -25,6 +25,7 @@ def write_test_page(
     scores: Scores,
     clips: Sequence[Clip],
     saved: Callable[[Clip, Path], Path],
+    details: Sequence[Section] = (),
 ) -> None:
     """Write a test's page, one HTML file that needs nothing beside it.
 
@@ -36,6 +37,7 @@ def write_test_page(
         scores: of every frame.
         clips: that were tested.
         saved: gives the file of an enhanced frame.
+        details: what else the paper has to show.
 
     Raises:
         MediaError: a picture cannot be read, or the page not written.
@@ -48,6 +50,7 @@ def write_test_page(
             "Drag a handle: left of it is the input. Zoom, and move the pointer to choose a place.",
             groups=[_group(clip, frame, saved) for clip, frame in _shown(scores, clips)],
         ),
+        *details,
         Section("What this holds for", tables=[plain_table("", ("", ""), rows)]),
     ]
     lead = "The figures hold for these weights on this data alone."
