@@ -11,7 +11,7 @@ from llve_common.engine.evaluator import Scores
 from llve_common.io.images import Pixels, read_image
 from llve_common.paper import Clip
 from llve_common.report.page import Group, Panel, Section, write_page
-from llve_common.report.tables import Table, plain_table
+from llve_common.report.tables import Table
 
 PICTURES = 4
 """How many frames are shown, the middle ones of clips that are spread evenly over all."""
@@ -42,7 +42,7 @@ def write_test_page(
     Raises:
         MediaError: a picture cannot be read, or the page not written.
     """
-    rows = [(name, value) for name, value in facts.items() if name != "command"]
+    held = tuple((name, str(value)) for name, value in facts.items() if name != "command")
     sections = [
         Section("Scores", commands=[facts["command"]], tables=tables),
         Section(
@@ -51,7 +51,7 @@ def write_test_page(
             groups=[_group(clip, frame, saved) for clip, frame in _shown(scores, clips)],
         ),
         *details,
-        Section("What this holds for", tables=[plain_table("", ("", ""), rows)]),
+        Section("What this holds for", tables=[Table("", ("", ""), held, words=True)]),
     ]
     lead = "The figures hold for these weights on this data alone."
     write_page(path, title, lead, sections)
