@@ -45,19 +45,17 @@ def test_another_definition_or_source_is_another_library(source):
 @pytest.mark.parametrize(
     "damage", [lambda old: b"", lambda old: old[:3000], lambda old: b"x" + old]
 )
-def test_a_damaged_library_is_made_again(source, damage):
-    program = (
-        "import sys\nfrom pathlib import Path\n"
-        "from llve_common.ops.compiler import shared_library\n"
-        "print(shared_library(Path(sys.argv[1]), '-DANSWER=42').answer())\n"
-    )
-    command = [sys.executable, "-c", program, str(source)]
-    assert subprocess.check_output(command, text=True) == "42\n"
+def test_a_damaged_library_is_made_again(source, damage, tmp_path, monkeypatch):
+    assert answer(source) == 42
     (library,) = libraries()
     whole = library.read_bytes()
-    library.write_bytes(damage(whole))
-    assert subprocess.check_output(command, text=True) == "42\n"
-    assert len(library.read_bytes()) == len(whole)
+    # Elsewhere: a process may not change a file that it has loaded.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+    damaged = cache_folder() / library.name
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(damage(whole))
+    assert answer(source) == 42
+    assert len(damaged.read_bytes()) == len(whole)
 
 
 @pytest.mark.multiprocess
@@ -73,12 +71,12 @@ def test_processes_that_compile_at_once(source):
             [sys.executable, "-c", program, str(source)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
-        for _ in range(3)
+        for _ in range(2)
     ]  # fmt: skip
     for process in several:
         process.stdin.write("\n")
         process.stdin.flush()
-    assert [process.communicate()[0] for process in several] == ["42\n"] * 3
+    assert [process.communicate()[0] for process in several] == ["42\n"] * 2
     assert len(libraries()) == 1
 
 
