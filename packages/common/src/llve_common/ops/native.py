@@ -21,8 +21,8 @@ from llve_common.ops.compiler import shared_library
 from llve_common.ops.implementation import Geometry, Unavailable
 from llve_common.threads import lone_workers
 
-# Output positions whose columns are made, and multiplied, at a time.
-_BLOCK = 128
+# Output positions whose columns are made, and multiplied, at a time: rows and columns.
+_ROWS, _COLUMNS = 3, 128
 _REAL = {torch.float32: "float", torch.float64: "double"}
 
 _Item = TypeVar("_Item")
@@ -40,28 +40,47 @@ class _Layer(ctypes.Structure):
         ("stride", ctypes.c_int64 * 2),
         ("padding", ctypes.c_int64 * 2),
         ("dilation", ctypes.c_int64 * 2),
+        ("output_height", ctypes.c_int64),
         ("output_width", ctypes.c_int64),
-        ("positions", ctypes.c_int64),
+        ("offset_stride", ctypes.c_int64 * 2),
+        ("mask_stride", ctypes.c_int64 * 2),
     )
 
     @classmethod
-    def of(cls, input: Tensor, mask: Tensor, weight: Tensor, geometry: Geometry) -> _Layer:  # noqa: A002
+    def of(
+        cls,
+        input: Tensor,  # noqa: A002
+        offset: Tensor,
+        mask: Tensor,
+        weight: Tensor,
+        geometry: Geometry,
+    ) -> _Layer:
+        """The layer for offset and mask whose positions are one dimension."""
         channels, height, width = input.shape[1:]
-        kernel = tuple(weight.shape[2:])
+        kernel = (weight.shape[2], weight.shape[3])
         groups = mask.shape[1] // (kernel[0] * kernel[1])
-        positions = mask.shape[2] * mask.shape[3]
-        return cls(height, width, channels, groups, kernel, *geometry, mask.shape[3], positions)
+        return cls(
+            height, width, channels, groups, kernel, *geometry,
+            *geometry.output_size((height, width), kernel), offset.stride()[1:], mask.stride()[1:],
+        )  # fmt: skip
 
 
 class _Part(ctypes.Structure):
     """``Part`` of the C file."""
 
     _fields_ = (
-        ("first", ctypes.c_int64),
-        ("count", ctypes.c_int64),
+        ("row", ctypes.c_int64),
+        ("column", ctypes.c_int64),
+        ("rows", ctypes.c_int64),
+        ("columns", ctypes.c_int64),
         ("first_group", ctypes.c_int64),
         ("groups", ctypes.c_int64),
     )
+
+    def of(self, maps: Tensor) -> Tensor:
+        """The part's positions of maps (H', W', C)."""
+        rows, columns = maps[self.row :], slice(self.column, self.column + self.columns)
+        return rows[: self.rows, columns]
 
 
 def require(device: torch.device, dtype: torch.dtype) -> None:
@@ -81,30 +100,32 @@ def forward(
 ) -> Tensor:
     """The output (N, C', H', W')."""
     library = _library(input.dtype)
-    layer = _Layer.of(input, mask, weight, geometry)
-    offset, mask = offset.contiguous(), mask.contiguous()
-    matrix = _matrix(weight, layer.channels).flatten(1).t().contiguous()
+    size = mask.shape[2:]
+    offset, mask = offset.flatten(2), mask.flatten(2)
+    layer = _Layer.of(input, offset, mask, weight, geometry)
+    matrix = _matrix(weight, layer).flatten(1).t().contiguous()
     bias = weight.new_zeros(len(weight)) if bias is None else bias
-    # Not a view of something else, which autograd would let nobody change in place.
+    # Not a permuted view: those may not be changed in place where gradients are recorded.
     output = torch.empty(
-        (len(input), len(weight), *mask.shape[2:]),
-        dtype=input.dtype,
-        memory_format=torch.channels_last,
+        (len(input), len(weight), *size), dtype=input.dtype, memory_format=torch.channels_last
     )
-    by_position = output.permute(0, 2, 3, 1).view(len(input), layer.positions, len(weight))
+    pixels = output.permute(0, 2, 3, 1)
+    arranged = _bordered(layer, input)
 
-    def work(n: int, image: Tensor, parts: Iterator[_Part]) -> None:
-        columns = input.new_empty(_BLOCK, len(matrix))
-        pointers = _pointers(image, offset[n], mask[n], columns)
+    def work(n: int, parts: Iterator[_Part]) -> None:
+        columns = input.new_empty(_ROWS * _COLUMNS, len(matrix))
+        products = input.new_empty(_ROWS * _COLUMNS, len(weight))
+        pointers = _pointers(arranged, offset[n], mask[n], columns)
         for part in parts:
             library.sample(layer, part, *pointers)
-            out = by_position[n, part.first : part.first + part.count]
-            torch.addmm(bias, columns[: part.count], matrix, out=out)
+            count, out = part.rows * part.columns, part.of(pixels[n])
+            torch.mm(columns[:count], matrix, out=products[:count])
+            torch.add(products[:count].view_as(out), bias, out=out)
 
     # One image after the other: they can then have the same memory, which is in the caches.
     for n in range(len(input)):
-        image = _arranged(library, layer, input[n])
-        _share(partial(work, n, image), _parts(layer, range(layer.groups)))
+        _arrange(library, layer, input[n], arranged)
+        _share(partial(work, n), _parts(layer, range(layer.groups)))
     return output
 
 
@@ -118,30 +139,32 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients of input, offset, mask and weight."""
     library = _library(input.dtype)
-    layer = _Layer.of(input, mask, weight, geometry)
-    offset, mask = offset.contiguous(), mask.contiguous()
-    matrix = _matrix(weight, layer.channels)
-    grads = grad_output.flatten(2).transpose(1, 2).contiguous()
+    grad_offset = torch.empty_like(offset, memory_format=torch.contiguous_format)
+    grad_mask = torch.empty_like(mask, memory_format=torch.contiguous_format)
+    offset, mask = offset.flatten(2), mask.flatten(2)
+    layer = _Layer.of(input, offset, mask, weight, geometry)
+    matrix = _matrix(weight, layer)
+    grads = grad_output.permute(0, 2, 3, 1)
     grad_input, grad_matrix = torch.empty_like(input), torch.zeros_like(matrix)
-    grad_offset, grad_mask = torch.empty_like(offset), torch.empty_like(mask)
-    width = layer.channels // layer.groups
+    arranged = _bordered(layer, input)
+    grad_arranged = torch.empty_like(arranged)
 
-    def work(n: int, image: Tensor, grad_image: Tensor, shares: Iterator[range]) -> None:
+    def work(n: int, shares: Iterator[range]) -> None:
         for groups in shares:
-            channels = slice(groups.start * width, groups.stop * width)
-            some = matrix[:, :, channels].flatten(1)
+            some = matrix[:, groups.start : groups.stop].flatten(1)
             grad_some = torch.zeros_like(some)
-            columns = input.new_empty(_BLOCK, some.shape[1])
+            columns = input.new_empty(_ROWS * _COLUMNS, some.shape[1])
             pointers = _pointers(
-                image, offset[n], mask[n], columns, grad_image, grad_offset[n], grad_mask[n]
+                arranged, offset[n], mask[n], columns, grad_arranged, grad_offset[n], grad_mask[n]
             )
             for part in _parts(layer, groups):
-                grad = grads[n, part.first : part.first + part.count]
-                filled = columns[: part.count]
+                grad = part.of(grads[n]).flatten(0, 1)
+                filled = columns[: len(grad)]
                 torch.mm(grad, some, out=filled)
                 library.sample_backward(layer, part, *pointers)
                 grad_some.addmm_(grad.t(), filled)
-            grad_matrix[:, :, channels] += grad_some.unflatten(1, (matrix.shape[1], -1))
+            total = grad_matrix[:, groups.start : groups.stop]
+            total += grad_some.view_as(total)
 
     # Shares are deformable groups, since no two write to the same memory: results do not depend on
     # which thread is first.
@@ -150,57 +173,71 @@ def backward(
         range(first, min(first + step, layer.groups)) for first in range(0, layer.groups, step)
     ]
     for n in range(len(input)):
-        image = _arranged(library, layer, input[n])
-        grad_image = torch.zeros_like(image)
-        _share(partial(work, n, image, grad_image), shares)
-        inner = grad_image[:, 2:-1, 1:-1].permute(0, 3, 1, 2)
-        grad_input[n].unflatten(0, (layer.groups, width)).copy_(inner)
+        _arrange(library, layer, input[n], arranged)
+        grad_arranged.zero_()
+        _share(partial(work, n), shares)
+        inner = grad_arranged[:, 2:-1, 1:-1].permute(0, 3, 1, 2)
+        grad_input[n].unflatten(0, (layer.groups, -1)).copy_(inner)
     return grad_input, grad_offset, grad_mask, _weight(grad_matrix, weight)
 
 
-def _arranged(library: ctypes.CDLL, layer: _Layer, image: Tensor) -> Tensor:
-    """An image (C, H, W) as the C file wants it: (G, H + 3, W + 2, C / G), bordered by zeros."""
-    channels, height, width = image.shape
-    if image.stride(1) != width * image.stride(2):
-        image = image.contiguous()
-    arranged = image.new_zeros(layer.groups, height + 3, width + 2, channels // layer.groups)
+def _bordered(layer: _Layer, input: Tensor) -> Tensor:  # noqa: A002
+    """Memory for an image as the C file wants it, (G, H + 3, W + 2, C / G): the border is zero."""
+    image = input.new_empty(
+        layer.groups, layer.height + 3, layer.width + 2, layer.channels // layer.groups
+    )
+    for side in (image[:, :2], image[:, -1], image[:, :, 0], image[:, :, -1]):
+        side.zero_()
+    return image
 
-    def work(rows: Iterator[int]) -> None:
-        for row in rows:
+
+def _arrange(library: ctypes.CDLL, layer: _Layer, image: Tensor, arranged: Tensor) -> None:
+    """Copy an image (C, H, W) into what is bordered."""
+    image = image.flatten(1)
+
+    def work(parts: Iterator[range]) -> None:
+        for pixels in parts:
             library.arrange(
-                layer, row * width, (row + 1) * width,
-                image.data_ptr(), image.stride(2), image.stride(0), arranged.data_ptr(),
+                layer, pixels.start, pixels.stop,
+                image.data_ptr(), image.stride(1), image.stride(0), arranged.data_ptr(),
             )  # fmt: skip
 
-    _share(work, range(height))
-    return arranged
+    everything, step = range(layer.height * layer.width), 8 * layer.width
+    _share(work, [everything[first : first + step] for first in everything[::step]])
 
 
 def _parts(layer: _Layer, groups: range) -> list[_Part]:
     """The output positions of an image, a block at a time."""
+    height, width = layer.output_height, layer.output_width
+    columns = -(-width // -(-width // _COLUMNS))
     return [
-        _Part(first, min(_BLOCK, layer.positions - first), groups.start, len(groups))
-        for first in range(0, layer.positions, _BLOCK)
-    ]
+        _Part(
+            row, column, min(_ROWS, height - row), min(columns, width - column),
+            groups.start, len(groups),
+        )
+        for column in range(0, width, columns)
+        for row in range(0, height, _ROWS)
+    ]  # fmt: skip
 
 
 def _pointers(*tensors: Tensor) -> list[int]:
     return [tensor.data_ptr() for tensor in tensors]
 
 
-def _matrix(weight: Tensor, channels: int) -> Tensor:
-    """The weight as (C', K, C), with zeros between different convolution groups."""
+def _matrix(weight: Tensor, layer: _Layer) -> Tensor:
+    """The weight as (C', G, K, C / G), with zeros between different convolution groups."""
     outputs, inputs = weight.shape[:2]
-    groups = channels // inputs
+    groups = layer.channels // inputs
     matrix = weight.new_zeros(groups, outputs // groups, weight[0, 0].numel(), groups, inputs)
     by_group = weight.reshape(groups, outputs // groups, inputs, -1).transpose(2, 3)
     matrix.diagonal(dim1=0, dim2=3).copy_(by_group.permute(1, 2, 3, 0))
-    return matrix.reshape(outputs, -1, channels)
+    return matrix.reshape(outputs, -1, layer.groups, layer.channels // layer.groups).transpose(1, 2)
 
 
 def _weight(matrix: Tensor, weight: Tensor) -> Tensor:
-    """The part of a matrix (C', K, C) that belongs to the weight, in its shape."""
+    """The part of such a matrix that belongs to the weight, in its shape."""
     outputs, inputs = weight.shape[:2]
+    matrix = matrix.transpose(1, 2).flatten(2)
     groups = matrix.shape[2] // inputs
     blocks = matrix.reshape(groups, outputs // groups, -1, groups, inputs).diagonal(dim1=0, dim2=3)
     return blocks.permute(3, 0, 2, 1).reshape(weight.shape)
@@ -229,7 +266,7 @@ def _workers(count: int, process: int) -> ThreadPoolExecutor:
 def _library(dtype: torch.dtype) -> ctypes.CDLL:
     """The compiled C file for a type."""
     with as_file(files("llve_common.ops").joinpath("deform_conv.c")) as source:
-        library = shared_library(source, f"-DREAL={_REAL[dtype]}", f"-DBLOCK={_BLOCK}")
+        library = shared_library(source, f"-DREAL={_REAL[dtype]}", f"-DWIDTH={_COLUMNS}")
     structures = (ctypes.POINTER(_Layer), ctypes.POINTER(_Part))
     library.arrange.argtypes = (
         structures[0], ctypes.c_int64, ctypes.c_int64,
