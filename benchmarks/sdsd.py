@@ -84,9 +84,9 @@ def published(network: RetinexNet, window: Tensor) -> Tensor:
 
 
 def largest_difference(network: RetinexNet, frames: list[Tensor], window: Tensor) -> float:
-    """Between the two ways to the first frame."""
-    first = next(enhance_clip(PAPER, network, frames))
-    return (first - published(network, window)).abs().max().item()
+    """Between the two ways to the first frame, relative to values above 1."""
+    first, plain = next(enhance_clip(PAPER, network, frames)), published(network, window)
+    return ((first - plain).abs() / plain.abs().clamp(min=1)).max().item()
 
 
 def speed_table(comparison: harness.Comparison, difference: float) -> Table:

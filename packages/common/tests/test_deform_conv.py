@@ -122,13 +122,6 @@ def test_threads_and_widths(channels, threads, monkeypatch):
     assert all(torch.equal(one, other) for one, other in zip(actual, again, strict=True))
 
 
-def test_the_output_may_be_changed_in_place(implementation):
-    arguments = draw(dtype=torch.float32)
-    image = arguments["input"].contiguous(memory_format=torch.channels_last).requires_grad_()
-    deform_conv2d(**(arguments | {"input": image})).relu_().sum().backward()
-    assert image.grad.any()
-
-
 @pytest.mark.parametrize("name", ["torch", "c"])
 def test_numerical_gradients(name, monkeypatch):
     monkeypatch.setenv("LLVE_DCN", name)

@@ -115,7 +115,7 @@ def test_temporal_weights_are_the_sigmoid_of_a_likeness():
     fusion = AttentionFusion(nf=8, nframes=3, center=1)
     aligned = torch.randn(2, 3, 8, 4, 4)
     centre = fusion.tAtt_2(aligned[:, 1])
-    weighted = fusion._weighted_by_likeness(aligned).unflatten(1, (3, 8))
+    weighted = fusion._weighted_by_likeness(aligned.unbind(1)).unflatten(1, (3, 8))
     for frame in range(3):
         likeness = (fusion.tAtt_1(aligned[:, frame]) * centre).sum(1, keepdim=True).sigmoid()
         torch.testing.assert_close(weighted[:, frame], aligned[:, frame] * likeness)

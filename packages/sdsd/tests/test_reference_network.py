@@ -174,7 +174,7 @@ def test_module(case: Case):
     else:
         assert case.name == "Fusion"
         module = with_recipe(AttentionFusion(**arguments), case.settings)
-        output = module(*inputs)
+        output = module(inputs[0].unbind(1))
     (output * torch.from_numpy(case["grad_output"])).sum().backward()
     assert relative_l2(output.detach().numpy(), case["output"]) <= 1e-5
     for index, each in enumerate(inputs):

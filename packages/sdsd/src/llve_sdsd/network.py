@@ -186,8 +186,8 @@ class AttentionFusion(nn.Module):
         self.sAtt_add_1 = nn.Conv2d(nf, nf, 1)
         self.sAtt_add_2 = nn.Conv2d(nf, nf, 1)
 
-    def forward(self, aligned: Tensor) -> Tensor:
-        """Aligned features (N, nframes, nf, h, w), h and w multiples of 4, to (N, nf, h, w)."""
+    def forward(self, aligned: Sequence[Tensor]) -> Tensor:
+        """Aligned features of every frame, h and w multiples of 4, to one: (N, nf, h, w) each."""
         weighted = self._weighted_by_likeness(aligned)
         features = _lrelu(self.fea_fusion(weighted))
         attention = self._spatial_attention(_lrelu(self.sAtt_1(weighted)))
@@ -195,12 +195,14 @@ class AttentionFusion(nn.Module):
         # Twice the sigmoid, so that an attention of 0 changes nothing.
         return features * torch.sigmoid(attention) * 2 + shift
 
-    def _weighted_by_likeness(self, aligned: Tensor) -> Tensor:
+    def _weighted_by_likeness(self, aligned: Sequence[Tensor]) -> Tensor:
         """Each frame times its likeness to the centre, pixel by pixel: (N, nframes nf, h, w)."""
-        centre = self.tAtt_2(aligned[:, self.center])
-        embedded = self.tAtt_1(aligned.flatten(0, 1)).unflatten(0, aligned.shape[:2])
-        likeness = torch.sigmoid((embedded * centre[:, None]).sum(2, keepdim=True))
-        return (aligned * likeness).flatten(1, 2)
+        centre = self.tAtt_2(aligned[self.center])
+        likenesses = [
+            torch.sigmoid((self.tAtt_1(each) * centre).sum(1, keepdim=True)) for each in aligned
+        ]
+        weighted = [each * like for each, like in zip(aligned, likenesses, strict=True)]
+        return torch.cat(weighted, 1)
 
     def _spatial_attention(self, features: Tensor) -> Tensor:
         """A gain (N, nf, h, w) before the sigmoid, seen at a half and at a quarter of the size."""
@@ -303,8 +305,8 @@ class RetinexNet(nn.Module):
 
     def fuse(self, neighbours: Sequence[Neighbour], centre: Centre) -> Tensor:
         """The features (N, nf, H/4, W/4) of all frames, aligned to the centre and merged."""
-        aligned = torch.stack([self.pcd_align(each, centre) for each in neighbours], 1)
-        fused: Tensor = self.tsa_fusion(aligned if self.attention else aligned.flatten(1, 2))
+        aligned = [self.pcd_align(each, centre) for each in neighbours]
+        fused: Tensor = self.tsa_fusion(aligned if self.attention else torch.cat(aligned, 1))
         return fused
 
     def decompose(
