@@ -276,7 +276,10 @@ def check_embedded(
 def made_set(command: str, work: Path) -> Path | Done:
     """The embedded set that a command renders, once for all papers; or how that failed."""
     folder = work / f"set-{len(list(work.glob('set-*')))}"
-    done = run(words_of(command, {"DATA": folder}), "", "")
+    words = words_of(command, {"DATA": folder})
+    # The core's command, or one of a paper's own.
+    paper = "" if words[0] == "python" else words[0]
+    done = run(words, paper, f"llve_{paper}")
     return folder if done.status == 0 else done
 
 
