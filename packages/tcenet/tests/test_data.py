@@ -7,9 +7,11 @@ import pytest
 import torch
 
 from llve_common.data.synthetic import write_clip_set
-from llve_common.errors import DataError
+from llve_common.errors import ConfigError, DataError
 from llve_common.io.images import write_image
+from llve_tcenet.config import TrainSettings
 from llve_tcenet.data import PairedVideos, RealAndSynthetic, video_clips
+from llve_tcenet.paper import training_set
 
 
 @pytest.fixture
@@ -124,6 +126,15 @@ def test_sizes_that_differ_are_named(ramps, tmp_path):
     write_image(odd, np.zeros((40, 61, 3), np.uint16))
     with pytest.raises(DataError, match=r"00003.png: the frames .* differ in size"):
         sample(video_clips(low, normal))
+
+
+@pytest.mark.parametrize(("count", "accumulate", "least"), [(3, 1, 6), (2, 2, 8)])
+def test_a_process_with_too_few_samples_for_batch_norm(monkeypatch, count, accumulate, least):
+    monkeypatch.setenv("WORLD_SIZE", str(count))
+    chosen = {"batch_size": 4, "accumulate": accumulate}
+    with pytest.raises(ConfigError, match="at least 2 samples") as caught:
+        training_set(TrainSettings.model_validate({"train": chosen}))
+    assert caught.value.expected == f"at least {least}"
 
 
 def test_videos_too_short_are_refused(ramps):

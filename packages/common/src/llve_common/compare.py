@@ -341,7 +341,7 @@ def _require_weights(paper: Paper, contender: Contender) -> None:
     if paper.bundled is None and contender.weights is None:
         raise CheckpointError(
             "no weights come with this package, and random ones are never shown",
-            mend=f"--weights {paper.name}=FILE; {paper.name}'s README says where to get them",
+            mend=f"--weights {paper.name}=FILE: a published file, or one of your own training",
         )
 
 

@@ -15,6 +15,7 @@ from torch.optim import Optimizer
 from llve_common.engine.checkpoint import load_into, read_file, read_weights
 from llve_common.engine.distributed import processes
 from llve_common.engine.pretrained import load_raft, load_vgg19
+from llve_common.errors import ConfigError
 from llve_common.flow.dis import dis_flow
 from llve_common.flow.raft import Raft, raft_flow
 from llve_common.io.images import to_pixels
@@ -104,7 +105,13 @@ def build_network(settings: TrainSettings) -> nn.Module:
 
 
 def training_set(settings: TrainSettings) -> RealAndSynthetic:
-    """Real and synthetic pairs, side by side."""
+    """Real and synthetic pairs, side by side.
+
+    Raises:
+        ConfigError: a process gets too little of a batch.
+        DataError: a folder is missing, names do not match, or a video is too short.
+    """
+    _require_shares_for_batch_norm(settings)
     validation_clips(settings)  # a mistake there should not wait for the first epoch's end
     chosen = settings.train
     real, synthetic = (
@@ -112,6 +119,17 @@ def training_set(settings: TrainSettings) -> RealAndSynthetic:
         for each in (settings.data.real, settings.data.synthetic)
     )
     return RealAndSynthetic(real, synthetic, chosen.repeat, chosen.batch_size)
+
+
+def _require_shares_for_batch_norm(settings: TrainSettings) -> None:
+    chosen, count = settings.train, processes().count
+    if chosen.batch_size // count < 2 * chosen.accumulate:
+        raise ConfigError(
+            "every process needs at least 2 samples of a part of a batch, for batch norm",
+            where="train.batch_size",
+            got=f"{chosen.batch_size} for {count} processes, in parts: {chosen.accumulate}",
+            expected=f"at least {2 * count * chosen.accumulate}",
+        )
 
 
 def objective(settings: TrainSettings, device: torch.device) -> Objective:

@@ -38,7 +38,9 @@ def bundled_weights(paper: Paper) -> Path:
     """
     if paper.bundled is None:
         raise CheckpointError(
-            "no weights come with this package", where=paper.name, mend="give a weights file"
+            "no weights come with this package",
+            where=paper.name,
+            mend="give a weights file: a published one, or one of your own training",
         )
     return Path(str(files(paper.package) / "bundled" / paper.bundled))
 
