@@ -32,12 +32,13 @@ from llve_common.testing.pages import (
 )
 from llve_sci.weights import to_published
 from llve_sgz.network import Segmenter
+from llve_stcd.matcher import dis_matches
 from llve_tcenet.network import TCENet
 
 ROOT = Path(__file__).resolve().parents[3]
 PAPERS = {
     name: importlib.import_module(f"llve_{name}.paper").PAPER
-    for name in ("sci", "sgz", "sdsd", "tcenet")
+    for name in ("sci", "sgz", "sdsd", "stcd", "tcenet")
 }
 APPS = {name: importlib.import_module(f"llve_{name}.cli").app for name in PAPERS}
 PROGRAMS = {**APPS, "python -m llve_common": common.app, "llve": common.app}
@@ -46,9 +47,9 @@ NOT_TYPED = {
     "git clone": "needs the repository's address",
     "python -m pip install": "needs an index; nox installs every package to run these tests",
     "nox": "runs these tests itself, or for minutes",
+    "python -m pytest packages/gamma": "typed by test_add_a_paper.py",
+    "gamma ": "typed by test_add_a_paper.py",
     "python benchmarks/": "measures for minutes",
-    "TRITON_INTERPRET=1 pytest": "a test of its own",
-    "pytest": "a test of its own",
 }
 """What is not run here, by how it begins, and why."""
 
@@ -63,6 +64,12 @@ SHORT = {
         "train.iterations=1", "train.validate_every=null", "run.tensorboard=false",
     ],
     ("sdsd", "test"): ["data.size=null", "data.first=5"],
+    ("stcd", "data synthetic"): ["--clips", "1", "--height", "32", "--width", "40"],
+    ("stcd", "train"): [
+        "network.nf=8", "data.size=null", "train.batch_size=1", "train.workers=0",
+        "train.iterations=1", "train.validate_every=null", "run.tensorboard=false",
+    ],
+    ("stcd", "test"): ["data.size=null", "data.first=2"],
     ("tcenet", "train"): [
         "--epochs", "1", "--repeat_times", "1", "--batch_size", "2", "--threads", "0",
         "train.crop=32", "objective.raft.iterations=1", "--use_tensorboard", "false",
@@ -71,7 +78,11 @@ SHORT = {
 }  # fmt: skip
 """What makes a command short enough for a test, appended to it."""
 
-NEW = {"tcenet simulate": "data", "sdsd data synthetic": "synthetic"}
+NEW = {
+    "tcenet simulate": "data",
+    "sdsd data synthetic": "synthetic",
+    "stcd data synthetic": "synthetic",
+}
 """What commands make: it is not there before."""
 
 
@@ -178,22 +189,43 @@ def own_of_sgz(folder: Path) -> None:
 
 
 def own_of_sdsd(folder: Path) -> None:
-    for name in ("indoor_G.pth", "outdoor_G.pth"):
-        write_weights(folder / name, read_weights(bundled_weights(PAPERS["sdsd"])))
-    for name, command in (("train_in_sdsd.yml", "train"), ("test_in_sdsd.yml", "test")):
-        data = {"dataroot_GT": "SDSD/indoor_np/GT", "dataroot_LQ": "SDSD/indoor_np/input"}
-        weights = {"pretrain_model_G": "indoor_G.pth"} if command == "test" else {}
-        options = {"name": "indoor", "datasets": {command: data}, "path": {"root": "./"} | weights}
-        (folder / name).write_text(yaml.dump(options))
-    (folder / "data").mkdir()
-    sdsd = folder.parent / "all" / "SDSD"
-    for name in ("indoor_np", "outdoor_np"):
-        (folder / "data" / name).symlink_to(sdsd / name)
+    write_option_files(folder, "train_in_sdsd.yml", "test_in_sdsd.yml")
+    sdsd = write_weights_and_clips(folder)
     for scene in (SMID_TEST[0], "0001"):
         for side, name in (("GT", "SMID_Long_np"), ("input", "SMID_LQ_np")):
             shutil.copytree(
                 sdsd / "indoor_np" / side / "pair2", folder / "data" / "smid" / name / scene
             )
+
+
+def own_of_stcd(folder: Path) -> None:
+    write_option_files(folder, "SDSD_indoor.yml", "SDSD_indoor_test.yml")
+    sdsd = write_weights_and_clips(folder)
+    frames = sorted((sdsd / "indoor_np" / "input" / "pair2").iterdir())
+    for name, frame in zip(("frame.png", "next.png"), frames, strict=False):
+        write_image(folder / name, read_image(frame).pixels)
+    # Never opened: the matcher itself, with its 72 million weights, has tests of its own.
+    (folder / "DKMv3_indoor.pth").touch()
+
+
+def write_option_files(folder: Path, train: str, test: str) -> None:
+    """The keys of published option files that say where things are."""
+    for name, command in ((train, "train"), (test, "test")):
+        data = {"dataroot_GT": "SDSD/indoor_np/GT", "dataroot_LQ": "SDSD/indoor_np/input"}
+        weights = {"pretrain_model_G": "indoor_G.pth"} if command == "test" else {}
+        options = {"name": "indoor", "datasets": {command: data}, "path": {"root": "./"} | weights}
+        (folder / name).write_text(yaml.dump(options))
+
+
+def write_weights_and_clips(folder: Path) -> Path:
+    """A paper's bundled weights under published names, and SDSD where its settings look for it."""
+    for name in ("indoor_G.pth", "outdoor_G.pth"):
+        write_weights(folder / name, read_weights(bundled_weights(PAPERS[folder.name])))
+    sdsd = folder.parent / "all" / "SDSD"
+    (folder / "data").mkdir()
+    for name in ("indoor_np", "outdoor_np"):
+        (folder / "data" / name).symlink_to(sdsd / name)
+    return sdsd
 
 
 def own_of_tcenet(folder: Path) -> None:
@@ -221,7 +253,22 @@ def own_of_tcenet(folder: Path) -> None:
     shutil.copytree(made / "GT" / names[0], folder / "VIDEOS" / "one")
 
 
-OWN = {"sci": own_of_sci, "sgz": own_of_sgz, "sdsd": own_of_sdsd, "tcenet": own_of_tcenet}
+OWN = {
+    "sci": own_of_sci,
+    "sgz": own_of_sgz,
+    "sdsd": own_of_sdsd,
+    "stcd": own_of_stcd,
+    "tcenet": own_of_tcenet,
+}
+
+WEIGHTS = {
+    "sci": "WEIGHTS.pt",
+    "sgz": "WEIGHTS.pth",
+    "sdsd": "indoor_G.pth",
+    "stcd": "indoor_G.pth",
+    "tcenet": "WEIGHTS.pth",
+}
+"""What the pages mean by WEIGHTS."""
 
 
 @pytest.fixture
@@ -234,8 +281,7 @@ def desk(shelf, tmp_path, monkeypatch):
         if not own.exists():
             own.mkdir()
             OWN[own.name](own)
-            [weights, *_] = sorted(own.glob("*.p*"))
-            (own / "WEIGHTS").symlink_to(weights)
+            (own / "WEIGHTS").symlink_to(own / WEIGHTS[own.name])
         for folder in (shelf / "all", own):
             for path in folder.iterdir():
                 place = tmp_path / path.name
@@ -280,6 +326,7 @@ def test_command_of_a_page(desk, monkeypatch, tmp_path, command):
     variables, program, words = typed(command)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr("llve_stcd.matcher.dkm_matcher", lambda *settings: dis_matches)
     desk(program)
     for start, made in NEW.items():
         if command.startswith(start):

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.text import Text
@@ -15,7 +15,11 @@ from rich.text import Text
 from llve_common.cli import Commands, Device, console, progress_bar
 from llve_common.compare import Comparison, Contender, find_contenders, find_items
 from llve_common.compare import compare as put_side_by_side
-from llve_common.data.synthetic import write_dark_photograph, write_image_set
+from llve_common.data.synthetic import (
+    write_clip_set,
+    write_dark_photograph,
+    write_image_set,
+)
 from llve_common.doctor import Check, examine
 from llve_common.engine.device import choose_device
 from llve_common.errors import ConfigError, UserError
@@ -38,10 +42,19 @@ def synthetic(
     height: Annotated[int, typer.Option(min=16, help="Of a frame, in pixels.")] = 96,
     width: Annotated[int, typer.Option(min=16, help="Of a frame, in pixels.")] = 128,
     seed: Annotated[int, typer.Option(min=0, help="Every pixel follows from it.")] = 0,
+    layout: Annotated[
+        Literal["images", "clips"],
+        typer.Option(help="clips: GT and input, a folder of .npy frames for each clip (SDSD's)."),
+    ] = "images",
 ) -> None:
     """Make the embedded low/normal-light set from the photographs that scikit-image ships."""
-    write_image_set(folder, clips=clips, frames=frames, height=height, width=width, seed=seed)
-    console.print(f"made {folder}: train and test, each with low and high")
+    size = {"clips": clips, "frames": frames, "height": height, "width": width, "seed": seed}
+    if layout == "images":
+        write_image_set(folder, **size)
+        console.print(f"made {folder}: train and test, each with low and high")
+    else:
+        write_clip_set(folder, **size)
+        console.print(f"made {folder}: GT and input, a folder for each clip")
 
 
 @app.command()
