@@ -9,7 +9,8 @@ from pathlib import Path
 from llve_common.engine.shipped import shipped_configs
 from llve_common.paper import Paper
 
-_BLOCK = re.compile(r"^```([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^( *)```([^\n`]*)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"`[^`\n]*`")
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -25,7 +26,7 @@ def pages(root: Path) -> list[Path]:
 def code_blocks(page: Path) -> Iterator[tuple[str, str]]:
     """The fenced blocks of a page: what stands behind the fence, and the text."""
     for match in _BLOCK.finditer(page.read_text(encoding="utf-8")):
-        yield match[1].strip(), match[2]
+        yield match[2].strip(), re.sub(f"^{match[1]}", "", match[3], flags=re.MULTILINE)
 
 
 def page_commands(page: Path) -> list[str]:
@@ -57,7 +58,7 @@ def page_files(page: Path) -> dict[str, str]:
 
 def broken_links(page: Path) -> list[str]:
     """The page's links to files that are not there, and to headings that no page has."""
-    text = _BLOCK.sub("", page.read_text(encoding="utf-8"))
+    text = _CODE.sub("", _BLOCK.sub("", page.read_text(encoding="utf-8")))
     return [link for link in _LINK.findall(text) if not _leads_somewhere(page, link)]
 
 
