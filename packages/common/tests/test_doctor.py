@@ -175,6 +175,14 @@ def test_an_extra_that_is_not_installed_is_missing(monkeypatch):
     assert "llve-common[fsim]" in line("extra fsim").mend
 
 
+def test_an_extra_that_lacks_a_library_of_its_own_is_missing(monkeypatch, tmp_path):
+    (tmp_path / "llve_half_extra.py").write_text("import llve_no_such_library")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(doctor._EXTRAS, "fsim", ("llve_half_extra",))
+    assert line("extra fsim").state == "missing"
+    assert "llve_no_such_library" in line("extra fsim").found
+
+
 @pytest.mark.parametrize("error", ["ImportError", "RuntimeError", "OSError"])
 def test_an_extra_that_cannot_be_imported_is_broken(monkeypatch, tmp_path, error):
     (tmp_path / "llve_bad_extra.py").write_text(f"raise {error}('of another build')")

@@ -11,6 +11,7 @@ from llve_common.engine.checkpoint import read_weights
 from llve_common.engine.trainer import train
 from llve_common.errors import CheckpointError
 from llve_common.io.images import read_image
+from llve_common.paper import Progress
 from llve_stcd.config import TrainSettings
 from llve_stcd.paper import PAPER, objective
 
@@ -95,7 +96,7 @@ def test_the_rate_falls_to_its_lowest_and_stays_there():
     )
     rates = []
     for iteration in range(1, 26):
-        PROCEDURE.schedule(short, optimizer, iteration)
+        PROCEDURE.schedule(short, optimizer, Progress(iteration, 1))
         rates.append(group["lr"])
     expected = [1e-7 + (1e-4 - 1e-7) * (1 + math.cos(math.pi * k / 20)) / 2 for k in range(1, 21)]
     assert rates[:20] == pytest.approx(expected)

@@ -179,6 +179,9 @@ def _extra(name: str, modules: tuple[str, ...]) -> Check:
         return Check(subject, "missing", f"without {', '.join(absent)}", install)
     try:
         versions = [(module, importlib.import_module(module)) for module in modules]
+    except ModuleNotFoundError as error:
+        # A part of it is there alone, as piq without torchvision is for FSIM.
+        return Check(subject, "missing", _line(error), install)
     except (ImportError, RuntimeError, OSError) as error:
         # Such as a torchvision of another build than torch.
         return Check(subject, "broken", _line(error), f"uninstall it, or anew: {install}")
