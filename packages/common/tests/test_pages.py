@@ -27,6 +27,7 @@ from llve_common.report.claims import read_claims
 from llve_common.testing.pages import (
     broken_links,
     page_commands,
+    page_files,
     page_sessions,
     pages,
     settings_commands,
@@ -374,3 +375,38 @@ def test_what_a_page_says_a_command_prints(desk, monkeypatch, page, command, pri
 @pytest.mark.parametrize("page", pages(ROOT), ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(page):
     assert broken_links(page) == []
+
+
+PAGE = """
+# A page, of two parts
+
+[here](#a-page-of-two-parts) [there](other.md#part) [nowhere](missing.md) [no part](other.md#none)
+[outside](https://example.org) `[code](no.md)`
+
+```sh
+program one   # what it does
+# a remark
+program two
+```
+
+- A point:
+
+  ```console
+  $ program three
+  printed
+  ```
+
+```python folder/file.py
+x = 1
+```
+"""
+
+
+def test_what_a_page_holds(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    (tmp_path / "other.md").write_text("## Part\n")
+    assert page_commands(page) == ["program one", "program two"]
+    assert page_sessions(page) == [("program three", "printed\n")]
+    assert page_files(page) == {"folder/file.py": "x = 1\n"}
+    assert broken_links(page) == ["missing.md", "other.md#none"]

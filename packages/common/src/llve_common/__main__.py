@@ -48,13 +48,10 @@ def synthetic(
     ] = "images",
 ) -> None:
     """Make the embedded low/normal-light set from the photographs that scikit-image ships."""
-    size = {"clips": clips, "frames": frames, "height": height, "width": width, "seed": seed}
-    if layout == "images":
-        write_image_set(folder, **size)
-        console.print(f"made {folder}: train and test, each with low and high")
-    else:
-        write_clip_set(folder, **size)
-        console.print(f"made {folder}: GT and input, a folder for each clip")
+    write = write_image_set if layout == "images" else write_clip_set
+    write(folder, clips=clips, frames=frames, height=height, width=width, seed=seed)
+    inside = "train and test, each with low and high" if layout == "images" else "GT and input"
+    console.print(f"made {folder}: {inside}")
 
 
 @app.command()
