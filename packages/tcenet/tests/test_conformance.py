@@ -28,7 +28,7 @@ class TestConformance(Conformance):
 
     def how_to_train(self, folder: Path) -> list[str]:
         pairs = self.pairs(folder)
-        return ["train", *pairs, "--epochs", "1", "--repeat_times", "1", "--batch_size", "2"]
+        return ["train", *pairs, "--epochs", "1", "--repeat_times", "1", "train.batch_size=2"]
 
     def how_to_test(self, folder: Path) -> list[str]:
         options = self.pairs(folder)[:4]

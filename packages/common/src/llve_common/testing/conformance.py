@@ -7,9 +7,11 @@ set; an exception from the suite needs ``xfail(reason=...)`` there.
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,14 +24,21 @@ from typer.testing import CliRunner
 
 from llve_common.config import as_yaml, dotted_names, load_settings
 from llve_common.data.windows import index_in_clip
-from llve_common.engine.checkpoint import file_digest, load_into, read_weights, write_weights
+from llve_common.engine.checkpoint import (
+    file_digest,
+    load_into,
+    read_checkpoint,
+    read_weights,
+    write_weights,
+)
 from llve_common.engine.enhancer import enhance_frames
 from llve_common.engine.network import bundled_weights, load_network
 from llve_common.engine.shipped import settings_class, shipped_configs
+from llve_common.engine.trainer import train
 from llve_common.engine.window import enhance_clip
 from llve_common.io.images import read_image, write_image
 from llve_common.io.video import VideoInfo, VideoReader, VideoWriter
-from llve_common.paper import Paper
+from llve_common.paper import Paper, Plan, Procedure
 
 CPU = torch.device("cpu")
 
@@ -195,6 +204,46 @@ class Conformance:
         assert summary["mean_of_frames"]["psnr"] > 0
         lines = (out / "scores.jsonl").read_text(encoding="utf-8").splitlines()
         assert len(lines) == summary["frames"] > 0
+
+    def test_resume_is_exact(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A run of four updates that goes on after the second ends as one that never stopped."""
+
+        def four_updates(paper: Paper, procedure: Procedure[Any], *rest: Any, **more: Any) -> Path:
+            plan = Plan(iterations=4, weights_every=4, checkpoint_every=2)
+            return train(paper, replace(procedure, plan=lambda *_: plan), *rest, **more)
+
+        monkeypatch.setattr("llve_common.cli.train", four_updates)
+        command = self.how_to_train(tmp_path / "train")
+        for name in ("whole", "broken"):
+            self.run(*command, "--save", tmp_path / name, "run.tensorboard=false")
+        (whole,), (broken,) = ((tmp_path / name).iterdir() for name in ("whole", "broken"))
+        last = "checkpoints/00000004.ckpt"
+        (broken / last).unlink()
+        self.run("train", "--resume", broken)
+        one, other = (read_checkpoint(folder / last) for folder in (whole, broken))
+        for part in ("network", "optimizer", "processes"):
+            torch.testing.assert_close(one[part], other[part], rtol=0, atol=0, equal_nan=True)
+
+    @pytest.mark.multiprocess
+    def test_two_processes_make_one_run(self, tmp_path: Path) -> None:
+        command = self.how_to_train(tmp_path / "train")
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        words = [*launch, "-m", self.paper.package, *command, "--save", str(tmp_path / "runs")]
+        done = subprocess.run(  # noqa: S603
+            [sys.executable, *words, "--device", "cpu", "train.batch_size=4", "train.workers=0"],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        [folder] = (tmp_path / "runs").iterdir()
+        [checkpoint, *_] = (folder / "checkpoints").iterdir()
+        content = read_checkpoint(checkpoint)
+        assert len(content["processes"]) == 2
+        assert content["iteration"] > 0
+        read_weights(checkpoint)
 
     # Settings
 
