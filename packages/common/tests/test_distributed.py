@@ -20,7 +20,9 @@ pytestmark = pytest.mark.multiprocess
 def job(folder, norm, accumulate, launcher=()):
     command = [sys.executable, *launcher, str(JOB), str(folder), norm, str(accumulate)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run(command, check=True, env=environment, timeout=100, capture_output=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    done = subprocess.run(command, check=False, env=environment, timeout=200, **pipes)
+    assert done.returncode == 0, done.stdout
     (run,) = folder.iterdir()
     lines = (run / "losses.jsonl").read_text().splitlines()
     losses = [json.loads(line)["losses"]["total"] for line in lines]
