@@ -26,8 +26,8 @@ class TestConformance(Conformance):
 
 
 def one_clip(folder: Path, *, test: bool) -> Path:
-    """The synthetic set with one clip left, of four frames."""
-    root = write_clip_set(folder, suffix=".png", clips=1, frames=4, height=24, width=32)
+    """The synthetic set with one clip left, of three frames."""
+    root = write_clip_set(folder, suffix=".png", clips=1, frames=3, height=24, width=32)
     names = sorted(each.name for each in (root / "GT").iterdir())
     kept = next(name for name in names if (name in SDSD_INDOOR_TEST) == test)
     for name in names:

@@ -58,6 +58,8 @@ class Conformance:
 
     paper: ClassVar[Paper]
     app: ClassVar[typer.Typer]
+    smallest_share: ClassVar[int] = 1
+    """How many samples of a batch a process needs at least."""
 
     def how_to_train(self, folder: Path) -> list[str]:
         """Make a tiny training set in ``folder``; the command that trains on it for an instant."""
@@ -227,10 +229,11 @@ class Conformance:
     @pytest.mark.multiprocess
     def test_two_processes_make_one_run(self, tmp_path: Path) -> None:
         command = self.how_to_train(tmp_path / "train")
+        batch = f"train.batch_size={2 * self.smallest_share}"
         launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
         words = [*launch, "-m", self.paper.package, *command, "--save", str(tmp_path / "runs")]
         done = subprocess.run(  # noqa: S603
-            [sys.executable, *words, "--device", "cpu", "train.batch_size=4", "train.workers=0"],
+            [sys.executable, *words, "--device", "cpu", batch, "train.workers=0"],
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
