@@ -1,10 +1,7 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,46 +9,30 @@ import torch
 
 from llve_common.errors import DataError
 from llve_common.flow.warp import warp, warp_frame
+from llve_common.testing.reference import cases, reference_arrays
 
 torch.set_num_threads(1)
 
-SHARED = Path(os.environ.get("LLVE_SHARED", Path(__file__).parents[3] / "../shared"))
-REFERENCE = SHARED / "reference" / "tcenet"
 TOLERANCE = 1e-5  # the README's, for the warp's output and both gradients
-
-
-def reference_cases():
-    listing = REFERENCE / "resample2d.json"
-    if not listing.is_file():
-        skip = pytest.mark.skip(reason=f"no reference data at {REFERENCE}: set LLVE_SHARED")
-        return [pytest.param(None, None, marks=skip, id="absent")]
-    cases = json.loads(listing.read_text())
-    return [pytest.param(name, case, id=name) for name, case in cases.items()]
-
-
-@functools.cache
-def reference_arrays():
-    with np.load(REFERENCE / "resample2d.npz") as arrays:
-        return dict(arrays)
 
 
 @pytest.mark.reference
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("name", "case"), reference_cases())
-def test_equals_the_published_warp_and_its_gradients(name, case, dtype):
-    arrays = reference_arrays()
+@pytest.mark.parametrize("case", cases("tcenet/resample2d"))
+def test_equals_the_published_warp_and_its_gradients(case, dtype):
+    arrays, name, wanted = reference_arrays("tcenet/resample2d"), case.name, case.settings
     near = functools.partial(torch.testing.assert_close, atol=TOLERANCE, rtol=0)
 
     def stored(part):
         return torch.from_numpy(arrays[f"{name}_{part}"]).to(dtype)
 
     image, flow = stored("image").requires_grad_(), stored("flow").requires_grad_()
-    out = warp(image, flow, mode=case["mode"])
+    out = warp(image, flow, mode=wanted["mode"])
 
     near(out.detach(), stored("out"))
     flat = out.detach().flatten()
-    near(flat[case["out"]["idx"]], torch.tensor(case["out"]["val"], dtype=dtype))
-    assert flat.norm().item() == pytest.approx(case["out"]["l2"], rel=TOLERANCE)
+    near(flat[wanted["out"]["idx"]], torch.tensor(wanted["out"]["val"], dtype=dtype))
+    assert flat.norm().item() == pytest.approx(wanted["out"]["l2"], rel=TOLERANCE)
     if f"{name}_grad_out" in arrays:
         out.backward(stored("grad_out"))
         near(image.grad, stored("grad_image"))
