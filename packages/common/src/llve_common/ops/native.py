@@ -1,7 +1,8 @@
 """Deformable convolution in C, for CPUs: see ``deform_conv.c``.
 
-The C code samples a block of output positions into columns; torch multiplies them by the weight
-while they are in the cache. Torch's number of threads is how many of ours share the work.
+The C code convolves a block of output positions. Backward, it samples a block into columns; torch
+multiplies them by the weight while they are in the cache. Torch's number of threads is how many of
+ours share the work.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from llve_common.ops.compiler import shared_library
 from llve_common.ops.implementation import Geometry, Unavailable
 from llve_common.threads import lone_workers
 
-# Output positions whose columns are made, and multiplied, at a time: rows and columns.
-_ROWS, _COLUMNS = 3, 128
+# Output positions that are worked on at a time: rows and columns.
+_ROWS, _COLUMNS = 4, 128
 _REAL = {torch.float32: "float", torch.float64: "double"}
 
 _Item = TypeVar("_Item")
@@ -103,24 +105,23 @@ def forward(
     size = mask.shape[2:]
     offset, mask = offset.flatten(2), mask.flatten(2)
     layer = _Layer.of(input, offset, mask, weight, geometry)
-    matrix = _matrix(weight, layer).flatten(1).t().contiguous()
-    bias = weight.new_zeros(len(weight)) if bias is None else bias
+    panels, bias = _panels(library, _matrix(weight, layer), bias)
     # Not a permuted view: those may not be changed in place where gradients are recorded.
     output = torch.empty(
         (len(input), len(weight), *size), dtype=input.dtype, memory_format=torch.channels_last
     )
-    pixels = output.permute(0, 2, 3, 1)
     arranged = _bordered(layer, input)
+    step = _constant(library, "tile_positions")
+    positions = -(-_COLUMNS // step) * step
 
     def work(n: int, parts: Iterator[_Part]) -> None:
-        columns = input.new_empty(_ROWS * _COLUMNS, len(matrix))
-        products = input.new_empty(_ROWS * _COLUMNS, len(weight))
-        pointers = _pointers(arranged, offset[n], mask[n], columns)
+        columns = input.new_empty(positions, panels[0, 0, ..., 0].numel())
+        sums = input.new_empty(_ROWS, positions, bias.numel())
+        pointers = _pointers(arranged, offset[n], mask[n], panels, bias)
         for part in parts:
-            library.sample(layer, part, *pointers)
-            count, out = part.rows * part.columns, part.of(pixels[n])
-            torch.mm(columns[:count], matrix, out=products[:count])
-            torch.add(products[:count].view_as(out), bias, out=out)
+            library.convolve(
+                layer, part, *pointers, len(weight), *_pointers(output[n], columns, sums)
+            )
 
     # One image after the other: they can then have the same memory, which is in the caches.
     for n in range(len(input)):
@@ -234,6 +235,21 @@ def _matrix(weight: Tensor, layer: _Layer) -> Tensor:
     return matrix.reshape(outputs, -1, layer.groups, layer.channels // layer.groups).transpose(1, 2)
 
 
+def _panels(
+    library: ctypes.CDLL, matrix: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Such a matrix as (tiles, G, K, C / G, T) and the bias as (tiles, T), zero where C' ends."""
+    bias = matrix.new_zeros(len(matrix)) if bias is None else bias
+    together = _constant(library, "tile_outputs")
+    missing = -len(matrix) % together
+    tiles = pad(matrix.movedim(0, -1), (0, missing)).unflatten(-1, (-1, together))
+    return tiles.movedim(-2, 0).contiguous(), pad(bias, (0, missing)).view(-1, together)
+
+
+def _constant(library: ctypes.CDLL, name: str) -> int:
+    return ctypes.c_int64.in_dll(library, name).value
+
+
 def _weight(matrix: Tensor, weight: Tensor) -> Tensor:
     """The part of such a matrix that belongs to the weight, in its shape."""
     outputs, inputs = weight.shape[:2]
@@ -273,7 +289,9 @@ def _library(dtype: torch.dtype) -> ctypes.CDLL:
         ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p,
     )  # fmt: skip
     library.arrange.restype = None
-    for function, pointers in ((library.sample, 4), (library.sample_backward, 7)):
-        function.argtypes = (*structures, *(ctypes.c_void_p,) * pointers)
-        function.restype = None
+    pointer = ctypes.c_void_p
+    library.convolve.argtypes = (*structures, *(pointer,) * 5, ctypes.c_int64, *(pointer,) * 3)
+    library.convolve.restype = None
+    library.sample_backward.argtypes = (*structures, *(pointer,) * 7)
+    library.sample_backward.restype = None
     return library
