@@ -82,6 +82,7 @@ class Commands(TyperGroup):
         """Take the command line apart, the published launchers' own words first."""
         with _mistakes_as_messages():
             args = _without_launcher(args, str(ctx.info_name))
+            self._refuse_option_file(str(ctx.info_name), args)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -91,6 +92,18 @@ class Commands(TyperGroup):
         )
         with _mistakes_as_messages():
             return super().invoke(ctx)
+
+    def _refuse_option_file(self, name: str, args: Sequence[str]) -> None:
+        """Name ``-opt`` where a command has none, which would be taken for ``-o pt`` or less."""
+        command = self.commands.get(args[0]) if args else None
+        known = {"-opt"} if command is None else {o for p in command.params for o in p.opts}
+        if "-opt" in args and "-opt" not in known:
+            raise ConfigError(
+                "this command takes no published option file",
+                where=f"{name} {args[0]}",
+                got="-opt",
+                mend=f"'{name} {args[0]} --help' lists what it takes",
+            )
 
 
 @contextmanager
