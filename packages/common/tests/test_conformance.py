@@ -3,6 +3,7 @@
 import os
 import sys
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -24,6 +25,20 @@ class TestConformance(Conformance):
     def found_by_other_processes(self, monkeypatch):
         path = os.pathsep.join([str(PAPERS), os.environ.get("PYTHONPATH", "")])
         monkeypatch.setenv("PYTHONPATH", path)
+
+    published_settings: ClassVar = {"run.device": "cpu"}
+
+    def published_training(self, folder: Path) -> list[str]:
+        # Nobody published it: its own words, and how its data are named beside them.
+        made = write_image_set(folder, clips=1, frames=1, height=24, width=32) / "train"
+        self.instead = (f"data.high={made / 'high'}",)
+        words = ["--data_path", str(made / "low"), "--save", str(folder / "runs")]
+        return ["train", *words, "--device", "cpu"]
+
+    def published_test(self, folder: Path, weights: Path) -> list[str]:
+        made = write_image_set(folder, clips=1, frames=1, height=24, width=32) / "test"
+        words = ["--data_path", str(made / "low"), "--save_path", str(folder / "results")]
+        return ["test", *words, "--model", str(weights)]
 
     def how_to_train(self, folder: Path) -> list[str]:
         made = write_image_set(folder, clips=1, frames=1, height=24, width=32)

@@ -88,11 +88,11 @@ def test_ground_truth_that_does_not_match_is_named(tmp_path, images):
     assert f"{images / 'test' / 'low' / victim.name} has no ground truth" in output
 
 
-def test_published_option_names(tmp_path, images):
+def test_pictures_and_scores_of_a_training(tmp_path, images):
     run(
-        "train", "--batch_size", 2, "--epochs", 2, "--lr", "1e-4", "--stage", 2, "--seed", 5,
+        "train", "--batch_size", 2, "--epochs", 2, "--stage", 2, "run.tensorboard=false",
         "--data_path", images / "train" / "low", "--save", tmp_path / "EXP",
-        f"data.preview={images / 'test' / 'low'}", "run.tensorboard=false",
+        f"data.preview={images / 'test' / 'low'}",
         f"data.validation.low={images / 'test' / 'low'}",
         f"data.validation.high={images / 'test' / 'high'}",
     )  # fmt: skip
@@ -104,11 +104,7 @@ def test_published_option_names(tmp_path, images):
     previews = {file.name for file in (folder / "image_epochs").iterdir()}
     assert "coffee0_0000_0.png" in previews
     assert "coffee0_0000_1.png" in previews
-    log = (folder / "train.log").read_text()
-    assert "validation: psnr" in log
-    settings = (folder / "settings.yml").read_text()
-    for line in ("stages: 2", "seed: 5", "batch_size: 2", "lr: 0.0001"):
-        assert line in settings
+    assert "validation: psnr" in (folder / "train.log").read_text()
 
 
 def test_finetune(tmp_path, images):

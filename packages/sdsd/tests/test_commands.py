@@ -139,12 +139,6 @@ def test_a_clip_too_short_for_the_test_is_named(tmp_path, root):
     assert "pair13: the clip is too short for the border mode 'new_info'" in output
 
 
-def test_two_settings_files_are_refused(tmp_path):
-    (tmp_path / "a.yml").write_text("name: a\n")
-    output = run("train", "-opt", tmp_path / "a.yml", "--config", "train/indoor", fails=True)
-    assert "give --config or -opt, not both" in output
-
-
 def test_published_launch_line(tmp_path, monkeypatch):
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     output = run("train", "-opt", "a.yml", "--launcher", "pytorch", fails=True)

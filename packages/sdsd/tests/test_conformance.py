@@ -2,6 +2,9 @@
 
 import shutil
 from pathlib import Path
+from typing import ClassVar
+
+import pytest
 
 from llve_common.data.clips import Clip, low_and_high, paired_clips
 from llve_common.data.splits import SDSD_INDOOR_TEST
@@ -16,6 +19,33 @@ TINY = ["network.nf=8", "network.groups=2", "network.front_blocks=1", "network.b
 class TestConformance(Conformance):
     paper = PAPER
     app = app
+    published_settings: ClassVar = {
+        "network.nf": 16,
+        "network.front_blocks": 1,
+        "data.size": (48, 32),
+        "data.border": "new_info",
+        "data.test_clips": ("pair13", "pair15"),
+        "train.iterations": 6,
+        "train.fusion_only": 3,
+        "train.schedule.periods": (3, 3),
+        "train.seed": 2318,
+        "run.name": "tiny",
+    }
+
+    @pytest.fixture(autouse=True)
+    def _option_file(self, write_option_file) -> None:
+        self.option_file = write_option_file
+
+    def published_training(self, folder: Path) -> list[str]:
+        return ["train", "-opt", self.option_file_on_a_set(folder, "train")]
+
+    def published_test(self, folder: Path, weights: Path) -> list[str]:
+        return ["test", "-opt", self.option_file_on_a_set(folder, "test", weights)]
+
+    def option_file_on_a_set(self, folder: Path, command: str, weights: Path | None = None) -> str:
+        root = write_clip_set(folder / "set", clips=1, frames=5, height=32, width=48)
+        names = {"clips": "pair13,pair15", "size": [48, 32], "weights": weights}
+        return str(self.option_file(folder, command, root, **names))
 
     def how_to_train(self, folder: Path) -> list[str]:
         root = one_clip(folder, test=False)

@@ -19,14 +19,6 @@ from llve_sdsd.network import RetinexNet
 E2E, DATA = "sdsd_stcd/e2e_sdsd", "sdsd_stcd/data_sdsd"
 pytestmark = pytest.mark.reference
 
-TINY = {
-    "model": "video_base", "distortion": "sr", "scale": 1, "gpu_ids": [0],
-    "network_G": {
-        "which_model_G": "denoise_illumination_enhance", "nf": 16, "nframes": 5, "groups": 4,
-        "front_RBs": 1, "back_RBs": 2, "predeblur": True, "HR_in": True, "w_TSA": True,
-    },
-}  # fmt: skip
-
 
 def run(*words, fails=False):
     result = CliRunner().invoke(app, [str(word) for word in words])
@@ -45,7 +37,6 @@ def root(tmp_path_factory):
 def weights(tmp_path_factory):
     """The weights of the published run, under the names that distributed training saves."""
     recipe = reference_json(E2E)["quantitative_test_setup"]["weights"]
-    assert recipe["arguments"].items() <= TINY["network_G"].items()
     shapes = {name: tuple(value.shape) for name, value in tiny_network().state_dict().items()}
     state = video_recipe_weights(shapes, recipe["seed"], recipe["scale"], recipe["overrides"])
     file = tmp_path_factory.mktemp("weights") / "G.pth"
@@ -57,40 +48,26 @@ def tiny_network():
     return RetinexNet(nf=16, groups=4, front_blocks=1, back_blocks=2)
 
 
-def option_file(folder, root, weights, command, **more):
-    """A published option file with the small settings of the published run."""
+@pytest.fixture
+def option_file(tmp_path, root, weights, write_option_file):
+    """A published option file with the small settings of the published run, by its command."""
     setup = reference_json(E2E)["quantitative_test_setup"]
-    data = {
-        "name": "tiny", "mode": "video_samesize", "dataroot_GT": str(root / "GT"),
-        "dataroot_LQ": str(root / "input"), "train_size": setup["train_size"], "N_frames": 5,
-        "padding": "new_info", "cache_data": True,
-    }  # fmt: skip
-    path = {"root": str(folder), "pretrain_model_G": str(weights)}
-    content = TINY | {"name": "tiny", "path": path, "datasets": {command: data}}
-    if command == "test":
-        data["testing_dir"] = ",".join(setup["testing_dir"])
-    else:
-        data |= {
-            "testing_dir": "pair10", "batch_size": 2, "GT_size": 16, "LQ_size": 16, "n_workers": 0,
-            "use_flip": True, "use_rot": True, "use_shuffle": True, "color": "RGB",
-        }  # fmt: skip
-        content["datasets"]["val"] = data
-        content["train"] = {
-            "lr_G": 1e-5, "lr_scheme": "CosineAnnealingLR_Restart", "beta1": 0.9, "beta2": 0.99,
-            "niter": 6, "ft_tsa_only": 3, "warmup_iter": -1, "T_period": [3, 3], "restarts": [3],
-            "restart_weights": [1], "eta_min": 1e-7, "pixel_criterion": "cb", "pixel_weight": 1.0,
-            "val_freq": 2.0, "manual_seed": 2318,
-        }  # fmt: skip
-        content["logger"] = {"print_freq": 1, "save_checkpoint_freq": 3.0}
-    file = folder / f"{command}.yml"
-    file.write_text(yaml.dump(content | more))
-    return file
+
+    def write(command):
+        clips = ",".join(setup["testing_dir"]) if command == "test" else "pair10"
+        size = setup["train_size"]
+        file = write_option_file(tmp_path, command, root, clips=clips, size=size, weights=weights)
+        network = yaml.safe_load(file.read_text())["network_G"]
+        assert setup["weights"]["arguments"].items() <= network.items()
+        return file
+
+    return write
 
 
-def test_published_scores(tmp_path, root, weights):
+def test_published_scores(tmp_path, option_file):
     """Of every frame, their means of clips, and of both clips; a test without --save-images."""
     listed = reference_json(E2E)
-    run("test", "-opt", option_file(tmp_path, root, weights, "test"))
+    run("test", "-opt", option_file("test"))
     folder = tmp_path / "results" / "tiny"
     lines = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
     assert len(lines) == len(listed["quantitative_test_frames"])
@@ -112,13 +89,13 @@ def test_published_scores(tmp_path, root, weights):
     assert not (folder / "images").exists()
 
 
-def test_published_pictures(tmp_path, root, weights):
+def test_published_pictures(tmp_path, root, option_file):
     """Mended: names are the clip's and the frame's, not a list's repr; no truth is needed."""
     case = reference_json(E2E)["qualitative_test"]
     low_only = tmp_path / "set"
     low_only.mkdir()
     (low_only / "input").symlink_to(root / "input")
-    file = option_file(tmp_path, low_only, weights, "test")
+    file = option_file("test")
     options = yaml.safe_load(file.read_text())
     del options["datasets"]["test"]["dataroot_GT"], options["datasets"]["test"]["dataroot_LQ"]
     file.write_text(yaml.dump(options))
@@ -138,11 +115,11 @@ def test_published_pictures(tmp_path, root, weights):
     assert len(names) == 7
 
 
-def test_published_loading(tmp_path, root, weights):
+def test_published_loading(tmp_path, weights, option_file):
     listed = reference_json(E2E)
     # A prefix is stripped, strict or not: the scores are those of the test above.
     assert listed["load_module_prefix_strict"]["error"] is None
-    file = option_file(tmp_path, root, weights, "test")
+    file = option_file("test")
     state = torch.load(weights, weights_only=True)
     state.pop("module.conv_last.bias")
     write_weights(tmp_path / "damaged.pth", state | {"extra.key": torch.zeros(1)})
@@ -155,10 +132,10 @@ def test_published_loading(tmp_path, root, weights):
     assert "none.pth" in run("test", "-opt", file, "--model", tmp_path / "none.pth", fails=True)
 
 
-def test_published_training(tmp_path, root, weights):
+def test_published_training(tmp_path, option_file):
     """The files, the rates, the state; what is drawn differs, so the losses do."""
     listed = reference_json(E2E)
-    file = option_file(tmp_path, root, weights, "train")
+    file = option_file("train")
     run("train", "-opt", file)
     folder = tmp_path / "experiments" / "tiny"
     lines = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
@@ -203,9 +180,9 @@ def test_published_training(tmp_path, root, weights):
     assert (folder.parent / names[1] / "models" / "6_G.pth").is_file()
 
 
-def test_published_slips_of_training_are_mended(tmp_path, root, weights):
+def test_published_slips_of_training_are_mended(tmp_path, option_file):
     listed = reference_json(E2E)
-    file = option_file(tmp_path, root, weights, "train")
+    file = option_file("train")
     # A batch larger than the set trained nothing there, and saved a model all the same.
     assert listed["bad_options"]["batch_larger_than_dataset"]["error"] is None
     output = run("train", "-opt", file, "train.batch_size=15", fails=True)

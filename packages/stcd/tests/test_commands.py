@@ -191,9 +191,3 @@ def test_a_real_clip_in_simulated_low_light(tmp_path):
     run("decompose", first, second, "-o", tmp_path / "parts.png")
     product = read_image(tmp_path / "parts.png").pixels[:, -truth[0].shape[1] :]
     assert np.abs(product.astype(int) - bright[0]).max() <= 1
-
-
-def test_two_settings_files_are_refused(tmp_path):
-    (tmp_path / "a.yml").write_text("name: a\n")
-    output = run("train", "-opt", tmp_path / "a.yml", "--config", "train/indoor", fails=True)
-    assert "give --config or -opt, not both" in output

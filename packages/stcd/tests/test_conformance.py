@@ -2,6 +2,9 @@
 
 import shutil
 from pathlib import Path
+from typing import ClassVar
+
+import pytest
 
 from llve_common.data.splits import SDSD_INDOOR_TEST
 from llve_common.data.synthetic import write_clip_set
@@ -13,6 +16,31 @@ from llve_stcd.paper import PAPER
 class TestConformance(Conformance):
     paper = PAPER
     app = app
+    published_settings: ClassVar = {
+        "network.nf": 64,
+        "network.front_blocks": 1,
+        "data.size": (48, 32),
+        "data.test_clips": ("pair13", "pair15"),
+        "train.iterations": 4,
+        "train.schedule.periods": (4,),
+        "train.seed": 11,
+        "run.name": "tiny",
+    }
+
+    @pytest.fixture(autouse=True)
+    def _option_file(self, write_option_file) -> None:
+        self.option_file = write_option_file
+
+    def published_training(self, folder: Path) -> list[str]:
+        return ["train", "-opt", self.option_file_on_a_set(folder, "train")]
+
+    def published_test(self, folder: Path, weights: Path) -> list[str]:
+        return ["test", "-opt", self.option_file_on_a_set(folder, "test", weights)]
+
+    def option_file_on_a_set(self, folder: Path, command: str, weights: Path | None = None) -> str:
+        root = write_clip_set(folder / "set", clips=1, frames=3, height=32, width=48)
+        names = {"clips": "pair13,pair15", "size": [48, 32], "weights": weights}
+        return str(self.option_file(folder, command, root, **names))
 
     def how_to_train(self, folder: Path) -> list[str]:
         root = one_clip(folder, test=False)

@@ -44,51 +44,29 @@ def weights(tmp_path_factory):
     return file
 
 
-def option_file(folder, root, weights, command):
-    """A published option file with the small settings of the published run."""
+@pytest.fixture
+def option_file(tmp_path, root, weights, write_option_file):
+    """A published option file with the small settings of the published run, by its command."""
     setup = reference_json(E2E)["test_setup"]
-    data = {
-        "name": "tiny", "mode": f"video_samesize_SDSD_{command}", "dataroot_GT": str(root / "GT"),
-        "dataroot_LQ": str(root / "input"), "train_size": setup["train_size"], "N_frames": 5,
-        "padding": "new_info", "cache_data": True,
-    }  # fmt: skip
-    content = {
-        "name": "tiny_m2" if command == "test" else "tiny", "model": "video_base4_m2",
-        "distortion": "sr", "scale": 1, "gpu_ids": [0],
-        "network_G": {
-            "which_model_G": "low_light_transformer42", **setup["weights"]["arguments"],
-        },
-        "path": {"root": str(folder), "pretrain_model_G": str(weights), "strict_load": False},
-        "datasets": {command: data},
-    }  # fmt: skip
-    if command == "test":
-        data["testing_dir"] = ",".join(setup["testing_dir"])
-    else:
-        data["testing_dir"] = "pair10"
-        content["datasets"]["val"] = dict(data)
-        data |= {
-            "batch_size": 2, "GT_size": 16, "LQ_size": 16, "n_workers": 0,
-            "use_flip": True, "use_rot": True, "use_shuffle": True, "color": "RGB",
-        }  # fmt: skip
-        content["train"] = {
-            "lr_G": 1e-5, "lr_scheme": "CosineAnnealingLR_Restart", "beta1": 0.9, "beta2": 0.99,
-            "niter": 4, "ft_tsa_only": 0, "warmup_iter": -1, "T_period": [4], "restarts": [4],
-            "restart_weights": [1], "eta_min": 1e-7, "pixel_criterion": "cb", "pixel_weight": 1.0,
-            "val_freq": 2.0, "manual_seed": 11,
-        }  # fmt: skip
-        content["logger"] = {"print_freq": 1, "save_checkpoint_freq": 2.0}
-    file = folder / f"{command}.yml"
-    file.write_text(yaml.dump(content))
-    return file
+
+    def write(command):
+        clips = ",".join(setup["testing_dir"]) if command == "test" else "pair10"
+        size = setup["train_size"]
+        file = write_option_file(tmp_path, command, root, clips=clips, size=size, weights=weights)
+        network = yaml.safe_load(file.read_text())["network_G"]
+        assert setup["weights"]["arguments"].items() <= network.items()
+        return file
+
+    return write
 
 
-def test_published_scores_and_pictures(tmp_path, root, weights):
+def test_published_scores_and_pictures(tmp_path, option_file):
     """Of every frame, and the means of clips, of both clips and of all frames."""
     listed = reference_json(E2E)
     published = listed["test"]
-    output = run("test", "-opt", option_file(tmp_path, root, weights, "test"))
+    output = run("test", "-opt", option_file("test"))
     assert "without effect here" in " ".join(output.split())
-    folder = tmp_path / "results" / "tiny_m2"
+    folder = tmp_path / "results" / "tiny"
     lines = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
     for line, (clip, idx, psnr, ssim) in zip(lines, listed["test_frames"], strict=True):
         assert (line["clip"], int(line["frame"][:4])) == (clip, int(idx.split("/")[0]))
@@ -122,11 +100,11 @@ def test_published_scores_and_pictures(tmp_path, root, weights):
         assert list(shape) == published["png_shapes"]["output"][1]
 
 
-def test_published_training(tmp_path, root, weights):
+def test_published_training(tmp_path, option_file):
     """The files, the rates, the form and the size of the losses; what is drawn differs."""
     listed = reference_json(E2E)
     published = listed["train_none"]
-    file = option_file(tmp_path, root, weights, "train")
+    file = option_file("train")
     run("train", "-opt", file)
     folder = tmp_path / "experiments" / "tiny"
     lines = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
@@ -159,9 +137,9 @@ def test_published_training(tmp_path, root, weights):
     assert len(re.findall(r"iteration \d, validation: psnr", log)) == 2
 
 
-def test_published_slips_of_training_are_mended(tmp_path, root, weights):
+def test_published_slips_of_training_are_mended(tmp_path, option_file):
     listed = reference_json(E2E)
-    file = option_file(tmp_path, root, weights, "train")
+    file = option_file("train")
     # Beyond the end of its one period the rate stays; there, training ended with an exception.
     assert "IndexError" in listed["niter_beyond_restart_plus_one"]
     small = ("weights=null", "network.nf=8")
@@ -181,12 +159,12 @@ def test_published_slips_of_training_are_mended(tmp_path, root, weights):
     assert settings["train"]["seed"] == 12
 
 
-def test_weights_are_loaded_whole_or_not_at_all(tmp_path, root, weights):
+def test_weights_are_loaded_whole_or_not_at_all(tmp_path, weights, option_file):
     """Mended: with ``strict_load: false``, as published, missing and unknown keys went unsaid."""
     state = torch.load(weights, weights_only=True)
     state.pop("module.conv_last_ill.bias")
     write_weights(tmp_path / "damaged.pth", state | {"extra.key": torch.zeros(1)})
-    file = option_file(tmp_path, root, weights, "test")
+    file = option_file("test")
     output = run("test", "-opt", file, "--model", tmp_path / "damaged.pth", fails=True)
     assert "conv_last_ill.bias" in output
     assert "extra.key" in output

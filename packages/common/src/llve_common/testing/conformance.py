@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +23,7 @@ import numpy as np
 import pytest
 import torch
 import typer
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from llve_common.config import as_yaml, dotted_names, load_settings
@@ -31,12 +35,13 @@ from llve_common.engine.checkpoint import (
     read_weights,
     write_weights,
 )
-from llve_common.engine.enhancer import enhance_frames
+from llve_common.engine.enhancer import enhance_frames, frame_enhancer
 from llve_common.engine.network import bundled_weights, load_network
 from llve_common.engine.shipped import settings_class, shipped_configs
 from llve_common.engine.trainer import train
 from llve_common.engine.window import enhance_clip
-from llve_common.io.images import read_image, write_image
+from llve_common.io.frames import Frame
+from llve_common.io.images import Image, read_image, to_pixels, to_tensor, write_image
 from llve_common.io.video import VideoInfo, VideoReader, VideoWriter
 from llve_common.paper import Paper, Plan, Procedure
 
@@ -53,13 +58,51 @@ class Trap:
         return (Path.touch, (self.mark,))
 
 
+def dark_frames(count: int, height: int, width: int) -> list[NDArray[np.uint8]]:
+    """Smooth dark frames (height, width, 3), which a video keeps nearly as they are."""
+    y, x = np.mgrid[:height, :width]
+    shades = (1 + np.sin(x / 9), 1 + np.cos(y / 7), 1 + np.sin((x + y) / 11))
+    first = 30 * np.stack(shades, -1)
+    return [(first + 2 * number).astype(np.uint8) for number in range(count)]
+
+
+def write_video(file: Path, frames: Sequence[NDArray[np.uint8]]) -> None:
+    """Write frames at 25 a second."""
+    height, width = frames[0].shape[:2]
+    info = VideoInfo(file, width, height, Fraction(25), Fraction(1, 12800))
+    with VideoWriter(file, info, width=width, height=height) as writer:
+        for number, pixels in enumerate(frames):
+            writer.write(pixels, Fraction(number, 25))
+
+
+def files_below(folder: Path) -> dict[Path, bytes]:
+    """Every file with its content, temporary ones too."""
+    return {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
 class Conformance:
-    """Subclass as ``TestConformance`` with the attributes and the two methods below."""
+    """Subclass as ``TestConformance`` with the attributes and the four methods below."""
 
     paper: ClassVar[Paper]
     app: ClassVar[typer.Typer]
     smallest_share: ClassVar[int] = 1
     """How many samples of a batch a process needs at least."""
+    published_settings: ClassVar[Mapping[str, object]]
+    """What the words of :meth:`published_training` mean here: dotted settings to values."""
+    instead: ClassVar[Sequence[str]] = ()
+    """Settings of ours behind those words, for what a test does without, such as other networks."""
+
+    def published_training(self, folder: Path) -> list[str]:
+        """Make a tiny training set in ``folder``; the published words for a training on it.
+
+        The command and its published options alone; ``-opt`` and the option file, made in
+        ``folder`` as well, where the published script takes one.
+        """
+        raise NotImplementedError
+
+    def published_test(self, folder: Path, weights: Path) -> list[str]:
+        """Make a tiny test set in ``folder``; the published words for a test of ``weights``."""
+        raise NotImplementedError
 
     def how_to_train(self, folder: Path) -> list[str]:
         """Make a tiny training set in ``folder``; the command that trains on it for an instant."""
@@ -77,11 +120,12 @@ class Conformance:
         return Path(command[command.index("--data_path") + 1])
 
     def run(self, *command: object, fails: bool = False) -> str:
-        """Run a console command and return what it printed; errors are messages, no tracebacks."""
+        """Run a console command and return what it printed: where it fails, one message."""
         result = CliRunner().invoke(self.app, [str(word) for word in command])
         if result.exception and not isinstance(result.exception, SystemExit):
             raise result.exception
-        assert (result.exit_code != 0) == fails, result.output
+        assert result.exit_code == int(fails), result.output
+        assert len(re.findall("^error: ", result.output, re.MULTILINE)) == int(fails)
         return result.output
 
     @pytest.fixture
@@ -116,22 +160,44 @@ class Conformance:
         assert all(torch.equal(back[key], value) for key, value in ours.items())
         load_into(network, back, file)
 
-    def test_weights_commands(self, tmp_path: Path, weights: Path) -> None:
+    def test_weights_commands(self, tmp_path: Path, weights: Path, images: Path) -> None:
+        """Out to a file that plain torch reads, back in, and both enhance alike."""
         published, ours = tmp_path / "published.pt", tmp_path / "ours.safetensors"
         self.run("weights", "export", weights, published)
         self.run("weights", "import", published, ours)
-        assert read_weights(ours).keys() == read_weights(weights).keys()
+        state = self.paper.from_published(read_weights(weights))
+        exported = torch.load(published, weights_only=True)
+        # Names, shapes and types as well.
+        for found, wanted in (
+            (exported, self.paper.to_published(state)),
+            (read_weights(ours), state),
+        ):
+            torch.testing.assert_close(dict(found), dict(wanted), rtol=0, atol=0)
         assert file_digest(published) in self.run("weights", "inspect", published)
+        pictures = []
+        for file in (published, ours):
+            target = tmp_path / file.stem / "out.png"
+            self.run("enhance", images / "0.png", "-o", target, "--weights", file)
+            pictures.append(target.read_bytes())
+        assert pictures[0] == pictures[1]
 
     # Enhancing
 
-    @pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 19), (17, 33), (48, 64)])
+    @pytest.mark.parametrize(
+        "size", [(1, 1), (1, 40), (40, 1), (2, 3), (5, 19), (17, 33), (48, 64)]
+    )
     def test_any_size(self, size: tuple[int, int]) -> None:
+        """One window through the network, and the same as a clip of one frame by the commands."""
         network, _ = load_network(self.paper, None, CPU)
-        frames = torch.rand(1, len(self.paper.window.inputs), 3, *size) * 0.3
+        [pixels] = dark_frames(1, *size)
+        frames = to_tensor(pixels).expand(1, len(self.paper.window.inputs), 3, *size)
         enhanced = enhance_frames(self.paper, network, frames)
         assert enhanced.shape == (1, len(self.paper.window.outputs), 3, *size)
         assert torch.isfinite(enhanced).all()
+        [frame] = frame_enhancer(self.paper, network, CPU)([Frame(Image(pixels), "", "here")])
+        index = self.paper.window.outputs.index(0)
+        expected = to_pixels(enhanced[0, index], self.paper.rounding)
+        np.testing.assert_allclose(frame.image.pixels, expected.astype(int), atol=1)
 
     def test_enhance_an_image(self, tmp_path: Path, images: Path) -> None:
         target = tmp_path / "out.png"
@@ -140,24 +206,35 @@ class Conformance:
         assert after.pixels.shape == before.pixels.shape
         assert (after.pixels != before.pixels).any()
 
-    def test_enhance_a_folder(self, images: Path) -> None:
+    def test_enhance_a_folder(self, tmp_path: Path, images: Path) -> None:
+        """Under its names and sizes; where the window is one frame, each as by itself."""
+        before = files_below(images)
         self.run("enhance", images)
         written = sorted(images.with_name("images-enhanced").iterdir())
         assert [file.name for file in written] == ["0.png", "1.png"]
+        for file in written:
+            source = read_image(images / file.name)
+            assert read_image(file).pixels.shape == source.pixels.shape
+            if len(self.paper.window.inputs) == 1:
+                self.run("enhance", images / file.name, "-o", tmp_path / "alone.png")
+                assert (tmp_path / "alone.png").read_bytes() == file.read_bytes()
+        assert files_below(images) == before
 
     def test_enhance_a_video(self, tmp_path: Path) -> None:
         source, target = tmp_path / "dark.mp4", tmp_path / "bright.mp4"
-        info = VideoInfo(source, 38, 26, Fraction(25), Fraction(1, 12800))
-        rng = np.random.default_rng(0)
-        with VideoWriter(source, info, width=38, height=26) as writer:
-            for number in range(7):
-                pixels = rng.integers(0, 80, (26, 38, 3), dtype=np.uint8)
-                writer.write(pixels, Fraction(number, 25))
+        write_video(source, dark_frames(7, 26, 38))
         assert "enhanced 7 frames" in self.run("enhance", source, "-o", target)
         with VideoReader(source) as before, VideoReader(target) as after:
             assert (after.info.width, after.info.height) == (38, 26)
             assert after.info.rate == before.info.rate
-            assert [frame.time for frame in after] == [frame.time for frame in before]
+            seen, shown = list(before), list(after)
+        assert [frame.time for frame in shown] == [frame.time for frame in seen]
+        # The network's frames but for what the codec loses, which of random weights' is much.
+        enhance = frame_enhancer(self.paper, load_network(self.paper, None, CPU)[0], CPU)
+        wanted = enhance(Frame(Image(frame.pixels), "", "here") for frame in seen)
+        for frame, one, other in zip(wanted, shown, seen, strict=True):
+            pixels = frame.image.pixels.astype(int)
+            assert np.abs(one.pixels - pixels).mean() < 0.5 * np.abs(other.pixels - pixels).mean()
 
     def test_streaming_equals_window_by_window(self) -> None:
         network, _ = load_network(self.paper, None, CPU)
@@ -178,34 +255,61 @@ class Conformance:
                 whole = self.paper.enhance(network, torch.stack(window, 1))[:, 0]
             torch.testing.assert_close(frame, whole, rtol=1e-4, atol=1e-5)
 
-    def test_enhance_names_what_it_could_not_read(self, tmp_path: Path, images: Path) -> None:
-        (images / "2.png").write_bytes((images / "1.png").read_bytes()[:200])
-        output = self.run("enhance", images, "-o", tmp_path / "out", fails=True)
-        assert f"{images / '2.png'}: the image cannot be decoded" in output
-        if len(self.paper.window.inputs) == 1:
-            assert "1 of 3 files" in output
-            assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["0.png", "1.png"]
-
     # Training and testing
 
-    def test_train_then_test(self, tmp_path: Path) -> None:
-        command = self.how_to_train(tmp_path / "train")
-        self.run(*command, "--save", tmp_path / "runs", "run.tensorboard=false")
-        [folder] = (tmp_path / "runs").iterdir()
+    def test_published_commands_train_and_test(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What training leaves is tested: its weights as published, its checkpoint as ours."""
+        monkeypatch.chdir(tmp_path)  # for published options that name no folder to write to
+        words = self.published_training(tmp_path / "train")
+        assert "--config" not in words
+        assert not any("=" in word for word in words)
+        printed = self.run(*words, *self.instead, "run.tensorboard=false")
+        folder = Path(printed.partition("run folder: ")[2].strip())
         assert {"settings.yml", "command.txt", "train.log", "losses.jsonl"} <= {
             file.name for file in folder.iterdir()
         }
         settings = load_settings(self.paper.procedures["train"].settings, folder / "settings.yml")
-        assert settings.procedure == "train"
-        [checkpoint, *_] = (folder / "checkpoints").iterdir()
-        test = self.how_to_test(tmp_path / "test")
-        self.run(*test, "--model", checkpoint)
-        out = tmp_path / "test" / "out"
-        summary = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-        assert summary["weights_sha256"] == file_digest(checkpoint)
-        assert summary["mean_of_frames"]["psnr"] > 0
+        found = {name: attrgetter(name)(settings) for name in self.published_settings}
+        assert found == self.published_settings
+        [*_, weights] = sorted(folder.rglob("*.pt*"))
+        state = read_weights(weights)
+        published = self.paper.to_published(self.paper.from_published(state))
+        assert state.keys() == {name.removeprefix("module.") for name in published}
+        self.run(*self.published_test(tmp_path / "test", weights))
+        [summary] = tmp_path.rglob("summary.json")
+        facts = json.loads(summary.read_text(encoding="utf-8"))
+        assert facts["weights_sha256"] == file_digest(weights)
+        assert facts["frames"] > 0
+        [*_, checkpoint] = sorted((folder / "checkpoints").iterdir())
+        self.run(*self.how_to_test(tmp_path / "again"), "--model", checkpoint)
+        out = tmp_path / "again" / "out"
+        facts = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+        assert facts["weights_sha256"] == file_digest(checkpoint)
+        assert facts["mean_of_frames"]["psnr"] > 0
         lines = (out / "scores.jsonl").read_text(encoding="utf-8").splitlines()
-        assert len(lines) == summary["frames"] > 0
+        assert len(lines) == facts["frames"] > 0
+
+    def test_option_files(self, tmp_path: Path) -> None:
+        """A slip in one is named; a paper that published none says that it takes none."""
+        words = self.published_training(tmp_path / "train")
+        wrong = tmp_path / "wrong.yml"
+        wrong.write_text("nam: mine\n")
+        before = files_below(tmp_path)
+        for command in ("train", "test"):
+            given = self.run(command, "-opt", wrong, fails=True)
+            if "-opt" not in words:
+                assert f"{command}: this command takes no published option file" in given
+                continue
+            assert f"{wrong}:1: nam: unknown key; did you mean 'name'?" in given
+            missing = tmp_path / "missing.yml"
+            assert f"{missing}: cannot be read" in self.run(command, "-opt", missing, fails=True)
+            config = next(name for name in shipped_configs(self.paper) if name.startswith(command))
+            both = ("-opt", words[words.index("-opt") + 1], "--config", config)
+            assert "give --config or -opt, not both" in self.run("train", *both, fails=True)
+        assert "takes no published option file" in self.run("enhance", "-opt", wrong, fails=True)
+        assert files_below(tmp_path) == before
 
     def test_resume_is_exact(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A run of four updates that goes on after the second ends as one that never stopped."""
@@ -225,6 +329,9 @@ class Conformance:
         one, other = (read_checkpoint(folder / last) for folder in (whole, broken))
         for part in ("network", "optimizer", "processes"):
             torch.testing.assert_close(one[part], other[part], rtol=0, atol=0, equal_nan=True)
+        middle = read_weights(broken / "checkpoints/00000002.ckpt")
+        moved = [name for name, value in middle.items() if not value.equal(one["network"][name])]
+        assert moved  # else the updates that are compared did nothing
 
     @pytest.mark.multiprocess
     def test_two_processes_make_one_run(self, tmp_path: Path) -> None:
@@ -264,11 +371,29 @@ class Conformance:
             assert load_settings(kind, copy) == settings
             self.run("configs", "check", file)
             self.run("configs", "show", name)
+            taken = tmp_path / f"{name.replace('/', '-')}.yml"
+            self.run("configs", "copy", name, taken)
+            assert taken.read_bytes() == file.read_bytes()
+            again = self.run("configs", "copy", name, taken, fails=True)
+            assert f"{taken}: exists already" in again
 
-    def test_misspelt_setting(self, tmp_path: Path) -> None:
-        command = self.how_to_train(tmp_path / "train")
-        output = self.run(*command, "train.batchsize=1", fails=True)
+    def test_wrong_settings(self, tmp_path: Path) -> None:
+        """Misspelt or of the wrong type, they are all named before anything is done."""
+        train, test = self.how_to_train(tmp_path / "train"), self.how_to_test(tmp_path / "test")
+        before = files_below(tmp_path)
+        save = ("--save", tmp_path / "runs")
+        output = self.run(*train, *save, "train.batchsize=1", "train.seed=zero", fails=True)
+        assert "2 settings are wrong" in output
         assert "did you mean 'train.batch_size'?" in output
+        assert "train.seed: got 'zero'" in output
+        output = self.run(*test, "sav=here", "ssim=[1]", fails=True)
+        assert "2 settings are wrong" in output
+        assert "sav: unknown setting; did you mean 'save'?" in output
+        assert "ssim: got [1]" in output
+        for command in (train, test):
+            output = self.run(command[0], "--config", tmp_path / "none.yml", fails=True)
+            assert "no such settings" in output
+        assert files_below(tmp_path) == before
         file = tmp_path / "mine.yml"
         file.write_text("procedure: train\ntrain:\n  sead: 3\n  batch_size: zero\n")
         output = self.run("configs", "check", file, fails=True)
@@ -305,6 +430,39 @@ class Conformance:
             assert f"{victim}: the image cannot be decoded" in output
         assert not [file for file in tmp_path.rglob(".*") if file.is_file()]
 
+    def test_enhance_names_what_it_could_not_read(self, tmp_path: Path, images: Path) -> None:
+        (images / "2.png").write_bytes((images / "1.png").read_bytes()[:200])
+        output = self.run("enhance", images, "-o", tmp_path / "out", fails=True)
+        assert f"{images / '2.png'}: the image cannot be decoded" in output
+        if len(self.paper.window.inputs) == 1:
+            assert "1 of 3 files" in output
+            assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["0.png", "1.png"]
+
+    def test_sources_that_cannot_be_enhanced(self, tmp_path: Path, images: Path) -> None:
+        """Of the wrong kind or damaged: what stood at the target is kept, and nothing is added."""
+        whole = tmp_path / "whole.mkv"
+        write_video(whole, dark_frames(7, 26, 38))
+        video, image = whole.read_bytes(), (images / "1.png").read_bytes()
+        bad = {
+            "notes.txt": b"neither",
+            "empty.png": b"",
+            "half.png": image[: len(image) // 2],
+            "text.mp4": b"not a video",
+            "half.mkv": video[: len(video) // 2],
+        }
+        for name, content in bad.items():
+            (tmp_path / name).write_bytes(content)
+            target = tmp_path / "out" / name
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(b"from before")
+        before = files_below(tmp_path)
+        for name in bad:
+            source, target = tmp_path / name, tmp_path / "out" / name
+            assert f"{source}" in self.run("enhance", source, "-o", target, fails=True)
+        over = self.run("enhance", images / "0.png", "-o", images / "0.png", fails=True)
+        assert "the result would be written over its source" in over
+        assert files_below(tmp_path) == before
+
     def test_bad_weights(self, tmp_path: Path, images: Path, weights: Path) -> None:
         whole = tmp_path / "whole.pt"
         write_weights(whole, self.paper.to_published(read_weights(weights)))
@@ -324,6 +482,10 @@ class Conformance:
             assert f"{tmp_path / name}:" in output
             assert not target.exists()
         assert not (tmp_path / "ran").exists()
+        missing = tmp_path / "missing.pth"
+        enhance, test = ["enhance", images / "0.png"], self.how_to_test(tmp_path / "test")
+        for words in ([*enhance, "--weights", missing], [*test, "--model", missing]):
+            assert f"{missing}: no such weights file" in self.run(*words, fails=True)
 
     def test_foreign_weights(self, tmp_path: Path, images: Path) -> None:
         foreign = tmp_path / "foreign.safetensors"
@@ -342,11 +504,14 @@ class Conformance:
         for command in ("", "train", "test", "enhance", "weights", "configs"):
             assert "Usage" in self.run(*command.split(), "--help")
 
-    def test_runs_as_a_module(self) -> None:
+    def test_runs_as_a_module_whose_mistakes_are_messages(self, tmp_path: Path) -> None:
+        missing = tmp_path / "missing.png"
         done = subprocess.run(  # noqa: S603
-            [sys.executable, "-m", self.paper.package, "configs", "list"],
+            [sys.executable, "-m", self.paper.package, "enhance", str(missing)],
             capture_output=True,
             text=True,
-            check=True,
+            check=False,
         )
-        assert "train/" in done.stdout
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"error: {missing}: no such file or folder\n")
+        assert "Traceback" not in done.stderr
