@@ -5,8 +5,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from llve_common.engine.distributed import Processes
+from llve_common.engine.loader import stack_samples
 from llve_common.engine.sampler import Batches, SeededSamples, batches_per_epoch, enlarged_order
-from llve_common.engine.trainer import stack_samples
 from llve_common.testing.reference import reference_json
 
 

@@ -10,7 +10,9 @@ from torch import nn
 
 from llve_common.config import RunSettings, load_settings
 from llve_common.engine.checkpoint import load_into, read_checkpoint, read_weights
-from llve_common.engine.trainer import evaluating, stack_samples, train
+from llve_common.engine.loader import stack_samples
+from llve_common.engine.network import evaluating
+from llve_common.engine.trainer import train
 from llve_common.errors import DataError, UserError
 from llve_common.io.images import read_image
 from llve_common.paper import Clip, Plan

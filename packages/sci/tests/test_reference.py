@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from llve_common.engine.checkpoint import load_into, read_weights
 from llve_common.engine.enhancer import enhance_frames
-from llve_common.engine.trainer import stack_samples
+from llve_common.engine.loader import stack_samples
 from llve_common.io.images import read_image, to_pixels, to_tensor
 from llve_common.paper import State
 from llve_common.testing.recipes import image_recipe_weights, low_light_input

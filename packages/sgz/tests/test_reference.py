@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from llve_common.engine.checkpoint import load_into, read_weights
 from llve_common.engine.enhancer import enhance_frames
 from llve_common.engine.evaluator import evaluate
-from llve_common.engine.trainer import stack_samples
+from llve_common.engine.loader import stack_samples
 from llve_common.io.images import read_image, to_pixels, to_tensor, write_image
 from llve_common.metrics.cost import multiply_accumulates, parameter_count
 from llve_common.paper import Clip, State
