@@ -25,7 +25,6 @@ from llve_common.io.video import (
     VideoReader,
     VideoWriter,
     is_video,
-    probe,
 )
 
 WIDTH, HEIGHT = 64, 48
@@ -142,6 +141,11 @@ def copy_clip(source, target, **settings):
         with VideoWriter(target, info, width=info.width, height=info.height, **settings) as writer:
             for frame in reader:
                 writer.write(frame.pixels, frame.time)
+
+
+def probe(path):
+    with VideoReader(path, threads=1) as reader:
+        return reader.info
 
 
 def times(path):
