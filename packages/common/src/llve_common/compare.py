@@ -27,7 +27,7 @@ from llve_common.errors import CheckpointError, ConfigError, DataError, UserErro
 from llve_common.installed import load_paper
 from llve_common.io.folders import match_by_name
 from llve_common.io.frames import Frame, open_source
-from llve_common.io.images import Image, to_tensor
+from llve_common.io.images import Image, in_8_bits, to_tensor
 from llve_common.metrics.cost import (
     latency,
     multiply_accumulates,
@@ -368,7 +368,7 @@ def _measure(item: Item, enhance: Enhance, counter: _Counter) -> _Measured:
         camera, target_camera = _Camera(middle), _Camera(middle)
         waiting: deque[Eight] = deque()
         for frame in enhance(_noting(source.frames, waiting)):
-            pixels, original = _eight_bits(frame), waiting.popleft()
+            pixels, original = in_8_bits(frame.image.pixels), waiting.popleft()
             target = _next_target(targets, frame)
             meter.add(pixels, original, target, frame.where)
             camera.add(pixels, frame.name)
@@ -389,14 +389,9 @@ def _open_targets(item: Item, stack: ExitStack) -> Iterator[Frame] | None:
 def _noting(frames: Iterable[Frame], waiting: deque[Eight]) -> Iterator[Frame]:
     """Frames in 8 bits, as the papers' tests read them, each noted until it comes out enhanced."""
     for frame in frames:
-        pixels = _eight_bits(frame)
+        pixels = in_8_bits(frame.image.pixels)
         waiting.append(pixels)
         yield replace(frame, image=Image(pixels))
-
-
-def _eight_bits(frame: Frame) -> Eight:
-    pixels = frame.image.pixels
-    return np.asarray(pixels >> 8 if pixels.dtype == np.uint16 else pixels, np.uint8)
 
 
 def _next_target(targets: Iterator[Frame] | None, frame: Frame) -> Eight | None:
@@ -405,7 +400,7 @@ def _next_target(targets: Iterator[Frame] | None, frame: Frame) -> Eight | None:
     target = next(targets, None)
     if target is None:
         raise DataError("the ground truth ends before this frame", where=frame.where)
-    return _eight_bits(target)
+    return in_8_bits(target.image.pixels)
 
 
 def _require_end(targets: Iterator[Frame] | None, item: Item) -> None:
@@ -417,7 +412,7 @@ def _require_end(targets: Iterator[Frame] | None, item: Item) -> None:
 
 def _first_frame(item: Item) -> Eight:
     with open_source(item.source) as source:
-        return _eight_bits(next(source.frames))
+        return in_8_bits(next(source.frames).image.pixels)
 
 
 def _spread(names: Sequence[str], count: int) -> list[str]:

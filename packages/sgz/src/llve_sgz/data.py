@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
+from llve_common.data.clips import read_frame
 from llve_common.errors import ConfigError
 from llve_common.io.folders import list_images, match_by_name
-from llve_common.io.images import image_size, read_image, to_tensor
+from llve_common.io.images import image_size, to_tensor
 from llve_common.paper import Clip, Sample
 
 _ORDER_SEED = 1143
@@ -45,10 +46,7 @@ class LowLightImages:
         Raises:
             MediaError: the image cannot be decoded.
         """
-        pixels = read_image(self.paths[index]).pixels
-        if pixels.dtype == np.uint16:
-            pixels = (pixels >> 8).astype(np.uint8)
-        picture = PIL.Image.fromarray(pixels)
+        picture = PIL.Image.fromarray(read_frame(self.paths[index]))
         resized = picture.resize((self.size, self.size), PIL.Image.Resampling.LANCZOS)
         return {"low": to_tensor(np.asarray(resized))}
 

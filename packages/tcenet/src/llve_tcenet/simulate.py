@@ -23,7 +23,7 @@ from llve_common.data.lowlight import DarkeningRanges, darken, draw_darkening
 from llve_common.errors import DataError
 from llve_common.io.atomic import write_text
 from llve_common.io.frames import open_source
-from llve_common.io.images import write_image
+from llve_common.io.images import in_8_bits, write_image
 from llve_tcenet.data import WINDOW
 
 log = logging.getLogger(__name__)
@@ -111,5 +111,4 @@ def _finished(file: Path, record: dict[str, Any]) -> int:
 def _frames(source: Path) -> Iterator[NDArray[np.uint8]]:
     with open_source(source) as opened:
         for frame in opened.frames:
-            pixels = frame.image.pixels
-            yield np.asarray(pixels >> 8 if pixels.dtype == np.uint16 else pixels, np.uint8)
+            yield in_8_bits(frame.image.pixels)

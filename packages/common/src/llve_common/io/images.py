@@ -130,6 +130,11 @@ def write_image(path: Path, pixels: Pixels, alpha: Pixels | None = None) -> None
             temporary.write_bytes(encoded.tobytes())
 
 
+def in_8_bits(pixels: Pixels) -> NDArray[np.uint8]:
+    """Pixels as uint8, of 16 bits the upper 8, as the papers' tests read them; any shape."""
+    return np.asarray(pixels >> 8 if pixels.dtype == np.uint16 else pixels, np.uint8)
+
+
 def to_tensor(pixels: Pixels) -> Tensor:
     """(H, W, 3) integers to a float32 tensor (3, H, W) in [0, 1], by division by the maximum."""
     planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32))
