@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from llve_common.config import RunSettings, Settings, TrainerSettings
+from llve_common.config import Settings
 from llve_common.data.clips import Clip as Clip  # part of the contract, kept on a lower floor
 from llve_common.data.windows import Border
 from llve_common.io.images import Pixels, Rounding
@@ -41,20 +41,6 @@ class TrainingSet(Protocol):
 
     def sample(self, index: int, rng: random.Random) -> Sample:
         """The sample of this index, augmented by draws from ``rng`` alone."""
-        ...
-
-
-class TrainingSettings(Protocol):
-    """What the trainer reads of a procedure's settings; the rest is the paper's business."""
-
-    @property
-    def train(self) -> TrainerSettings:
-        """Seed, batch size, clipping; the paper adds its own."""
-        ...
-
-    @property
-    def run(self) -> RunSettings:
-        """Where to write and on what to compute."""
         ...
 
 
@@ -178,7 +164,9 @@ class Procedure(Generic[P]):
 
     Attributes:
         name: as in the run's folder, ``Train``, ``Finetune``.
-        settings: the settings class; it has the sections ``train`` and ``run``.
+        settings: the settings class; of its sections the trainer reads ``train``, a
+            :class:`~llve_common.config.TrainerSettings`, and ``run``, a
+            :class:`~llve_common.config.RunSettings`.
         network: builds the network to optimise; called once the seed is set.
         data: the training set; a paper that mixes several gives samples that hold one of each.
         objective: the losses; frozen auxiliary networks live inside it, on the device given.

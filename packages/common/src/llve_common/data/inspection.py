@@ -11,6 +11,9 @@ from llve_common.errors import UserError
 from llve_common.io.folders import list_images
 from llve_common.io.images import image_size
 
+# Frames that a clip needs at least: those of the window that papers on these data sets look at.
+_WINDOW = 5
+
 
 @dataclass(frozen=True)
 class ClipFacts:
@@ -34,7 +37,6 @@ def inspect_clips(
     root: Path,
     test: Collection[str],
     *,
-    shortest: int = 5,
     watch: Callable[[int, int], None] | None = None,
 ) -> Inspection:
     """Look at every file of a data set in the SDSD or SMID layout; of frames at the header alone.
@@ -42,7 +44,6 @@ def inspect_clips(
     Args:
         root: see :func:`llve_common.data.clips.low_and_high`.
         test: names of the clips that the test needs.
-        shortest: frames that a clip needs at least.
         watch: is told (clips done, clips in all).
 
     Raises:
@@ -66,8 +67,8 @@ def inspect_clips(
         facts, found = _inspect(folder, partner, folder.name in test, one_target=one_target)
         clips.append(facts)
         faults += found
-        if 0 < facts.frames < shortest:
-            faults.append(f"{folder}: {facts.frames} frames, too few for windows of {shortest}")
+        if 0 < facts.frames < _WINDOW:
+            faults.append(f"{folder}: {facts.frames} frames, too few for windows of {_WINDOW}")
         if watch is not None:
             watch(done, len(folders))
     return Inspection(tuple(clips), tuple(faults))

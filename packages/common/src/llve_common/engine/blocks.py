@@ -62,12 +62,11 @@ class RowBlocks:
         self._kept = threading.local()
         self._pool = lone_workers(workers or torch.get_num_threads())
 
-    def __call__(self, pixels: Pixels, out: Pixels | None = None) -> Pixels:
+    def __call__(self, pixels: Pixels) -> Pixels:
         """Enhance one frame.
 
         Args:
             pixels: (H, W, 3) RGB, uint8 or uint16.
-            out: where to write the result, of the same size and type; by default a new array.
 
         Returns:
             (H, W, 3) of the same type.
@@ -75,9 +74,7 @@ class RowBlocks:
         Raises:
             MediaError: the network gave values that are not a number.
         """
-        result: Pixels = np.empty(pixels.shape, pixels.dtype) if out is None else out
-        assert result.shape == pixels.shape
-        assert result.dtype == pixels.dtype
+        result: Pixels = np.empty(pixels.shape, pixels.dtype)
         height, width = pixels.shape[:2]
         rows = max(_BLOCK // width, 1)
         seen = self._pool.submit(self._look, pixels).result()

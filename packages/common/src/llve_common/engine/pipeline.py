@@ -9,19 +9,20 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 _END = object()
+# How many items may wait: enough that neither side waits for the other, few in memory.
+_AHEAD = 2
 
 
-def in_background(items: Iterable[T], ahead: int = 2) -> Generator[T]:
-    """The same items, made by a thread that runs at most ``ahead`` of them in front.
+def in_background(items: Iterable[T]) -> Generator[T]:
+    """The same items, made by a thread that runs at most a few of them in front.
 
     What the thread raises is raised here, after the items before it. Closing the iterator stops the
     thread before its next item and waits for it.
 
     Args:
         items: iterated in the thread.
-        ahead: how many may wait.
     """
-    waiting: queue.Queue[Any] = queue.Queue(maxsize=ahead)
+    waiting: queue.Queue[Any] = queue.Queue(maxsize=_AHEAD)
     stop = threading.Event()
 
     def put(item: object) -> bool:

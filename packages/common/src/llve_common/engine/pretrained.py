@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -39,12 +38,11 @@ def load_raft(path: Path, *, statistics: Statistics = "batch") -> Raft:
     return network.requires_grad_(False).train(statistics == "batch")
 
 
-def load_vgg19(path: Path, layers: Sequence[int] = (3, 8, 13, 22)) -> Vgg19Features:
+def load_vgg19(path: Path) -> Vgg19Features:
     """VGG-19's features with torchvision's ImageNet weights, not to be trained.
 
     Args:
         path: such as ``vgg19-dcbb9e9d.pth``, with or without its classifier.
-        layers: whose outputs are wanted, as for :class:`~llve_common.nn.vgg.Vgg19Features`.
 
     Raises:
         CheckpointError: the file is missing, unreadable, or does not fit VGG-19.
@@ -56,7 +54,7 @@ def load_vgg19(path: Path, layers: Sequence[int] = (3, 8, 13, 22)) -> Vgg19Featu
         "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
         without="perceptual: off needs none",
     )
-    features = Vgg19Features(layers)
+    features = Vgg19Features()
     load_into(features, without_unused(read_weights(path), features), path)
     return features.requires_grad_(False).eval()
 
