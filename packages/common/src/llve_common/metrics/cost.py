@@ -26,8 +26,8 @@ def multiply_accumulates(run: Callable[[], Any]) -> int:
     """Multiply-accumulates of all convolutions, matrix products and attention in ``run()``.
 
     A multiplication with its addition counts as one. A deformable convolution counts as a
-    convolution. Biases, normalisation, activations and
-    resampling do not count; papers that count them report some per cent more.
+    convolution. Biases, normalisation, activations and resampling do not count; papers that count
+    them report some per cent more.
     """
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         run()

@@ -197,16 +197,7 @@ def _backward_operator(
 
 
 @_operator.register_fake
-def _(
-    input: Tensor,  # noqa: A002
-    offset: Tensor,
-    mask: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-) -> Tensor:
+def _(input: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, *rest: object) -> Tensor:  # noqa: A002
     shape = (input.shape[0], weight.shape[0], *mask.shape[2:])
     return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=_layout(input))
 
@@ -231,9 +222,7 @@ def _(
     offset: Tensor,
     mask: Tensor,
     weight: Tensor,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
+    *rest: object,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     by_input = torch.empty(
         input.shape, dtype=input.dtype, device=input.device, memory_format=_layout(input)

@@ -13,10 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, get_args
 
-import numpy as np
-import torch
-
-from llve_common import __version__
+from llve_common.engine import record
 from llve_common.io.atomic import write_text
 from llve_common.report.claims import Claim, Figures, PaperClaims, show
 from llve_common.report.page import render
@@ -184,13 +181,7 @@ def tally(counts: Mapping[State, int]) -> str:
 
 def versions() -> dict[str, str]:
     """Of the packages that figures depend on."""
-    return {
-        "llve": __version__,
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "numpy": np.__version__,
-        "scikit-image": version("scikit-image"),
-    }
+    return {**record.versions(), "scikit-image": version("scikit-image")}
 
 
 def hardware() -> str:
