@@ -14,7 +14,8 @@ PACKAGES = sorted((ROOT / "packages").iterdir())
 SOURCES = sorted((ROOT / "packages").glob("*/src/**/*.py"))
 CORE = [path for path in SOURCES if "llve_common" in path.parts]
 FLOORS = {
-    **dict.fromkeys(("cli", "cli_data", "compare", "doctor", "installed", "report", "__main__"), 3),
+    **dict.fromkeys(("cli", "cli_data", "compare", "compare_item", "doctor"), 3),
+    **dict.fromkeys(("installed", "report", "__main__"), 3),
     **dict.fromkeys(("engine", "paper", "testing"), 2),
     "data": 1,
     **dict.fromkeys(("io", "metrics", "ops", "flow", "nn", "__init__"), 0),

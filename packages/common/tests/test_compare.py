@@ -15,9 +15,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from llve_common import compare as module
+from llve_common import compare_item
 from llve_common.__main__ import app
-from llve_common.compare import Item, compare, find_contenders, find_items
+from llve_common.compare import compare, find_contenders, find_items
+from llve_common.compare_item import Item
 from llve_common.engine.checkpoint import write_weights
 from llve_common.errors import ConfigError, DataError
 from llve_common.io.images import write_image
@@ -336,8 +337,8 @@ def test_the_commands_of_a_row_make_it_again(entries, weights, pairs, tmp_path):
 def test_what_is_kept_does_not_grow_with_the_clip(pairs, monkeypatch, tmp_path):
     for number in range(7):
         write_image(tmp_path / "clip" / f"{number}.png", flat(number, height=20, width=100))
-    monkeypatch.setattr(module, "STRIP_FRAMES", 4)
-    monkeypatch.setattr(module, "LONGEST_SIDE", 50)
+    monkeypatch.setattr(compare_item, "STRIP_FRAMES", 4)
+    monkeypatch.setattr(compare_item, "LONGEST_SIDE", 50)
     found = compare([], find_items(tmp_path / "clip", None, clips=True), CPU)
     view = found.rows[0].views["clip"]
     assert view.strip[:, 0, 0].tolist() == [0, 1, 2, 3]

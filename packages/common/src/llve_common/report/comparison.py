@@ -14,7 +14,8 @@ from typing import Any
 import torch
 
 from llve_common import __version__
-from llve_common.compare import STRIP_FRAMES, Comparison, Cost, Row
+from llve_common.compare import Comparison, Cost, Row
+from llve_common.compare_item import STRIP_FRAMES
 from llve_common.engine.evaluator import plain
 from llve_common.io.atomic import write_text
 from llve_common.report.page import Group, Panel, Section, Strips, scatter, write_page
