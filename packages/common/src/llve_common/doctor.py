@@ -20,7 +20,7 @@ import torch
 import llve_common
 from llve_common.engine.checkpoint import file_digest
 from llve_common.engine.network import bundled_weights, load_network
-from llve_common.errors import UserError
+from llve_common.errors import UserError, in_one_line
 from llve_common.installed import installed_papers, load_paper
 from llve_common.ops import native, plain, selection
 from llve_common.ops.compiler import cache_folder
@@ -237,4 +237,4 @@ def _shared() -> Check:
 
 
 def _line(error: Exception) -> str:
-    return "; ".join(line.strip() for line in str(error).splitlines()) or type(error).__name__
+    return in_one_line(error) or type(error).__name__

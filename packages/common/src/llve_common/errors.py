@@ -71,3 +71,8 @@ class CheckpointError(UserError):
 
 class ExportError(UserError):
     """A network that cannot be written in another form, or whose copy would compute differently."""
+
+
+def in_one_line(message: object) -> str:
+    """A message of several lines in one."""
+    return "; ".join(line.strip() for line in str(message).splitlines())

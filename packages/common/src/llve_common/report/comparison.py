@@ -17,6 +17,7 @@ from llve_common import __version__
 from llve_common.compare import Comparison, Cost, Row
 from llve_common.compare_item import STRIP_FRAMES
 from llve_common.engine.evaluator import plain
+from llve_common.errors import in_one_line
 from llve_common.io.atomic import write_text
 from llve_common.report.page import Group, Panel, Section, Strips, scatter, write_page
 from llve_common.report.tables import Table
@@ -87,7 +88,7 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
 def made_with(row: Row) -> str:
     """The weights of a row, or why it has no figures."""
     if row.failure is not None:
-        return f"failed: {_line(row.failure)}"
+        return f"failed: {in_one_line(row.failure)}"
     return str(row.weights) if row.weights is not None else row.title
 
 
@@ -106,13 +107,10 @@ def dashes(comparison: Comparison) -> list[str]:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    left_out = [f"Left out: {name}: {_line(why)}" for name, why in comparison.left_out.items()]
+    left_out = [
+        f"Left out: {name}: {in_one_line(why)}" for name, why in comparison.left_out.items()
+    ]
     return [*dashes(comparison), *left_out, *DEFINITIONS]
-
-
-def _line(message: str) -> str:
-    """A message of several lines in one."""
-    return "; ".join(line.strip() for line in message.splitlines())
 
 
 def write_comparison(folder: Path, comparison: Comparison, command: Command) -> None:
