@@ -1,0 +1,178 @@
+"""Iterative updates of the flow, and its enlargement (Section 3.3)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+MULTIPLE = 8
+"""The network works at one over this of the size."""
+
+
+class Update(nn.Module):
+    """The full model's recurrent update (Section 3.3).
+
+    Args:
+        window: channels of the correlation samples.
+        hidden: channels of the hidden state.
+        context: channels of the context features.
+    """
+
+    def __init__(self, window: int, hidden: int, context: int) -> None:
+        super().__init__()
+        self.encoder = MotionEncoder(window)
+        self.gru = SeparableGru(hidden, context + 128)
+        self.flow_head = FlowHead(hidden, 256)
+        self.mask = nn.Sequential(
+            nn.Conv2d(hidden, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 9 * MULTIPLE**2, 1)
+        )
+
+    def forward(
+        self, hidden: Tensor, context: Tensor, samples: Tensor, flow: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The next hidden state and what to add to the flow, at an eighth of the size."""
+        motion = self.encoder(samples, flow)
+        hidden = self.gru(hidden, torch.cat([context, motion], 1))
+        return hidden, self.flow_head(hidden)
+
+    def upsample(self, flow: Tensor, hidden: Tensor) -> Tensor:
+        """The flow at full size, by learned convex combinations of neighbours."""
+        # The factor balances the gradients that mask and flow get.
+        return convex_upsample(flow, 0.25 * self.mask(hidden))
+
+
+class SmallUpdate(nn.Module):
+    """The small model's recurrent update; arguments as for :class:`Update`."""
+
+    def __init__(self, window: int, hidden: int, context: int) -> None:
+        super().__init__()
+        self.encoder = SmallMotionEncoder(window)
+        self.gru = Gru(hidden, context + 82)
+        self.flow_head = FlowHead(hidden, 128)
+
+    def forward(
+        self, hidden: Tensor, context: Tensor, samples: Tensor, flow: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The next hidden state and what to add to the flow, at an eighth of the size."""
+        motion = self.encoder(samples, flow)
+        hidden = self.gru(hidden, torch.cat([context, motion], 1))
+        return hidden, self.flow_head(hidden)
+
+    def upsample(self, flow: Tensor, hidden: Tensor) -> Tensor:
+        """The flow at full size, bilinearly."""
+        return MULTIPLE * F.interpolate(
+            flow, scale_factor=MULTIPLE, mode="bilinear", align_corners=True
+        )
+
+
+class MotionEncoder(nn.Module):
+    """Features of the correlation samples and the flow; 128 channels, the last two the flow."""
+
+    def __init__(self, window: int) -> None:
+        super().__init__()
+        self.convc1 = nn.Conv2d(window, 256, 1)
+        self.convc2 = nn.Conv2d(256, 192, 3, padding=1)
+        self.convf1 = nn.Conv2d(2, 128, 7, padding=3)
+        self.convf2 = nn.Conv2d(128, 64, 3, padding=1)
+        self.conv = nn.Conv2d(256, 126, 3, padding=1)
+
+    def forward(self, samples: Tensor, flow: Tensor) -> Tensor:
+        """(N, window, h, w) and (N, 2, h, w) to (N, 128, h, w)."""
+        similar = torch.relu(self.convc2(torch.relu(self.convc1(samples))))
+        moved = torch.relu(self.convf2(torch.relu(self.convf1(flow))))
+        motion = torch.relu(self.conv(torch.cat([similar, moved], 1)))
+        return torch.cat([motion, flow], 1)
+
+
+class SmallMotionEncoder(nn.Module):
+    """The small model's; 82 channels, the last two the flow."""
+
+    def __init__(self, window: int) -> None:
+        super().__init__()
+        self.convc1 = nn.Conv2d(window, 96, 1)
+        self.convf1 = nn.Conv2d(2, 64, 7, padding=3)
+        self.convf2 = nn.Conv2d(64, 32, 3, padding=1)
+        self.conv = nn.Conv2d(128, 80, 3, padding=1)
+
+    def forward(self, samples: Tensor, flow: Tensor) -> Tensor:
+        """(N, window, h, w) and (N, 2, h, w) to (N, 82, h, w)."""
+        similar = torch.relu(self.convc1(samples))
+        moved = torch.relu(self.convf2(torch.relu(self.convf1(flow))))
+        motion = torch.relu(self.conv(torch.cat([similar, moved], 1)))
+        return torch.cat([motion, flow], 1)
+
+
+class Gru(nn.Module):
+    """A gated recurrent unit of 3x3 convolutions (Eq. 3 to 6)."""
+
+    def __init__(self, hidden: int, inputs: int) -> None:
+        super().__init__()
+        self.convz = nn.Conv2d(hidden + inputs, hidden, 3, padding=1)
+        self.convr = nn.Conv2d(hidden + inputs, hidden, 3, padding=1)
+        self.convq = nn.Conv2d(hidden + inputs, hidden, 3, padding=1)
+
+    def forward(self, hidden: Tensor, inputs: Tensor) -> Tensor:
+        """The next hidden state (N, hidden, h, w)."""
+        return _gated(hidden, inputs, self.convz, self.convr, self.convq)
+
+
+class SeparableGru(nn.Module):
+    """Two gated recurrent units in a row, along rows and then along columns."""
+
+    def __init__(self, hidden: int, inputs: int) -> None:
+        super().__init__()
+        self.convz1 = nn.Conv2d(hidden + inputs, hidden, (1, 5), padding=(0, 2))
+        self.convr1 = nn.Conv2d(hidden + inputs, hidden, (1, 5), padding=(0, 2))
+        self.convq1 = nn.Conv2d(hidden + inputs, hidden, (1, 5), padding=(0, 2))
+        self.convz2 = nn.Conv2d(hidden + inputs, hidden, (5, 1), padding=(2, 0))
+        self.convr2 = nn.Conv2d(hidden + inputs, hidden, (5, 1), padding=(2, 0))
+        self.convq2 = nn.Conv2d(hidden + inputs, hidden, (5, 1), padding=(2, 0))
+
+    def forward(self, hidden: Tensor, inputs: Tensor) -> Tensor:
+        """The next hidden state (N, hidden, h, w)."""
+        hidden = _gated(hidden, inputs, self.convz1, self.convr1, self.convq1)
+        return _gated(hidden, inputs, self.convz2, self.convr2, self.convq2)
+
+
+class FlowHead(nn.Module):
+    """Two convolutions from the hidden state to the flow's update."""
+
+    def __init__(self, hidden: int, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(hidden, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, 2, 3, padding=1)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(N, hidden, h, w) to (N, 2, h, w)."""
+        delta: Tensor = self.conv2(torch.relu(self.conv1(hidden)))
+        return delta
+
+
+def convex_upsample(flow: Tensor, mask: Tensor) -> Tensor:
+    """Enlarge a flow eightfold: each fine pixel a convex combination of 3x3 coarse ones.
+
+    Args:
+        flow: (N, 2, h, w), in coarse pixels; zeros around it.
+        mask: (N, 9 · 8 · 8, h, w): for each of the nine neighbours, the fine rows and columns;
+            a softmax over the neighbours makes them weights.
+
+    Returns:
+        (N, 2, 8 h, 8 w), in fine pixels.
+
+    Source: Section 3.3, "Upsampling".
+    """
+    weights = mask.unflatten(1, (9, MULTIPLE, MULTIPLE)).softmax(1)
+    neighbours = F.unfold(MULTIPLE * flow, 3, padding=1).unflatten(1, (2, 9))
+    neighbours = neighbours.unflatten(3, flow.shape[2:])
+    fine = torch.einsum("nkijyx,nckyx->ncyixj", weights, neighbours)
+    return fine.flatten(4, 5).flatten(2, 3)
+
+
+def _gated(
+    hidden: Tensor, inputs: Tensor, update: nn.Module, reset: nn.Module, new: nn.Module
+) -> Tensor:
+    both = torch.cat([hidden, inputs], 1)
+    z, r = torch.sigmoid(update(both)), torch.sigmoid(reset(both))
+    q = torch.tanh(new(torch.cat([r * hidden, inputs], 1)))
+    return (1 - z) * hidden + z * q
