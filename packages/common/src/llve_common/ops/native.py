@@ -235,9 +235,7 @@ def _matrix(weight: Tensor, layer: _Layer) -> Tensor:
     return matrix.reshape(outputs, -1, layer.groups, layer.channels // layer.groups).transpose(1, 2)
 
 
-def _panels(
-    library: ctypes.CDLL, matrix: Tensor, bias: Tensor | None
-) -> tuple[Tensor, Tensor]:
+def _panels(library: ctypes.CDLL, matrix: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     """Such a matrix as (tiles, G, K, C / G, T) and the bias as (tiles, T), zero where C' ends."""
     bias = matrix.new_zeros(len(matrix)) if bias is None else bias
     together = _constant(library, "tile_outputs")
