@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from llve_common.metrics.cost import multiply_accumulates, parameter_count
 from llve_common.report.tables import Table
 from llve_common.testing.motion import moved_views
+from llve_stcd.fast import combine, part
 from llve_stcd.matcher import dis_matches
 from llve_stcd.network import STCD
-from llve_stcd.paper import STREAM, enhance
+from llve_stcd.paper import enhance
 
 SIZE = (512, 960)
 MOTIONS = {
@@ -48,7 +49,7 @@ def frame_paths(
 ) -> dict[str, Callable[[], Tensor]]:
     """One more frame of a clip: a whole pair, or the new frame's part and what joins it."""
     with torch.inference_mode():
-        kept = STREAM.part(network, first[:, None])
+        kept = part(network, first[:, None])
 
     def whole() -> Tensor:
         with torch.inference_mode():
@@ -56,7 +57,7 @@ def frame_paths(
 
     def streaming() -> Tensor:
         with torch.inference_mode():
-            return STREAM.combine(network, [kept, STREAM.part(network, second[:, None])], (0,))
+            return combine(network, [kept, part(network, second[:, None])], (0,))
 
     return {"whole": whole, "streaming": streaming}
 

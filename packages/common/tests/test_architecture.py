@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-PACKAGES = sorted((ROOT / "packages").iterdir())
+PAPERS = sorted(path.parent.name for path in ROOT.glob("packages/*/paper.toml"))
 SOURCES = sorted((ROOT / "packages").glob("*/src/**/*.py"))
 CORE = [path for path in SOURCES if "llve_common" in path.parts]
 FLOORS = {
@@ -21,6 +21,10 @@ FLOORS = {
     **dict.fromkeys(("io", "metrics", "ops", "flow", "nn", "__init__"), 0),
     **dict.fromkeys(("config", "option_files", "errors", "threads"), 0),
 }
+FILES_OF_A_PAPER = {
+    "__init__.py", "__main__.py", "cli.py", "config.py", "configs", "data.py", "fast.py",
+    "network.py", "objective.py", "paper.py", "weights.py",
+}  # fmt: skip
 BANNED_CALLS = {"eval", "exec", "compile", "__import__", "yaml.load", "os.system", "os.popen"}
 
 
@@ -56,6 +60,7 @@ def room_of(path):
 
 def test_there_is_source_to_read():
     assert len(CORE) > 20
+    assert len(PAPERS) >= 5
     assert "common/src/llve_common/engine/trainer.py" in map(name_of, SOURCES)
 
 
@@ -72,6 +77,12 @@ def test_lower_floors_import_no_higher_ones(path):
         and FLOORS.get(name.split(".")[1], 0) > FLOORS[room_of(path)]
     ]
     assert higher == []
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_who_knows_one_paper_knows_them_all(paper):
+    folder = ROOT / "packages" / paper / "src" / f"llve_{paper}"
+    assert {each.name for each in folder.iterdir()} >= FILES_OF_A_PAPER
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=name_of)
@@ -107,8 +118,7 @@ def test_nothing_runs_text_as_code_or_reads_files_that_could(path):
 
 def test_build_hooks_are_equal():
     hooks = {name_of(path): path.read_text() for path in ROOT.glob("packages/*/hatch_build.py")}
-    papers = [path.name for path in PACKAGES if path.name != "common" and path.is_dir()]
-    assert sorted(hooks) == [f"{paper}/hatch_build.py" for paper in sorted(papers)]
+    assert sorted(hooks) == [f"{paper}/hatch_build.py" for paper in PAPERS]
     assert len(set(hooks.values())) == 1
 
 

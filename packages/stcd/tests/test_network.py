@@ -1,15 +1,12 @@
 """The network's own properties, with nothing from outside the checkout."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
-from llve_common.engine.window import enhance_clip
 from llve_common.errors import ConfigError, DataError
-from llve_common.metrics.cost import multiply_accumulates, parameter_count
+from llve_common.metrics.cost import parameter_count
 from llve_stcd.network import STCD, ChannelNorm
-from llve_stcd.paper import STREAM, WINDOW, combine, enhance, frame_part, inference_network
+from llve_stcd.paper import inference_network
 from llve_stcd.weights import from_published, to_published
 
 
@@ -80,48 +77,6 @@ def test_norm_is_over_the_channels_of_a_pixel():
     variance = features.var(1, unbiased=False, keepdim=True)
     expected = (features - mean) / torch.sqrt(variance + 1e-5)
     torch.testing.assert_close(ChannelNorm(6)(features), expected)
-
-
-def test_streaming_equals_the_whole_network():
-    network, clip = network_of(), frames(5)
-    with torch.inference_mode():
-        parts = [frame_part(network, frame[:, None]) for frame in clip]
-        for index in range(4):
-            whole = enhance(network, torch.stack([clip[index], clip[index + 1]], 1))
-            streamed = combine(network, parts[index : index + 2], (0,))
-            torch.testing.assert_close(streamed, whole, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("stream", [STREAM, None])
-def test_a_clip_pairs_each_frame_with_the_next_and_the_last_with_itself(stream):
-    network, clip = network_of(), frames(4)
-    paper = SimpleNamespace(window=WINDOW, stream=stream, enhance=enhance)
-    enhanced = list(enhance_clip(paper, network, clip))
-    with torch.inference_mode():
-        for index, following in ((0, 1), (1, 2), (2, 3), (3, 3)):
-            expected = network(clip[index], clip[following]).enhanced1
-            torch.testing.assert_close(enhanced[index], expected, rtol=0, atol=1e-5)
-    assert len(enhanced) == 4
-
-
-def test_streaming_looks_at_every_frame_once():
-    network, looked = network_of(), []
-    network.conv_first_1.register_forward_hook(lambda *_: looked.append("head"))
-    network.conv_last_ill.register_forward_hook(lambda *_: looked.append("decoder"))
-    paper = SimpleNamespace(window=WINDOW, stream=STREAM, enhance=enhance)
-    list(enhance_clip(paper, network, frames(5)))
-    assert (looked.count("head"), looked.count("decoder")) == (5, 5)
-
-
-def test_streaming_saves_a_decoder_pair_and_a_head():
-    network, (first, second) = network_of(nf=64, front_blocks=1), frames(2, 32, 32)
-    with torch.inference_mode():
-        part = STREAM.part(network, first[:, None])
-        whole = multiply_accumulates(lambda: network(first, second))
-        per_frame = multiply_accumulates(
-            lambda: STREAM.combine(network, [part, STREAM.part(network, second[:, None])], (0,))
-        )
-    assert whole / per_frame > 1.8
 
 
 def test_weights_tell_the_network_and_survive_the_published_names():

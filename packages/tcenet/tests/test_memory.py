@@ -8,13 +8,13 @@ import pytest
 PROGRAM = """
 import resource
 import torch
+from llve_tcenet.fast import combine, part
 from llve_tcenet.network import TCENet
-from llve_tcenet.paper import STREAM
 network = TCENet().eval()
 frames = torch.rand(1, 6, 3, 1088, 1920)
 with torch.inference_mode():
-    parts = [STREAM.part(network, frames[:, start : start + 5]) for start in (0, 1)]
-    assert STREAM.combine(network, parts, (0,)).shape == (1, 1, 3, 1088, 1920)
+    parts = [part(network, frames[:, start : start + 5]) for start in (0, 1)]
+    assert combine(network, parts, (0,)).shape == (1, 1, 3, 1088, 1920)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,8 +27,9 @@ from llve_common.paper import (
 )
 from llve_stcd.config import TestSettings, TrainSettings
 from llve_stcd.data import FramePairs, training_pairs, validation_clips
+from llve_stcd.fast import combine, part
 from llve_stcd.matcher import CachedMatcher, make_matcher, matcher_images
-from llve_stcd.network import MULTIPLE, STCD, Decomposition, FrameFeatures
+from llve_stcd.network import MULTIPLE, STCD, Decomposition
 from llve_stcd.objective import decomposition_loss
 from llve_stcd.weights import channels, from_published, front_blocks, to_published
 
@@ -53,23 +53,6 @@ def decomposed(network: nn.Module, first: Tensor, second: Tensor) -> Decompositi
     pair = pad_to_fit(torch.stack([first, second], 1), WINDOW)
     found: Decomposition = network(pair[:, 0], pair[:, 1])
     return Decomposition(*(part[..., :height, :width] for part in found))
-
-
-def frame_part(network: nn.Module, frames: Tensor) -> FrameFeatures:
-    """What a frame (N, 1, 3, H, W) brings into both pairs that it belongs to."""
-    features: FrameFeatures = network.frame_features(frames[:, 0])  # type: ignore[operator]
-    return features
-
-
-def combine(network: nn.Module, parts: list[Any], outputs: tuple[int, ...]) -> Tensor:
-    """The first of two frames enhanced from both frames' parts, (N, 1, 3, H, W).
-
-    The second frame's joint features are needed, because the residual blocks mix both; its
-    decoders, which are most of the network's cost, are not.
-    """
-    joint, _ = network.interact(*parts)  # type: ignore[operator]
-    rgb, ill = network.decompose(parts[0], joint)  # type: ignore[operator]
-    return torch.mul(rgb, ill)[:, None]
 
 
 def build_network(settings: TrainSettings) -> nn.Module:
@@ -177,7 +160,6 @@ def validation(settings: TrainSettings) -> list[Clip]:
     return validation_clips(settings.data)
 
 
-STREAM = Stream(frames=(0,), parts=(0, 1), part=frame_part, combine=combine)
 # As published, the last frame is paired with itself. Attention is over all pixels: no halo.
 WINDOW = Window(inputs=(0, 1), outputs=(0,), multiple=MULTIPLE, border="replicate")
 
@@ -213,5 +195,5 @@ PAPER = Paper(
     to_published=to_published,
     from_published=from_published,
     bundled=BUNDLED,
-    stream=STREAM,
+    stream=Stream(frames=(0,), parts=WINDOW.inputs, part=part, combine=combine),
 )

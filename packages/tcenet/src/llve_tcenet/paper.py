@@ -40,7 +40,8 @@ from llve_tcenet.data import (
     require_window,
     video_clips,
 )
-from llve_tcenet.network import MULTIPLE, REMAINDERS, Encoding, TCENet, initialise
+from llve_tcenet.fast import combine, part
+from llve_tcenet.network import MULTIPLE, REMAINDERS, TCENet, initialise
 from llve_tcenet.objective import (
     Features,
     FlowEstimator,
@@ -69,21 +70,6 @@ def enhance(network: nn.Module, frames: Tensor) -> Tensor:
     """Six frames (N, 6, 3, H, W) in [0, 1] to the middle two (N, 2, 3, H, W), not bounded."""
     first, second = network(frames)
     return torch.stack([first, second], dim=1)
-
-
-def combine(network: nn.Module, parts: list[Encoding], outputs: tuple[int, ...]) -> Tensor:
-    """The wanted frames of two neighbouring encodings."""
-    exchanged = network.exchange(*parts)  # type: ignore[operator]
-    wanted = [network.decoder(exchanged[OUTPUTS.index(output)]) for output in outputs]  # type: ignore[operator]
-    return torch.stack(wanted, dim=1)
-
-
-STREAM = Stream(
-    frames=(-2, -1, 0, 1, 2),
-    parts=(0, 1),
-    part=lambda network, frames: network.encoder(frames),  # type: ignore[operator]
-    combine=combine,
-)
 
 
 def inference_network(state: State) -> nn.Module:
@@ -295,5 +281,5 @@ PAPER = Paper(
     test_settings=TestSettings,
     to_published=to_published,
     from_published=from_published,
-    stream=STREAM,
+    stream=Stream(frames=(-2, -1, 0, 1, 2), parts=OUTPUTS, part=part, combine=combine),
 )

@@ -5,8 +5,9 @@ import torch
 
 from llve_common.data.windows import reflected
 from llve_common.engine.window import enhance_clip
+from llve_tcenet.fast import combine, part
 from llve_tcenet.network import TCENet
-from llve_tcenet.paper import INPUTS, OUTPUTS, PAPER, STREAM
+from llve_tcenet.paper import INPUTS, OUTPUTS, PAPER
 
 
 @pytest.fixture
@@ -27,7 +28,8 @@ class Count:
 
 
 def test_the_streams_offsets_are_the_windows():
-    offsets = {part + frame for part in STREAM.parts for frame in STREAM.frames}
+    stream = PAPER.stream
+    offsets = {first + second for first in stream.parts for second in stream.frames}
     assert sorted(offsets) == list(INPUTS) == list(PAPER.window.inputs)
 
 
@@ -48,9 +50,9 @@ def test_streamed_frames_equal_whole_windows(network):
 def test_both_outputs_on_request(network):
     frames = torch.rand(2, 6, 3, 32, 32)
     with torch.inference_mode():
-        parts = [STREAM.part(network, frames[:, start : start + 5]) for start in (0, 1)]
-        both = STREAM.combine(network, parts, OUTPUTS)
-        second = STREAM.combine(network, parts, (1,))
+        parts = [part(network, frames[:, start : start + 5]) for start in (0, 1)]
+        both = combine(network, parts, OUTPUTS)
+        second = combine(network, parts, (1,))
         whole = PAPER.enhance(network, frames)
     torch.testing.assert_close(both, whole, rtol=0, atol=1e-4)
     torch.testing.assert_close(second[:, 0], whole[:, 1], rtol=0, atol=1e-4)
