@@ -13,6 +13,7 @@ from llve_common.data.clips import (
     Windows,
     clips_to_test,
     clips_to_train,
+    clips_to_validate,
     crop_and_flip,
     either_name,
     low_and_high,
@@ -20,6 +21,7 @@ from llve_common.data.clips import (
     read_frame,
     require_length,
     require_whole_batch,
+    set_folders,
     smid_clips,
 )
 from llve_common.data.splits import SDSD_INDOOR_TEST, SDSD_OUTDOOR_TEST, SMID_TEST
@@ -99,6 +101,17 @@ def test_the_input_may_be_called_lq_and_the_set_may_be_images(root):
     assert either_name(root / "elsewhere") == root / "elsewhere"
 
 
+def test_folders_that_are_given_and_those_in_the_root(root, tmp_path):
+    low, high = root / "input", root / "GT"
+    assert set_folders(root, None, None) == (low, high)
+    assert set_folders(root, None, tmp_path / "elsewhere") == (low, tmp_path / "elsewhere")
+    # An input that is given may have no ground truth, whatever stands in the root.
+    assert set_folders(tmp_path / "nowhere", low, None) == (low, None)
+    assert set_folders(root, root / "LQ", high) == (low, high)
+    high.rename(root / "other")
+    assert set_folders(root, None, None) == (low, None)
+
+
 def test_a_folder_that_is_laid_out_otherwise(root, tmp_path):
     with pytest.raises(DataError, match="not laid out as a data set of clips"):
         low_and_high(root / "GT")
@@ -124,6 +137,14 @@ def test_training_and_test_are_disjoint(root, caplog):
         clips_to_test(clips, ["pair99"], None)
     with pytest.raises(DataError, match="none is left to train on"):
         clips_to_train(clips, ["pair1", "pair2", "pair10"])
+
+
+def test_clips_to_validate_with_need_not_be_there(root, caplog):
+    clips = paired_clips(*low_and_high(root))
+    assert clips_to_validate(clips, ["pair99"], 4) == []
+    assert not caplog.records
+    assert clips_to_validate(clips, ["pair1", "pair99"], 4) == [clips[0].first(4)]
+    assert "1 of the test's 2 clips are missing" in caplog.text
 
 
 def test_published_splits():

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from llve_common.data.clips import (
     Clip,
     Windows,
-    clip_folders,
     clips_to_test,
     clips_to_train,
-    either_name,
-    low_and_high,
+    clips_to_validate,
     paired_clips,
     require_length,
+    set_folders,
     smid_clips,
 )
 from llve_common.data.splits import SDSD_INDOOR_TEST, SMID_TEST
+from llve_common.data.windows import Border
 from llve_sdsd.config import TEST_FRAMES, Data, TrainData
 
 
@@ -52,10 +50,9 @@ def test_clips(chosen: Data, first: int | None, frames: int) -> list[Clip]:
         DataError: a folder is missing, none of the clips is there, or they do not match, or are too
             short.
     """
-    clips = clips_to_test(all_clips(chosen), test_names(chosen), first)
-    for clip in clips:
-        require_length(clip, frames, chosen.border)
-    return clips
+    return _long_enough(
+        clips_to_test(all_clips(chosen), test_names(chosen), first), frames, chosen.border
+    )
 
 
 def validation_clips(chosen: Data, frames: int) -> list[Clip]:
@@ -64,12 +61,13 @@ def validation_clips(chosen: Data, frames: int) -> list[Clip]:
     Args:
         chosen: the settings.
         frames: in a window.
+
+    Raises:
+        DataError: a folder is missing, or clips or frames do not match, or are too few.
     """
-    low, _ = folders(chosen)
-    there = {folder.name for folder in clip_folders(low)}
-    names = tuple(name for name in test_names(chosen) if name in there)
-    known = chosen.model_copy(update={"test_clips": names})
-    return test_clips(known, TEST_FRAMES, frames) if names else []
+    return _long_enough(
+        clips_to_validate(all_clips(chosen), test_names(chosen), TEST_FRAMES), frames, chosen.border
+    )
 
 
 def all_clips(chosen: Data) -> list[Clip]:
@@ -78,23 +76,9 @@ def all_clips(chosen: Data) -> list[Clip]:
     Raises:
         DataError: a folder is missing or empty, or clips or frames do not match.
     """
-    low, high = folders(chosen)
+    low, high = set_folders(chosen.root, chosen.low, chosen.high)
     read = smid_clips if chosen.layout == "smid" else paired_clips
     return read(low, high, chosen.size)
-
-
-def folders(chosen: Data) -> tuple[Path, Path | None]:
-    """The input's folder and the ground truth's; None where there is none by the data's layout.
-
-    Raises:
-        DataError: the root is missing or laid out otherwise.
-    """
-    low, high = (None if each is None else either_name(each) for each in (chosen.low, chosen.high))
-    if low is None:
-        low, beside = low_and_high(either_name(chosen.root))
-        if high is None and beside.is_dir():
-            high = beside
-    return low, high
 
 
 def test_names(chosen: Data) -> tuple[str, ...]:
@@ -102,3 +86,9 @@ def test_names(chosen: Data) -> tuple[str, ...]:
     if chosen.test_clips is not None:
         return chosen.test_clips
     return SMID_TEST if chosen.layout == "smid" else SDSD_INDOOR_TEST
+
+
+def _long_enough(clips: list[Clip], frames: int, border: Border) -> list[Clip]:
+    for clip in clips:
+        require_length(clip, frames, border)
+    return clips

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from llve_common.data.clips import (
     Clip,
-    clip_folders,
     clips_to_test,
     clips_to_train,
-    either_name,
-    low_and_high,
+    clips_to_validate,
     paired_clips,
     read_frame,
+    set_folders,
 )
 from llve_common.errors import DataError
 from llve_common.io.images import to_tensor
@@ -93,10 +91,12 @@ def test_clips(chosen: Data, first: int | None) -> list[Clip]:
 
 
 def validation_clips(chosen: Data) -> list[Clip]:
-    """The test's clips as the test takes them, or none where training has none of them."""
-    low, _ = folders(chosen)
-    there = {folder.name for folder in clip_folders(low)}
-    return test_clips(chosen, TEST_FRAMES) if there & set(chosen.test_clips) else []
+    """The test's clips as the test takes them, or none where training has none of them.
+
+    Raises:
+        DataError: a folder is missing, or clips or frames do not match.
+    """
+    return clips_to_validate(all_clips(chosen), chosen.test_clips, TEST_FRAMES)
 
 
 def all_clips(chosen: Data) -> list[Clip]:
@@ -105,18 +105,5 @@ def all_clips(chosen: Data) -> list[Clip]:
     Raises:
         DataError: a folder is missing or empty, or clips or frames do not match.
     """
-    return paired_clips(*folders(chosen), chosen.size)
-
-
-def folders(chosen: Data) -> tuple[Path, Path | None]:
-    """The input's folder and the ground truth's; None where there is none by the data's layout.
-
-    Raises:
-        DataError: the root is missing or laid out otherwise.
-    """
-    low, high = (None if each is None else either_name(each) for each in (chosen.low, chosen.high))
-    if low is None:
-        low, beside = low_and_high(either_name(chosen.root))
-        if high is None and beside.is_dir():
-            high = beside
-    return low, high
+    low, high = set_folders(chosen.root, chosen.low, chosen.high)
+    return paired_clips(low, high, chosen.size)

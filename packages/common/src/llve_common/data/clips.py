@@ -79,6 +79,29 @@ def low_and_high(root: Path) -> tuple[Path, Path]:
     )
 
 
+def set_folders(root: Path, low: Path | None, high: Path | None) -> tuple[Path, Path | None]:
+    """The folders of a set's input and ground truth: those given, and for the rest the root's.
+
+    Args:
+        root: see :func:`low_and_high`; not looked at where the input's folder is given.
+        low: the input's folder; None: the one in the root.
+        high: the ground truth's folder; None: the one in the root, beside the input.
+
+    Returns:
+        Each by whichever of its names is there (:func:`either_name`); None for the ground truth
+        where there is none.
+
+    Raises:
+        DataError: the root is missing or laid out otherwise.
+    """
+    low, high = (None if each is None else either_name(each) for each in (low, high))
+    if low is None:
+        low, beside = low_and_high(either_name(root))
+        if high is None and beside.is_dir():
+            high = beside
+    return low, high
+
+
 def either_name(folder: Path) -> Path:
     """The folder, or where it is missing, what stands there under its other published names.
 
@@ -232,6 +255,14 @@ def clips_to_test(clips: Sequence[Clip], test: Collection[str], frames: int | No
             _place(clips), len(missing), len(set(test)), ", ".join(missing),
         )  # fmt: skip
     return chosen
+
+
+def clips_to_validate(
+    clips: Sequence[Clip], test: Collection[str], frames: int | None
+) -> list[Clip]:
+    """The test's clips, as :func:`clips_to_test` gives them, where training has any; else none."""
+    there = any(clip.name in test for clip in clips)
+    return clips_to_test(clips, test, frames) if there else []
 
 
 def _place(clips: Sequence[Clip]) -> Path:
