@@ -1,11 +1,13 @@
 """Published option files as settings."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
 from llve_common.config import Settings, TrainerSettings, load_settings
 from llve_common.errors import ConfigError
-from llve_common.option_files import OptionTable, only, read_options, renamed
+from llve_common.option_files import OptionTable, below, names, only, read_options, renamed
 
 
 class Train(TrainerSettings):
@@ -16,6 +18,8 @@ class Train(TrainerSettings):
 class All(Settings):
     train: Train = Train()
     folder: str = "here"
+    clips: tuple[str, ...] = ()
+    save: Path = Path()
 
 
 TABLE = OptionTable(
@@ -27,6 +31,8 @@ TABLE = OptionTable(
         "datasets.val.batch_size": "train.batch_size",
         "model": only("video_base"),
         "datasets.train.list": lambda value: {"folder": "/".join(value.split(","))},
+        "datasets.val.testing_dir": names("clips"),
+        "path.root": below("save", "results"),
     },
     without_effect=["distortion", "datasets.train.odd.key"],
     left_out={"train.clip_norm": 2.0},
@@ -52,6 +58,18 @@ def test_keys_become_settings(options):
     assert settings.train == Train(lr=4e-4, scheme="cosine", batch_size=3, clip_norm=2)
     assert settings.folder == "a/b"
     assert read.note is None
+
+
+def test_names_and_a_folder_in_the_one_given(options):
+    given = options("datasets: {val: {testing_dir: 'pair1, pair2,'}}\npath: {root: /out}\n").given
+    settings = load_settings(All, base=given)
+    assert (settings.clips, settings.save) == (("pair1", "pair2"), Path("/out/results"))
+    for text, said in (
+        ("datasets: {val: {testing_dir: 3}}", "commas"),
+        ("path: {root: 3}", "folder"),
+    ):
+        with pytest.raises(ConfigError, match=f"got 3; input should be .*{said}"):
+            options(text)
 
 
 def test_overrides_and_options_win_over_the_file(options):

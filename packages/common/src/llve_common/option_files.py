@@ -112,6 +112,28 @@ def only(*values: Any) -> Convert:
     return convert
 
 
+def names(setting: str) -> Convert:
+    """A setting of several names, with commas between them there."""
+
+    def convert(value: Any) -> Mapping[str, Any]:
+        if not isinstance(value, str):
+            raise ValueError("input should be names with commas between them")
+        return {setting: tuple(name.strip() for name in value.split(",") if name.strip())}
+
+    return convert
+
+
+def below(setting: str, folder: str) -> Convert:
+    """A setting that is a folder in the one given there."""
+
+    def convert(value: Any) -> Mapping[str, Any]:
+        if not isinstance(value, str):
+            raise ValueError("input should be a folder")
+        return {setting: Path(value) / folder}
+
+    return convert
+
+
 def _translated(meaning: str | Convert, value: Any) -> Mapping[str, Any]:
     return {meaning: value} if isinstance(meaning, str) else meaning(value)
 

@@ -5,9 +5,8 @@ The tables at the end say what the keys of the published option files are here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import (
     Field,
@@ -22,7 +21,7 @@ from llve_common.config import FOLDER_NAME, RunSettings, Settings, TrainerSettin
 from llve_common.data.windows import Border
 from llve_common.engine.schedule import ScheduleSettings
 from llve_common.metrics.fidelity import Ssim
-from llve_common.option_files import Convert, OptionTable, only, renamed
+from llve_common.option_files import Convert, OptionTable, below, names, only, renamed
 from llve_sdsd.objective import Criterion
 
 Layout = Literal["sdsd", "smid"]
@@ -148,21 +147,6 @@ class TestSettings(Settings):
     device: str = RunSettings.model_fields["device"].default
 
 
-def _names(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, str):
-        raise ValueError("input should be names with commas between them")
-    return {"data.test_clips": tuple(name.strip() for name in value.split(",") if name.strip())}
-
-
-def _below(setting: str, folder: str) -> Convert:
-    def convert(value: Any) -> Mapping[str, Any]:
-        if not isinstance(value, str):
-            raise ValueError("input should be a folder")
-        return {setting: Path(value) / folder}
-
-    return convert
-
-
 _LAYOUTS: dict[str, Layout] = {
     "video_samesize": "sdsd",
     "video_samesize1": "sdsd",
@@ -175,7 +159,7 @@ _DATA: dict[str, str | Convert] = {
     "dataroot_LQ": "data.low",
     "train_size": "data.size",
     "padding": "data.border",
-    "testing_dir": _names,
+    "testing_dir": names("data.test_clips"),
 }
 _AUGMENTATION: dict[str, str | Convert] = {
     "GT_size": "data.crop",
@@ -217,7 +201,7 @@ TRAIN_OPTIONS = OptionTable(
         "network_G.back_RBs": "network.back_blocks",
         "network_G.center": "network.center",
         "network_G.w_TSA": "network.attention",
-        "path.root": _below("run.save", "experiments"),
+        "path.root": below("run.save", "experiments"),
         "path.pretrain_model_G": "weights",
         "train.lr_G": "train.lr",
         "train.lr_scheme": renamed("train.schedule.scheme", _SCHEMES),
@@ -262,7 +246,7 @@ TEST_OPTIONS = OptionTable(
         "model": only("video_base"),
         **{f"datasets.test.{key}": meaning for key, meaning in _DATA.items()},
         **_SAME_NETWORK,
-        "path.root": _below("save", "results"),
+        "path.root": below("save", "results"),
         "path.pretrain_model_G": "weights",
     },
     without_effect=(

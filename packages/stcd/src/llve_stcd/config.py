@@ -5,9 +5,8 @@ The tables at the end say what the keys of the published option files are here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
@@ -15,7 +14,7 @@ from llve_common.config import FOLDER_NAME, RunSettings, Settings, TrainerSettin
 from llve_common.data.splits import SDSD_INDOOR_TEST
 from llve_common.engine.schedule import ScheduleSettings
 from llve_common.metrics.fidelity import Ssim
-from llve_common.option_files import Convert, OptionTable, only, renamed
+from llve_common.option_files import Convert, OptionTable, below, names, only, renamed
 from llve_stcd.dkm.matcher import Place
 from llve_stcd.matcher import MatcherKind
 from llve_stcd.objective import Criterion
@@ -123,17 +122,11 @@ class TestSettings(Settings):
     device: str = RunSettings.model_fields["device"].default
 
 
-def _names(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, str):
-        raise ValueError("input should be names with commas between them")
-    return {"data.test_clips": tuple(name.strip() for name in value.split(",") if name.strip())}
-
-
 _DATA: dict[str, str | Convert] = {
     "dataroot_GT": "data.high",
     "dataroot_LQ": "data.low",
     "train_size": "data.size",
-    "testing_dir": _names,
+    "testing_dir": names("data.test_clips"),
 }
 # Training takes whole frames, and a window is two of them.
 _IDLE_DATA = (
@@ -162,7 +155,7 @@ TRAIN_OPTIONS = OptionTable(
         **_SAME_NETWORK,
         "network_G.nf": "network.nf",
         "network_G.front_RBs": "network.front_blocks",
-        "path.root": lambda value: {"run.save": Path(value) / "experiments"},
+        "path.root": below("run.save", "experiments"),
         "path.pretrain_model_G": "weights",
         "train.lr_G": "train.lr",
         "train.lr_scheme": renamed(
@@ -203,7 +196,7 @@ TEST_OPTIONS = OptionTable(
         "model": only("video_base4_m2"),
         **{f"datasets.test.{key}": meaning for key, meaning in _DATA.items()},
         **_SAME_NETWORK,
-        "path.root": lambda value: {"save": Path(value) / "results"},
+        "path.root": below("save", "results"),
         "path.pretrain_model_G": "weights",
     },
     without_effect=(
