@@ -39,6 +39,18 @@ def test_an_even_window_is_refused():
         load_settings(TrainSettings, overrides=["network.frames=4"])
 
 
+@pytest.mark.parametrize(("frames", "middle"), [(3, 1), (5, 2)])
+def test_a_centre_other_than_the_middle_is_refused(frames, middle):
+    """Nothing would aim at it: the ground truth is the middle frame's."""
+    for center in ("null", middle):
+        words = [f"network.frames={frames}", f"network.center={center}"]
+        assert load_settings(TrainSettings, overrides=words).network.frames == frames
+    for center in (0, frames, -1):
+        words = [f"network.frames={frames}", f"network.center={center}"]
+        with pytest.raises(ConfigError, match=rf"network\.center.*{center}.*{middle}, the middle"):
+            load_settings(TrainSettings, overrides=words)
+
+
 # The published files
 
 

@@ -14,6 +14,7 @@ from pydantic import (
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    ValidationInfo,
     field_validator,
 )
 
@@ -69,7 +70,7 @@ class NetworkSettings(Settings):
     groups: PositiveInt = Field(8, description="deformable groups, which divide the channels")
     front_blocks: PositiveInt = 5
     back_blocks: PositiveInt = 10
-    center: int | None = Field(None, ge=0, description="the frame to align to; null: the middle")
+    center: int | None = Field(None, description="the middle frame; null is the same")
     attention: bool = Field(True, description="fuses by attention, not by one convolution")
 
     @field_validator("frames")
@@ -77,6 +78,18 @@ class NetworkSettings(Settings):
     def _need_a_middle(cls, value: int) -> int:
         if value % 2 == 0:
             raise ValueError("a window has a middle frame, so an odd number of frames")
+        return value
+
+    @field_validator("center")
+    @classmethod
+    def _is_the_middle(cls, value: int | None, info: ValidationInfo) -> int | None:
+        # Weights do not tell another one, which a test would therefore not align to.
+        frames = info.data.get("frames")
+        if value is not None and frames is not None and value != frames // 2:
+            raise ValueError(
+                f"input should be {frames // 2}, the middle of {frames} frames, "
+                "which the ground truth is of"
+            )
         return value
 
 
