@@ -398,7 +398,7 @@ def test_previews_are_made_in_evaluation_mode_and_the_modes_come_back(run):
             network.norm.eval()
         training.append((network.training, network.norm.training))
 
-    def previews(settings, network, progress):
+    def previews(settings, network, progress, clips):
         modes.append((network.training, torch.is_grad_enabled(), progress.iteration))
         yield f"image_epochs/a_{progress.epoch}.png", torch.full((3, 4, 4), 0.5)
 
@@ -422,7 +422,7 @@ def test_validation_is_scored_when_the_plan_says(run, image_file, caplog):
 
     with caplog.at_level(logging.INFO):
         run(plan=lambda settings, length: Plan(4, 10, 10, validate_every=2), validation=validation)
-    assert len(calls) == 2
+    assert len(calls) == 1
     said = [line for line in caplog.messages if ", validation: " in line]
     assert [line.split(":")[0] for line in said] == [
         "iteration 2, validation",
@@ -430,6 +430,25 @@ def test_validation_is_scored_when_the_plan_says(run, image_file, caplog):
     ]
     assert "psnr" in said[0]
     assert "input" not in said[0]
+
+
+def test_previews_see_the_clips_that_are_scored(run, image_file):
+    clip, seen = Clip("pairs", (image_file("low.png"),)), []
+
+    def previews(settings, network, progress, clips):
+        seen.append(list(clips))
+        return iter(())
+
+    plan = Plan(2, 10, 10, preview_every=1)
+    run(plan=lambda *_: plan, validation=lambda settings: [clip], previews=previews)
+    assert seen == [[clip], [clip]]
+
+
+def test_nothing_is_scored_where_there_is_no_clip(run, caplog):
+    plan = Plan(2, 10, 10, validate_every=1)
+    with caplog.at_level(logging.INFO):
+        run(plan=lambda *_: plan, validation=lambda settings: [])
+    assert "validation" not in caplog.text
 
 
 def test_plan_without_previews_and_validation_calls_neither(run):

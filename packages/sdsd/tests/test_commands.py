@@ -62,6 +62,11 @@ def test_train_resume_test_enhance(tmp_path, root):
         assert one.keys() == other.keys()
         assert all(torch.equal(one[key], other[key]) for key in one)
     assert [line["losses"] for line in losses(whole)] == [x["losses"] for x in losses(broken)]
+    # Twice scored, and said once what it is scored on.
+    log = (whole / "train.log").read_text()
+    assert log.count("validation: psnr") == 2
+    assert log.count("10 of the test's 12 clips are missing") == 1
+    assert len(list((whole / "val_images").iterdir())) == 2
     assert "keeps its settings" in run("train", "--resume", whole, "--name", "x", fails=True)
 
     out = tmp_path / "out"

@@ -78,6 +78,11 @@ def test_train_resume_test_enhance(tmp_path, root):
     assert "matcher: dis" in (whole / "train.log").read_text()
     checkpoint = read_checkpoint(whole / "checkpoints" / "00000020.ckpt")
     assert checkpoint["settings"]["objective"]["matcher"]["kind"] == "dis"
+    # Twice scored, and said once what it is scored on.
+    log = (whole / "train.log").read_text()
+    assert log.count("validation: psnr") == 2
+    assert log.count("10 of the test's 12 clips are missing") == 1
+    assert len(list((whole / "val_images").iterdir())) == 2
     assert "keeps its settings" in run("train", "--resume", whole, "--name", "x", fails=True)
 
     out = tmp_path / "out"

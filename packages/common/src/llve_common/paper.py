@@ -7,7 +7,7 @@ training, testing, enhancing, weights and conformance tests.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -146,7 +146,7 @@ def _train_mode(settings: Any, network: nn.Module, iteration: int) -> None:
 
 
 def _no_previews(
-    settings: Any, network: nn.Module, progress: Progress
+    settings: Any, network: nn.Module, progress: Progress, clips: Sequence[Clip]
 ) -> Iterator[tuple[str, Tensor]]:
     return iter(())
 
@@ -156,6 +156,9 @@ def _no_validation(settings: Any) -> list[Clip]:
 
 
 P = TypeVar("P", bound=Settings)
+
+Previews = Callable[[P, nn.Module, Progress, Sequence[Clip]], Iterator[tuple[str, Tensor]]]
+"""(settings, network, progress, validation's clips) to file names and pictures."""
 
 
 @dataclass(frozen=True)
@@ -175,8 +178,10 @@ class Procedure(Generic[P]):
         schedule: sets the optimizer's rates before the update of ``progress.iteration``.
         before_step: sets the network's mode before the step of an iteration, counted from 1. It
             may depend on nothing else, so that a resumed run does the same.
-        previews: file name and picture (3, H, W) in [0, 1] to save; called in evaluation mode.
-        validation: clips with ground truth to score during training.
+        previews: file name and picture (3, H, W) in [0, 1] to save, from the clips of
+            ``validation`` or from elsewhere; called in evaluation mode.
+        validation: clips with ground truth to score during training; looked for once in a run, and
+            where there is none, nothing is scored, whatever the plan says.
         weights_name: the file name of published weights, with ``{epoch}`` from 0, ``{epochs}``
             from 1, ``{iteration}``, and ``{settings.<name>}``.
         latest_name: a second file name for the weights of the last iteration.
@@ -197,7 +202,7 @@ class Procedure(Generic[P]):
     weights_name: str
     schedule: Callable[[P, Optimizer, Progress], None] = _no_schedule
     before_step: Callable[[P, nn.Module, int], None] = _train_mode
-    previews: Callable[[P, nn.Module, Progress], Iterator[tuple[str, Tensor]]] = _no_previews
+    previews: Previews[P] = _no_previews
     validation: Callable[[P], list[Clip]] = _no_validation
     latest_name: str | None = None
     ssim: Ssim = "skimage7"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 
@@ -105,7 +105,7 @@ def train_plan(settings: TrainSettings, epoch_length: int) -> Plan:
         weights_every=epoch_length,
         checkpoint_every=epoch_length,
         preview_every=epoch_length if data.preview else None,
-        validate_every=data.validation.every * epoch_length if data.validation.low else None,
+        validate_every=data.validation.every * epoch_length,
     )
 
 
@@ -126,7 +126,7 @@ def freeze_batch_norm(settings: FinetuneSettings, network: nn.Module, iteration:
 
 
 def train_previews(
-    settings: TrainSettings, network: nn.Module, progress: Progress
+    settings: TrainSettings, network: nn.Module, progress: Progress, clips: Sequence[Clip]
 ) -> Iterator[tuple[str, Tensor]]:
     """The first stage's reflectance of every preview image."""
     if settings.data.preview is not None:
@@ -135,7 +135,7 @@ def train_previews(
 
 
 def finetune_previews(
-    settings: FinetuneSettings, network: nn.Module, progress: Progress
+    settings: FinetuneSettings, network: nn.Module, progress: Progress, clips: Sequence[Clip]
 ) -> Iterator[tuple[str, Tensor]]:
     """Every image of the folder, enhanced."""
     for path, image in _enhanced(settings.data.train, network):

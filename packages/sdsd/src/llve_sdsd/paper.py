@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
@@ -136,32 +136,31 @@ def schedule(settings: TrainSettings, optimizer: torch.optim.Optimizer, progress
 
 
 def train_plan(settings: TrainSettings, epoch_length: int) -> Plan:
-    """Weights and checkpoints as published; validation where the test's clips are there."""
+    """Weights and checkpoints as published; previews with validation."""
     chosen = settings.train
-    validate = chosen.validate_every if validation(settings) else None
     return Plan(
         iterations=chosen.iterations,
         weights_every=chosen.save_every,
         checkpoint_every=chosen.save_every,
-        preview_every=validate,
-        validate_every=validate,
+        preview_every=chosen.validate_every,
+        validate_every=chosen.validate_every,
     )
 
 
 def previews(
-    settings: TrainSettings, network: nn.Module, progress: Progress
+    settings: TrainSettings, network: nn.Module, progress: Progress, clips: Sequence[Clip]
 ) -> Iterator[tuple[str, Tensor]]:
     """Of a frame of the first test clip: input, enhanced, illumination and target, stacked."""
-    [clip, *_] = validation(settings)
-    data = Windows([clip], frames=settings.network.frames, border=settings.data.border)
-    sample = data.sample(len(data) // 2, random.Random(0))  # noqa: S311  (draws nothing)
-    device = next(network.parameters()).device
-    frames, target = sample["frames"][None].to(device), sample["target"].to(device)
-    height, width = target.shape[-2:]
-    decomposed: Decomposition = network(pad_to_fit(frames, Window(multiple=MULTIPLE)))
-    made = [each[0, :, :height, :width] for each in (decomposed.enhanced, decomposed.illumination)]
-    centre = frames[0, settings.network.frames // 2]
-    yield f"val_images/{progress.iteration:06d}.png", torch.cat([centre, *made, target], 1)
+    for clip in clips[:1]:
+        data = Windows([clip], frames=settings.network.frames, border=settings.data.border)
+        sample = data.sample(len(data) // 2, random.Random(0))  # noqa: S311  (draws nothing)
+        device = next(network.parameters()).device
+        frames, target = sample["frames"][None].to(device), sample["target"].to(device)
+        height, width = target.shape[-2:]
+        found: Decomposition = network(pad_to_fit(frames, Window(multiple=MULTIPLE)))
+        made = [each[0, :, :height, :width] for each in (found.enhanced, found.illumination)]
+        centre = frames[0, settings.network.frames // 2]
+        yield f"val_images/{progress.iteration:06d}.png", torch.cat([centre, *made, target], 1)
 
 
 def validation(settings: TrainSettings) -> list[Clip]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -131,28 +131,28 @@ def schedule(settings: TrainSettings, optimizer: torch.optim.Optimizer, progress
 
 
 def train_plan(settings: TrainSettings, epoch_length: int) -> Plan:
-    """Weights and checkpoints as published; validation where the test's clips are there."""
+    """Weights and checkpoints as published; previews with validation."""
     chosen = settings.train
-    validate = chosen.validate_every if validation(settings) else None
     return Plan(
         iterations=chosen.iterations,
         weights_every=chosen.save_every,
         checkpoint_every=chosen.save_every,
-        preview_every=validate,
-        validate_every=validate,
+        preview_every=chosen.validate_every,
+        validate_every=chosen.validate_every,
     )
 
 
 def previews(
-    settings: TrainSettings, network: nn.Module, progress: Progress
+    settings: TrainSettings, network: nn.Module, progress: Progress, clips: Sequence[Clip]
 ) -> Iterator[tuple[str, Tensor]]:
     """Of a frame of the first test clip: input, its two parts, enhanced and target, stacked."""
-    sample = FramePairs(validation(settings)[:1]).sample(0, random.Random(0))  # noqa: S311
-    device = next(network.parameters()).device
-    low, high, other = (sample[name][None].to(device) for name in ("low1", "high1", "low2"))
-    found = decomposed(network, low, other)
-    stacked = torch.cat([low, found.rgb1, found.ill1, found.enhanced1, high], 2)
-    yield f"val_images/{progress.iteration:06d}.png", stacked[0]
+    for clip in clips[:1]:
+        sample = FramePairs([clip]).sample(0, random.Random(0))  # noqa: S311
+        device = next(network.parameters()).device
+        low, high, other = (sample[name][None].to(device) for name in ("low1", "high1", "low2"))
+        found = decomposed(network, low, other)
+        stacked = torch.cat([low, found.rgb1, found.ill1, found.enhanced1, high], 2)
+        yield f"val_images/{progress.iteration:06d}.png", stacked[0]
 
 
 def validation(settings: TrainSettings) -> list[Clip]:

@@ -98,7 +98,6 @@ def training_set(settings: TrainSettings) -> RealAndSynthetic:
         DataError: a folder is missing, names do not match, or a video is too short.
     """
     _require_shares_for_batch_norm(settings)
-    validation_clips(settings)  # a mistake there should not wait for the first epoch's end
     chosen = settings.train
     real, synthetic = (
         PairedVideos(video_clips(each.low, each.normal, each.list), chosen.crop, chosen.scales)
@@ -217,12 +216,11 @@ def set_rate(settings: TrainSettings, optimizer: Optimizer, progress: Progress) 
 
 def train_plan(settings: TrainSettings, epoch_length: int) -> Plan:
     """Weights, a checkpoint and a quick validation after every epoch."""
-    validation = settings.data.validation
     return Plan(
         iterations=settings.train.epochs * epoch_length,
         weights_every=epoch_length,
         checkpoint_every=epoch_length,
-        validate_every=validation.every * epoch_length if validation.low else None,
+        validate_every=settings.data.validation.every * epoch_length,
     )
 
 

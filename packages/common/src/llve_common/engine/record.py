@@ -120,18 +120,18 @@ def publish(run: Run, name: str) -> None:
 def save_previews(run: Run) -> None:
     """Write the procedure's pictures."""
     with evaluating(run.network):
-        for name, picture in run.procedure.previews(run.settings, run.network, run.progress):
+        previews = run.procedure.previews(run.settings, run.network, run.progress, run.clips)
+        for name, picture in previews:
             write_image(run.folder / name, to_pixels(picture, run.paper.rounding))
 
 
 def validate(run: Run) -> None:
-    """Score the procedure's validation clips, and log the means."""
-    clips = run.procedure.validation(run.settings)
+    """Score the validation's clips, and log the means."""
     with evaluating(run.network):
         scores = evaluate(
             run.paper,
             run.network,
-            clips,
+            run.clips,
             device=run.device,
             ssim_definition=run.procedure.ssim,
             inner=run.procedure.inner,

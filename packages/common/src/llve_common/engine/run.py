@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from llve_common.engine.distributed import Processes
-from llve_common.paper import Paper, Plan, Procedure, Progress
+from llve_common.paper import Clip, Paper, Plan, Procedure, Progress
 
 
 @dataclass
@@ -31,6 +32,7 @@ class Run:
         epoch_length: iterations in an epoch.
         device: what it computes on.
         me: which process this is.
+        clips: to validate with and to draw previews from; the first process alone has them.
         iteration: how many updates were made.
         seconds: how long they took, those before a resume included.
         recent: the losses since they were logged last, by name.
@@ -50,6 +52,7 @@ class Run:
     epoch_length: int
     device: torch.device
     me: Processes
+    clips: Sequence[Clip] = ()
     iteration: int = 0
     seconds: float = 0.0
     recent: dict[str, list[float]] = field(default_factory=dict)

@@ -139,6 +139,9 @@ def _prepare(
     optimizer = procedure.optimizer(settings, network)
     epoch_length = batches_per_epoch(samples * procedure.enlarge, settings.train.batch_size)
     plan = procedure.plan(settings, epoch_length)
+    # Once in a run, and by the process that alone scores them and draws from them.
+    looking = me.first and (plan.validate_every or plan.preview_every)
+    clips = procedure.validation(settings) if looking else []
     folder = resume
     if folder is None:
         # The other processes are told of it later.
@@ -157,6 +160,7 @@ def _prepare(
         epoch_length=epoch_length,
         device=device,
         me=me,
+        clips=clips,
     )
 
 
@@ -229,7 +233,7 @@ def _after(run: Run, stopping: bool) -> None:
                 publish(run, run.procedure.latest_name)
             if plan.preview_every and (now % plan.preview_every == 0 or last):
                 save_previews(run)
-            if plan.validate_every and (now % plan.validate_every == 0 or last):
+            if run.clips and plan.validate_every and (now % plan.validate_every == 0 or last):
                 validate(run)
     if now % plan.checkpoint_every == 0 or last or stopping:
         save_checkpoint(run)
