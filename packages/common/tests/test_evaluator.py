@@ -9,7 +9,7 @@ from torch import nn
 
 from llve_common.data.clips import read_frame
 from llve_common.engine import evaluator
-from llve_common.engine.evaluator import FrameScore, Scores, evaluate, write_scores
+from llve_common.engine.evaluator import FrameScore, Pictures, Scores, evaluate, write_scores
 from llve_common.errors import DataError, MediaError
 from llve_common.io.images import read_image, write_image
 from llve_common.metrics.fidelity import psnr, ssim
@@ -24,7 +24,10 @@ CPU = torch.device("cpu")
 def score(paper):
     """Scores clips with the tiny paper, which halves the image, parts of it replaced."""
 
-    def run(*clips, save=None, definition="skimage7", watch=None, fit="pad", also=None, **changes):
+    def run(
+        *clips, save=None, written=None, definition="skimage7", watch=None, fit="pad", also=None,
+        **changes,
+    ):  # fmt: skip
         changes = {"enhance": lambda network, frames: frames / 2} | changes
         return evaluate(
             paper(**changes),
@@ -33,7 +36,7 @@ def score(paper):
             device=CPU,
             ssim_definition=definition,
             fit=fit,
-            save=save,
+            pictures=Pictures(save, **(written or {})),
             watch=watch,
             **(also or {}),
         )
@@ -132,9 +135,7 @@ def test_inputs_and_ground_truth_are_kept_at_the_size_they_were_used_at(score, c
         return lambda one, path: tmp_path / folder / one.name / path.name
 
     pair = replace(clip("a"), size=(20, 16))
-    scores = score(
-        pair, save=into("out"), also={"save_input": into("in"), "save_target": into("truth")}
-    )
+    scores = score(pair, save=into("out"), written={"input": into("in"), "target": into("truth")})
     low, high = (read_frame(each, (20, 16)) for each in (pair.frames[0], pair.targets[0]))
     for folder, expected in (("in", low), ("truth", high), ("out", np.floor(low / 2 + 0.5))):
         written = read_image(tmp_path / folder / "a" / "0.png").pixels
@@ -145,7 +146,7 @@ def test_inputs_and_ground_truth_are_kept_at_the_size_they_were_used_at(score, c
 def test_an_input_kept_over_ground_truth_is_refused(score, clip):
     pair = clip("a")
     with pytest.raises(DataError, match="over another image that is read"):
-        score(pair, also={"save_input": lambda one, path: one.targets[0]})
+        score(pair, written={"input": lambda one, path: one.targets[0]})
 
 
 def test_without_ground_truth_there_are_pictures_and_no_scores(score, clip, tmp_path):

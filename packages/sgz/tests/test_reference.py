@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from llve_common.engine.checkpoint import load_into, read_weights
 from llve_common.engine.enhancer import enhance_frames
-from llve_common.engine.evaluator import evaluate
+from llve_common.engine.evaluator import Pictures, evaluate
 from llve_common.engine.loader import stack_samples
 from llve_common.io.images import read_image, to_pixels, to_tensor, write_image
 from llve_common.metrics.cost import multiply_accumulates, parameter_count
@@ -442,7 +442,7 @@ def test_crop(tmp_path):
             [Clip("", (source,))],
             device=CPU,
             fit="crop",
-            save=lambda clip, frame, target=target: target,
+            pictures=Pictures(lambda clip, frame, target=target: target),
         )
         written = read_image(target).pixels
         assert [1, 3, *written.shape[:2]] == facts["out"]

@@ -37,7 +37,7 @@ from llve_common.engine.enhancer import (
     naming_faults,
     plan_jobs,
 )
-from llve_common.engine.evaluator import Fit, Scores, evaluate, write_scores
+from llve_common.engine.evaluator import Fit, Pictures, Scores, evaluate, write_scores
 from llve_common.engine.network import LoadedWeights, load_network
 from llve_common.engine.onnx import export_onnx
 from llve_common.engine.shipped import find_config, settings_class, shipped_configs
@@ -45,7 +45,6 @@ from llve_common.engine.trainer import train
 from llve_common.errors import CheckpointError, ConfigError, MediaError, UserError
 from llve_common.io.atomic import write_text
 from llve_common.metrics.cost import parameter_count
-from llve_common.metrics.fidelity import Ssim
 from llve_common.option_files import Options
 from llve_common.paper import Clip, Paper
 from llve_common.report.page import Section
@@ -245,12 +244,9 @@ def run_test(
     paper: Paper,
     settings: Any,
     clips: Sequence[Clip],
-    save: Callable[[Clip, Path], Path] | None,
+    pictures: Pictures,
     *,
-    definition: Ssim,
     fit: Fit = "pad",
-    save_input: Callable[[Clip, Path], Path] | None = None,
-    save_target: Callable[[Clip, Path], Path] | None = None,
     folder: Path | None = None,
     inner: bool = False,
     temporal: bool = False,
@@ -261,13 +257,10 @@ def run_test(
 
     Args:
         paper: whose network.
-        settings: with ``weights``, ``device`` and ``save``.
+        settings: with ``weights``, ``device``, ``save`` and ``ssim``.
         clips: to test on.
-        save: see :func:`llve_common.engine.evaluator.evaluate`.
-        definition: of SSIM.
+        pictures: see :func:`llve_common.engine.evaluator.evaluate`.
         fit: see there.
-        save_input: see there.
-        save_target: see there.
         folder: for the scores; None: ``settings.save``.
         inner: see there.
         temporal: see there; a second table shows it.
@@ -275,8 +268,16 @@ def run_test(
         details: what else the page of pictures shows, of the network tested.
 
     Raises:
+        ConfigError: there is neither ground truth nor a picture to write.
         UserError: as :func:`llve_common.engine.evaluator.evaluate` and the weights' loading.
     """
+    scored = clips[0].targets is not None
+    if not scored and pictures.enhanced is None:
+        raise ConfigError(
+            "there is no ground truth, so there is nothing to score",
+            where=clips[0].frames[0].parent.parent,
+            mend="give --save-images to write the enhanced frames",
+        )
     device = choose_device(settings.device)
     folder = settings.save if folder is None else folder
     network, weights = load_network(paper, settings.weights, device)
@@ -286,11 +287,9 @@ def run_test(
             network,
             clips,
             device=device,
-            ssim_definition=definition,
+            pictures=pictures,
+            ssim_definition=settings.ssim,
             fit=fit,
-            save=save,
-            save_input=save_input,
-            save_target=save_target,
             inner=inner,
             temporal=temporal,
             with_fsim=with_fsim,
@@ -301,7 +300,7 @@ def run_test(
         "command": shlex.join([paper.name, *sys.argv[1:]]),
         "weights": str(weights.path),
         "weights_sha256": weights.sha256,
-        "ssim": definition,
+        "ssim": settings.ssim,
         "rounding": paper.rounding,
         "torch": str(torch.__version__),
         "device": str(device),
@@ -309,21 +308,22 @@ def run_test(
     write_scores(scores, folder, facts)
     console.print(f"weights: {weights}", soft_wrap=True)
     tables = []
-    if clips[0].targets is not None:
-        tables.append(score_table(scores, paper.title, ssim_definition=definition))
+    if scored:
+        tables.append(score_table(scores, paper.title, ssim_definition=settings.ssim))
     if temporal:
         tables.append(steadiness_table(scores, paper.title))
     for table in tables:
         console.print(table.rich())
     if tables:
         write_text(folder / "summary.md", "\n".join(each.markdown() for each in tables))
-    if save is not None:
+    if pictures.enhanced is not None:
         page = folder / "index.html"
         more = () if details is None else details(network)
         title = f"{paper.title}, tested"
-        write_test_page(page, title, facts, tables, scores, clips, save, more)
+        write_test_page(page, title, facts, tables, scores, clips, pictures.enhanced, more)
     seconds = sum(frame.seconds for frame in scores.frames)
-    what = "scores" if save is None else f"{len(scores.frames)} images and index.html"
+    images = f"{len(scores.frames)} images and index.html"
+    what = "scores" if pictures.enhanced is None else images
     console.print(
         f"wrote {what} to {folder}; {seconds:.1f} s to enhance {len(scores.frames)} frames",
         soft_wrap=True,

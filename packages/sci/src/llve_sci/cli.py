@@ -9,6 +9,7 @@ import typer
 
 from llve_common.cli import Config, Device, Overrides, Resume, paper_app, run_test, run_training
 from llve_common.config import load_settings
+from llve_common.engine.evaluator import Pictures
 from llve_common.engine.shipped import find_config
 from llve_common.paper import Clip
 from llve_sci.config import TestSettings
@@ -125,4 +126,4 @@ def test(
     def target(clip: Clip, frame: Path) -> Path:
         return settings.save / frame.relative_to(settings.data.low).with_suffix(".png")
 
-    run_test(PAPER, settings, [clip], target, definition=settings.ssim)
+    run_test(PAPER, settings, [clip], Pictures(target))

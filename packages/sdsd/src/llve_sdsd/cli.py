@@ -22,10 +22,9 @@ from llve_common.cli import (
 from llve_common.cli_data import data_app
 from llve_common.config import load_settings
 from llve_common.engine.checkpoint import read_weights
+from llve_common.engine.evaluator import NO_PICTURES, Pictures, files_below
 from llve_common.engine.network import bundled_weights
-from llve_common.errors import ConfigError
 from llve_common.option_files import read_options
-from llve_common.paper import Clip
 from llve_sdsd.config import TEST_OPTIONS, TRAIN_OPTIONS, TestSettings
 from llve_sdsd.data import test_clips
 from llve_sdsd.paper import FRAMES, PAPER, at_window
@@ -116,26 +115,16 @@ def test(
     state = from_published(read_weights(settings.weights or bundled_weights(PAPER)))
     frames = network_arguments(state).get("nframes", FRAMES)
     clips = test_clips(settings.data, settings.data.first, frames)
-    if clips[0].targets is None and not settings.save_images:
-        raise ConfigError(
-            "there is no ground truth, so there is nothing to score",
-            where=clips[0].frames[0].parent.parent,
-            mend="give --save-images to write the enhanced frames",
-        )
     folder = settings.save if settings.name is None else settings.save / settings.name
-
-    def output(clip: Clip, frame: Path) -> Path:
-        return folder / "images" / "output" / clip.name / f"{frame.stem}.png"
-
-    def source(clip: Clip, frame: Path) -> Path:
-        return folder / "images" / "input" / clip.name / f"{frame.stem}.png"
-
+    images = folder / "images"
+    pictures = Pictures(
+        enhanced=files_below(images / "output"),
+        input=files_below(images / "input"),
+    )
     run_test(
         at_window(frames, settings.data.border),
         settings,
         clips,
-        output if settings.save_images else None,
-        definition=settings.ssim,
-        save_input=source if settings.save_images else None,
+        pictures if settings.save_images else NO_PICTURES,
         folder=folder,
     )

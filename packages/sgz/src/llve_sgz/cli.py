@@ -9,6 +9,7 @@ import typer
 
 from llve_common.cli import Config, Device, Overrides, Resume, paper_app, run_test, run_training
 from llve_common.config import load_settings
+from llve_common.engine.evaluator import Pictures
 from llve_common.engine.shipped import find_config
 from llve_common.paper import Clip
 from llve_sgz.config import TestSettings
@@ -190,4 +191,4 @@ def test(
         return settings.save / frame.relative_to(settings.data.low)
 
     paper = at_scale(settings.scale_factor)
-    run_test(paper, settings, [clip], target, definition=settings.ssim, fit="crop")
+    run_test(paper, settings, [clip], Pictures(target), fit="crop")

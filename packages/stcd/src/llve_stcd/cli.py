@@ -27,8 +27,9 @@ from llve_common.config import load_settings
 from llve_common.data.clips import read_frame
 from llve_common.engine.device import choose_device
 from llve_common.engine.enhancer import naming_faults
+from llve_common.engine.evaluator import NO_PICTURES, Pictures, files_below
 from llve_common.engine.network import load_network
-from llve_common.errors import ConfigError, DataError
+from llve_common.errors import DataError
 from llve_common.io.images import to_tensor, write_image
 from llve_common.option_files import read_options
 from llve_common.paper import Clip
@@ -119,31 +120,18 @@ def test(
         base=None if published is None else published.given,
     )
     clips = test_clips(settings.data, settings.data.first)
-    if clips[0].targets is None and not settings.save_images:
-        raise ConfigError(
-            "there is no ground truth, so there is nothing to score",
-            where=clips[0].frames[0].parent.parent,
-            mend="give --save-images to write the enhanced frames",
-        )
     folder = settings.save if settings.name is None else settings.save / settings.name
-
-    def output(clip: Clip, frame: Path) -> Path:
-        return folder / "images" / "output" / clip.name / f"{frame.stem}.png"
-
-    def source(clip: Clip, frame: Path) -> Path:
-        return folder / "images" / "input" / clip.name / f"{frame.stem}.png"
-
-    def target(clip: Clip, frame: Path) -> Path:
-        return folder / "images" / "GT" / clip.name / f"{frame.stem}.png"
-
+    images = folder / "images"
+    pictures = Pictures(
+        enhanced=files_below(images / "output"),
+        input=files_below(images / "input"),
+        target=files_below(images / "GT"),
+    )
     run_test(
         PAPER,
         settings,
         clips,
-        output if settings.save_images else None,
-        definition=settings.ssim,
-        save_input=source if settings.save_images else None,
-        save_target=target if settings.save_images else None,
+        pictures if settings.save_images else NO_PICTURES,
         folder=folder,
         details=lambda network: [decomposition_section(network, clips[0])],
     )

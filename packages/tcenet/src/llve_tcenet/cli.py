@@ -27,6 +27,7 @@ from llve_common.cli import (
 from llve_common.config import load_settings
 from llve_common.engine.device import choose_device
 from llve_common.engine.enhancer import plan_jobs
+from llve_common.engine.evaluator import Pictures, files_below
 from llve_common.engine.network import load_network
 from llve_common.engine.shipped import find_config
 from llve_common.paper import Clip
@@ -238,18 +239,13 @@ def test(
     }
     settings = load_settings(TestSettings, find_config(PAPER, config), overrides or (), options)
     clips = video_clips(settings.data.low, settings.data.normal, settings.data.list)
-
-    def target(clip: Clip, frame: Path) -> Path:
-        return settings.save / "frames" / clip.name / f"{frame.stem}.png"
-
     # Before the work begins: without its weights it cannot.
     estimate = _flow_of_pictures(settings) if settings.pictures else None
     run_test(
         PAPER,
         settings,
         clips,
-        target,
-        definition=settings.ssim,
+        Pictures(files_below(settings.save / "frames")),
         inner=not settings.pad,
         temporal=True,
         with_fsim=settings.fsim,

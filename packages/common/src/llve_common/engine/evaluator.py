@@ -33,6 +33,33 @@ Fit = Literal["pad", "crop"]
 cut back to its size, or cropped at the bottom and right, its ground truth alike."""
 
 
+FileOf = Callable[[Clip, Path], Path]
+"""The file to write for a frame of a clip."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What is written of every frame, and where to; None writes none.
+
+    Attributes:
+        enhanced: the result.
+        input: the frame as it was, at the size it was enhanced at.
+        target: its ground truth, where there is one.
+    """
+
+    enhanced: FileOf | None = None
+    input: FileOf | None = None
+    target: FileOf | None = None
+
+
+NO_PICTURES = Pictures()
+
+
+def files_below(folder: Path) -> FileOf:
+    """The files ``<folder>/<clip>/<frame>.png``."""
+    return lambda clip, frame: folder / clip.name / f"{frame.stem}.png"
+
+
 @dataclass(frozen=True)
 class FrameScore:
     """One enhanced frame: what it scored (empty without ground truth), and its time in seconds."""
@@ -83,12 +110,10 @@ def evaluate(
     clips: Sequence[Clip],
     *,
     device: torch.device,
+    pictures: Pictures = NO_PICTURES,
     ssim_definition: Ssim = "skimage7",
     with_fsim: bool = False,
     fit: Fit = "pad",
-    save: Callable[[Clip, Path], Path] | None = None,
-    save_input: Callable[[Clip, Path], Path] | None = None,
-    save_target: Callable[[Clip, Path], Path] | None = None,
     inner: bool = False,
     temporal: bool = False,
     watch: Callable[[int, int], None] | None = None,
@@ -100,12 +125,10 @@ def evaluate(
         network: on ``device``, in evaluation mode.
         clips: with ground truth where scores are wanted.
         device: to compute on.
+        pictures: what to write.
         ssim_definition: see :mod:`llve_common.metrics.fidelity`.
         with_fsim: score by FSIM too, as ``fsim`` and ``input_fsim``.
         fit: whether images that do not fit the network are padded or cropped.
-        save: gives the file to write an enhanced frame to; None writes none.
-        save_input: the same for the frame as it was, at the size it was enhanced at.
-        save_target: the same for its ground truth.
         inner: leave out the frames at a clip's ends that no window within the clip gives.
         temporal: measure each clip's steadiness too, see :class:`Steadiness`.
         watch: is told (frames done, frames in all).
@@ -122,7 +145,7 @@ def evaluate(
         UserError: FSIM's library is not installed.
     """
     _require_own_names(clips)
-    for naming in (save, save_input, save_target):
+    for naming in (pictures.enhanced, pictures.input, pictures.target):
         if naming is not None:
             naming_faults(
                 [(frame, naming(clip, frame)) for clip in clips for frame in clip.frames],
@@ -142,8 +165,11 @@ def evaluate(
             values = {}
             if target is not None:
                 values = _score(path, made, target, ssim_definition, with_fsim=with_fsim)
-            pictures = ((save, made.result), (save_input, made.source), (save_target, target))
-            for naming, picture in pictures:
+            for naming, picture in (
+                (pictures.enhanced, made.result),
+                (pictures.input, made.source),
+                (pictures.target, target),
+            ):
                 if naming is not None and picture is not None:
                     write_image(naming(clip, path), picture)
             if temporal:

@@ -9,6 +9,7 @@ import typer
 
 from llve_common.cli import Config, Device, Overrides, Resume, paper_app, run_test, run_training
 from llve_common.config import load_settings
+from llve_common.engine.evaluator import Pictures
 from llve_common.engine.shipped import find_config
 from llve_five.config import TestSettings
 from llve_five.data import clip_of
@@ -44,7 +45,5 @@ def test(
     options = {"data.low": data_path, "save": save_path, "weights": model}
     settings = load_settings(TestSettings, find_config(PAPER, config), overrides or (), options)
     clip = clip_of(settings.data.low, settings.data.high)
-    run_test(
-        PAPER, settings, [clip], lambda _, frame: settings.save / frame.name,
-        definition=settings.ssim,
-    )  # fmt: skip
+    pictures = Pictures(lambda _, frame: settings.save / frame.name)
+    run_test(PAPER, settings, [clip], pictures)
