@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import rich.progress
 import torch
@@ -20,7 +20,7 @@ from rich.logging import RichHandler
 from torch import nn
 from typer.core import TyperGroup
 
-from llve_common.config import as_yaml, load_settings
+from llve_common.config import Settings, as_yaml, load_settings
 from llve_common.engine.checkpoint import (
     TORCH_SUFFIXES,
     file_digest,
@@ -51,6 +51,10 @@ from llve_common.report.page import Section
 from llve_common.report.tables import plain_table, score_table, steadiness_table
 from llve_common.report.tested import write_test_page
 
+log = logging.getLogger(__name__)
+
+S = TypeVar("S", bound=Settings)
+
 console = Console()
 _errors = Console(stderr=True)
 
@@ -69,6 +73,17 @@ Config = Annotated[
 OptionFile = Annotated[
     Path | None,
     typer.Option("-opt", "--opt", help="A published YAML option file.", show_default=False),
+]
+ClipsPath = Annotated[
+    Path | None,
+    typer.Option("--data_path", "--data-path", help="The folder that holds GT and input (or LQ)."),
+]
+Model = Annotated[
+    Path | None, typer.Option("--model", help="Weights file.", show_default="the bundled one")
+]
+SavePath = Annotated[
+    Path | None,
+    typer.Option("--save_path", "--save-path", help="For the results.", show_default="results"),
 ]
 Resume = Annotated[Path | None, typer.Option("--resume", help="The folder of a run to go on with.")]
 Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")]
@@ -188,7 +203,7 @@ def run_training(
     """
     chosen = paper.procedures[procedure]
     if resume is None:
-        file = one_settings_file(paper, config, published)
+        file = _one_settings_file(paper, config, published)
     else:
         given = [name for name, value in options.items() if value is not None]
         files = [config, "-opt" if published else None]
@@ -215,12 +230,36 @@ def run_training(
     return folder
 
 
-def one_settings_file(paper: Paper, config: str | None, published: Options | None) -> Path | None:
-    """The settings file to read, where a published option file does not take its place.
+def settings_to_test(
+    paper: Paper,
+    kind: type[S],
+    config: str | None,
+    overrides: Sequence[str] | None,
+    options: Mapping[str, Any],
+    published: Options | None = None,
+) -> S:
+    """A test's settings from the command line; what has no effect of a published file is logged.
+
+    Args:
+        paper: whose test.
+        kind: its settings class.
+        config: a settings file, or the name of a shipped one.
+        overrides: ``section.key=value``.
+        options: dotted key to value; None values are not given ones.
+        published: a published option file, instead of ``config``.
 
     Raises:
-        ConfigError: both are given, or there are no such settings.
+        ConfigError: as :func:`llve_common.config.load_settings`; or both files are given.
     """
+    file = _one_settings_file(paper, config, published)
+    if published is None:
+        return load_settings(kind, file, overrides or (), options)
+    if published.note:
+        log.warning("%s", published.note)
+    return load_settings(kind, file, overrides or (), options, base=published.given)
+
+
+def _one_settings_file(paper: Paper, config: str | None, published: Options | None) -> Path | None:
     if published is not None and config is not None:
         raise ConfigError("give --config or -opt, not both", got=config)
     return find_config(paper, config)

@@ -7,10 +7,19 @@ from typing import Annotated
 
 import typer
 
-from llve_common.cli import Config, Device, Overrides, Resume, paper_app, run_test, run_training
-from llve_common.config import load_settings
+from llve_common.cli import (
+    Config,
+    Device,
+    Model,
+    Overrides,
+    Resume,
+    SavePath,
+    paper_app,
+    run_test,
+    run_training,
+    settings_to_test,
+)
 from llve_common.engine.evaluator import Pictures
-from llve_common.engine.shipped import find_config
 from llve_common.paper import Clip
 from llve_sci.config import TestSettings
 from llve_sci.data import image_clip
@@ -21,9 +30,6 @@ app = paper_app(PAPER)
 DataPath = Annotated[
     Path | None,
     typer.Option("--data_path", "--data-path", help="Folder of low-light images, with subfolders."),
-]
-Model = Annotated[
-    Path | None, typer.Option("--model", help="Weights file.", show_default="the bundled one")
 ]
 Save = Annotated[Path | None, typer.Option(help="Where run folders go.", show_default="EXP")]
 Seed = Annotated[int | None, typer.Option(help="Of weights and order.", show_default="2")]
@@ -95,10 +101,7 @@ def test(
     overrides: Overrides = None,
     config: Config = None,
     data_path: DataPath = None,
-    save_path: Annotated[
-        Path | None,
-        typer.Option("--save_path", "--save-path", help="For the results.", show_default="results"),
-    ] = None,
+    save_path: SavePath = None,
     model: Model = None,
     target_path: Annotated[
         Path | None,
@@ -120,7 +123,7 @@ def test(
         "ssim": ssim,
         "device": device,
     }
-    settings = load_settings(TestSettings, find_config(PAPER, config), overrides or (), options)
+    settings = settings_to_test(PAPER, TestSettings, config, overrides, options)
     clip = image_clip(settings.data.low, settings.data.high)
 
     def target(clip: Clip, frame: Path) -> Path:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from llve_common.cli import (
+    ClipsPath,
     Config,
     Device,
+    Model,
     OptionFile,
     Overrides,
     Resume,
-    one_settings_file,
+    SavePath,
     paper_app,
     run_test,
     run_training,
+    settings_to_test,
 )
 from llve_common.cli_data import data_app
-from llve_common.config import load_settings
 from llve_common.engine.checkpoint import read_weights
 from llve_common.engine.evaluator import NO_PICTURES, Pictures, files_below
 from llve_common.engine.network import bundled_weights
@@ -30,15 +31,8 @@ from llve_sdsd.data import test_clips
 from llve_sdsd.paper import FRAMES, PAPER, at_window
 from llve_sdsd.weights import from_published, network_arguments
 
-log = logging.getLogger(__name__)
-
 app = paper_app(PAPER)
 app.add_typer(data_app(), name="data")
-
-DataPath = Annotated[
-    Path | None,
-    typer.Option("--data_path", "--data-path", help="The folder that holds GT and input (or LQ)."),
-]
 
 
 @app.command()
@@ -46,7 +40,7 @@ def train(
     overrides: Overrides = None,
     opt: OptionFile = None,
     config: Config = None,
-    data_path: DataPath = None,
+    data_path: ClipsPath = None,
     save: Annotated[
         Path | None, typer.Option(help="Where run folders go.", show_default="experiments")
     ] = None,
@@ -80,14 +74,9 @@ def test(
     overrides: Overrides = None,
     opt: OptionFile = None,
     config: Config = None,
-    data_path: DataPath = None,
-    model: Annotated[
-        Path | None, typer.Option("--model", help="Weights file.", show_default="the bundled one")
-    ] = None,
-    save_path: Annotated[
-        Path | None,
-        typer.Option("--save_path", "--save-path", help="For the results.", show_default="results"),
-    ] = None,
+    data_path: ClipsPath = None,
+    model: Model = None,
+    save_path: SavePath = None,
     save_images: Annotated[
         bool | None,
         typer.Option("--save-images", help="Write enhanced and input frames too."),
@@ -103,15 +92,7 @@ def test(
         "device": device,
     }
     published = None if opt is None else read_options(opt, TEST_OPTIONS)
-    if published is not None and published.note:
-        log.warning("%s", published.note)
-    settings = load_settings(
-        TestSettings,
-        one_settings_file(PAPER, config, published),
-        overrides or (),
-        options,
-        base=None if published is None else published.given,
-    )
+    settings = settings_to_test(PAPER, TestSettings, config, overrides, options, published)
     state = from_published(read_weights(settings.weights or bundled_weights(PAPER)))
     frames = network_arguments(state).get("nframes", FRAMES)
     clips = test_clips(settings.data, settings.data.first, frames)

@@ -7,10 +7,17 @@ from typing import Annotated
 
 import typer
 
-from llve_common.cli import Config, Device, Overrides, Resume, paper_app, run_test, run_training
-from llve_common.config import load_settings
+from llve_common.cli import (
+    Config,
+    Device,
+    Overrides,
+    Resume,
+    paper_app,
+    run_test,
+    run_training,
+    settings_to_test,
+)
 from llve_common.engine.evaluator import Pictures
-from llve_common.engine.shipped import find_config
 from llve_common.paper import Clip
 from llve_sgz.config import TestSettings
 from llve_sgz.data import image_clip
@@ -184,7 +191,7 @@ def test(
         "ssim": ssim,
         "device": device,
     }
-    settings = load_settings(TestSettings, find_config(PAPER, config), overrides or (), options)
+    settings = settings_to_test(PAPER, TestSettings, config, overrides, options)
     clip = image_clip(settings.data.low, settings.data.high)
 
     def target(clip: Clip, frame: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -11,19 +10,21 @@ import typer
 from torch import nn
 
 from llve_common.cli import (
+    ClipsPath,
     Config,
     Device,
+    Model,
     OptionFile,
     Overrides,
     Resume,
+    SavePath,
     console,
-    one_settings_file,
     paper_app,
     run_test,
     run_training,
+    settings_to_test,
 )
 from llve_common.cli_data import data_app
-from llve_common.config import load_settings
 from llve_common.data.clips import read_frame
 from llve_common.engine.device import choose_device
 from llve_common.engine.enhancer import naming_faults
@@ -41,15 +42,8 @@ from llve_stcd.matcher import MatcherKind, make_matcher, matcher_images
 from llve_stcd.paper import PAPER, decomposed
 from llve_stcd.picture import decomposition_group, decomposition_picture, matches_picture
 
-log = logging.getLogger(__name__)
-
 app = paper_app(PAPER)
 app.add_typer(data_app(), name="data")
-
-DataPath = Annotated[
-    Path | None,
-    typer.Option("--data_path", "--data-path", help="The folder that holds GT and input (or LQ)."),
-]
 
 
 @app.command()
@@ -57,7 +51,7 @@ def train(
     overrides: Overrides = None,
     opt: OptionFile = None,
     config: Config = None,
-    data_path: DataPath = None,
+    data_path: ClipsPath = None,
     save: Annotated[
         Path | None, typer.Option(help="Where run folders go.", show_default="experiments")
     ] = None,
@@ -83,14 +77,9 @@ def test(
     overrides: Overrides = None,
     opt: OptionFile = None,
     config: Config = None,
-    data_path: DataPath = None,
-    model: Annotated[
-        Path | None, typer.Option("--model", help="Weights file.", show_default="the bundled one")
-    ] = None,
-    save_path: Annotated[
-        Path | None,
-        typer.Option("--save_path", "--save-path", help="For the results.", show_default="results"),
-    ] = None,
+    data_path: ClipsPath = None,
+    model: Model = None,
+    save_path: SavePath = None,
     save_images: Annotated[
         bool | None,
         typer.Option(
@@ -110,15 +99,7 @@ def test(
         "device": device,
     }
     published = None if opt is None else read_options(opt, TEST_OPTIONS)
-    if published is not None and published.note:
-        log.warning("%s", published.note)
-    settings = load_settings(
-        TestSettings,
-        one_settings_file(PAPER, config, published),
-        overrides or (),
-        options,
-        base=None if published is None else published.given,
-    )
+    settings = settings_to_test(PAPER, TestSettings, config, overrides, options, published)
     clips = test_clips(settings.data, settings.data.first)
     folder = settings.save if settings.name is None else settings.save / settings.name
     images = folder / "images"

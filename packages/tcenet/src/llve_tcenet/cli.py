@@ -23,13 +23,12 @@ from llve_common.cli import (
     paper_app,
     run_test,
     run_training,
+    settings_to_test,
 )
-from llve_common.config import load_settings
 from llve_common.engine.device import choose_device
 from llve_common.engine.enhancer import plan_jobs
 from llve_common.engine.evaluator import Pictures, files_below
 from llve_common.engine.network import load_network
-from llve_common.engine.shipped import find_config
 from llve_common.paper import Clip
 from llve_tcenet.config import TestSettings
 from llve_tcenet.data import video_clips
@@ -237,7 +236,7 @@ def test(
         "raft.weights": raft_model_path,
         "device": device,
     }
-    settings = load_settings(TestSettings, find_config(PAPER, config), overrides or (), options)
+    settings = settings_to_test(PAPER, TestSettings, config, overrides, options)
     clips = video_clips(settings.data.low, settings.data.normal, settings.data.list)
     # Before the work begins: without its weights it cannot.
     estimate = _flow_of_pictures(settings) if settings.pictures else None

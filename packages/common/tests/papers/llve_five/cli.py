@@ -7,10 +7,17 @@ from typing import Annotated
 
 import typer
 
-from llve_common.cli import Config, Device, Overrides, Resume, paper_app, run_test, run_training
-from llve_common.config import load_settings
+from llve_common.cli import (
+    Config,
+    Device,
+    Overrides,
+    Resume,
+    paper_app,
+    run_test,
+    run_training,
+    settings_to_test,
+)
 from llve_common.engine.evaluator import Pictures
-from llve_common.engine.shipped import find_config
 from llve_five.config import TestSettings
 from llve_five.data import clip_of
 from llve_five.paper import PAPER
@@ -43,7 +50,7 @@ def test(
 ) -> None:
     """Test."""
     options = {"data.low": data_path, "save": save_path, "weights": model}
-    settings = load_settings(TestSettings, find_config(PAPER, config), overrides or (), options)
+    settings = settings_to_test(PAPER, TestSettings, config, overrides, options)
     clip = clip_of(settings.data.low, settings.data.high)
     pictures = Pictures(lambda _, frame: settings.save / frame.name)
     run_test(PAPER, settings, [clip], pictures)
