@@ -35,7 +35,10 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def reproduce(session: nox.Session) -> None:
     """Check every claim that can be checked here; --data, --weights and --quick after a "--"."""
-    session.run(python(session), "tools/reproduce.py", *session.posargs, external=True)
+    session.run(
+        python(session), "tools/reproduce.py", *session.posargs, external=True,
+        interrupt_timeout=30,
+    )  # fmt: skip
 
 
 @nox.session
@@ -81,10 +84,14 @@ def build(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure speed against the published networks; results go to benchmarks/results."""
-    for script in sorted(Path("benchmarks").glob("*.py")):
-        if script.name != "harness.py":
-            session.run(python(session), script, external=True)
+    """Measure speed against the published networks, all or those named after a "--"."""
+    scripts = {script.stem: script for script in sorted(Path("benchmarks").glob("*.py"))}
+    del scripts["harness"]
+    unknown = [name for name in session.posargs if name not in scripts]
+    if unknown:
+        session.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(scripts)}")
+    for name in session.posargs or scripts:
+        session.run(python(session), scripts[name], external=True)
 
 
 def python(session: nox.Session) -> Path:
