@@ -3,7 +3,7 @@
 For each paper: its claims (``paper.toml``) whose data and weights are here, the tests against
 values of the published code, the bundled weights' scores on the embedded set, and a short training.
 The ledger of it is a page, a Markdown and a JSON file. The exit status is 1 if anything failed or
-differs.
+differs; what was not run, for want of data or weights, changes nothing in it.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ import math
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from statistics import fmean
 from string import Template
@@ -30,6 +32,7 @@ from typing import Any
 from llve_common.engine.checkpoint import file_digest
 from llve_common.errors import UserError
 from llve_common.installed import find_papers
+from llve_common.io.atomic import write_text
 from llve_common.report.claims import (
     Claim,
     Embedded,
@@ -45,8 +48,10 @@ from llve_common.testing.reference import shared_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 LOL = "LOL v1 eval15"
-NOTHING_COLLECTED = 5
+NOTHING_COLLECTED = 5  # pytest's exit status
+INTERRUPTED = 130  # a shell's status of a command that Ctrl-C ended
 PATIENCE = 3600  # seconds for one command
+WRITTEN = {"work", "index.html", "ledger.md", "ledger.json", "measured.toml"}
 
 
 @dataclass(frozen=True)
@@ -84,44 +89,82 @@ class NotHereError(Exception):
 def main() -> None:
     """Run the reproduction."""
     given = parse_arguments()
-    checks: list[Check] = []
-    claims: dict[str, PaperClaims] = {}
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # to stop as by Ctrl-C
+    started = time.perf_counter()
     try:
-        for check in check_all(given, claims):
-            print(f"{check.state:8} {check.paper} {check.part}: {check.name}", flush=True)
-            checks.append(check)
+        ledger = reproduced(given)
     except UserError as error:
+        clear(given.out)
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        clear(given.out)
+        print(
+            f"\nstopped: nothing was written; what {given.out} held before is as it was",
+            file=sys.stderr,
+        )
+        sys.exit(INTERRUPTED)
+    minutes = (time.perf_counter() - started) / 60
+    print(f"\n{tally(ledger.counts())}, in {minutes:.1f} minutes")
+    print(f"The ledger is at {given.out / 'index.html'}")
+    sys.exit(0 if ledger.good else 1)
+
+
+def reproduced(given: Given) -> Ledger:
+    """Make all checks, show each as it ends, and write the ledger."""
+    claims: dict[str, PaperClaims] = {}
+    checks: list[Check] = []
+    papers = find_papers(given.papers)
+    shutil.rmtree(given.out / "work", ignore_errors=True)
+    (given.out / "work").mkdir(parents=True)
+    for check in check_all(papers, given, claims):
+        reason = f": {check.detail}" if check.state != "passed" else ""
+        print(f"{check.state:8} {check.paper} {check.part}: {check.name}{reason}", flush=True)
+        checks.append(check)
     ledger = Ledger(checks, claims)
     write_ledger(ledger, given.out)
-    (given.out / "measured.toml").write_text(measured_blocks(ledger), encoding="utf-8")
-    print(f"\n{tally(ledger.counts())}\nThe ledger is at {(given.out / 'index.html').resolve()}")
-    sys.exit(0 if ledger.good else 1)
+    write_text(given.out / "measured.toml", measured_blocks(ledger))
+    return ledger
+
+
+def clear(out: Path) -> None:
+    """Remove what a run that came to no ledger has made; an earlier ledger stays."""
+    shutil.rmtree(out / "work", ignore_errors=True)
+    if out.is_dir() and not any(out.iterdir()):
+        out.rmdir()
 
 
 def parse_arguments() -> Given:
     """The command line; what it leaves open is taken from ``$LLVE_SHARED`` where that is there."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("reproduction"), help="made anew")
-    parser.add_argument("--data", type=Path, help=f"the images of {LOL}, in low and high")
     parser.add_argument(
-        "--weights", type=Path, help="a folder of published weights, by their names"
+        "--out", type=Path, default=Path("reproduction"),
+        help="folder of the ledger, made anew (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR",
+        help=f"folder of {LOL}: its images are in DIR/low and DIR/high",
+    )  # fmt: skip
+    parser.add_argument(
+        "--weights", type=Path, metavar="DIR",
+        help="folder of the published weights, by their names, such as medium.pt",
+    )  # fmt: skip
+    parser.add_argument(
+        "--quick", action="store_true", help="leave out the claims on data, and slow tests"
     )
-    parser.add_argument("--quick", action="store_true", help="leave out what is slow")
-    parser.add_argument("--paper", action="append", help="only this one; may be given again")
+    parser.add_argument(
+        "--paper", action="append", metavar="NAME", help="only this one; may be given again"
+    )
     arguments = parser.parse_args()
     out: Path = arguments.out.resolve()
-    if (
-        out.exists()
-        and not (out / "ledger.json").is_file()
-        and (out.is_file() or any(out.iterdir()))
-    ):
+    if out.exists() and (out.is_file() or not {file.name for file in out.iterdir()} <= WRITTEN):
         sys.exit(f"error: {out} holds something other than a ledger; give another --out")
-    for folder in filter(None, (arguments.data, arguments.weights)):
-        if not folder.is_dir():
-            sys.exit(f"error: {folder} is no folder")
-    shutil.rmtree(out, ignore_errors=True)
-    (out / "work").mkdir(parents=True)
+    if arguments.data and not all((arguments.data / part).is_dir() for part in ("low", "high")):
+        sys.exit(
+            f"error: --data {arguments.data}: not the images of {LOL}\n"
+            f"  expected: a folder that holds the folders low and high, such as LOL/eval15"
+        )
+    if arguments.weights and not arguments.weights.is_dir():
+        sys.exit(f"error: --weights {arguments.weights}: no such folder")
     shared = shared_folder() / "data"
     data = arguments.data or (shared / "lol_eval15" if (shared / "lol_eval15").is_dir() else None)
     weights = arguments.weights or (shared if shared.is_dir() else None)
@@ -134,9 +177,11 @@ def parse_arguments() -> Given:
     )
 
 
-def check_all(given: Given, claims: dict[str, PaperClaims]) -> Iterator[Check]:
-    """Every check of every installed paper and of the core; fills in ``claims`` meanwhile."""
-    for name, entry in find_papers(given.papers).items():
+def check_all(
+    papers: Mapping[str, EntryPoint], given: Given, claims: dict[str, PaperClaims]
+) -> Iterator[Check]:
+    """Every check of these papers and of the core; fills in ``claims`` meanwhile."""
+    for name, entry in papers.items():
         package = entry.module.split(".")[0]
         try:
             claims[name] = read_claims(claims_file(package))
@@ -399,7 +444,8 @@ def find_weights(claim: Claim, given: Given) -> Path:
         return fitting[0]
     if found:
         raise NotHereError(f"{found[0]} is not the file on record, of sha256 {recorded}")
-    raise NotHereError(f"needs the published {claim.weights}: --weights DIR")
+    where = f"; none is in {given.weights[0]}" if given.weights else ""
+    raise NotHereError(f"needs the published {claim.weights}: --weights DIR{where}")
 
 
 def words_of(command: str, values: dict[str, Any]) -> list[str]:
@@ -419,6 +465,7 @@ def run(words: list[str], paper: str, package: str) -> Done:
         program = words[1:]
     else:
         raise UserError("not a command of this paper", where=paper, got=shlex.join(words))
+    print(f"$ {shlex.join(words)}", flush=True)
     started = time.perf_counter()
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "NO_COLOR": "1"}
     try:

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -178,6 +179,11 @@ def test_figure_that_does_not_come_out(tool, given, runs, claim, images, tmp_pat
         ({}, {"quick": True}, "left out by --quick"),
         ({}, {"data": None}, "needs LOL v1 eval15: --data DIR"),
         ({}, {"weights": ()}, "needs the published weights.pt: --weights DIR"),
+        (
+            {"weights": "gone.pt"},
+            {},
+            "needs the published gone.pt: --weights DIR; none is in /",
+        ),
         ({"data": "LSRW"}, {}, "needs LSRW"),
         ({"status": "not run: needs a GPU", "measured": None}, {}, "needs a GPU"),
         (
@@ -255,10 +261,9 @@ def test_paper_without_a_record_fails_and_the_others_go_on(tool, given, monkeypa
     class Entry:
         module = "llve_common.paper"
 
-    monkeypatch.setattr(tool, "find_papers", lambda names: {"sixth": Entry})
     monkeypatch.setattr(tool, "check_reference", lambda paper, given: [])
     claims = {}
-    checks = list(tool.check_all(given(), claims))
+    checks = list(tool.check_all({"sixth": Entry}, given(), claims))
     assert [(c.part, c.state) for c in checks] == [("record", "failed")]
     assert "without a paper.toml" in checks[0].detail
     tool.write_ledger(tool.Ledger(checks, claims), tmp_path)
@@ -327,8 +332,8 @@ weights_sha256 = "{weights}"
 
 
 @pytest.fixture
-def reproduce(tmp_path, image_file):
-    """Runs the tool where the test paper is installed as from a wheel."""
+def started(tmp_path, image_file):
+    """Starts the tool where the test paper is installed as from a wheel."""
     for folder in ("low", "high"):
         image_file(f"LOL/{folder}/1.png", 24, 32, seed=len(folder))
     site = tmp_path / "site"
@@ -343,17 +348,31 @@ def reproduce(tmp_path, image_file):
     path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
     environment = {**os.environ, "PYTHONPATH": path, "LLVE_SHARED": str(tmp_path / "none")}
 
-    def run(*options):
-        return subprocess.run(
+    def start(*options):
+        return subprocess.Popen(
             [sys.executable, ROOT / "tools" / "reproduce.py", "--out", tmp_path / "out",
              "--paper", "five", *options],
-            capture_output=True, text=True, env=environment, cwd=tmp_path, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+            cwd=tmp_path,
         )  # fmt: skip
+
+    return start
+
+
+@pytest.fixture
+def reproduce(started):
+    """Runs the tool to its end."""
+
+    def run(*options):
+        process = started(*options)
+        out, error = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, out, error)
 
     return run
 
 
 def test_quick_run(reproduce, tmp_path):
+    (tmp_path / "out" / "work" / "five-training").mkdir(parents=True)  # by a run that was killed
     done = reproduce("--quick")
     assert done.returncode == 0, done.stdout + done.stderr
     ledger = json.loads((tmp_path / "out" / "ledger.json").read_text(encoding="utf-8"))
@@ -366,6 +385,7 @@ def test_quick_run(reproduce, tmp_path):
     ]
     assert "left out by --quick" in ledger["checks"][1]["detail"]
     assert ledger["good"] is True
+    assert "not run  five claims: lol: left out by --quick\n" in done.stdout
     assert f"The ledger is at {tmp_path / 'out' / 'index.html'}" in done.stdout
     assert (tmp_path / "out" / "index.html").is_file()
     assert "○ 3 not run" in (tmp_path / "out" / "ledger.md").read_text(encoding="utf-8")
@@ -392,3 +412,44 @@ def test_folder_that_holds_other_things(reproduce, tmp_path):
     assert done.returncode != 0
     assert "holds something other than a ledger" in done.stderr
     assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    """The folder of an earlier ledger."""
+    (tmp_path / "out" / "work").mkdir(parents=True)
+    (tmp_path / "out" / "ledger.json").write_text("of before")
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_run_that_is_stopped_leaves_the_earlier_ledger(started, earlier, name):
+    process = started("--quick")
+    assert any(line.startswith("$ ") for line in process.stdout)
+    process.send_signal(signal.Signals[name])
+    _, error = process.communicate()
+    assert process.returncode == 130
+    assert error.strip() == f"stopped: nothing was written; what {earlier} held before is as it was"
+    assert [file.name for file in earlier.iterdir()] == ["ledger.json"]
+    assert (earlier / "ledger.json").read_text() == "of before"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--paper", "gone"), "no such paper is installed"),
+        (("--data", "."), "not the images of LOL v1 eval15"),
+        (("--weights", "gone"), "--weights gone: no such folder"),
+    ],
+)
+def test_mistake_leaves_the_earlier_ledger(reproduce, earlier, options, message):
+    done = reproduce("--quick", *options)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (earlier / "ledger.json").read_text() == "of before"
+
+
+def test_mistake_makes_no_folder(reproduce, tmp_path):
+    assert reproduce("--paper", "gone").returncode == 1
+    assert not (tmp_path / "out").exists()
