@@ -37,6 +37,7 @@ from llve_common.report.claims import (
     Claim,
     Embedded,
     Figures,
+    Measured,
     PaperClaims,
     agreeing,
     claims_file,
@@ -309,12 +310,18 @@ def check_embedded(
         expected = changed(scores, expected=embedded.measured.metrics)
         values = {"DATA": data, "OUT": work / f"{paper}-embedded"}
         checked = check_scores(expected, package, embedded.test, values, embedded)
-        recorded = embedded.measured.weights_sha256
-        if checked.inputs and checked.inputs["weights"] != recorded:
-            reason = f"the bundled weights are not those on record: {checked.inputs['weights']}"
-            checked = changed(checked, state="differs", detail=reason)
-        yield checked
+        yield on_record(checked, embedded.measured) if checked.inputs else checked
     yield check_training(training, package, embedded, data, work)
+
+
+def on_record(check: Check, measured: Measured) -> Check:
+    """The check with what is to be said of other weights or images than those of the record."""
+    if check.inputs["weights"] != measured.weights_sha256:
+        reason = f"the bundled weights are not those on record: {check.inputs['weights']}"
+        return changed(check, state="differs", detail=reason)
+    no = "" if check.inputs["data"] == measured.data_sha256 else "not "
+    said = f"the set made here is {no}of the same bytes as on record"
+    return changed(check, detail=f"{check.detail}; {said}")
 
 
 @cache

@@ -245,6 +245,17 @@ def test_embedded_set(tool, given, runs, outcome, wanted, tmp_path, monkeypatch)
     assert states(found) == [("embedded", wanted[0]), ("training", wanted[1])]
 
 
+@pytest.mark.parametrize(("digest", "words"), [("2" * 64, "is of"), ("3" * 64, "is not of")])
+def test_images_of_other_bytes_are_told(tool, given, runs, monkeypatch, digest, words):
+    runs(losses=(2, 1))
+    monkeypatch.setattr(tool, "data_digest", lambda folder: digest)
+    measured = embedded().measured.model_copy(update={"data_sha256": "2" * 64})
+    source = embedded().model_copy(update={"measured": measured})
+    scores = next(tool.check_embedded("p", "llve_p", source, given()))
+    assert scores.state == "passed"
+    assert f"the set made here {words} the same bytes as on record" in scores.detail
+
+
 def test_paper_without_bundled_weights_or_embedded_set(tool, given, runs):
     runs(losses=(2, 1))
     bare = embedded(test=None, measured=None, tolerance={})
