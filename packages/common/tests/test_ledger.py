@@ -110,6 +110,7 @@ def test_what_was_not_run_has_its_own_colour_its_reason_and_no_figure_of_this_ru
     assert '<td class="figures">\u2013</td>' in row
     assert "reproduced" in row  # on record
     assert "2026-01-31" in row
+    assert "the command that would run it" in row
     assert "passed" not in row
     colours = dict(re.findall(r"--(passed|failed|differs|not-run): (.*?);", written["index.html"]))
     assert len(set(colours.values())) == 4
@@ -153,6 +154,12 @@ def test_markdown_holds_every_row(written, ledger):
     for line, check in zip(lines, ledger.checks, strict=True):
         assert f"| {SIGNS[check.state]} {check.state} |" in line
     assert "| not run | - | ○ not run | needs LSRW |" in text
+
+
+def test_markdown_holds_commands_and_digests(written):
+    text = written["ledger.md"]
+    assert f"```sh\n# not run\nsci test\n# weights sha256 {DIGEST}\nsci test --now\n```" in text
+    assert text.count("```sh") == 3  # the core's tests were not run and have no command
 
 
 def test_facts_of_this_machine_are_filled_in():

@@ -163,6 +163,7 @@ def as_markdown(ledger: Ledger) -> str:
             if checks:
                 table = _claims(ledger, checks) if part == "claims" else _others(checks)
                 parts.append(f"### {heading}\n\n{table.markdown()}")
+                parts += _commands(checks)
     return "\n".join(parts)
 
 
@@ -217,7 +218,7 @@ def _claims(ledger: Ledger, checks: Sequence[Check]) -> Table:
             )
         )
     columns = ("claim", "published", "on record", "this run", "state", "why")
-    return Table("", columns, tuple(rows))
+    return Table("", columns, tuple(rows), words=True)
 
 
 def _others(checks: Sequence[Check]) -> Table:
@@ -226,7 +227,21 @@ def _others(checks: Sequence[Check]) -> Table:
          check.detail)
         for check in checks
     ]  # fmt: skip
-    return Table("", ("check", "expected", "this run", "state", "why"), tuple(rows))
+    columns = ("check", "expected", "this run", "state", "why")
+    return Table("", columns, tuple(rows), words=True)
+
+
+def _commands(checks: Sequence[Check]) -> list[str]:
+    """The commands as a block of code, each once; none where there are none."""
+    known = dict.fromkeys(_command(check) for check in checks if check.command)
+    return ["```sh\n" + "\n".join(known) + "\n```\n"] if known else []
+
+
+def _command(check: Check) -> str:
+    """A command under the digests of what it read."""
+    remarks = ["not run"] if check.state == "not run" else []
+    remarks += [f"{name} sha256 {digest}" for name, digest in check.inputs.items()]
+    return "\n".join([*(f"# {remark}" for remark in remarks), check.command])
 
 
 def _state(check: Check) -> str:
