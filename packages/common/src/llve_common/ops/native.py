@@ -24,7 +24,7 @@ from llve_common.ops.implementation import Geometry, Unavailable
 from llve_common.threads import lone_workers
 
 # Output positions that are worked on at a time: rows and columns.
-_ROWS, _COLUMNS = 4, 128
+_ROWS, _COLUMNS = 8, 128
 _REAL = {torch.float32: "float", torch.float64: "double"}
 
 _Item = TypeVar("_Item")
