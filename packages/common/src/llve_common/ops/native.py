@@ -115,7 +115,8 @@ def forward(
     positions = -(-_COLUMNS // step) * step
 
     def work(n: int, parts: Iterator[_Part]) -> None:
-        columns = input.new_empty(positions, panels[0, 0, ..., 0].numel())
+        # Zero, since whole tiles are multiplied, and what memory happens to hold can be slow.
+        columns = input.new_zeros(positions, panels[0, 0, ..., 0].numel())
         sums = input.new_empty(_ROWS, positions, bias.numel())
         pointers = _pointers(arranged, offset[n], mask[n], panels, bias)
         for part in parts:
