@@ -5,6 +5,7 @@ import re
 import shlex
 import sys
 from fractions import Fraction
+from functools import partial
 from html.parser import HTMLParser
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -20,10 +21,13 @@ from llve_common.__main__ import app
 from llve_common.compare import compare, find_contenders, find_items
 from llve_common.compare_item import Item
 from llve_common.engine.checkpoint import write_weights
+from llve_common.engine.pretrained import load_raft
 from llve_common.errors import ConfigError, DataError
-from llve_common.io.images import write_image
+from llve_common.flow.raft import Raft, raft_frame_flow
+from llve_common.io.images import read_image, write_image
 from llve_common.io.video import VideoInfo, VideoWriter
 from llve_common.metrics.cost import parameter_count
+from llve_common.metrics.temporal import NamedFlow, warping_error
 from llve_common.paper import Window
 
 sys.path.insert(0, str(Path(__file__).parent / "papers"))
@@ -360,3 +364,90 @@ def test_items_shown_are_spread_evenly(tmp_path):
         write_image(tmp_path / "many" / f"{number:02}.png", flat(number, 12, 12))
     shown = compare([], find_items(tmp_path / "many", None, clips=False), CPU).rows[0].views
     assert [name[:2] for name in shown] == ["00", "03", "06", "10", "13", "16"]
+
+
+@pytest.fixture
+def clip(image_file):
+    """Three frames of noise."""
+    return [image_file(f"clip/{number}.png", 40, 48, seed=number) for number in range(3)]
+
+
+@pytest.fixture
+def raft(tmp_path):
+    """A RAFT file that no training has seen."""
+    torch.manual_seed(0)
+    write_weights(tmp_path / "raft-tiny.pth", Raft(small=True).state_dict())
+    return tmp_path / "raft-tiny.pth"
+
+
+def test_warping_error_is_along_the_flow_of_raft_with_its_weights(
+    entries, weights, clip, raft, tmp_path
+):
+    entries()
+    given = (clip[0].parent, "--clip", "--papers", "tiny", "--weights", f"tiny={weights}")
+    outputs = {
+        name: " ".join(run(*given, *more, "-o", tmp_path / name).stdout.split())
+        for name, more in (("dis", ()), ("raft", ("--raft", raft)))
+    }
+    frames = [read_image(path).pixels for path in clip]
+    estimate = partial(raft_frame_flow, load_raft(raft, statistics="running"))
+    expected = {
+        "dis": warping_error(frames, frames),
+        "raft": warping_error(frames, frames, estimate),
+    }
+    assert expected["dis"] != pytest.approx(expected["raft"], rel=0.01)
+    for name, said in (("dis", "DIS"), ("raft", "RAFT, raft-tiny.pth, sha256 ")):
+        for row in rows_in(tmp_path / name).values():
+            assert row["warping_error"] == pytest.approx(expected[name])
+            assert row["warping_error_flow"].startswith(said)
+        for file in ("index.html", "comparison.md"):
+            text = (tmp_path / name / file).read_text()
+            assert f"warping error by {said}" in text
+            assert f"optical flow ({said}" in text
+        assert f",{said}" in (tmp_path / name / "comparison.csv").read_text().replace('"', "")
+        assert f"warping error by {said[:4]}" in outputs[name]
+    again = shlex.split(rows_in(tmp_path / "raft")["tiny"]["commands"][0])
+    assert again[again.index("--raft") + 1] == str(raft)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("missing", "without --raft it is by DIS"),
+        ("cut", "raft-tiny.pth"),
+        ("foreign", "do not fit the network"),
+        ("not finite", "not finite numbers"),
+    ],
+)
+def test_bad_weights_of_raft_are_refused_before_any_work(
+    entries, weights, clip, raft, tmp_path, fault, said
+):
+    entries()
+    if fault == "missing":
+        raft.unlink()
+    elif fault == "cut":
+        raft.write_bytes(raft.read_bytes()[:5000])
+    else:
+        state = Raft(small=True).state_dict() | {"fnet.conv2.bias": torch.full((128,), math.nan)}
+        write_weights(raft, state if fault == "not finite" else {"net": torch.zeros(1)})
+    result = run(clip[0].parent, "--clip", "--raft", raft, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert result.stderr.count("error:") == 1
+    assert said in result.stderr
+    assert "raft-tiny.pth" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_item_too_large_for_the_flow_is_left_out(image_file, clip):
+    for number in range(2):
+        image_file(f"large/{number}.png", 60, 48, seed=number)
+
+    def estimate(first, second):
+        if first.shape[0] > 50:
+            raise RuntimeError("not enough memory")
+        return np.zeros((*first.shape[:2], 2), np.float32)
+
+    items = [Item(name, clip[0].parent.with_name(name)) for name in ("clip", "large")]
+    found = compare([], items, CPU, flow=NamedFlow("still", estimate))
+    assert list(found.frames) == ["clip"]
+    assert "RuntimeError: not enough memory" in found.left_out["large"]

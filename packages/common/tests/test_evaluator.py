@@ -13,7 +13,7 @@ from llve_common.engine.evaluator import FrameScore, Pictures, Scores, evaluate,
 from llve_common.errors import DataError, MediaError
 from llve_common.io.images import read_image, write_image
 from llve_common.metrics.fidelity import psnr, ssim
-from llve_common.metrics.temporal import mabd
+from llve_common.metrics.temporal import DIS, NamedFlow, mabd
 from llve_common.paper import Clip, Window
 from llve_common.report.tables import steadiness_table
 
@@ -285,7 +285,7 @@ def test_a_clip_too_short_for_inner_frames_is_refused(score, clip):
 
 def test_steadiness_of_each_clip(score, clip):
     several, alone = clip("a", frames=3, size=(40, 48)), clip("b", frames=1)
-    result = score(several, alone, also={"temporal": True})
+    result = score(several, alone, also={"temporal": DIS})
     before = mabd([read_image(path).pixels for path in several.frames]).mean
     assert result.temporal["a"]["input_mabd"] == pytest.approx(before)
     # The tiny paper halves every frame.
@@ -297,3 +297,14 @@ def test_steadiness_of_each_clip(score, clip):
     table = steadiness_table(result, "Tiny").markdown()
     assert f"{before * 1e3:.4f}" in table
     assert "mean of 2 clips" in table
+    assert steadiness_table(result, "Tiny").title.endswith("warping error by DIS)")
+
+
+def test_warping_error_is_along_the_flow_given(score, clip):
+    one = clip("a", frames=3, size=(40, 48))
+    still = NamedFlow("still", lambda first, _: np.zeros((*first.shape[:2], 2), np.float32))
+    result = score(one, also={"temporal": still})
+    frames = np.stack([read_image(path).pixels for path in one.frames]) / 255
+    by_hand = np.square(np.diff(frames, axis=0)).mean()
+    assert result.temporal["a"]["input_warping_error"] == pytest.approx(by_hand)
+    assert "warping error by still" in steadiness_table(result, "Tiny").title

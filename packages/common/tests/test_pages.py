@@ -179,6 +179,8 @@ def write_video(path: Path) -> None:
 
 
 def own_of_sci(folder: Path) -> None:
+    # The small RAFT: a file says itself which one it holds.
+    write_weights(folder / "raft-things.pth", Raft(small=True).state_dict())
     published = to_published(read_weights(bundled_weights(PAPERS["sci"])))
     for name in ("medium.pt", "WEIGHTS.pt"):
         write_weights(folder / name, published)

@@ -339,6 +339,13 @@ def test_a_file_that_does_not_fit(tmp_path, change, message):
     assert message in str(caught.value)
 
 
+def test_a_file_that_is_not_finite(tmp_path):
+    state = random_network(small=True).state_dict() | {"fnet.conv2.bias": torch.full((128,), 1e400)}
+    torch.save(state, tmp_path / "raft.pth")
+    with pytest.raises(CheckpointError, match=r"not finite numbers\n  got: fnet.conv2.bias"):
+        load_raft(tmp_path / "raft.pth")
+
+
 def test_a_missing_file_says_where_to_get_it(tmp_path):
     with pytest.raises(CheckpointError) as caught:
         load_raft(tmp_path / "raft-things.pth")

@@ -9,7 +9,8 @@ import torch
 from typer.testing import CliRunner
 
 from llve_common.data.synthetic import write_clip_set
-from llve_common.engine.checkpoint import read_weights
+from llve_common.engine.checkpoint import read_weights, write_weights
+from llve_common.flow.raft import Raft
 from llve_common.io.images import read_image, write_image
 from llve_common.io.video import VideoInfo, VideoWriter
 from llve_tcenet.cli import app
@@ -192,6 +193,27 @@ def test_test(tmp_path, random_weights):
     assert {"psnr", "ssim", "warping_error", "mabd", "mabd_mse"} <= summary["mean_of_clips"].keys()
     assert "MABD" in output
     assert "lower is steadier" in output
+
+
+def test_warping_error_along_the_flow_of_raft(tmp_path, random_weights):
+    write_clip_set(tmp_path / "set", suffix=".png", clips=1, frames=6, height=40, width=48)
+    low, raft = tmp_path / "set" / "input" / "pair13", tmp_path / "raft-tiny.pth"
+    command = ["test", "--data_path", low, "--model", random_weights]
+    output = run(*command, "--save_path", tmp_path / "none", "--raft", raft, fails=True)
+    assert f"{raft}: the weights of RAFT are not here" in output
+    assert "without --raft it is by DIS" in output
+    assert not (tmp_path / "none").exists()
+    torch.manual_seed(0)
+    write_weights(raft, Raft(small=True).state_dict())
+    run(*command, "--save_path", tmp_path / "dis")
+    run(*command, "--save_path", tmp_path / "raft", "--raft", raft)
+    errors = {}
+    for name, said in (("dis", "DIS"), ("raft", "RAFT, raft-tiny.pth, sha256 ")):
+        summary = json.loads((tmp_path / name / "summary.json").read_text())
+        assert summary["warping_error_flow"].startswith(said)
+        assert f"warping error by {said}" in (tmp_path / name / "index.html").read_text()
+        errors[name] = summary["mean_of_clips"]["input_warping_error"]
+    assert errors["dis"] != errors["raft"]
 
 
 def test_pad_gives_every_frame(tmp_path, random_weights):

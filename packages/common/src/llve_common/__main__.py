@@ -22,6 +22,7 @@ from llve_common.data.synthetic import (
 )
 from llve_common.doctor import Check, examine
 from llve_common.engine.device import choose_device
+from llve_common.engine.pretrained import warping_flow
 from llve_common.errors import ConfigError, UserError
 from llve_common.installed import find_papers
 from llve_common.report.comparison import (
@@ -85,6 +86,10 @@ def compare(
             show_default="the bundled ones",
         ),
     ] = None,
+    raft: Annotated[
+        Path | None,
+        typer.Option(help="RAFT's weights: warping error by RAFT.", show_default="by DIS"),
+    ] = None,
     clip: Annotated[bool, typer.Option("--clip", help="A folder's images are a clip.")] = False,
     output: Annotated[Path, typer.Option("-o", "--output", help="A folder.")] = Path("comparison"),
     device: Device = None,
@@ -94,10 +99,13 @@ def compare(
     contenders = find_contenders(chosen, _files_by_paper(weights or ()))
     items = find_items(source, reference, clips=clip)
     options = ["--reference", str(reference)] if reference else []
+    options += ["--raft", str(raft)] if raft else []
     options += [*(["--clip"] if clip else []), *(["--device", device] if device else [])]
     command = _commands(source, contenders, options, output)
+    where = choose_device(device or "auto")
+    flow = warping_flow(raft, where)
     with progress_bar("comparing", "frames, {task.fields[note]}") as advance:
-        found = put_side_by_side(contenders, items, choose_device(device or "auto"), watch=advance)
+        found = put_side_by_side(contenders, items, where, flow=flow, watch=advance)
     write_comparison(output, found, command)
     _report_comparison(found, output)
 

@@ -45,6 +45,7 @@ from llve_common.engine.trainer import train
 from llve_common.errors import CheckpointError, ConfigError, MediaError, UserError
 from llve_common.io.atomic import write_text
 from llve_common.metrics.cost import parameter_count
+from llve_common.metrics.temporal import NamedFlow
 from llve_common.option_files import Options
 from llve_common.paper import Clip, Paper
 from llve_common.report.page import Section
@@ -288,7 +289,7 @@ def run_test(
     fit: Fit = "pad",
     folder: Path | None = None,
     inner: bool = False,
-    temporal: bool = False,
+    temporal: NamedFlow | None = None,
     with_fsim: bool = False,
     details: Callable[[nn.Module], Sequence[Section]] | None = None,
 ) -> Scores:
@@ -341,6 +342,7 @@ def run_test(
         "weights_sha256": weights.sha256,
         "ssim": settings.ssim,
         "rounding": paper.rounding,
+        **({} if temporal is None else {"warping_error_flow": temporal.name}),
         "torch": str(torch.__version__),
         "device": str(device),
     }
@@ -349,7 +351,7 @@ def run_test(
     tables = []
     if scored:
         tables.append(score_table(scores, paper.title, ssim_definition=settings.ssim))
-    if temporal:
+    if temporal is not None:
         tables.append(steadiness_table(scores, paper.title))
     for table in tables:
         console.print(table.rich())

@@ -31,6 +31,7 @@ from llve_common.metrics.cost import (
     parameter_count,
     peak_memory,
 )
+from llve_common.metrics.temporal import DIS, NamedFlow
 from llve_common.paper import Paper
 
 INPUT = "input"
@@ -99,6 +100,7 @@ class Comparison:
         left_out: items that cannot be read or scored, and why.
         size: height and width at which cost was measured.
         device: where.
+        flow: what the flow of warping error is called.
     """
 
     rows: tuple[Row, ...]
@@ -107,6 +109,7 @@ class Comparison:
     left_out: Mapping[str, str]
     size: tuple[int, int]
     device: torch.device
+    flow: str
 
     @property
     def failures(self) -> list[str]:
@@ -171,6 +174,7 @@ def compare(
     items: Sequence[Item],
     device: torch.device,
     *,
+    flow: NamedFlow = DIS,
     watch: Watch = lambda done, total, note: None,
 ) -> Comparison:
     """Put every contender through every item.
@@ -182,13 +186,14 @@ def compare(
         contenders: as :func:`find_contenders` makes them.
         items: as :func:`find_items` makes them.
         device: to compute on.
+        flow: along which warping error is measured.
         watch: follows the frames.
 
     Raises:
         DataError: no item is left.
     """
     counter = _Counter(watch)
-    measured, left_out = _measure_input(items, counter)
+    measured, left_out = _measure_input(items, flow, counter)
     left = [item for item in items if item.name in measured]
     if not left:
         reasons = "".join(f"\n- {name}: {reason}" for name, reason in left_out.items())
@@ -200,10 +205,10 @@ def compare(
     rows = [_row(INPUT, "the frames as they are", measured, shown)]
     for contender in contenders:
         counter.name = contender.name
-        rows.append(_contend(contender, left, first, shown, device, counter))
+        rows.append(_contend(contender, left, first, shown, device, flow, counter))
     references = {name: view for name in shown if (view := measured[name].reference)}
     size = first.shape[0], first.shape[1]
-    return Comparison(tuple(rows), references, frames, left_out, size, device)
+    return Comparison(tuple(rows), references, frames, left_out, size, device, flow.name)
 
 
 def measure_cost(paper: Paper, network: nn.Module, device: torch.device, pixels: Eight) -> Cost:
@@ -250,16 +255,19 @@ class _Counter:
 
 
 def _measure_input(
-    items: Sequence[Item], counter: _Counter
+    items: Sequence[Item], flow: NamedFlow, counter: _Counter
 ) -> tuple[dict[str, Measured], dict[str, str]]:
     """The items as they are, and why the others cannot be measured."""
     measured: dict[str, Measured] = {}
     left_out: dict[str, str] = {}
     for item in items:
         try:
-            measured[item.name] = measure(item, iter, counter.step)
+            measured[item.name] = measure(item, iter, flow.estimate, counter.step)
         except UserError as error:
             left_out[item.name] = str(error.at(item.source))
+        except (RuntimeError, MemoryError) as error:
+            # RAFT's memory grows with the square of the pixels; the other items may fit.
+            left_out[item.name] = f"{item.source}: {type(error).__name__}: {error}"
     return measured, left_out
 
 
@@ -269,6 +277,7 @@ def _contend(
     first: Eight,
     shown: Collection[str],
     device: torch.device,
+    flow: NamedFlow,
     counter: _Counter,
 ) -> Row:
     title, weights = contender.entry.name, None
@@ -278,7 +287,9 @@ def _contend(
         _require_weights(paper, contender)
         network, weights = load_network(paper, contender.weights, device)
         enhance = frame_enhancer(paper, network, device)
-        measured = {item.name: measure(item, enhance, counter.step) for item in items}
+        measured = {
+            item.name: measure(item, enhance, flow.estimate, counter.step) for item in items
+        }
         cost = measure_cost(paper, network, device, first)
     except UserError as error:
         return Row(contender.name, title, weights=weights, failure=str(error))

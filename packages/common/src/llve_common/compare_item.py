@@ -16,7 +16,7 @@ from llve_common.errors import DataError
 from llve_common.io.frames import Frame, open_source
 from llve_common.io.images import Image, in_8_bits
 from llve_common.metrics.fidelity import psnr, ssim
-from llve_common.metrics.temporal import Mabd, WarpingError
+from llve_common.metrics.temporal import FlowEstimator, Mabd, WarpingError
 
 LONGEST_SIDE = 1280
 """A picture is shown at no more than this many pixels."""
@@ -71,19 +71,22 @@ class Measured:
     reference: View | None
 
 
-def measure(item: Item, enhance: Enhance, step: Callable[[], None]) -> Measured:
+def measure(
+    item: Item, enhance: Enhance, estimate: FlowEstimator, step: Callable[[], None]
+) -> Measured:
     """Stream an item through a network and the metrics.
 
     Args:
         item: what to measure.
         enhance: frames to as many enhanced ones; ``iter`` leaves them as they are.
+        estimate: the flow of warping error.
         step: is called after each frame.
 
     Raises:
         DataError: the ground truth has another size or length, or frames are too small for SSIM.
         MediaError: a frame cannot be read, or comes out as not a number.
     """
-    meter = _Meter()
+    meter = _Meter(estimate)
     with ExitStack() as stack:
         source = stack.enter_context(open_source(item.source))
         targets = _open_targets(item, stack)
@@ -146,10 +149,10 @@ def first_frame(item: Item) -> Eight:
 class _Meter:
     """All measures of one clip, fed a frame at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, estimate: FlowEstimator) -> None:
         self._frames = 0
         self._totals: dict[str, float] = {}
-        self._warping, self._mabd = WarpingError(), Mabd()
+        self._warping, self._mabd = WarpingError(estimate), Mabd()
 
     def add(self, frame: Eight, original: Eight, target: Eight | None, where: object) -> None:
         """The next frame, as it was before, and its ground truth.

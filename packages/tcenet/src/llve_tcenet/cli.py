@@ -29,6 +29,7 @@ from llve_common.engine.device import choose_device
 from llve_common.engine.enhancer import plan_jobs
 from llve_common.engine.evaluator import Pictures, files_below
 from llve_common.engine.network import load_network
+from llve_common.engine.pretrained import warping_flow
 from llve_common.paper import Clip
 from llve_tcenet.config import TestSettings
 from llve_tcenet.data import video_clips
@@ -214,7 +215,11 @@ def test(
         str | None, typer.Option(help="Of the pictures: raft or dis.", show_default="raft")
     ] = None,
     raft_model_path: Annotated[
-        Folder, typer.Option("--raft_model_path", help="RAFT's weights.")
+        Folder, typer.Option("--raft_model_path", help="RAFT's weights, for the pictures.")
+    ] = None,
+    raft: Annotated[
+        Folder,
+        typer.Option(help="RAFT's weights: warping error by RAFT.", show_default="by DIS"),
     ] = None,
     device: Device = None,
 ) -> None:
@@ -234,11 +239,13 @@ def test(
         "pictures": pictures,
         "flow": flow,
         "raft.weights": raft_model_path,
+        "metric_raft": raft,
         "device": device,
     }
     settings = settings_to_test(PAPER, TestSettings, config, overrides, options)
     clips = video_clips(settings.data.low, settings.data.normal, settings.data.list)
     # Before the work begins: without its weights it cannot.
+    error_flow = warping_flow(settings.metric_raft, choose_device(settings.device))
     estimate = _flow_of_pictures(settings) if settings.pictures else None
     run_test(
         PAPER,
@@ -246,7 +253,7 @@ def test(
         clips,
         Pictures(files_below(settings.save / "frames")),
         inner=not settings.pad,
-        temporal=True,
+        temporal=error_flow,
         with_fsim=settings.fsim,
     )
     if estimate is not None:

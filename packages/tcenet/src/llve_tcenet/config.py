@@ -145,4 +145,7 @@ class TestSettings(Settings):
     )
     flow: FlowName = Field("raft", description="of the pictures; dis needs no weights")
     raft: RaftSettings = RaftSettings()
+    metric_raft: Path | None = Field(
+        None, description="RAFT's weights, to measure warping error along its flow; null: by DIS"
+    )
     device: str = RunSettings.model_fields["device"].default

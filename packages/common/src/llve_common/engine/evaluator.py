@@ -25,7 +25,7 @@ from llve_common.io.atomic import replacing
 from llve_common.io.frames import Frame
 from llve_common.io.images import Image, write_image
 from llve_common.metrics.fidelity import Ssim, fsim, psnr, ssim
-from llve_common.metrics.temporal import Mabd, WarpingError
+from llve_common.metrics.temporal import Mabd, NamedFlow, WarpingError
 from llve_common.paper import Clip, Paper
 
 Fit = Literal["pad", "crop"]
@@ -77,10 +77,12 @@ class Scores:
     Attributes:
         frames: in order.
         temporal: what each clip scored as a whole, where that was asked for.
+        flow: what the flow of their warping error is called.
     """
 
     frames: tuple[FrameScore, ...]
     temporal: dict[str, dict[str, float]] = field(default_factory=dict)
+    flow: str | None = None
 
     @property
     def per_clip(self) -> dict[str, dict[str, float]]:
@@ -115,7 +117,7 @@ def evaluate(
     with_fsim: bool = False,
     fit: Fit = "pad",
     inner: bool = False,
-    temporal: bool = False,
+    temporal: NamedFlow | None = None,
     watch: Callable[[int, int], None] | None = None,
 ) -> Scores:
     """Enhance every frame of every clip and score it on the 8-bit images, as the paper rounds them.
@@ -130,7 +132,7 @@ def evaluate(
         with_fsim: score by FSIM too, as ``fsim`` and ``input_fsim``.
         fit: whether images that do not fit the network are padded or cropped.
         inner: leave out the frames at a clip's ends that no window within the clip gives.
-        temporal: measure each clip's steadiness too, see :class:`Steadiness`.
+        temporal: measure each clip's steadiness too, along this flow; see :class:`Steadiness`.
         watch: is told (frames done, frames in all).
 
     Returns:
@@ -158,7 +160,7 @@ def evaluate(
     enhance = frame_enhancer(paper, network, device, inner=inner)
     multiple = paper.window.multiple if fit == "crop" else 1
     for clip, wanted in zip(clips, places, strict=True):
-        steadiness = Steadiness()
+        steadiness = None if temporal is None else Steadiness(temporal)
         enhanced = _enhanced(enhance, clip, multiple, wanted.start)
         for index, made in zip(wanted, enhanced, strict=True):
             path, target = clip.frames[index], _target(clip, index, made.size, multiple)
@@ -172,14 +174,14 @@ def evaluate(
             ):
                 if naming is not None and picture is not None:
                     write_image(naming(clip, path), picture)
-            if temporal:
+            if steadiness is not None:
                 steadiness.update(made.result, made.source, target)
             results.append(FrameScore(clip.name, path.name, values, made.seconds))
             if watch is not None:
                 watch(len(results), total)
-        if temporal:
+        if steadiness is not None:
             steady[clip.name] = steadiness.compute()
-    return Scores(tuple(results), steady)
+    return Scores(tuple(results), steady, None if temporal is None else temporal.name)
 
 
 class Steadiness:
@@ -190,8 +192,8 @@ class Steadiness:
     Motion is estimated on the ground truth where there is one, else on the input.
     """
 
-    def __init__(self) -> None:
-        self._warping = {"": WarpingError(), "input_": WarpingError()}
+    def __init__(self, flow: NamedFlow) -> None:
+        self._warping = {prefix: WarpingError(flow.estimate) for prefix in ("", "input_")}
         self._mabd = {"": Mabd(), "input_": Mabd()}
 
     def update(

@@ -2,40 +2,74 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from llve_common.engine.checkpoint import load_into, read_weights
+import torch
+
+from llve_common.engine.checkpoint import file_digest, load_into, read_weights
 from llve_common.errors import CheckpointError
-from llve_common.flow.raft import Raft
+from llve_common.flow.raft import Raft, raft_frame_flow
+from llve_common.metrics.temporal import DIS, NamedFlow
 from llve_common.nn.vgg import Vgg19Features, without_unused
 
 Statistics = Literal["batch", "running"]
 """What batch norm normalises by: the images at hand, or what training collected."""
 
 
-def load_raft(path: Path, *, statistics: Statistics = "batch") -> Raft:
+def load_raft(
+    path: Path,
+    *,
+    statistics: Statistics = "batch",
+    without: str = "flow: dis needs no weights",
+) -> Raft:
     """RAFT with published weights, large or small as the file is, not to be trained.
 
     Args:
         path: such as ``raft-things.pth`` or ``raft-small.pth``; a ``module.`` prefix is removed.
         statistics: ``"batch"`` keeps training mode, as TCE-Net's published trainer and tester do
             (the running statistics move); ``"running"`` is evaluation mode, as RAFT is meant.
+        without: what the user does who has no such file, for the message.
 
     Raises:
-        CheckpointError: the file is missing, unreadable, or does not fit RAFT.
+        CheckpointError: the file is missing, unreadable, or does not fit RAFT, or its values are
+            not finite.
     """
     _require_file(
         path,
         "RAFT",
         source="raft-things.pth or raft-small.pth of models.zip, to which RAFT's authors link at "
         "https://github.com/princeton-vl/RAFT",
-        without="flow: dis needs no weights",
+        without=without,
     )
     state = read_weights(path)
     network = Raft(small="update_block.gru.convz.weight" in state)
     load_into(network, state, path)
+    for name, value in state.items():
+        # Its flow would be valid nowhere, so that nothing would be measured, and nothing said.
+        if not torch.isfinite(value).all():
+            raise CheckpointError("RAFT's weights are not finite numbers", where=path, got=name)
     return network.requires_grad_(False).train(statistics == "batch")
+
+
+def warping_flow(weights: Path | None, device: torch.device) -> NamedFlow:
+    """The flow along which warping error is measured: RAFT's with weights, else DIS.
+
+    RAFT is fed [-1, 1] and normalises by its running statistics, as its weights were trained.
+
+    Args:
+        weights: RAFT's, see :func:`load_raft`; None: dense inverse search.
+        device: where RAFT computes.
+
+    Raises:
+        CheckpointError: as :func:`load_raft`.
+    """
+    if weights is None:
+        return DIS
+    network = load_raft(weights, statistics="running", without="without --raft it is by DIS")
+    name = f"RAFT, {weights.name}, sha256 {file_digest(weights)[:12]}..."
+    return NamedFlow(name, partial(raft_frame_flow, network.to(device)))
 
 
 def load_vgg19(path: Path) -> Vgg19Features:

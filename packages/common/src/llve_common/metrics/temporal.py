@@ -25,6 +25,18 @@ Frame = npt.NDArray[Any]
 FlowEstimator = Callable[[npt.NDArray[np.uint8], npt.NDArray[np.uint8]], npt.NDArray[np.float32]]
 """From two (H, W, 3) uint8 RGB frames to the (H, W, 2) flow from first to second, in pixels."""
 
+
+@dataclass(frozen=True)
+class NamedFlow:
+    """How motion is estimated, and what tables call it: errors along different flows differ."""
+
+    name: str
+    estimate: FlowEstimator
+
+
+DIS = NamedFlow("DIS", dis_flow)
+"""Dense inverse search, which needs no weights."""
+
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 

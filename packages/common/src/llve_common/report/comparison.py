@@ -32,23 +32,24 @@ QUALITY = (
 )
 """Heading, measure, the factor it is shown with, and its form."""
 
-DEFINITIONS = (
+_DEFINITIONS = (
     "Every figure is the mean over the items, and an item's the mean over its frames.",
     "PSNR and SSIM: of the 8-bit images, after the paper's own rounding. SSIM skimage7: uniform "
     "7x7 window, sample covariance; SSIM gaussian11: 11x11 Gaussian window of sigma 1.5, "
     "population covariance; both for each colour channel. Higher is better.",
     "Warping error: mean squared difference between a frame and the one before, warped along the "
-    "optical flow (dense inverse search) of the ground truth, or of the input where there is none, "
-    "over pixels whose flow is consistent. MABD: mean absolute difference in brightness between "
-    "neighbouring frames; MABD MSE: its sequence's mean squared error against the ground truth's. "
-    "Lower is better, but for MABD itself, which holds motion as well as flicker.",
+    "optical flow ({flow}) of the ground truth, or of the input where there is none, over pixels "
+    "whose flow is consistent; errors along different flows do not compare. MABD: mean absolute "
+    "difference in brightness between neighbouring frames; MABD MSE: its sequence's mean squared "
+    "error against the ground truth's. Lower is better, but for MABD itself, which holds motion as "
+    "well as flicker.",
     "Multiply-accumulates: convolutions, matrix products and attention of one whole window of "
     "frames, even where the next window shares some of it. Time: the median of five frames of a "
     "clip under way, from 8-bit pixels to 8-bit pixels, without reading files; other work on the "
     "machine adds to it. Memory: the peak above what the process held with the network loaded, "
     "until a clip's first frame is enhanced.",
 )
-"""What the tables' figures mean."""
+"""What the tables' figures mean, ``flow`` left open."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
     quality = Table(
         f"Quality on {items} {'item' if items == 1 else 'items'}, frames: "
         f"{sum(comparison.frames.values())} (PSNR in dB, warping error and MABD in 1e-3, MABD MSE "
-        "in 1e-6)",
+        f"in 1e-6; warping error by {comparison.flow})",
         ("", *(heading for heading, *_ in QUALITY)),
         tuple((row.name, *_quality_cells(row)) for row in comparison.rows),
     )
@@ -110,7 +111,8 @@ def _notes(comparison: Comparison) -> list[str]:
     left_out = [
         f"Left out: {name}: {in_one_line(why)}" for name, why in comparison.left_out.items()
     ]
-    return [*dashes(comparison), *left_out, *DEFINITIONS]
+    definitions = [each.format(flow=comparison.flow) for each in _DEFINITIONS]
+    return [*dashes(comparison), *left_out, *definitions]
 
 
 def write_comparison(folder: Path, comparison: Comparison, command: Command) -> None:
@@ -280,7 +282,7 @@ def _markdown(comparison: Comparison, command: Command) -> str:
 
 def _csv(comparison: Comparison) -> str:
     buffer = io.StringIO()
-    rows = [_flat(row) for row in comparison.rows]
+    rows = [_flat(row, comparison.flow) for row in comparison.rows]
     writer = csv.DictWriter(buffer, rows[0].keys(), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
@@ -289,7 +291,11 @@ def _csv(comparison: Comparison) -> str:
 
 def _facts(comparison: Comparison, command: Command) -> dict[str, Any]:
     rows = [
-        {**_flat(row), "commands": command.rows.get(row.name, ()), "items": plain(row.figures)}
+        {
+            **_flat(row, comparison.flow),
+            "commands": command.rows.get(row.name, ()),
+            "items": plain(row.figures),
+        }
         for row in comparison.rows
     ]
     return {
@@ -306,7 +312,7 @@ def _facts(comparison: Comparison, command: Command) -> dict[str, Any]:
     }
 
 
-def _flat(row: Row) -> dict[str, Any]:
+def _flat(row: Row, flow: str) -> dict[str, Any]:
     """A row by name, in plain units: intensities in [0, 1], seconds, bytes."""
     cost, weights = row.cost, row.weights
     means = {measure: plain(row.mean(measure)) for _, measure, *_ in QUALITY}
@@ -314,6 +320,7 @@ def _flat(row: Row) -> dict[str, Any]:
         "name": row.name,
         "title": row.title,
         **means,
+        "warping_error_flow": flow,
         "parameters": cost and cost.parameters,
         "multiply_accumulates": cost and cost.macs,
         "seconds": cost and cost.seconds,

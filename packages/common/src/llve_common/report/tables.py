@@ -81,7 +81,8 @@ def steadiness_table(scores: Scores, title: str) -> Table:
     if len(rows) > 1:
         means = _thousandths(scores.mean_of_clips, keys)
         rows.append((f"mean of {len(rows)} clips", *means))
-    return Table(f"{title} (times 1000; lower is steadier)", ("", *columns), tuple(rows))
+    said = f"times 1000; lower is steadier; warping error by {scores.flow}"
+    return Table(f"{title} ({said})", ("", *columns), tuple(rows))
 
 
 def _thousandths(values: dict[str, float], keys: Sequence[str]) -> list[str]:
