@@ -23,7 +23,7 @@ from torch import Tensor
 from llve_common.data.windows import Border, window_indices
 from llve_common.errors import ConfigError, DataError
 from llve_common.io.folders import list_images, match_by_name
-from llve_common.io.images import read_image, to_tensor
+from llve_common.io.images import in_8_bits, read_image, to_tensor
 
 log = logging.getLogger(__name__)
 
@@ -275,13 +275,11 @@ def read_frame(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
     Raises:
         MediaError: the file cannot be decoded.
     """
-    pixels = read_image(path).pixels
     # The published tests read every image as 8 bits; so do the scores.
-    if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
-    if size is not None and (pixels.shape[1], pixels.shape[0]) != size:
-        pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
-    return np.asarray(pixels, np.uint8)
+    pixels = in_8_bits(read_image(path).pixels)
+    if size is None or (pixels.shape[1], pixels.shape[0]) == size:
+        return pixels
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 class Windows:
