@@ -2,7 +2,14 @@ import pickle
 
 import pytest
 
-from llve_common.errors import CheckpointError, ConfigError, DataError, MediaError, UserError
+from llve_common.errors import (
+    CheckpointError,
+    ConfigError,
+    DataError,
+    MediaError,
+    UserError,
+    in_one_line,
+)
 
 
 def test_message_says_where_what_got_expected_and_how_to_mend():
@@ -13,6 +20,11 @@ def test_message_says_where_what_got_expected_and_how_to_mend():
 def test_message_leaves_out_what_is_not_known():
     assert str(UserError("too small")) == "too small"
     assert str(UserError("too small", got=0)) == "too small\n  got: 0"
+
+
+def test_a_message_in_one_line_keeps_its_parts_apart():
+    error = DataError("too small", where="my  pictures/a.png", got="2x2", expected="3x3")
+    assert in_one_line(error) == "my  pictures/a.png: too small; got: 2x2; expected: 3x3"
 
 
 @pytest.mark.parametrize("kind", [ConfigError, MediaError, DataError, CheckpointError])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llve_common.data.clips import clip_folders, low_and_high
-from llve_common.errors import UserError
+from llve_common.errors import UserError, in_one_line
 from llve_common.io.folders import list_images
 from llve_common.io.images import image_size
 
@@ -98,7 +98,7 @@ def _images(folder: Path | None, faults: list[str]) -> Sequence[Path]:
     try:
         return [] if folder is None else list_images(folder)
     except UserError as error:
-        faults.append(_one_line(error))
+        faults.append(in_one_line(error))
         return []
 
 
@@ -106,9 +106,5 @@ def _size(path: Path, faults: list[str]) -> tuple[int, int] | None:
     try:
         return image_size(path)
     except UserError as error:
-        faults.append(_one_line(error))
+        faults.append(in_one_line(error))
         return None
-
-
-def _one_line(error: UserError) -> str:
-    return " ".join(str(error).split())
