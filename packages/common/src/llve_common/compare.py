@@ -33,6 +33,7 @@ from llve_common.metrics.cost import (
 )
 from llve_common.metrics.temporal import DIS, NamedFlow
 from llve_common.paper import Paper
+from llve_common.report.page import evenly_spread
 
 INPUT = "input"
 PICTURES = 6
@@ -198,7 +199,7 @@ def compare(
     if not left:
         reasons = "".join(f"\n- {name}: {reason}" for name, reason in left_out.items())
         raise DataError("nothing can be compared", got=reasons)
-    shown = _spread([item.name for item in left], PICTURES)
+    shown = evenly_spread([item.name for item in left], PICTURES)
     frames = {name: each.frames for name, each in measured.items()}
     counter.expect(sum(frames.values()), 1 + len(contenders))
     first = first_frame(left[0])
@@ -319,9 +320,3 @@ def _row(
     figures = {item: each.figures for item, each in measured.items()}
     views = {item: measured[item].view for item in shown}
     return Row(name, title, figures, views, cost, weights)
-
-
-def _spread(names: Sequence[str], count: int) -> list[str]:
-    """At most so many of the names, evenly spread."""
-    step = max(len(names) / count, 1)
-    return [names[int(step * number)] for number in range(min(count, len(names)))]

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import jinja2
 import PIL.Image
@@ -19,6 +20,8 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from llve_common.io.atomic import write_text
 from llve_common.io.images import Pixels
 from llve_common.report.tables import Table
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,12 @@ class Section:
     notes: Sequence[str] = ()
     groups: Sequence[Group] = ()
     strips: Sequence[Strips] = ()
+
+
+def evenly_spread(items: Sequence[T], count: int) -> list[T]:
+    """What a page shows of many items: the middle ones of that many equal parts, or all."""
+    count = min(count, len(items))
+    return [items[(2 * part + 1) * len(items) // (2 * count)] for part in range(count)]
 
 
 def write_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -> None:

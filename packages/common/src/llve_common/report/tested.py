@@ -10,7 +10,7 @@ from llve_common.data.clips import read_frame
 from llve_common.engine.evaluator import Scores
 from llve_common.io.images import Pixels, read_image
 from llve_common.paper import Clip
-from llve_common.report.page import Group, Panel, Section, write_page
+from llve_common.report.page import Group, Panel, Section, evenly_spread, write_page
 from llve_common.report.tables import Table
 
 PICTURES = 4
@@ -65,13 +65,8 @@ def _shown(scores: Scores, clips: Sequence[Clip]) -> list[tuple[Clip, int]]:
         for clip in clips
     ]
     if len(frames) == 1:
-        return _spread(frames[0])
-    return [each[len(each) // 2] for each in _spread(frames)]
-
-
-def _spread(items: Sequence[Any]) -> list[Any]:
-    count = min(PICTURES, len(items))
-    return [items[(2 * number + 1) * len(items) // (2 * count)] for number in range(count)]
+        return evenly_spread(frames[0], PICTURES)
+    return [each[len(each) // 2] for each in evenly_spread(frames, PICTURES)]
 
 
 def _group(clip: Clip, index: int, saved: Callable[[Clip, Path], Path]) -> Group:
