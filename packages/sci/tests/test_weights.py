@@ -12,6 +12,7 @@ def test_aliases_hold_the_same_values():
     for alias in ("enhance.blocks.0.0.weight", "enhance.conv.0.weight"):
         assert published[alias] is published["enhance.conv.0.weight"]
     assert published["calibrate.blocks.1.3.bias"] is published["calibrate.convs.3.bias"]
+    assert len(to_published(Enhancer().state_dict())) == 18
 
 
 def test_the_last_alias_wins():

@@ -79,6 +79,16 @@ def test_norm_is_over_the_channels_of_a_pixel():
     torch.testing.assert_close(ChannelNorm(6)(features), expected)
 
 
+def test_our_names_are_the_published_ones():
+    published = to_published(STCD().state_dict())
+    assert len(published) == 50
+    assert {
+        "conv_first_1.weight", "feature_extraction.0.conv2.bias", "upconv2_ill.weight",
+        "conv_last_ill2.bias", "trans1.norm2.body.weight", "trans2.attn.qkv2.weight",
+        "trans2.ffn.project_out.weight",
+    } <= published.keys()  # fmt: skip
+
+
 def test_weights_tell_the_network_and_survive_the_published_names():
     network = network_of(nf=8, front_blocks=3)
     published = to_published(network.state_dict())

@@ -29,6 +29,7 @@ from llve_stcd.objective import (
     pixel_loss,
     shading_smoothness,
 )
+from llve_stcd.weights import to_published
 
 pytestmark = pytest.mark.reference
 SET = "sdsd_stcd"
@@ -69,7 +70,7 @@ def relative_l2(actual: np.ndarray, expected: np.ndarray) -> float:
 def test_keys_order_shapes_and_parameters(case: Case):
     facts = case.settings
     network = STCD(facts["arguments"]["nf"], facts["arguments"]["front_RBs"])
-    state = network.state_dict()
+    state = to_published(network.state_dict())
     assert [(key, list(value.shape), str(value.dtype)) for key, value in state.items()] == [
         (key, each["shape"], f"torch.{each['dtype']}") for key, each in facts["keys"].items()
     ]
