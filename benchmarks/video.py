@@ -1,8 +1,9 @@
 """A 1080p video through ``sci enhance``: the whole against its stages.
 
 Decoding, network and encoding overlap, so the whole should take little longer than its slowest
-stage, or than the processor seconds of all stages shared out over the cores. The clip is longer than
-the 40 frames that the encoder looks ahead: a shorter one is mostly encoded when all else is done.
+stage, or than the processor seconds of all stages shared out over the cores. The clip is longer
+than the 40 frames that the encoder looks ahead: a shorter one is mostly encoded when all else is
+done.
 """
 
 from __future__ import annotations
