@@ -10,8 +10,8 @@ VARIABLE = "LLVE_SHARED"
 
 def shared_folder() -> Path:
     """The folder of reference values and images, whether it exists or not."""
-    if VARIABLE in os.environ:
-        return Path(os.environ[VARIABLE])
+    if given := os.environ.get(VARIABLE):
+        return Path(given)
     here = Path(__file__).resolve()
     root = next(
         (folder for folder in here.parents if (folder / "noxfile.py").is_file()), Path.cwd()
