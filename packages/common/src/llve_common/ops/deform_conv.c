@@ -59,7 +59,7 @@ typedef struct {
 
 /* Where one tap of one group samples, for a row of a part. */
 typedef struct {
-    int32_t start[WIDTH]; /* in the group's image, of the pixel above and left of it */
+    int32_t pixel[WIDTH]; /* the one above and left of it */
     REAL down[WIDTH], across[WIDTH], mask[WIDTH]; /* fractions of a pixel, from that one's centre */
     REAL left[WIDTH], right[WIDTH];               /* the weights of both columns of pixels */
 } Samples;
@@ -103,7 +103,7 @@ static void locate(const Layer *layer, const Part *part, int64_t row, int64_t gr
                        + tap / layer->kernel[1] * layer->dilation[0];
     const REAL first_x = part->column * layer->stride[1] - layer->padding[1]
                        + tap % layer->kernel[1] * layer->dilation[1];
-    const int32_t channels = layer->channels / layer->groups, row_length = layer->width + 2;
+    const int32_t row_length = layer->width + 2;
 #pragma omp simd
     for (int32_t p = 0; p < count; p++) {
         REAL y = first_y + offset_y[p], x = first_x + p * stride + offset_x[p];
@@ -112,7 +112,7 @@ static void locate(const Layer *layer, const Part *part, int64_t row, int64_t gr
         y = inside ? y : -2;
         x = inside ? x : -1;
         const REAL above = floor(y), before = floor(x), right = (x - before) * masks[p];
-        samples->start[p] = (((int32_t)above + 2) * row_length + (int32_t)before + 1) * channels;
+        samples->pixel[p] = ((int32_t)above + 2) * row_length + (int32_t)before + 1;
         samples->down[p] = y - above;
         samples->across[p] = x - before;
         samples->mask[p] = masks[p];
@@ -127,7 +127,7 @@ INLINE void blend(const Layer *layer, int64_t count, const Samples *samples, con
 {
     const int64_t row_length = (layer->width + 2) * channels;
     for (int64_t p = 0; p < count; p++) {
-        const REAL *above = image + samples->start[p], *below = above + row_length;
+        const REAL *above = image + samples->pixel[p] * channels, *below = above + row_length;
         const REAL down = samples->down[p], up = 1 - down;
         const REAL left = samples->left[p], right = samples->right[p];
         REAL *column = columns + p * stride;
@@ -146,8 +146,9 @@ INLINE void blend_backward(const Layer *layer, int64_t count, const Samples *sam
 {
     const int64_t row_length = (layer->width + 2) * channels;
     for (int64_t p = 0; p < count; p++) {
-        const REAL *above = image + samples->start[p], *below = above + row_length;
-        REAL *grad_above = grad_image + samples->start[p], *grad_below = grad_above + row_length;
+        const int64_t start = samples->pixel[p] * channels;
+        const REAL *above = image + start, *below = above + row_length;
+        REAL *grad_above = grad_image + start, *grad_below = grad_above + row_length;
         const REAL down = samples->down[p], up = 1 - down;
         const REAL weight[4] = {up * samples->left[p], up * samples->right[p],
                                 down * samples->left[p], down * samples->right[p]};
@@ -284,8 +285,9 @@ void convolve(const Layer *layer, const Part *part, const REAL *image, const REA
     }
 }
 
-/* Turn columns that hold their own gradient into what `sample` fills in, add to the gradient of the
- * image, and write those of offset and mask: laid out as there, but these two contiguous. */
+/* Turn columns (positions, the part's groups, taps, channels of a group) that hold their own gradient
+ * into samples, add to the gradient of the image, and write those of offset and mask. All else is
+ * laid out as for `convolve`, but these two gradients are contiguous. */
 void sample_backward(const Layer *layer, const Part *part, const REAL *image, const REAL *offset,
                      const REAL *mask, REAL *columns, REAL *grad_image, REAL *grad_offset,
                      REAL *grad_mask)
