@@ -1,9 +1,12 @@
-"""What STCD's tests share: option files as the published scripts take, of small runs."""
+"""What STCD's tests share: published option files of small runs, random frames and networks."""
 
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+
+from llve_stcd.network import STCD
 
 BASE = {
     "model": "video_base4_m2", "distortion": "sr", "scale": 1, "gpu_ids": [0],
@@ -56,3 +59,28 @@ def write_option_file(
 @pytest.fixture(name="write_option_file")
 def write_option_file_fixture():
     return write_option_file
+
+
+def _frames(number, height=16, width=20, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(number, 1, 3, height, width, generator=generator)
+
+
+def _network_of(nf=16, front_blocks=2):
+    torch.manual_seed(0)
+    network = STCD(nf, front_blocks).eval()
+    with torch.no_grad():
+        # Larger than at the start, so that every part shows in the result.
+        for parameter in network.parameters():
+            parameter.mul_(2)
+    return network
+
+
+@pytest.fixture(name="frames")
+def frames_fixture():
+    return _frames
+
+
+@pytest.fixture(name="network_of")
+def network_of_fixture():
+    return _network_of

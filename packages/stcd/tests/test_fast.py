@@ -8,26 +8,10 @@ import torch
 from llve_common.engine.window import enhance_clip
 from llve_common.metrics.cost import multiply_accumulates
 from llve_stcd.fast import combine, part
-from llve_stcd.network import STCD
 from llve_stcd.paper import PAPER, WINDOW, enhance
 
 
-def frames(number, height=16, width=20, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(number, 1, 3, height, width, generator=generator)
-
-
-def network_of(nf=16, front_blocks=2):
-    torch.manual_seed(0)
-    network = STCD(nf, front_blocks).eval()
-    with torch.no_grad():
-        # Larger than at the start, so that every part shows in the result.
-        for parameter in network.parameters():
-            parameter.mul_(2)
-    return network
-
-
-def test_streaming_equals_the_whole_network():
+def test_streaming_equals_the_whole_network(frames, network_of):
     network, clip = network_of(), frames(5)
     with torch.inference_mode():
         parts = [part(network, frame[:, None]) for frame in clip]
@@ -38,7 +22,7 @@ def test_streaming_equals_the_whole_network():
 
 
 @pytest.mark.parametrize("stream", [PAPER.stream, None])
-def test_a_clip_pairs_each_frame_with_the_next_and_the_last_with_itself(stream):
+def test_a_clip_pairs_each_frame_with_the_next_and_the_last_with_itself(stream, frames, network_of):
     network, clip = network_of(), frames(4)
     paper = SimpleNamespace(window=WINDOW, stream=stream, enhance=enhance)
     enhanced = list(enhance_clip(paper, network, clip))
@@ -49,7 +33,7 @@ def test_a_clip_pairs_each_frame_with_the_next_and_the_last_with_itself(stream):
     assert len(enhanced) == 4
 
 
-def test_streaming_looks_at_every_frame_once():
+def test_streaming_looks_at_every_frame_once(frames, network_of):
     network, looked = network_of(), []
     network.conv_first_1.register_forward_hook(lambda *_: looked.append("head"))
     network.conv_last_ill.register_forward_hook(lambda *_: looked.append("decoder"))
@@ -58,7 +42,7 @@ def test_streaming_looks_at_every_frame_once():
     assert (looked.count("head"), looked.count("decoder")) == (5, 5)
 
 
-def test_streaming_saves_a_decoder_pair_and_a_head():
+def test_streaming_saves_a_decoder_pair_and_a_head(frames, network_of):
     network, (first, second) = network_of(nf=64, front_blocks=1), frames(2, 32, 32)
     with torch.inference_mode():
         kept = part(network, first[:, None])

@@ -10,28 +10,13 @@ from llve_stcd.paper import inference_network
 from llve_stcd.weights import from_published, to_published
 
 
-def frames(number, height=16, width=20, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(number, 1, 3, height, width, generator=generator)
-
-
-def network_of(nf=16, front_blocks=2):
-    torch.manual_seed(0)
-    network = STCD(nf, front_blocks).eval()
-    with torch.no_grad():
-        # Larger than at the start, so that every part shows in the result.
-        for parameter in network.parameters():
-            parameter.mul_(2)
-    return network
-
-
 def test_published_size():
     assert parameter_count(STCD()) == 1_810_678
     assert len(STCD().state_dict()) == 50
 
 
 @pytest.mark.parametrize("nf", [4, 8, 64])
-def test_every_width_runs(nf):
+def test_every_width_runs(nf, frames):
     found = STCD(nf)(*frames(2, 8, 12))
     assert {value.shape for value in found} == {(1, 3, 8, 12)}
 
@@ -43,12 +28,12 @@ def test_widths_that_the_heads_cannot_share_are_refused(nf):
 
 
 @pytest.mark.parametrize("size", [(6, 8), (8, 6), (2, 2), (7, 9)])
-def test_sizes_that_do_not_reduce_are_refused(size):
+def test_sizes_that_do_not_reduce_are_refused(size, frames):
     with pytest.raises(DataError, match="multiples of 4"):
         STCD(8)(*frames(2, *size))
 
 
-def test_enhanced_is_the_product_and_all_is_in_range():
+def test_enhanced_is_the_product_and_all_is_in_range(frames, network_of):
     with torch.no_grad():
         found = network_of()(*frames(2))
     torch.testing.assert_close(found.enhanced1, found.rgb1 * found.ill1)
@@ -57,14 +42,14 @@ def test_enhanced_is_the_product_and_all_is_in_range():
     assert max(value.max() for value in found) <= 1
 
 
-def test_the_order_of_the_frames_matters():
+def test_the_order_of_the_frames_matters(frames, network_of):
     network, (first, second) = network_of(), frames(2)
     with torch.no_grad():
         one, other = network(first, second), network(second, first)
     assert (one.enhanced1 - other.enhanced2).abs().max() > 1e-4
 
 
-def test_the_second_frame_changes_the_first_result():
+def test_the_second_frame_changes_the_first_result(frames, network_of):
     network, (first, second, third) = network_of(), frames(3)
     with torch.no_grad():
         difference = network(first, second).enhanced1 - network(first, third).enhanced1
@@ -89,7 +74,7 @@ def test_our_names_are_the_published_ones():
     } <= published.keys()  # fmt: skip
 
 
-def test_weights_tell_the_network_and_survive_the_published_names():
+def test_weights_tell_the_network_and_survive_the_published_names(frames, network_of):
     network = network_of(nf=8, front_blocks=3)
     published = to_published(network.state_dict())
     ours = from_published({f"module.{key}": value for key, value in published.items()})
