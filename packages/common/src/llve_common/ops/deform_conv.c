@@ -1,15 +1,15 @@
 /* Deformable convolution of one image, a block of output positions at a time.
  *
  * A column holds, for one output position, the samples of some deformable groups: (groups, taps,
- * channels of a group). Forward, each group's columns are multiplied by the weight as soon as they
- * are made, while they are in the nearest cache. Backward, the caller multiplies, a block at a time.
+ * channels of a group). Forward, each group's columns are multiplied by the weight as soon as a row
+ * of them is made, while they are near. Backward, the caller multiplies, a block at a time.
  *
  * Images are (groups, height + 3, width + 2, channels of a group): a sample reads two runs of
  * memory, and few cache lines are touched that it does not need. The border is zero, two rows above
  * and one pixel elsewhere, so that no pixel needs a check whether it exists.
  *
- * REAL is float or double, WIDTH the largest width of a block: both given to the compiler. Sums over
- * channels may be taken in any order (omp simd); all else is plain IEEE.
+ * REAL is float or double, WIDTH the largest width of a block: both given to the compiler. Sums
+ * over channels may be taken in any order (omp simd); all else is plain IEEE.
  */
 #include <stdint.h>
 #include <string.h>
@@ -18,7 +18,7 @@
 #define CACHE_LINE 64
 
 /* A sample is seldom further than this many rows from where the plain convolution's would be. */
-#define REACH 11
+#define REACH 10
 
 /* A tile of sums fills most of the vector registers: 32, or else 16 of them. */
 #if defined(__AVX512F__)
@@ -61,10 +61,13 @@ typedef struct {
 typedef struct {
     int32_t pixel[WIDTH]; /* the one above and left of it */
     REAL down[WIDTH], across[WIDTH], mask[WIDTH]; /* fractions of a pixel, from that one's centre */
-    REAL left[WIDTH], right[WIDTH];               /* the weights of both columns of pixels */
 } Samples;
 
+const int64_t samples_size = sizeof(Samples);
+
 INLINE int64_t smaller(int64_t one, int64_t other) { return one < other ? one : other; }
+
+INLINE int64_t larger(int64_t one, int64_t other) { return one > other ? one : other; }
 
 INLINE void prefetch(const REAL *from, int64_t count)
 {
@@ -72,13 +75,11 @@ INLINE void prefetch(const REAL *from, int64_t count)
         __builtin_prefetch(from + at, 0, 2);
 }
 
-/* What is `stride` apart side by side: in place, with what is `next` away on its way, or copied. */
-INLINE const REAL *gather(int64_t count, const REAL *from, int64_t stride, int64_t next, REAL *copy)
+/* What is `stride` apart side by side: in place, or copied. */
+INLINE const REAL *gather(int64_t count, const REAL *from, int64_t stride, REAL *copy)
 {
-    if (stride == 1) {
-        prefetch(from + next, count);
+    if (stride == 1)
         return from;
-    }
     for (int64_t p = 0; p < count; p++)
         copy[p] = from[p * stride];
     return copy;
@@ -90,13 +91,12 @@ static void locate(const Layer *layer, const Part *part, int64_t row, int64_t gr
     const int64_t count = part->columns, at = row * layer->output_width + part->column;
     const int64_t channel = group * layer->kernel[0] * layer->kernel[1] + tap;
     const int64_t *apart = layer->offset_stride, *mask_apart = layer->mask_stride;
-    const int64_t next_row = layer->output_width;
     REAL copies[3][WIDTH];
     offset += 2 * channel * apart[0] + at * apart[1];
     mask += channel * mask_apart[0] + at * mask_apart[1];
-    const REAL *offset_y = gather(count, offset, apart[1], next_row, copies[0]);
-    const REAL *offset_x = gather(count, offset + apart[0], apart[1], next_row, copies[1]);
-    const REAL *masks = gather(count, mask, mask_apart[1], next_row, copies[2]);
+    const REAL *offset_y = gather(count, offset, apart[1], copies[0]);
+    const REAL *offset_x = gather(count, offset + apart[0], apart[1], copies[1]);
+    const REAL *masks = gather(count, mask, mask_apart[1], copies[2]);
 
     const REAL height = layer->height, width = layer->width, stride = layer->stride[1];
     const REAL first_y = row * layer->stride[0] - layer->padding[0]
@@ -104,38 +104,41 @@ static void locate(const Layer *layer, const Part *part, int64_t row, int64_t gr
     const REAL first_x = part->column * layer->stride[1] - layer->padding[1]
                        + tap % layer->kernel[1] * layer->dilation[1];
     const int32_t row_length = layer->width + 2;
-#pragma omp simd
+#pragma omp simd simdlen(LANES)
     for (int32_t p = 0; p < count; p++) {
         REAL y = first_y + offset_y[p], x = first_x + p * stride + offset_x[p];
         const int inside = (y > -1) & (y < height) & (x > -1) & (x < width);
         /* Elsewhere, and where it is not a number, in the border's corner: value and slopes 0. */
         y = inside ? y : -2;
         x = inside ? x : -1;
-        const REAL above = floor(y), before = floor(x), right = (x - before) * masks[p];
+        const REAL above = floor(y), before = floor(x);
         samples->pixel[p] = ((int32_t)above + 2) * row_length + (int32_t)before + 1;
         samples->down[p] = y - above;
         samples->across[p] = x - before;
         samples->mask[p] = masks[p];
-        samples->left[p] = masks[p] - right;
-        samples->right[p] = right;
     }
 }
 
-/* Fill in one tap of one group of columns that are `stride` apart. */
-INLINE void blend(const Layer *layer, int64_t count, const Samples *samples, const REAL *image,
-                  REAL *columns, int64_t stride, const int64_t channels)
+/* Fill in columns of one group, for positions that are side by side. */
+INLINE void blend(const Layer *layer, int64_t count, int64_t taps, const Samples *samples,
+                  const REAL *image, REAL *columns, const int64_t channels)
 {
     const int64_t row_length = (layer->width + 2) * channels;
-    for (int64_t p = 0; p < count; p++) {
-        const REAL *above = image + samples->pixel[p] * channels, *below = above + row_length;
-        const REAL down = samples->down[p], up = 1 - down;
-        const REAL left = samples->left[p], right = samples->right[p];
-        REAL *column = columns + p * stride;
+    for (int64_t p = 0; p < count; p++)
+        /* Few instructions each, and all wait for memory: several at a time. */
+#pragma GCC unroll 5
+        for (int64_t tap = 0; tap < taps; tap++, columns += channels) {
+            const Samples *from = samples + tap;
+            const REAL *above = image + from->pixel[p] * channels, *below = above + row_length;
+            const REAL down = from->down[p], across = from->across[p], mask = from->mask[p];
 #pragma omp simd
-        for (int64_t c = 0; c < channels; c++)
-            column[c] = left * (up * above[c] + down * below[c])
-                      + right * (up * above[channels + c] + down * below[channels + c]);
-    }
+            for (int64_t c = 0; c < channels; c++) {
+                const REAL left = above[c] + down * (below[c] - above[c]);
+                const REAL right = above[channels + c]
+                                 + down * (below[channels + c] - above[channels + c]);
+                columns[c] = mask * (left + across * (right - left));
+            }
+        }
 }
 
 /* The same backward: columns hold their own gradient and receive the samples; dots are the products
@@ -149,9 +152,9 @@ INLINE void blend_backward(const Layer *layer, int64_t count, const Samples *sam
         const int64_t start = samples->pixel[p] * channels;
         const REAL *above = image + start, *below = above + row_length;
         REAL *grad_above = grad_image + start, *grad_below = grad_above + row_length;
-        const REAL down = samples->down[p], up = 1 - down;
-        const REAL weight[4] = {up * samples->left[p], up * samples->right[p],
-                                down * samples->left[p], down * samples->right[p]};
+        const REAL down = samples->down[p], mask = samples->mask[p];
+        const REAL right = samples->across[p] * mask, left = mask - right;
+        const REAL weight[4] = {(1 - down) * left, (1 - down) * right, down * left, down * right};
         REAL *column = columns + p * stride;
         REAL dot0 = 0, dot1 = 0, dot2 = 0, dot3 = 0;
 #pragma omp simd reduction(+ : dot0, dot1, dot2, dot3)
@@ -184,110 +187,185 @@ INLINE void blend_backward(const Layer *layer, int64_t count, const Samples *sam
     default: CALL(channels);         \
     }
 
-INLINE void arrange_pixels(const Layer *layer, int64_t first, int64_t beyond, const REAL *image,
-                           int64_t pixel_stride, int64_t channel_stride, REAL *arranged,
-                           const int64_t channels)
+INLINE void arrange_row(const Layer *layer, int64_t row, const REAL *image, int64_t pixel_stride,
+                        int64_t channel_stride, REAL *arranged, const int64_t channels)
 {
-    const int64_t group_size = (layer->height + 3) * (layer->width + 2);
-    for (int64_t p = first; p < beyond; p++) {
-        const int64_t at = (p / layer->width + 2) * (layer->width + 2) + p % layer->width + 1;
+    const int64_t row_length = layer->width + 2, group_size = (layer->height + 3) * row_length;
+    image += row * layer->width * pixel_stride;
+    arranged += ((row + 2) * row_length + 1) * channels;
+    for (int64_t x = 0; x < layer->width; x++)
         for (int64_t group = 0; group < layer->groups; group++)
             for (int64_t c = 0; c < channels; c++)
-                arranged[(group * group_size + at) * channels + c] =
-                    image[p * pixel_stride + (group * channels + c) * channel_stride];
-    }
+                arranged[(group * group_size + x) * channels + c] =
+                    image[x * pixel_stride + (group * channels + c) * channel_stride];
 }
 
-/* Copy pixels `first` to `beyond` of an image of any layout into the layout described above. */
+/* Copy rows `first` to `beyond` of an image of any layout into the layout described above. */
 void arrange(const Layer *layer, int64_t first, int64_t beyond, const REAL *image,
              int64_t pixel_stride, int64_t channel_stride, REAL *arranged)
 {
-#define CALL(N) \
-    arrange_pixels(layer, first, beyond, image, pixel_stride, channel_stride, arranged, N)
-    FOR_CHANNELS(layer->channels / layer->groups, CALL)
+    for (int64_t row = first; row < beyond; row++) {
+#define CALL(N) arrange_row(layer, row, image, pixel_stride, channel_stride, arranged, N)
+        FOR_CHANNELS(layer->channels / layer->groups, CALL)
 #undef CALL
+    }
 }
 
-/* Add columns (TILE_POSITIONS, depth) x panel (depth, TILE_OUTPUTS) to a tile of sums. */
-INLINE void multiply(int64_t depth, const REAL *columns, const REAL *panel, REAL *sums)
+/* What to fetch for the positions of a tile while it is multiplied, a little with each tap: the
+ * tap's maps of offset and mask, and a row of the image, of which there are `rows`. */
+typedef struct {
+    const REAL *offset, *mask, *image;
+    int64_t offset_stride, mask_stride, row_length, rows, row_part;
+} Soon;
+
+/* For the first tile of a row of a part: the next row's maps, and this row's share of those rows of
+ * the image that the next group samples. */
+static Soon needed_soon(const Layer *layer, const Part *part, int64_t group, int64_t row,
+                        const REAL *image, const REAL *offset, const REAL *mask)
 {
+    const int64_t channels = layer->channels / layer->groups, image_rows = layer->height + 3;
+    const int64_t taps = layer->kernel[0] * layer->kernel[1];
+    const int64_t following = smaller(group + 1, layer->groups - 1);
+    const int last_row = row + 1 == part->rows;
+    const int64_t next_row = part->row + (last_row ? 0 : row + 1);
+    const int64_t map = (last_row ? following : group) * taps;
+    const int64_t at = next_row * layer->output_width + part->column;
+
+    const int64_t reached = (part->rows - 1) * layer->stride[0]
+                          + (layer->kernel[0] - 1) * layer->dilation[0] + 2 * REACH;
+    const int64_t share = reached / part->rows + 1;
+    const int64_t top = part->row * layer->stride[0] - layer->padding[0] + 2 - REACH + row * share;
+    const int64_t first = larger(0, smaller(top, image_rows - 1));
+    Soon soon = {.offset_stride = layer->offset_stride[0], .mask_stride = layer->mask_stride[0]};
+    soon.offset = offset + 2 * map * layer->offset_stride[0] + at * layer->offset_stride[1];
+    soon.mask = mask + map * layer->mask_stride[0] + at * layer->mask_stride[1];
+    soon.row_length = (layer->width + 2) * channels;
+    soon.rows = smaller(share, image_rows - first);
+    soon.row_part = TILE_POSITIONS * layer->stride[1] * channels;
+    soon.image = image + (following * image_rows + first) * soon.row_length
+               + part->column * layer->stride[1] * channels;
+    return soon;
+}
+
+/* The same for the tile to the right. */
+INLINE void move_right(const Layer *layer, Soon *soon)
+{
+    soon->offset += TILE_POSITIONS * layer->offset_stride[1];
+    soon->mask += TILE_POSITIONS * layer->mask_stride[1];
+    soon->image += soon->row_part;
+}
+
+INLINE void fetch(const Soon *soon, int64_t tap)
+{
+    prefetch(soon->offset + 2 * tap * soon->offset_stride, 1);
+    prefetch(soon->offset + (2 * tap + 1) * soon->offset_stride, 1);
+    prefetch(soon->mask + tap * soon->mask_stride, 1);
+    if (tap < soon->rows)
+        prefetch(soon->image + tap * soon->row_length, soon->row_part);
+}
+
+/* A tile of sums: a start, positions `apart`, plus columns (TILE_POSITIONS, taps, channels) x panel
+ * (taps, channels, TILE_OUTPUTS). */
+static void multiply(int64_t taps, int64_t channels, const REAL *columns, const REAL *panel,
+                     const REAL *start, int64_t apart, const Soon *soon, REAL *sums)
+{
+    const int64_t depth = taps * channels;
     Vector tile[TILE_POSITIONS][TILE_VECTORS];
     for (int p = 0; p < TILE_POSITIONS; p++)
         for (int v = 0; v < TILE_VECTORS; v++)
-            tile[p][v] = *(const Vector *)(sums + p * TILE_OUTPUTS + v * LANES);
-    for (int64_t k = 0; k < depth; k++) {
-        Vector row[TILE_VECTORS];
-        for (int v = 0; v < TILE_VECTORS; v++)
-            row[v] = *(const Vector *)(panel + k * TILE_OUTPUTS + v * LANES);
-        for (int p = 0; p < TILE_POSITIONS; p++)
+            tile[p][v] = *(const Vector *)(start + p * apart + v * LANES);
+    /* Loops that may not run at all make GCC keep the tile in memory. */
+    int64_t tap = 0;
+    do {
+        fetch(soon, tap);
+        int64_t k = tap * channels;
+        do {
+            Vector row[TILE_VECTORS];
             for (int v = 0; v < TILE_VECTORS; v++)
-                tile[p][v] += columns[p * depth + k] * row[v];
-    }
+                row[v] = *(const Vector *)(panel + k * TILE_OUTPUTS + v * LANES);
+            for (int p = 0; p < TILE_POSITIONS; p++)
+                for (int v = 0; v < TILE_VECTORS; v++)
+                    tile[p][v] += columns[p * depth + k] * row[v];
+        } while (++k < (tap + 1) * channels);
+    } while (++tap < taps);
     for (int p = 0; p < TILE_POSITIONS; p++)
         for (int v = 0; v < TILE_VECTORS; v++)
             *(Vector *)(sums + p * TILE_OUTPUTS + v * LANES) = tile[p][v];
 }
 
-/* Sample one group for a row of a part. */
-static void sample(const Layer *layer, const Part *part, int64_t row, int64_t group,
-                   const REAL *image, const REAL *offset, const REAL *mask, REAL *columns)
+/* Multiply the columns of one group for a row of a part, and with the last group write output. */
+static void multiply_row(const Layer *layer, const Part *part, int64_t group, const REAL *columns,
+                         const REAL *panels, const REAL *bias, int64_t outputs, const Soon *first,
+                         REAL *sums, REAL *output)
 {
-    const int64_t taps = layer->kernel[0] * layer->kernel[1];
-    const int64_t channels = layer->channels / layer->groups, row_length = layer->width + 2;
-    const REAL *from = image + group * (layer->height + 3) * row_length * channels;
-    const int64_t soon = smaller(row * layer->stride[0] + REACH, layer->height) * row_length
-                       + smaller(part->column * layer->stride[1], layer->width);
-    prefetch(from + soon * channels, smaller(part->columns * layer->stride[1], row_length) * channels);
-    Samples samples;
-    for (int64_t tap = 0; tap < taps; tap++) {
-        locate(layer, part, row, group, tap, offset, mask, &samples);
-        REAL *to = columns + tap * channels;
-#define CALL(N) blend(layer, part->columns, &samples, from, to, taps * channels, N)
-        FOR_CHANNELS(channels, CALL)
-#undef CALL
+    const int64_t channels = layer->channels / layer->groups;
+    const int64_t taps = layer->kernel[0] * layer->kernel[1], depth = taps * channels;
+    for (int64_t from = 0; from < outputs; from += TILE_OUTPUTS) {
+        const int64_t tile = from / TILE_OUTPUTS, size = smaller(outputs - from, TILE_OUTPUTS);
+        const REAL *panel = panels + (tile * layer->groups + group) * depth * TILE_OUTPUTS;
+        Soon soon = *first;
+        for (int64_t p = 0; p < part->columns; p += TILE_POSITIONS) {
+            const REAL *start = group ? sums : bias + from;
+            multiply(taps, channels, columns + p * depth, panel, start, group ? TILE_OUTPUTS : 0,
+                     &soon, sums);
+            if (group == layer->groups - 1)
+                for (int64_t of = 0; of < smaller(part->columns - p, TILE_POSITIONS); of++)
+                    memcpy(output + (p + of) * outputs + from, sums + of * TILE_OUTPUTS,
+                           size * sizeof(REAL));
+            move_right(layer, &soon);
+            sums += TILE_POSITIONS * TILE_OUTPUTS;
+        }
     }
 }
 
-/* Fill in the part of output (positions, outputs).
- *
- * image as described above, offset (groups, taps, 2, positions) and mask (groups, taps, positions)
- * with the layer's strides: all of the image, whatever the part, which has all groups. Outputs come
- * in tiles: panels are (tiles, groups, taps, channels of a group, TILE_OUTPUTS) of the weight, bias
- * (tiles, TILE_OUTPUTS). Memory: columns of one group and sums (rows, tiles, positions,
- * TILE_OUTPUTS), for the positions of one row in whole tiles. */
-void convolve(const Layer *layer, const Part *part, const REAL *image, const REAL *offset,
-              const REAL *mask, const REAL *panels, const REAL *bias, int64_t outputs, REAL *output,
-              REAL *columns, REAL *sums)
+static void convolve_part(const Layer *layer, const Part *part, const REAL *image,
+                          const REAL *offset, const REAL *mask, const REAL *panels,
+                          const REAL *bias, int64_t outputs, REAL *output, Samples *samples,
+                          REAL *columns, REAL *sums)
 {
-    const int64_t depth = layer->kernel[0] * layer->kernel[1] * layer->channels / layer->groups;
-    const int64_t tiles = (outputs + TILE_OUTPUTS - 1) / TILE_OUTPUTS;
-    const int64_t positions = (part->columns + TILE_POSITIONS - 1) / TILE_POSITIONS * TILE_POSITIONS;
-    const int64_t tile_size = positions * TILE_OUTPUTS, panel_size = depth * TILE_OUTPUTS;
-    for (int64_t tile = 0; tile < part->rows * tiles; tile++)
-        for (int64_t p = 0; p < positions; p++)
-            memcpy(sums + tile * tile_size + p * TILE_OUTPUTS, bias + tile % tiles * TILE_OUTPUTS,
-                   TILE_OUTPUTS * sizeof(REAL));
+    const int64_t channels = layer->channels / layer->groups;
+    const int64_t taps = layer->kernel[0] * layer->kernel[1];
+    const int64_t group_size = (layer->height + 3) * (layer->width + 2) * channels;
+    const int64_t tiles = (part->columns + TILE_POSITIONS - 1) / TILE_POSITIONS
+                        * ((outputs + TILE_OUTPUTS - 1) / TILE_OUTPUTS);
     for (int64_t group = 0; group < layer->groups; group++)
         for (int64_t row = 0; row < part->rows; row++) {
-            sample(layer, part, part->row + row, group, image, offset, mask, columns);
-            for (int64_t tile = 0; tile < tiles; tile++)
-                for (int64_t p = 0; p < positions; p += TILE_POSITIONS)
-                    multiply(depth, columns + p * depth,
-                             panels + (tile * layer->groups + group) * panel_size,
-                             sums + (row * tiles + tile) * tile_size + p * TILE_OUTPUTS);
+            const int64_t at = (part->row + row) * layer->output_width + part->column;
+            for (int64_t tap = 0; tap < taps; tap++)
+                locate(layer, part, part->row + row, group, tap, offset, mask, samples + tap);
+#define CALL(N) \
+    blend(layer, part->columns, taps, samples, image + group * group_size, columns, N)
+            FOR_CHANNELS(channels, CALL)
+#undef CALL
+            const Soon soon = needed_soon(layer, part, group, row, image, offset, mask);
+            multiply_row(layer, part, group, columns, panels, bias, outputs, &soon,
+                         sums + row * tiles * TILE_POSITIONS * TILE_OUTPUTS,
+                         output + at * outputs);
         }
-    for (int64_t tile = 0; tile < part->rows * tiles; tile++) {
-        const int64_t row = part->row + tile / tiles, first = tile % tiles * TILE_OUTPUTS;
-        REAL *to = output + (row * layer->output_width + part->column) * outputs + first;
-        for (int64_t p = 0; p < part->columns; p++)
-            memcpy(to + p * outputs, sums + tile * tile_size + p * TILE_OUTPUTS,
-                   smaller(outputs - first, TILE_OUTPUTS) * sizeof(REAL));
-    }
 }
 
-/* Turn columns (positions, the part's groups, taps, channels of a group) that hold their own gradient
- * into samples, add to the gradient of the image, and write those of offset and mask. All else is
- * laid out as for `convolve`, but these two gradients are contiguous. */
+/* Fill in output (positions, outputs), a part at a time, as long as there are parts that no thread
+ * has begun: `begun` counts those.
+ *
+ * image as described above, offset (groups, taps, 2, positions) and mask (groups, taps, positions)
+ * with the layer's strides. Parts have all groups. Outputs come in tiles: panels are (tiles,
+ * groups, taps, channels of a group, TILE_OUTPUTS) of the weight, bias (tiles, TILE_OUTPUTS). Each
+ * thread has its own memory: samples (taps) and, for the positions of a row in whole tiles, columns
+ * of one group and sums (rows, tiles, positions, TILE_OUTPUTS). */
+void convolve(const Layer *layer, const Part *parts, int64_t count, int64_t *begun,
+              const REAL *image, const REAL *offset, const REAL *mask, const REAL *panels,
+              const REAL *bias, int64_t outputs, REAL *output, Samples *samples, REAL *columns,
+              REAL *sums)
+{
+    int64_t at;
+    while ((at = __atomic_fetch_add(begun, 1, __ATOMIC_RELAXED)) < count)
+        convolve_part(layer, parts + at, image, offset, mask, panels, bias, outputs, output,
+                      samples, columns, sums);
+}
+
+/* Turn columns (positions, the part's groups, taps, channels of a group) that hold their own
+ * gradient into samples, add to the gradient of the image, and write those of offset and mask. All
+ * else is laid out as for `convolve`, but these two gradients are contiguous. */
 void sample_backward(const Layer *layer, const Part *part, const REAL *image, const REAL *offset,
                      const REAL *mask, REAL *columns, REAL *grad_image, REAL *grad_offset,
                      REAL *grad_mask)

@@ -23,8 +23,9 @@ from llve_common.ops.compiler import shared_library
 from llve_common.ops.implementation import Geometry, Unavailable
 from llve_common.threads import lone_workers
 
-# Output positions that are worked on at a time: rows and columns.
-_ROWS, _COLUMNS = 8, 128
+# Output positions that are worked on at a time: rows and columns. Columns are no power of two, of
+# which several arrays would be in each other's way in the cache.
+_ROWS, _COLUMNS = 4, 240
 _REAL = {torch.float32: "float", torch.float64: "double"}
 
 _Item = TypeVar("_Item")
@@ -105,29 +106,29 @@ def forward(
     size = mask.shape[2:]
     offset, mask = offset.flatten(2), mask.flatten(2)
     layer = _Layer.of(input, offset, mask, weight, geometry)
-    panels, bias = _panels(library, _matrix(weight, layer), bias)
+    matrix = _matrix(weight, layer)
+    panels, bias = _panels(library, matrix, bias)
     # Not a permuted view: those may not be changed in place where gradients are recorded.
     output = torch.empty(
         (len(input), len(weight), *size), dtype=input.dtype, memory_format=torch.channels_last
     )
-    arranged = _bordered(layer, input)
-    step = _constant(library, "tile_positions")
-    positions = -(-_COLUMNS // step) * step
+    arranged, parts = _bordered(layer, input), _parts(layer, range(layer.groups))
+    memories = [
+        _memory(library, matrix, bias) for _ in range(min(torch.get_num_threads(), len(parts)))
+    ]
 
-    def work(n: int, parts: Iterator[_Part]) -> None:
-        # Zero, since whole tiles are multiplied, and what memory happens to hold can be slow.
-        columns = input.new_zeros(positions, panels[0, 0, ..., 0].numel())
-        sums = input.new_empty(_ROWS, positions, bias.numel())
+    def work(n: int, begun: ctypes.c_int64, memories: Iterator[tuple[Tensor, ...]]) -> None:
         pointers = _pointers(arranged, offset[n], mask[n], panels, bias)
-        for part in parts:
+        for memory in memories:
             library.convolve(
-                layer, part, *pointers, len(weight), *_pointers(output[n], columns, sums)
-            )
+                layer, parts, len(parts), begun,
+                *pointers, len(weight), *_pointers(output[n], *memory),
+            )  # fmt: skip
 
     # One image after the other: they can then have the same memory, which is in the caches.
     for n in range(len(input)):
         _arrange(library, layer, input[n], arranged)
-        _share(partial(work, n), _parts(layer, range(layer.groups)))
+        _share(partial(work, n, ctypes.c_int64(0)), memories)
     return output
 
 
@@ -198,21 +199,33 @@ def _arrange(library: ctypes.CDLL, layer: _Layer, image: Tensor, arranged: Tenso
     image = image.flatten(1)
 
     def work(parts: Iterator[range]) -> None:
-        for pixels in parts:
+        for rows in parts:
             library.arrange(
-                layer, pixels.start, pixels.stop,
+                layer, rows.start, rows.stop,
                 image.data_ptr(), image.stride(1), image.stride(0), arranged.data_ptr(),
             )  # fmt: skip
 
-    everything, step = range(layer.height * layer.width), 8 * layer.width
+    everything, step = range(layer.height), -(-layer.height // (4 * torch.get_num_threads()))
     _share(work, [everything[first : first + step] for first in everything[::step]])
 
 
-def _parts(layer: _Layer, groups: range) -> list[_Part]:
+def _memory(library: ctypes.CDLL, matrix: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What a thread needs: samples, columns and sums."""
+    step, taps = _constant(library, "tile_positions"), matrix.shape[2]
+    positions = -(-_COLUMNS // step) * step
+    return (
+        torch.empty(taps, _constant(library, "samples_size"), dtype=torch.uint8),
+        # Zero, since whole tiles are multiplied, and what memory happens to hold can be slow.
+        matrix.new_zeros(positions, matrix[0, 0].numel()),
+        matrix.new_empty(_ROWS, positions, bias.numel()),
+    )
+
+
+def _parts(layer: _Layer, groups: range) -> ctypes.Array[_Part]:
     """The output positions of an image, a block at a time."""
     height, width = layer.output_height, layer.output_width
     columns = -(-width // -(-width // _COLUMNS))
-    return [
+    parts = [
         _Part(
             row, column, min(_ROWS, height - row), min(columns, width - column),
             groups.start, len(groups),
@@ -220,6 +233,7 @@ def _parts(layer: _Layer, groups: range) -> list[_Part]:
         for column in range(0, width, columns)
         for row in range(0, height, _ROWS)
     ]  # fmt: skip
+    return (_Part * len(parts))(*parts)
 
 
 def _pointers(*tensors: Tensor) -> list[int]:
@@ -283,13 +297,14 @@ def _library(dtype: torch.dtype) -> ctypes.CDLL:
     with as_file(files("llve_common.ops").joinpath("deform_conv.c")) as source:
         library = shared_library(source, f"-DREAL={_REAL[dtype]}", f"-DWIDTH={_COLUMNS}")
     structures = (ctypes.POINTER(_Layer), ctypes.POINTER(_Part))
+    pointer, number = ctypes.c_void_p, ctypes.c_int64
     library.arrange.argtypes = (
-        structures[0], ctypes.c_int64, ctypes.c_int64,
-        ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p,
+        structures[0], number, number, pointer, number, number, pointer,
     )  # fmt: skip
     library.arrange.restype = None
-    pointer = ctypes.c_void_p
-    library.convolve.argtypes = (*structures, *(pointer,) * 5, ctypes.c_int64, *(pointer,) * 3)
+    library.convolve.argtypes = (
+        *structures, number, ctypes.POINTER(number), *(pointer,) * 5, number, *(pointer,) * 4,
+    )  # fmt: skip
     library.convolve.restype = None
     library.sample_backward.argtypes = (*structures, *(pointer,) * 7)
     library.sample_backward.restype = None
