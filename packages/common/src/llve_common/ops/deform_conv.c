@@ -306,12 +306,14 @@ static void multiply_row(const Layer *layer, const Part *part, int64_t group, co
         Soon soon = *first;
         for (int64_t p = 0; p < part->columns; p += TILE_POSITIONS) {
             const REAL *start = group ? sums : bias + from;
+            REAL *to = output + p * outputs + from;
+            const int64_t written = group < layer->groups - 1 ? 0 : part->columns - p;
+            for (int64_t at = 0; at < smaller(written, TILE_POSITIONS); at++)
+                prefetch(to + at * outputs, size);
             multiply(taps, channels, columns + p * depth, panel, start, group ? TILE_OUTPUTS : 0,
                      &soon, sums);
-            if (group == layer->groups - 1)
-                for (int64_t of = 0; of < smaller(part->columns - p, TILE_POSITIONS); of++)
-                    memcpy(output + (p + of) * outputs + from, sums + of * TILE_OUTPUTS,
-                           size * sizeof(REAL));
+            for (int64_t at = 0; at < smaller(written, TILE_POSITIONS); at++)
+                memcpy(to + at * outputs, sums + at * TILE_OUTPUTS, size * sizeof(REAL));
             move_right(layer, &soon);
             sums += TILE_POSITIONS * TILE_OUTPUTS;
         }

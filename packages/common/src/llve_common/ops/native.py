@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 from importlib.resources import as_file, files
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -27,8 +26,6 @@ from llve_common.threads import lone_workers
 # which several arrays would be in each other's way in the cache.
 _ROWS, _COLUMNS = 4, 240
 _REAL = {torch.float32: "float", torch.float64: "double"}
-
-_Item = TypeVar("_Item")
 
 
 class _Layer(ctypes.Structure):
@@ -112,23 +109,26 @@ def forward(
     output = torch.empty(
         (len(input), len(weight), *size), dtype=input.dtype, memory_format=torch.channels_last
     )
-    arranged, parts = _bordered(layer, input), _parts(layer, range(layer.groups))
+    parts = _parts(layer, range(layer.groups))
     memories = [
         _memory(library, matrix, bias) for _ in range(min(torch.get_num_threads(), len(parts)))
     ]
+    # In turns, so that threads which find no part left of one image can arrange the next.
+    arranged = [_bordered(layer, input) for _ in input[:2]]
 
-    def work(n: int, begun: ctypes.c_int64, memories: Iterator[tuple[Tensor, ...]]) -> None:
-        pointers = _pointers(arranged, offset[n], mask[n], panels, bias)
-        for memory in memories:
-            library.convolve(
-                layer, parts, len(parts), begun,
-                *pointers, len(weight), *_pointers(output[n], *memory),
-            )  # fmt: skip
+    def convolve(n: int, begun: ctypes.c_int64, memory: Sequence[Tensor]) -> None:
+        library.convolve(
+            layer, parts, len(parts), begun,
+            *_pointers(arranged[n % 2], offset[n], mask[n], panels, bias),
+            len(weight), *_pointers(output[n], *memory),
+        )  # fmt: skip
 
-    # One image after the other: they can then have the same memory, which is in the caches.
+    convolving: list[Callable[[], None]] = []
     for n in range(len(input)):
-        _arrange(library, layer, input[n], arranged)
-        _share(partial(work, n, ctypes.c_int64(0)), memories)
+        _do([*convolving, *_arranging(library, layer, input[n], arranged[n % 2])])
+        begun = ctypes.c_int64(0)
+        convolving = [partial(convolve, n, begun, memory) for memory in memories]
+    _do(convolving)
     return output
 
 
@@ -152,22 +152,21 @@ def backward(
     arranged = _bordered(layer, input)
     grad_arranged = torch.empty_like(arranged)
 
-    def work(n: int, shares: Iterator[range]) -> None:
-        for groups in shares:
-            some = matrix[:, groups.start : groups.stop].flatten(1)
-            grad_some = torch.zeros_like(some)
-            columns = input.new_empty(_ROWS * _COLUMNS, some.shape[1])
-            pointers = _pointers(
-                arranged, offset[n], mask[n], columns, grad_arranged, grad_offset[n], grad_mask[n]
-            )
-            for part in _parts(layer, groups):
-                grad = part.of(grads[n]).flatten(0, 1)
-                filled = columns[: len(grad)]
-                torch.mm(grad, some, out=filled)
-                library.sample_backward(layer, part, *pointers)
-                grad_some.addmm_(grad.t(), filled)
-            total = grad_matrix[:, groups.start : groups.stop]
-            total += grad_some.view_as(total)
+    def work(n: int, groups: range) -> None:
+        some = matrix[:, groups.start : groups.stop].flatten(1)
+        grad_some = torch.zeros_like(some)
+        columns = input.new_empty(_ROWS * _COLUMNS, some.shape[1])
+        pointers = _pointers(
+            arranged, offset[n], mask[n], columns, grad_arranged, grad_offset[n], grad_mask[n]
+        )
+        for part in _parts(layer, groups):
+            grad = part.of(grads[n]).flatten(0, 1)
+            filled = columns[: len(grad)]
+            torch.mm(grad, some, out=filled)
+            library.sample_backward(layer, part, *pointers)
+            grad_some.addmm_(grad.t(), filled)
+        total = grad_matrix[:, groups.start : groups.stop]
+        total += grad_some.view_as(total)
 
     # Shares are deformable groups, since no two write to the same memory: results do not depend on
     # which thread is first.
@@ -176,9 +175,9 @@ def backward(
         range(first, min(first + step, layer.groups)) for first in range(0, layer.groups, step)
     ]
     for n in range(len(input)):
-        _arrange(library, layer, input[n], arranged)
+        _do(_arranging(library, layer, input[n], arranged))
         grad_arranged.zero_()
-        _share(partial(work, n), shares)
+        _do([partial(work, n, groups) for groups in shares])
         inner = grad_arranged[:, 2:-1, 1:-1].permute(0, 3, 1, 2)
         grad_input[n].unflatten(0, (layer.groups, -1)).copy_(inner)
     return grad_input, grad_offset, grad_mask, _weight(grad_matrix, weight)
@@ -194,19 +193,20 @@ def _bordered(layer: _Layer, input: Tensor) -> Tensor:  # noqa: A002
     return image
 
 
-def _arrange(library: ctypes.CDLL, layer: _Layer, image: Tensor, arranged: Tensor) -> None:
-    """Copy an image (C, H, W) into what is bordered."""
+def _arranging(
+    library: ctypes.CDLL, layer: _Layer, image: Tensor, arranged: Tensor
+) -> list[Callable[[], None]]:
+    """Jobs that copy an image (C, H, W) into what is bordered."""
     image = image.flatten(1)
 
-    def work(parts: Iterator[range]) -> None:
-        for rows in parts:
-            library.arrange(
-                layer, rows.start, rows.stop,
-                image.data_ptr(), image.stride(1), image.stride(0), arranged.data_ptr(),
-            )  # fmt: skip
+    def work(rows: range) -> None:
+        library.arrange(
+            layer, rows.start, rows.stop,
+            image.data_ptr(), image.stride(1), image.stride(0), arranged.data_ptr(),
+        )  # fmt: skip
 
     everything, step = range(layer.height), -(-layer.height // (4 * torch.get_num_threads()))
-    _share(work, [everything[first : first + step] for first in everything[::step]])
+    return [partial(work, everything[first : first + step]) for first in everything[::step]]
 
 
 def _memory(library: ctypes.CDLL, matrix: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -272,16 +272,22 @@ def _weight(matrix: Tensor, weight: Tensor) -> Tensor:
     return blocks.permute(3, 0, 2, 1).reshape(weight.shape)
 
 
-def _share(work: Callable[[Iterator[_Item]], None], items: Sequence[_Item]) -> None:
-    """Call ``work`` on as many threads as torch uses; each takes the next item when it is ready."""
+def _do(jobs: Sequence[Callable[[], None]]) -> None:
+    """On as many threads as torch uses; each takes the next job when it is ready."""
+    left = iter(jobs)
+
     # Grad mode and inference mode are a thread's own, and tensors may be inference tensors.
-    unrecorded = torch.inference_mode()(work)
-    workers, left = min(torch.get_num_threads(), len(items)), iter(items)
+    @torch.inference_mode()
+    def work() -> None:
+        for job in left:
+            job()
+
+    workers = min(torch.get_num_threads(), len(jobs))
     if workers < 2:
-        unrecorded(left)
+        work()
         return
     pool = _workers(workers, os.getpid())
-    for done in [pool.submit(unrecorded, left) for _ in range(workers)]:
+    for done in [pool.submit(work) for _ in range(workers)]:
         done.result()
 
 
