@@ -200,11 +200,26 @@ INLINE void arrange_row(const Layer *layer, int64_t row, const REAL *image, int6
                     image[x * pixel_stride + (group * channels + c) * channel_stride];
 }
 
+/* Zero the border next to a row, with two more rows above the first and one below the last. */
+static void arrange_border(const Layer *layer, int64_t row, REAL *arranged)
+{
+    const int64_t pixel = layer->channels / layer->groups * (int64_t)sizeof(REAL);
+    const int64_t row_size = (layer->width + 2) * pixel, last = layer->height - 1;
+    for (int64_t group = 0; group < layer->groups; group++) {
+        char *to = (char *)arranged + (group * (layer->height + 3) + row + 2) * row_size;
+        if (row == 0)
+            memset(to - 2 * row_size, 0, 2 * row_size);
+        memset(to, 0, pixel);
+        memset(to + row_size - pixel, 0, pixel + (row == last ? row_size : 0));
+    }
+}
+
 /* Copy rows `first` to `beyond` of an image of any layout into the layout described above. */
 void arrange(const Layer *layer, int64_t first, int64_t beyond, const REAL *image,
              int64_t pixel_stride, int64_t channel_stride, REAL *arranged)
 {
     for (int64_t row = first; row < beyond; row++) {
+        arrange_border(layer, row, arranged);
 #define CALL(N) arrange_row(layer, row, image, pixel_stride, channel_stride, arranged, N)
         FOR_CHANNELS(layer->channels / layer->groups, CALL)
 #undef CALL
@@ -212,10 +227,11 @@ void arrange(const Layer *layer, int64_t first, int64_t beyond, const REAL *imag
 }
 
 /* What to fetch for the positions of a tile while it is multiplied, a little with each tap: the
- * tap's maps of offset and mask, and a row of the image, of which there are `rows`. */
+ * tap's maps of offset or mask, and a row of the image, of which there are `rows`. */
 typedef struct {
     const REAL *offset, *mask, *image;
     int64_t offset_stride, mask_stride, row_length, rows, row_part;
+    int is_odd; /* the tile */
 } Soon;
 
 /* For the first tile of a row of a part: the next row's maps, and this row's share of those rows of
@@ -253,13 +269,19 @@ INLINE void move_right(const Layer *layer, Soon *soon)
     soon->offset += TILE_POSITIONS * layer->offset_stride[1];
     soon->mask += TILE_POSITIONS * layer->mask_stride[1];
     soon->image += soon->row_part;
+    soon->is_odd ^= 1;
 }
 
 INLINE void fetch(const Soon *soon, int64_t tap)
 {
-    prefetch(soon->offset + 2 * tap * soon->offset_stride, 1);
-    prefetch(soon->offset + (2 * tap + 1) * soon->offset_stride, 1);
-    prefetch(soon->mask + tap * soon->mask_stride, 1);
+    /* A cache line of a map is enough for two tiles. */
+    const int64_t count = 2 * TILE_POSITIONS;
+    if (soon->is_odd) {
+        prefetch(soon->mask + tap * soon->mask_stride, count);
+    } else {
+        prefetch(soon->offset + 2 * tap * soon->offset_stride, count);
+        prefetch(soon->offset + (2 * tap + 1) * soon->offset_stride, count);
+    }
     if (tap < soon->rows)
         prefetch(soon->image + tap * soon->row_length, soon->row_part);
 }

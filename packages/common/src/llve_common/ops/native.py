@@ -114,7 +114,7 @@ def forward(
         _memory(library, matrix, bias) for _ in range(min(torch.get_num_threads(), len(parts)))
     ]
     # In turns, so that threads which find no part left of one image can arrange the next.
-    arranged = [_bordered(layer, input) for _ in input[:2]]
+    arranged = [_space(layer, input) for _ in input[:2]]
 
     def convolve(n: int, begun: ctypes.c_int64, memory: Sequence[Tensor]) -> None:
         library.convolve(
@@ -149,7 +149,7 @@ def backward(
     matrix = _matrix(weight, layer)
     grads = grad_output.permute(0, 2, 3, 1)
     grad_input, grad_matrix = torch.empty_like(input), torch.zeros_like(matrix)
-    arranged = _bordered(layer, input)
+    arranged = _space(layer, input)
     grad_arranged = torch.empty_like(arranged)
 
     def work(n: int, groups: range) -> None:
@@ -183,20 +183,17 @@ def backward(
     return grad_input, grad_offset, grad_mask, _weight(grad_matrix, weight)
 
 
-def _bordered(layer: _Layer, input: Tensor) -> Tensor:  # noqa: A002
-    """Memory for an image as the C file wants it, (G, H + 3, W + 2, C / G): the border is zero."""
-    image = input.new_empty(
+def _space(layer: _Layer, input: Tensor) -> Tensor:  # noqa: A002
+    """Memory for an image and its border as the C file wants it, (G, H + 3, W + 2, C / G)."""
+    return input.new_empty(
         layer.groups, layer.height + 3, layer.width + 2, layer.channels // layer.groups
     )
-    for side in (image[:, :2], image[:, -1], image[:, :, 0], image[:, :, -1]):
-        side.zero_()
-    return image
 
 
 def _arranging(
     library: ctypes.CDLL, layer: _Layer, image: Tensor, arranged: Tensor
 ) -> list[Callable[[], None]]:
-    """Jobs that copy an image (C, H, W) into what is bordered."""
+    """Jobs that copy an image (C, H, W) into such memory."""
     image = image.flatten(1)
 
     def work(rows: range) -> None:
