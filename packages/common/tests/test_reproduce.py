@@ -364,6 +364,8 @@ def started(tmp_path, image_file):
             [sys.executable, ROOT / "tools" / "reproduce.py", "--out", tmp_path / "out",
              "--paper", "five", *options],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+            # A shell's background job, as this may run in, ignores Ctrl-C.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             cwd=tmp_path,
         )  # fmt: skip
 
