@@ -104,9 +104,17 @@ def test_implementations_agree(case, implementation, monkeypatch):
 
 
 @pytest.mark.parametrize("threads", [2, 3])
-@pytest.mark.parametrize("channels", [2, 8, 16, 32, 40])
-def test_threads_and_widths(channels, threads, monkeypatch):
-    arguments = draw(channels=channels, size=(19, 23), padding=1)
+@pytest.mark.parametrize(
+    "case",
+    [
+        *({"channels": channels, "size": (19, 23)} for channels in (2, 8, 16, 32, 40)),
+        # Wider than a block of the C code, and more outputs than one of its tiles.
+        {"count": 3, "outputs": 70, "size": (6, 250)},
+    ],
+    ids=str,
+)
+def test_threads_and_widths(case, threads, monkeypatch):
+    arguments = draw(**case, padding=1)
     monkeypatch.setenv("LLVE_DCN", "torch")
     expected = gradients(arguments)
     monkeypatch.setenv("LLVE_DCN", "c")

@@ -63,6 +63,7 @@ typedef struct {
     REAL down[WIDTH], across[WIDTH], mask[WIDTH]; /* fractions of a pixel, from that one's centre */
 } Samples;
 
+/* For the caller, which provides them. */
 const int64_t samples_size = sizeof(Samples);
 
 INLINE int64_t smaller(int64_t one, int64_t other) { return one < other ? one : other; }
@@ -329,12 +330,13 @@ static void multiply_row(const Layer *layer, const Part *part, int64_t group, co
         for (int64_t p = 0; p < part->columns; p += TILE_POSITIONS) {
             const REAL *start = group ? sums : bias + from;
             REAL *to = output + p * outputs + from;
-            const int64_t written = group < layer->groups - 1 ? 0 : part->columns - p;
-            for (int64_t at = 0; at < smaller(written, TILE_POSITIONS); at++)
+            const int64_t existing = smaller(part->columns - p, TILE_POSITIONS);
+            const int64_t written = group < layer->groups - 1 ? 0 : existing;
+            for (int64_t at = 0; at < written; at++)
                 prefetch(to + at * outputs, size);
             multiply(taps, channels, columns + p * depth, panel, start, group ? TILE_OUTPUTS : 0,
                      &soon, sums);
-            for (int64_t at = 0; at < smaller(written, TILE_POSITIONS); at++)
+            for (int64_t at = 0; at < written; at++)
                 memcpy(to + at * outputs, sums + at * TILE_OUTPUTS, size * sizeof(REAL));
             move_right(layer, &soon);
             sums += TILE_POSITIONS * TILE_OUTPUTS;

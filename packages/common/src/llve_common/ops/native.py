@@ -22,8 +22,8 @@ from llve_common.ops.compiler import shared_library
 from llve_common.ops.implementation import Geometry, Unavailable
 from llve_common.threads import lone_workers
 
-# Output positions that are worked on at a time: rows and columns. Columns are no power of two, of
-# which several arrays would be in each other's way in the cache.
+# Output positions that are worked on at a time: rows and columns. Columns are no power of two:
+# arrays of such a length, of which the C file has several, share few places of the cache.
 _ROWS, _COLUMNS = 4, 240
 _REAL = {torch.float32: "float", torch.float64: "double"}
 
