@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from llve_common.engine.blocks import RowBlocks
-from llve_common.engine.enhancer import pixel_enhancer
-from llve_common.engine.network import load_network
+from llve_common.enhance.frames import pixel_enhancer
+from llve_common.enhance.row_blocks import RowBlocks
 from llve_common.io.images import Pixels
 from llve_common.metrics.cost import latency, multiply_accumulates, parameter_count, peak_memory
-from llve_common.paper import Prepared
+from llve_common.paper.contract import Prepared
 from llve_common.report.tables import Table
+from llve_common.weights.network import load_network
 from llve_sci.paper import PAPER
 
 CPU = torch.device("cpu")

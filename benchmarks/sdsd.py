@@ -14,7 +14,7 @@ import harness
 import torch
 from torch import Tensor
 
-from llve_common.engine.window import enhance_clip
+from llve_common.enhance.windows import enhance_clip
 from llve_common.metrics.cost import multiply_accumulates, parameter_count, peak_memory
 from llve_common.report.tables import Table
 from llve_sdsd.network import RetinexNet

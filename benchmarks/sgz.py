@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from llve_common.engine.enhancer import pixel_enhancer
-from llve_common.engine.network import load_network
+from llve_common.enhance.frames import pixel_enhancer
 from llve_common.io.images import Pixels
 from llve_common.metrics.cost import multiply_accumulates
 from llve_common.report.tables import Table
+from llve_common.weights.network import load_network
 from llve_sgz.fast import prepare
 from llve_sgz.paper import PAPER
 

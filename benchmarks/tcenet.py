@@ -15,7 +15,7 @@ import harness
 import torch
 from torch import Tensor
 
-from llve_common.engine.window import enhance_clip
+from llve_common.enhance.windows import enhance_clip
 from llve_common.metrics.cost import parameter_count
 from llve_common.report.tables import Table
 from llve_tcenet.network import TCENet, initialise

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 
 from llve_common.data.synthetic import read_photograph
-from llve_common.engine.enhancer import enhance_job, frame_enhancer, pixel_enhancer
-from llve_common.engine.network import load_network
+from llve_common.enhance.frames import enhance_job, frame_enhancer, pixel_enhancer
 from llve_common.io.video import VideoInfo, VideoReader, VideoWriter
 from llve_common.report.tables import Table
+from llve_common.weights.network import load_network
 from llve_sci.paper import PAPER
 
 CPU = torch.device("cpu")

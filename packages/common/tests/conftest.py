@@ -13,7 +13,7 @@ from torch import nn
 
 from llve_common.config import RunSettings, Settings, TrainerSettings
 from llve_common.io.images import write_image
-from llve_common.paper import Paper, Plan, Procedure, Window
+from llve_common.paper.contract import Paper, Plan, Procedure, Window
 
 
 class TinyTrain(TrainerSettings):

@@ -10,10 +10,10 @@ import torch
 from typer.testing import CliRunner
 
 from llve_common.data.synthetic import write_image_set
-from llve_common.engine.checkpoint import read_weights
 from llve_common.errors import DataError
 from llve_common.io.images import read_image, write_image
 from llve_common.testing.reference import shared_file
+from llve_common.weights.files import read_weights
 from llve_sci.cli import app
 from llve_sci.data import LowLightImages
 
@@ -124,7 +124,7 @@ def test_finetune(tmp_path, images):
 
 
 def bundled_updates() -> int:
-    from llve_common.engine.network import bundled_weights
+    from llve_common.weights.network import bundled_weights
     from llve_sci.paper import PAPER
 
     state = read_weights(bundled_weights(PAPER))

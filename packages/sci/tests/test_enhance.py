@@ -15,13 +15,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from llve_common.engine.enhancer import enhance_frames, enhance_job, frame_enhancer
-from llve_common.engine.network import load_network
+from llve_common.enhance.frames import enhance_frames, enhance_job, frame_enhancer
 from llve_common.io.frames import Frame
 from llve_common.io.images import Image, read_image, to_pixels, to_tensor, write_image
 from llve_common.io.video import VideoInfo, VideoReader, VideoWriter
 from llve_common.metrics.fidelity import psnr
 from llve_common.testing.reference import shared_file
+from llve_common.weights.network import load_network
 from llve_sci.cli import app
 from llve_sci.paper import PAPER
 
@@ -198,8 +198,8 @@ def test_npy_of_another_kind_is_refused(tmp_path, array):
 
 
 def test_weights_that_give_no_number_are_named_with_the_image(tmp_path):
-    from llve_common.engine.checkpoint import read_weights, write_weights
-    from llve_common.engine.network import bundled_weights
+    from llve_common.weights.files import read_weights, write_weights
+    from llve_common.weights.network import bundled_weights
 
     state = read_weights(bundled_weights(PAPER))
     state["enhance.out_conv.0.bias"] = torch.full((3,), torch.nan)

@@ -6,12 +6,12 @@ from importlib.resources import files
 import numpy as np
 import pytest
 import torch
+from recipes import image_recipe_weights
 
-from llve_common.engine import blocks
-from llve_common.engine.checkpoint import load_into, read_weights
-from llve_common.engine.enhancer import pixel_enhancer
+from llve_common.enhance import row_blocks
+from llve_common.enhance.frames import pixel_enhancer
 from llve_common.io.images import to_pixels, to_tensor
-from llve_common.testing.recipes import image_recipe_weights
+from llve_common.weights.files import load_into, read_weights
 from llve_sci.fast import prepare
 from llve_sci.network import Cascade, Enhancer
 from llve_sci.paper import BUNDLED, PAPER
@@ -93,7 +93,7 @@ def assert_prepared_equals_plain(network, size):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_frames_equal_the_plain_ones(network, dtype, monkeypatch):
-    monkeypatch.setattr(blocks, "_BLOCK", ROWS * 40)
+    monkeypatch.setattr(row_blocks, "_BLOCK", ROWS * 40)
     enhance = pixel_enhancer(PAPER, network, CPU)
     differing = values = 0
     for size in [*SIZES, (120, 160)]:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from llve_common.engine.checkpoint import file_digest, write_weights
-from llve_common.engine.enhancer import enhance_frames
-from llve_common.engine.network import bundled_weights, load_network
+from llve_common.enhance.frames import enhance_frames
+from llve_common.weights.files import file_digest, write_weights
+from llve_common.weights.network import bundled_weights, load_network
 from llve_sci.cli import app
 from llve_sci.network import Cascade
 from llve_sci.paper import PAPER

@@ -5,15 +5,15 @@ import hashlib
 import numpy as np
 import pytest
 import torch
+from recipes import image_recipe_weights, low_light_input
 from torch import Tensor, nn
 
-from llve_common.engine.checkpoint import load_into, read_weights
-from llve_common.engine.enhancer import enhance_frames
-from llve_common.engine.loader import stack_samples
+from llve_common.enhance.frames import enhance_frames
 from llve_common.io.images import read_image, to_pixels, to_tensor
-from llve_common.paper import State
-from llve_common.testing.recipes import image_recipe_weights, low_light_input
+from llve_common.paper.contract import State
 from llve_common.testing.reference import Case, cases, reference_json, shared_file
+from llve_common.train.loader import stack_samples
+from llve_common.weights.files import load_into, read_weights
 from llve_sci.config import FinetuneSettings, TrainSettings
 from llve_sci.data import LowLightImages
 from llve_sci.network import Cascade, Enhancer, divide, initialise

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from llve_common.data.synthetic import write_image_set
-from llve_common.engine.checkpoint import read_checkpoint, read_weights
+from llve_common.weights.files import read_checkpoint, read_weights
 
 log = logging.getLogger(__name__)
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}

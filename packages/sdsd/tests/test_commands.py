@@ -7,9 +7,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from llve_common.data.clips import low_and_high, paired_clips, read_frame
-from llve_common.engine.checkpoint import read_weights, write_weights
+from llve_common.data.clip import low_and_high, paired_clips, read_frame
 from llve_common.io.images import read_image
+from llve_common.weights.files import read_weights, write_weights
 from llve_sdsd.cli import app
 from llve_sdsd.network import RetinexNet
 from llve_sdsd.weights import to_published

@@ -5,9 +5,9 @@ import torch
 
 from llve_common.config import Settings
 from llve_common.data.windows import reflected
-from llve_common.engine.window import enhance_clip
+from llve_common.enhance.windows import enhance_clip
 from llve_common.errors import DataError
-from llve_common.paper import Paper, Stream, Window
+from llve_common.paper.contract import Paper, Stream, Window
 from llve_sdsd import fast
 from llve_sdsd.fast import combine, part
 from llve_sdsd.network import RetinexNet

@@ -6,13 +6,13 @@ import re
 import pytest
 import torch
 import yaml
+from recipes import video_recipe_weights, write_sdsd_set
 from typer.testing import CliRunner
 
-from llve_common.engine.checkpoint import read_checkpoint, write_weights
 from llve_common.io.images import read_image
 from llve_common.metrics.cost import parameter_count
-from llve_common.testing.recipes import video_recipe_weights, write_sdsd_set
 from llve_common.testing.reference import reference_json
+from llve_common.weights.files import read_checkpoint, write_weights
 from llve_sdsd.cli import app
 from llve_sdsd.network import RetinexNet
 

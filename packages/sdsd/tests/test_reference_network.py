@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from recipes import fingerprint, low_light_input, video_recipe_weights
 from torch import Tensor, nn
 
-from llve_common.engine.checkpoint import load_into
 from llve_common.errors import DataError
-from llve_common.testing.recipes import fingerprint, low_light_input, video_recipe_weights
 from llve_common.testing.reference import Case, cases, reference_json
+from llve_common.weights.files import load_into
 from llve_sdsd.network import AttentionFusion, Pyramid, PyramidAlignment, RetinexNet
 from llve_sdsd.weights import from_published, network_arguments, to_published
 

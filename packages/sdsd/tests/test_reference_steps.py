@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
+from recipes import fingerprint, video_recipe_weights
 from torch import Tensor
 
-from llve_common.engine.checkpoint import load_into
-from llve_common.testing.recipes import fingerprint, video_recipe_weights
 from llve_common.testing.reference import Case, cases, shared_file
+from llve_common.weights.files import load_into
 from llve_sdsd.network import RetinexNet
 from llve_sdsd.objective import noisier, supervised_losses
 

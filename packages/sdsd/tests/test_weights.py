@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from llve_common.engine.checkpoint import load_into, read_weights, write_weights
 from llve_common.errors import CheckpointError
+from llve_common.weights.files import load_into, read_weights, write_weights
 from llve_sdsd.network import RetinexNet
 from llve_sdsd.weights import from_published, network_arguments, to_published
 

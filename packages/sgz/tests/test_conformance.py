@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from llve_common.data.synthetic import write_image_set
-from llve_common.engine.checkpoint import write_weights
 from llve_common.testing.conformance import Conformance
+from llve_common.weights.files import write_weights
 from llve_sgz.cli import app
 from llve_sgz.network import Enhancer
 from llve_sgz.paper import PAPER

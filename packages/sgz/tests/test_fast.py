@@ -5,12 +5,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from llve_common.engine import blocks
-from llve_common.engine.checkpoint import read_weights
-from llve_common.engine.enhancer import enhance_frames, pad_to_fit, pixel_enhancer
+from llve_common.enhance import row_blocks
+from llve_common.enhance.frames import enhance_frames, pad_to_fit, pixel_enhancer
 from llve_common.io.images import read_image, to_pixels, to_tensor
-from llve_common.paper import Window
+from llve_common.paper.contract import Window
 from llve_common.testing.reference import shared_file
+from llve_common.weights.files import read_weights
 from llve_sgz.fast import prepare, reduce
 from llve_sgz.network import Enhancer
 from llve_sgz.paper import at_scale
@@ -65,7 +65,7 @@ def test_blocks_of_rows_equal_the_padded_and_cropped_frame(size, scale):
 @pytest.mark.parametrize("conv_type", ["dsc", "tc"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_frames_equal_the_plain_ones(scale, conv_type, dtype, monkeypatch):
-    monkeypatch.setattr(blocks, "_BLOCK", 20 * 160)
+    monkeypatch.setattr(row_blocks, "_BLOCK", 20 * 160)
     network, pixels = network_of(scale, conv_type), dark((121, 160), dtype)
     paper = at_scale(scale)
     plain = enhance_frames(paper, network, to_tensor(pixels)[None, None])[0, 0]

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from llve_common.engine.checkpoint import write_weights
 from llve_common.errors import CheckpointError
+from llve_common.weights.files import write_weights
 from llve_sgz.network import Enhancer, Segmenter
 from llve_sgz.paper import PAPER
 from llve_sgz.weights import conv_type_of, from_published, load_segmenter, to_published

@@ -8,11 +8,11 @@ import torch
 from typer.testing import CliRunner
 
 from llve_common.data.lowlight import Darkening, darken
-from llve_common.engine.checkpoint import read_checkpoint, read_weights, write_weights
 from llve_common.io.images import read_image, to_tensor, write_image
 from llve_common.metrics.fidelity import psnr
 from llve_common.testing.motion import moved_views
 from llve_common.testing.reference import shared_file
+from llve_common.weights.files import read_checkpoint, read_weights, write_weights
 from llve_stcd.cli import app
 from llve_stcd.matcher import dis_matches, matcher_images
 from llve_stcd.network import STCD

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 
-from llve_common.data.splits import SDSD_INDOOR_TEST
+from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST
 from llve_common.data.synthetic import write_clip_set
 from llve_common.testing.conformance import Conformance
 from llve_stcd.cli import app

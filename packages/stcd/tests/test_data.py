@@ -6,11 +6,11 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from recipes import fingerprint, write_sdsd_set
 
-from llve_common.data.clips import Clip, clips_to_test, clips_to_train, paired_clips
+from llve_common.data.clip import Clip, clips_to_test, clips_to_train, paired_clips
 from llve_common.errors import DataError
 from llve_common.io.images import write_image
-from llve_common.testing.recipes import fingerprint, write_sdsd_set
 from llve_common.testing.reference import reference_arrays, reference_json
 from llve_stcd.data import FramePairs
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from llve_common.engine.checkpoint import load_into
 from llve_common.testing.reference import reference_json, shared_file, shared_folder
+from llve_common.weights.files import load_into
 from llve_stcd.dkm.correlation import local_correlation
 from llve_stcd.dkm.decoder import Estimate
 from llve_stcd.dkm.gaussian_process import kernel

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from llve_common.engine.window import enhance_clip
+from llve_common.enhance.windows import enhance_clip
 from llve_common.metrics.cost import multiply_accumulates
 from llve_stcd.fast import combine, part
 from llve_stcd.paper import PAPER, WINDOW, enhance

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from recipes import fingerprint, low_light_input, video_recipe_weights
 from torch import nn
 
-from llve_common.engine.checkpoint import load_into
 from llve_common.errors import DataError
-from llve_common.paper import State
-from llve_common.testing.recipes import fingerprint, low_light_input, video_recipe_weights
+from llve_common.paper.contract import State
 from llve_common.testing.reference import Case, cases, reference_json, shared_file
+from llve_common.weights.files import load_into
 from llve_stcd.matcher import matcher_images
 from llve_stcd.network import (
     STCD,

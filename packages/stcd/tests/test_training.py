@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from llve_common.data.synthetic import write_clip_set
-from llve_common.engine.checkpoint import read_weights
-from llve_common.engine.trainer import train
 from llve_common.errors import CheckpointError
 from llve_common.io.images import read_image
-from llve_common.paper import Progress
+from llve_common.paper.contract import Progress
+from llve_common.train.trainer import train
+from llve_common.weights.files import read_weights
 from llve_stcd.config import TrainSettings
 from llve_stcd.paper import PAPER, objective
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from llve_common.data.synthetic import write_clip_set
-from llve_common.engine.checkpoint import write_weights
+from llve_common.weights.files import write_weights
 from llve_tcenet.network import TCENet
 
 

@@ -9,10 +9,10 @@ import torch
 from typer.testing import CliRunner
 
 from llve_common.data.synthetic import write_clip_set
-from llve_common.engine.checkpoint import read_weights, write_weights
 from llve_common.flow.raft import Raft
 from llve_common.io.images import read_image, write_image
 from llve_common.io.video import VideoInfo, VideoWriter
+from llve_common.weights.files import read_weights, write_weights
 from llve_tcenet.cli import app
 
 

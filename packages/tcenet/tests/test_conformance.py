@@ -5,9 +5,9 @@ from typing import ClassVar
 
 import pytest
 
-from llve_common.engine import network
 from llve_common.testing import conformance
 from llve_common.testing.conformance import Conformance
+from llve_common.weights import network
 from llve_tcenet.cli import app
 from llve_tcenet.paper import PAPER
 

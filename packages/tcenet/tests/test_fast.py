@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from llve_common.data.windows import reflected
-from llve_common.engine.window import enhance_clip
+from llve_common.enhance.windows import enhance_clip
 from llve_tcenet.fast import combine, part
 from llve_tcenet.network import TCENet
 from llve_tcenet.paper import INPUTS, OUTPUTS, PAPER

@@ -6,11 +6,11 @@ from collections import defaultdict
 import numpy as np
 import pytest
 import torch
+from recipes import normal_values, tcenet_recipe_weights
 from torch import Tensor, nn
 
-from llve_common.engine.checkpoint import load_into
-from llve_common.testing.recipes import normal_values, tcenet_recipe_weights
 from llve_common.testing.reference import check_summary, reference_arrays, reference_json
+from llve_common.weights.files import load_into
 from llve_tcenet.network import MULTIPLE, REMAINDERS, ConvLSTM, Encoding, TCENet, initialise
 from llve_tcenet.wavelet import haar, inverse_haar
 from llve_tcenet.weights import to_published

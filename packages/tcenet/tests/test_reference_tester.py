@@ -5,11 +5,11 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from recipes import tcenet_recipe_weights
 
-from llve_common.engine.window import enhance_inner_frames, inner_frames
+from llve_common.enhance.windows import enhance_inner_frames, inner_frames
 from llve_common.flow.raft import Raft, raft_flow
 from llve_common.io.images import to_pixels, to_tensor
-from llve_common.testing.recipes import tcenet_recipe_weights
 from llve_common.testing.reference import reference_arrays, reference_json
 from llve_tcenet.network import TCENet
 from llve_tcenet.paper import PAPER

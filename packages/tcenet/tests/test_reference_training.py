@@ -5,14 +5,14 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from recipes import tcenet_recipe_weights, uniform_values
 from torch import Tensor
 
-from llve_common.engine.checkpoint import load_into
 from llve_common.flow.raft import Raft, raft_flow
 from llve_common.nn.vgg import Vgg19Features, without_unused
-from llve_common.paper import Progress
-from llve_common.testing.recipes import tcenet_recipe_weights, uniform_values
+from llve_common.paper.contract import Progress
 from llve_common.testing.reference import check_summary, reference_arrays, reference_json
+from llve_common.weights.files import load_into
 from llve_tcenet.config import TrainSettings
 from llve_tcenet.network import TCENet
 from llve_tcenet.objective import (

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from llve_common.engine.checkpoint import read_file, read_weights, write_published
-from llve_common.engine.network import load_network
 from llve_common.errors import CheckpointError
+from llve_common.weights.files import read_file, read_weights, write_published
+from llve_common.weights.network import load_network
 from llve_tcenet.config import TrainSettings
 from llve_tcenet.network import TCENet
 from llve_tcenet.paper import PAPER, adam, build_network

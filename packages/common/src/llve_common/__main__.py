@@ -12,25 +12,25 @@ from typing import Annotated, Literal
 import typer
 from rich.text import Text
 
-from llve_common.cli import Commands, Device, console, progress_bar
-from llve_common.compare import Comparison, Contender, find_contenders, find_items
-from llve_common.compare import compare as put_side_by_side
+from llve_common.commands.doctor import Check, examine
+from llve_common.commands.terminal import Commands, Device, console, progress_bar
 from llve_common.data.synthetic import (
     write_clip_set,
     write_dark_photograph,
     write_image_set,
 )
-from llve_common.doctor import Check, examine
-from llve_common.engine.device import choose_device
-from llve_common.engine.pretrained import warping_flow
 from llve_common.errors import ConfigError, UserError
-from llve_common.installed import find_papers
-from llve_common.report.comparison import (
+from llve_common.evaluate.compare import Comparison, Contender, find_contenders, find_items
+from llve_common.evaluate.compare import compare as put_side_by_side
+from llve_common.machine.device import choose_device
+from llve_common.paper.installed import find_papers
+from llve_common.report.compared import (
     Command,
     comparison_tables,
     dashes,
     write_comparison,
 )
+from llve_common.weights.pretrained import warping_flow
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, help="Tools that all papers share.")
 

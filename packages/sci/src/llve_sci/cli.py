@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from llve_common.cli import (
+from llve_common.commands.terminal import (
     Config,
     Device,
     Model,
@@ -19,8 +19,8 @@ from llve_common.cli import (
     run_training,
     settings_to_test,
 )
-from llve_common.engine.evaluator import Pictures
-from llve_common.paper import Clip
+from llve_common.evaluate.test import Pictures
+from llve_common.paper.contract import Clip
 from llve_sci.config import TestSettings
 from llve_sci.data import image_clip
 from llve_sci.paper import PAPER

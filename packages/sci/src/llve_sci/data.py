@@ -8,7 +8,7 @@ from pathlib import Path
 from llve_common.errors import DataError
 from llve_common.io.folders import list_images, match_by_name
 from llve_common.io.images import image_size, read_image, to_tensor
-from llve_common.paper import Clip, Sample
+from llve_common.paper.contract import Clip, Sample
 
 _SMALLEST = 3
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llve_common.paper import Prepared
+from llve_common.paper.contract import Prepared
 from llve_sci.network import IlluminationEstimator
 
 # The most pixels of three channels that fit into 16 lanes.

@@ -9,10 +9,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from llve_common.engine.checkpoint import load_into, read_weights
 from llve_common.io.folders import list_images
 from llve_common.io.images import read_image, to_tensor
-from llve_common.paper import (
+from llve_common.paper.contract import (
     Batch,
     Clip,
     Objective,
@@ -23,6 +22,7 @@ from llve_common.paper import (
     State,
     Window,
 )
+from llve_common.weights.files import load_into, read_weights
 from llve_sci.config import (
     FinetuneSettings,
     ObjectiveSettings,

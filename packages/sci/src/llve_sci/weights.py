@@ -7,7 +7,7 @@ Where the entries of a file differ, the published code ends up with the last tha
 
 from __future__ import annotations
 
-from llve_common.paper import State
+from llve_common.paper.contract import State
 
 # Our prefix: the published aliases in the order in which they are loaded.
 _ALIASES = {

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from llve_common.cli import (
+from llve_common.commands.data import data_app
+from llve_common.commands.terminal import (
     ClipsPath,
     Config,
     Device,
@@ -21,11 +22,10 @@ from llve_common.cli import (
     run_training,
     settings_to_test,
 )
-from llve_common.cli_data import data_app
-from llve_common.engine.checkpoint import read_weights
-from llve_common.engine.evaluator import NO_PICTURES, Pictures, files_below
-from llve_common.engine.network import bundled_weights
-from llve_common.option_files import read_options
+from llve_common.evaluate.test import NO_PICTURES, Pictures, files_below
+from llve_common.paper.published_options import read_options
+from llve_common.weights.files import read_weights
+from llve_common.weights.network import bundled_weights
 from llve_sdsd.config import TEST_OPTIONS, TRAIN_OPTIONS, TestSettings
 from llve_sdsd.data import test_clips
 from llve_sdsd.paper import FRAMES, PAPER, at_window

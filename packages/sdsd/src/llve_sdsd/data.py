@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llve_common.data.clips import (
+from llve_common.data.clip import (
     Clip,
     Windows,
     clips_to_test,
@@ -13,7 +13,7 @@ from llve_common.data.clips import (
     set_folders,
     smid_clips,
 )
-from llve_common.data.splits import SDSD_INDOOR_TEST, SMID_TEST
+from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST, SMID_TEST
 from llve_common.data.windows import Border
 from llve_sdsd.config import TEST_FRAMES, Data, TrainData
 

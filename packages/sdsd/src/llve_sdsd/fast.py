@@ -1,6 +1,6 @@
 """SDSD's network cut in two, so that neighbouring windows share their frames' features.
 
-These are the halves of :class:`llve_common.paper.Stream`, each part of one frame. On a CPU, memory
+These are the halves of a :class:`Stream`, each part of one frame. On a CPU, memory
 is channels last, in which convolutions are faster, and the widest features, of the frame's size,
 are made by blocks of rows: whole, the system would have to hand out their memory, page by page, for
 every frame again.

@@ -9,13 +9,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from llve_common.data.clips import Windows, require_whole_batch
+from llve_common.data.clip import Windows, require_whole_batch
 from llve_common.data.windows import Border
-from llve_common.engine.checkpoint import load_into, read_weights
-from llve_common.engine.enhancer import pad_to_fit
-from llve_common.engine.schedule import set_rates
+from llve_common.enhance.frames import pad_to_fit
 from llve_common.errors import CheckpointError
-from llve_common.paper import (
+from llve_common.paper.contract import (
     Batch,
     Clip,
     Objective,
@@ -27,6 +25,8 @@ from llve_common.paper import (
     Stream,
     Window,
 )
+from llve_common.train.schedule import set_rates
+from llve_common.weights.files import load_into, read_weights
 from llve_sdsd.config import TestSettings, TrainSettings
 from llve_sdsd.data import training_windows, validation_clips
 from llve_sdsd.fast import combine, part

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from llve_common.paper import State
+from llve_common.paper.contract import State
 
 _WRAPPER = "module."
 

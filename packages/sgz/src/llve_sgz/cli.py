@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from llve_common.cli import (
+from llve_common.commands.terminal import (
     Config,
     Device,
     Overrides,
@@ -17,8 +17,8 @@ from llve_common.cli import (
     run_training,
     settings_to_test,
 )
-from llve_common.engine.evaluator import Pictures
-from llve_common.paper import Clip
+from llve_common.evaluate.test import Pictures
+from llve_common.paper.contract import Clip
 from llve_sgz.config import TestSettings
 from llve_sgz.data import image_clip
 from llve_sgz.paper import PAPER, at_scale

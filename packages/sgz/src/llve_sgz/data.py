@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from llve_common.data.clips import read_frame
+from llve_common.data.clip import read_frame
 from llve_common.errors import ConfigError
 from llve_common.io.folders import list_images, match_by_name
 from llve_common.io.images import image_size, to_tensor
-from llve_common.paper import Clip, Sample
+from llve_common.paper.contract import Clip, Sample
 
 _ORDER_SEED = 1143
 

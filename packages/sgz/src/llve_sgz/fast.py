@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from llve_common.io.images import Pixels
-from llve_common.paper import Prepared
+from llve_common.paper.contract import Prepared
 from llve_sgz.network import STEPS, Enhancer
 
 

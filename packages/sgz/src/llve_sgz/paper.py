@@ -7,9 +7,9 @@ import logging
 import torch
 from torch import Tensor, nn
 
-from llve_common.engine.checkpoint import load_into, read_weights
-from llve_common.engine.distributed import processes
-from llve_common.paper import Batch, Objective, Paper, Plan, Procedure, State, Window
+from llve_common.machine.processes import processes
+from llve_common.paper.contract import Batch, Objective, Paper, Plan, Procedure, State, Window
+from llve_common.weights.files import load_into, read_weights
 from llve_sgz.config import SegmentationSettings, TestSettings, TrainSettings
 from llve_sgz.data import LowLightImages, fitting_size
 from llve_sgz.fast import prepare

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from torch import nn
 
-from llve_common.engine.checkpoint import load_into, read_weights
 from llve_common.nn.resnet import without_classifier
-from llve_common.paper import State
+from llve_common.paper.contract import State
+from llve_common.weights.files import load_into, read_weights
 from llve_sgz.network import ConvType, Segmenter
 
 

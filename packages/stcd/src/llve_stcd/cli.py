@@ -9,7 +9,8 @@ import torch
 import typer
 from torch import nn
 
-from llve_common.cli import (
+from llve_common.commands.data import data_app
+from llve_common.commands.terminal import (
     ClipsPath,
     Config,
     Device,
@@ -24,17 +25,16 @@ from llve_common.cli import (
     run_training,
     settings_to_test,
 )
-from llve_common.cli_data import data_app
-from llve_common.data.clips import read_frame
-from llve_common.engine.device import choose_device
-from llve_common.engine.enhancer import naming_faults
-from llve_common.engine.evaluator import NO_PICTURES, Pictures, files_below
-from llve_common.engine.network import load_network
+from llve_common.data.clip import read_frame
+from llve_common.enhance.frames import naming_faults
 from llve_common.errors import DataError
+from llve_common.evaluate.test import NO_PICTURES, Pictures, files_below
 from llve_common.io.images import to_tensor, write_image
-from llve_common.option_files import read_options
-from llve_common.paper import Clip
+from llve_common.machine.device import choose_device
+from llve_common.paper.contract import Clip
+from llve_common.paper.published_options import read_options
 from llve_common.report.page import Section
+from llve_common.weights.network import load_network
 from llve_stcd.config import TEST_OPTIONS, TRAIN_OPTIONS, TestSettings
 from llve_stcd.data import test_clips
 from llve_stcd.dkm.matcher import Place

@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from llve_common.data.clips import (
+from llve_common.data.clip import (
     Clip,
     clips_to_test,
     clips_to_train,

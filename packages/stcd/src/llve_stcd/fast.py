@@ -1,6 +1,6 @@
 """STCD's network cut in two, so that neighbouring pairs share their common frame's features.
 
-These are the halves of :class:`llve_common.paper.Stream`, each part of one frame. The decoders,
+These are the halves of a :class:`Stream`, each part of one frame. The decoders,
 which are most of the network's cost, run for the one frame alone that a pair gives.
 """
 

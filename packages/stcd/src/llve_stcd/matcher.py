@@ -25,11 +25,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from llve_common.engine.checkpoint import file_digest
 from llve_common.errors import ConfigError
 from llve_common.flow.dis import dis_flow, forward_backward_error
 from llve_common.io.atomic import replacing
 from llve_common.io.images import to_pixels
+from llve_common.weights.files import file_digest
 from llve_stcd.dkm.matcher import SOURCE, Place, load, require_weights
 
 Images = npt.NDArray[np.uint8]

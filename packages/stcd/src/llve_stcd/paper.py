@@ -9,11 +9,9 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from llve_common.data.clips import require_whole_batch
-from llve_common.engine.checkpoint import load_into, read_weights
-from llve_common.engine.enhancer import pad_to_fit
-from llve_common.engine.schedule import set_rates
-from llve_common.paper import (
+from llve_common.data.clip import require_whole_batch
+from llve_common.enhance.frames import pad_to_fit
+from llve_common.paper.contract import (
     Batch,
     Clip,
     Objective,
@@ -25,6 +23,8 @@ from llve_common.paper import (
     Stream,
     Window,
 )
+from llve_common.train.schedule import set_rates
+from llve_common.weights.files import load_into, read_weights
 from llve_stcd.config import TestSettings, TrainSettings
 from llve_stcd.data import FramePairs, training_pairs, validation_clips
 from llve_stcd.fast import combine, part

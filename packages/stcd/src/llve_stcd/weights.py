@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llve_common.paper import State
+from llve_common.paper.contract import State
 
 
 def to_published(state: State) -> State:

@@ -13,7 +13,7 @@ import rich.progress
 import typer
 from rich.console import Console
 
-from llve_common.cli import (
+from llve_common.commands.terminal import (
     Commands,
     Config,
     Device,
@@ -25,12 +25,12 @@ from llve_common.cli import (
     run_training,
     settings_to_test,
 )
-from llve_common.engine.device import choose_device
-from llve_common.engine.enhancer import plan_jobs
-from llve_common.engine.evaluator import Pictures, files_below
-from llve_common.engine.network import load_network
-from llve_common.engine.pretrained import warping_flow
-from llve_common.paper import Clip
+from llve_common.enhance.frames import plan_jobs
+from llve_common.evaluate.test import Pictures, files_below
+from llve_common.machine.device import choose_device
+from llve_common.paper.contract import Clip
+from llve_common.weights.network import load_network
+from llve_common.weights.pretrained import warping_flow
 from llve_tcenet.config import TestSettings
 from llve_tcenet.data import video_clips
 from llve_tcenet.objective import FlowEstimator

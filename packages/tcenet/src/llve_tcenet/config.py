@@ -8,9 +8,9 @@ from typing import Literal, Self
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from llve_common.config import RunSettings, Settings, TrainerSettings
-from llve_common.engine.pretrained import Statistics
 from llve_common.flow.raft import ImageRange
 from llve_common.metrics.fidelity import Ssim
+from llve_common.weights.pretrained import Statistics
 from llve_tcenet.network import MULTIPLE, REMAINDERS
 from llve_tcenet.objective import FlowName
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from llve_common.errors import DataError
 from llve_common.io.folders import list_images, match_by_name
 from llve_common.io.images import read_image, to_tensor
-from llve_common.paper import Clip, Sample
+from llve_common.paper.contract import Clip, Sample
 
 WINDOW = 6
 TARGETS = (2, 3)

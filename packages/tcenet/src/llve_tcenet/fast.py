@@ -1,6 +1,6 @@
 """TCE-Net cut in two, so that neighbouring windows share the encoding of their five common frames.
 
-These are the halves of :class:`llve_common.paper.Stream`, each part of five frames. Of the two
+These are the halves of a :class:`Stream`, each part of five frames. Of the two
 encodings that a window combines, only those are decoded whose frame is wanted.
 """
 

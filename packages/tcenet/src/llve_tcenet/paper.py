@@ -12,15 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from llve_common.engine.checkpoint import load_into, read_file, read_weights
-from llve_common.engine.distributed import processes
-from llve_common.engine.pretrained import load_raft, load_vgg19
 from llve_common.errors import ConfigError
 from llve_common.flow.dis import dis_flow
 from llve_common.flow.raft import Raft, raft_flow
 from llve_common.io.images import to_pixels
+from llve_common.machine.processes import processes
 from llve_common.nn.vgg import Vgg19Features, imagenet_normalised
-from llve_common.paper import (
+from llve_common.paper.contract import (
     Batch,
     Clip,
     Objective,
@@ -32,6 +30,8 @@ from llve_common.paper import (
     Stream,
     Window,
 )
+from llve_common.weights.files import load_into, read_file, read_weights
+from llve_common.weights.pretrained import load_raft, load_vgg19
 from llve_tcenet.config import ObjectiveSettings, RaftSettings, TestSettings, TrainSettings
 from llve_tcenet.data import (
     WINDOW,

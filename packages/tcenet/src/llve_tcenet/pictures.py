@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from llve_common.engine.enhancer import pad_to_fit
+from llve_common.enhance.frames import pad_to_fit
 from llve_common.flow.colours import flow_picture
 from llve_common.flow.warp import warp
 from llve_common.io.images import Pixels, read_image, to_pixels, to_tensor, write_image
-from llve_common.paper import Clip, Window
+from llve_common.paper.contract import Clip, Window
 from llve_tcenet.network import Encoding
 from llve_tcenet.objective import FlowEstimator, consistency_mask
 

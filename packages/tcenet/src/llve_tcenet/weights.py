@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from llve_common.errors import CheckpointError
-from llve_common.paper import State
+from llve_common.paper.contract import State
 
 
 def to_published(state: State) -> State:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llve_common.data.clips import clip_folders, low_and_high
+from llve_common.data.clip import clip_folders, low_and_high
 from llve_common.errors import UserError, in_one_line
 from llve_common.io.folders import list_images
 from llve_common.io.images import image_size
@@ -42,7 +42,7 @@ def inspect_clips(
     """Look at every file of a data set in the SDSD or SMID layout; of frames at the header alone.
 
     Args:
-        root: see :func:`llve_common.data.clips.low_and_high`.
+        root: see :func:`llve_common.data.clip.low_and_high`.
         test: names of the clips that the test needs.
         watch: is told (clips done, clips in all).
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from skimage.util import img_as_ubyte
 
 from llve_common.data.lowlight import Darkening, DarkeningRanges, darken, draw_darkening
-from llve_common.data.splits import SDSD_INDOOR_TEST, SDSD_OUTDOOR_TEST
+from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST, SDSD_OUTDOOR_TEST
 from llve_common.errors import DataError
 from llve_common.io.atomic import write_text
 from llve_common.io.images import write_image

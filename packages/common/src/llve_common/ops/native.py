@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from llve_common.machine.threads import lone_workers
 from llve_common.ops.compiler import shared_library
 from llve_common.ops.implementation import Geometry, Unavailable
-from llve_common.threads import lone_workers
 
 # Output positions that are worked on at a time: rows and columns. Columns are no power of two:
 # arrays of such a length, of which the C file has several, share few places of the cache.

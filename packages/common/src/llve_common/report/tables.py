@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import rich.table
 from rich.markup import escape
 
-from llve_common.engine.evaluator import Scores
+from llve_common.evaluate.test import Scores
 
 
 @dataclass(frozen=True)

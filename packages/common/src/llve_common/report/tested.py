@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from llve_common.data.clips import read_frame
-from llve_common.engine.evaluator import Scores
+from llve_common.data.clip import read_frame
+from llve_common.evaluate.test import Scores
 from llve_common.io.images import Pixels, read_image
-from llve_common.paper import Clip
+from llve_common.paper.contract import Clip
 from llve_common.report.page import Group, Panel, Section, evenly_spread, write_page
 from llve_common.report.tables import Table
 

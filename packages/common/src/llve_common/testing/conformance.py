@@ -28,22 +28,22 @@ from typer.testing import CliRunner
 
 from llve_common.config import as_yaml, dotted_names, load_settings
 from llve_common.data.windows import index_in_clip
-from llve_common.engine.checkpoint import (
+from llve_common.enhance.frames import enhance_frames, frame_enhancer
+from llve_common.enhance.windows import enhance_clip
+from llve_common.io.frames import Frame
+from llve_common.io.images import Image, read_image, to_pixels, to_tensor, write_image
+from llve_common.io.video import VideoInfo, VideoReader, VideoWriter
+from llve_common.paper.configs import settings_class, shipped_configs
+from llve_common.paper.contract import Paper, Plan, Procedure
+from llve_common.train.trainer import train
+from llve_common.weights.files import (
     file_digest,
     load_into,
     read_checkpoint,
     read_weights,
     write_weights,
 )
-from llve_common.engine.enhancer import enhance_frames, frame_enhancer
-from llve_common.engine.network import bundled_weights, load_network
-from llve_common.engine.shipped import settings_class, shipped_configs
-from llve_common.engine.trainer import train
-from llve_common.engine.window import enhance_clip
-from llve_common.io.frames import Frame
-from llve_common.io.images import Image, read_image, to_pixels, to_tensor, write_image
-from llve_common.io.video import VideoInfo, VideoReader, VideoWriter
-from llve_common.paper import Paper, Plan, Procedure
+from llve_common.weights.network import bundled_weights, load_network
 
 CPU = torch.device("cpu")
 
@@ -318,7 +318,7 @@ class Conformance:
             plan = Plan(iterations=4, weights_every=4, checkpoint_every=2)
             return train(paper, replace(procedure, plan=lambda *_: plan), *rest, **more)
 
-        monkeypatch.setattr("llve_common.cli.train", four_updates)
+        monkeypatch.setattr("llve_common.commands.terminal.train", four_updates)
         command = self.how_to_train(tmp_path / "train")
         for name in ("whole", "broken"):
             self.run(*command, "--save", tmp_path / name, "run.tensorboard=false")

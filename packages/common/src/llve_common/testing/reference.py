@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from llve_common.testing.shared import shared_folder as shared_folder
+from llve_common.machine.folders import shared_folder as shared_folder
 
 Array = NDArray[Any]
 

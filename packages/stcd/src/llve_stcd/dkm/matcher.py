@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from llve_common.engine.checkpoint import load_into, read_weights
 from llve_common.errors import CheckpointError, DataError
 from llve_common.io.images import to_tensor
+from llve_common.weights.files import load_into, read_weights
 from llve_stcd.dkm.decoder import Decoder, Estimate
 from llve_stcd.dkm.encoder import Encoder, Features
 from llve_stcd.dkm.positions import grid, resize

@@ -1,0 +1,138 @@
+"""The command ``data`` of papers that learn from SDSD: check, convert, synthetic."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from llve_common.commands.terminal import console, progress_bar
+from llve_common.data.clip import Size, read_frame
+from llve_common.data.inspection import inspect_clips
+from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST, SDSD_OUTDOOR_TEST, SMID_TEST
+from llve_common.data.synthetic import write_clip_set
+from llve_common.errors import ConfigError, DataError
+from llve_common.io.folders import list_images
+from llve_common.io.images import write_image
+from llve_common.report.tables import plain_table
+
+Subset = Literal["indoor", "outdoor", "smid"]
+_TESTS: dict[Subset, tuple[str, ...]] = {
+    "indoor": SDSD_INDOOR_TEST,
+    "outdoor": SDSD_OUTDOOR_TEST,
+    "smid": SMID_TEST,
+}
+_SHOWN = 20
+
+
+def data_app() -> typer.Typer:
+    """The command group."""
+    app = typer.Typer(no_args_is_help=True, help="Data sets: check, convert, make a synthetic one.")
+
+    @app.command()
+    def check(
+        root: Annotated[Path, typer.Argument(help="The folder that holds GT and input (or LQ).")],
+        subset: Annotated[
+            Subset | None,
+            typer.Option(help="Whose test clips are needed.", show_default="by the folder's name"),
+        ] = None,
+    ) -> None:
+        """Look at every file and list everything that is missing or does not fit."""
+        with progress_bar("checking", "clips") as advance:
+            found = inspect_clips(root, _TESTS[subset or _guess(root)], watch=advance)
+        rows = [
+            (
+                clip.name,
+                "test" if clip.test else "training",
+                clip.frames,
+                "-" if clip.size is None else f"{clip.size[1]}x{clip.size[0]}",
+            )
+            for clip in found.clips
+        ]
+        columns = ("clip", "for", "frames", "size")
+        console.print(plain_table(str(root), columns, rows).rich())
+        count = Counter("test" if clip.test else "training" for clip in found.clips)
+        console.print(f"{count['training']} clips for training, {count['test']} for the test")
+        if found.faults:
+            more = len(found.faults) - _SHOWN
+            raise DataError(
+                f"{len(found.faults)} things are missing or do not fit",
+                where=root,
+                got="".join(f"\n- {fault}" for fault in found.faults[:_SHOWN])
+                + (f"\n- and {more} more" if more > 0 else ""),
+            )
+        console.print("nothing is missing")
+
+    @app.command()
+    def convert(
+        source: Annotated[Path, typer.Argument(help="A data set in images, such as indoor_png.")],
+        target: Annotated[
+            Path | None, typer.Argument(help="A folder.", show_default="indoor_np beside it")
+        ] = None,
+        size: Annotated[
+            str | None,
+            typer.Option(help="Resize to WIDTHxHEIGHT, as training would.", show_default="no"),
+        ] = None,
+    ) -> None:
+        """Write every image as a .npy file, which is read many times faster.
+
+        Files that are there already are left as they are, so that it can be interrupted.
+        """
+        wanted = None if size is None else _size(size)
+        folder = _beside(source) if target is None else target
+        images = [path for path in list_images(source, recursive=True) if path.suffix != ".npy"]
+        if not images:
+            raise DataError("the folder holds no image but .npy files", where=source)
+        written = 0
+        with progress_bar("converting", "frames") as advance:
+            for done, path in enumerate(images, 1):
+                file = folder / path.relative_to(source).with_suffix(".npy")
+                if not file.exists():
+                    write_image(file, read_frame(path, wanted))
+                    written += 1
+                advance(done, len(images))
+        kept = len(images) - written
+        console.print(f"wrote {written} frames to {folder}; {kept} were there", soft_wrap=True)
+
+    @app.command()
+    def synthetic(
+        folder: Annotated[Path, typer.Argument(help="A new folder; indoor_np is made in it.")],
+        clips: Annotated[int, typer.Option(min=1, max=6, help="Clips from each photograph.")] = 2,
+        frames: Annotated[int, typer.Option(min=5, help="Frames in a clip.")] = 8,
+        height: Annotated[int, typer.Option(min=16, help="Of a frame, in pixels.")] = 96,
+        width: Annotated[int, typer.Option(min=16, help="Of a frame, in pixels.")] = 160,
+        seed: Annotated[int, typer.Option(min=0, help="Every pixel follows from it.")] = 0,
+        png: Annotated[bool, typer.Option(help="In images (indoor_png) instead of .npy.")] = False,
+    ) -> None:
+        """Make the embedded low/normal-light set in the layout of SDSD indoor."""
+        kind, suffix = ("png", ".png") if png else ("np", ".npy")
+        root = write_clip_set(
+            folder / f"indoor_{kind}",
+            suffix=suffix, clips=clips, frames=frames, height=height, width=width, seed=seed,
+        )  # fmt: skip
+        console.print(f"made {root}: GT and input, {frames} frames in a clip", soft_wrap=True)
+
+    return app
+
+
+def _guess(root: Path) -> Subset:
+    name = root.resolve().name.lower()
+    if (root / "SMID_LQ_np").is_dir() or (root / "SMID_LQ_png").is_dir():
+        return "smid"
+    return "outdoor" if "outdoor" in name else "indoor"
+
+
+def _beside(source: Path) -> Path:
+    name = source.resolve().name
+    if not name.endswith("_png"):
+        raise ConfigError("say where to write", where=source, mend="give a second folder")
+    return source.with_name(f"{name.removesuffix('_png')}_np")
+
+
+def _size(text: str) -> Size:
+    width, cross, height = text.partition("x")
+    if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise ConfigError("not a size", where="--size", got=text, expected="such as 960x512")
+    return int(width), int(height)

@@ -1,0 +1,1 @@
+"""SDSD's data sets: layout, splits, settings."""

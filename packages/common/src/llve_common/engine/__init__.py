@@ -1,1 +1,0 @@
-"""Training, testing and enhancing, the same for every paper."""

@@ -1,0 +1,1 @@
+"""Frames of any source through a network, at their own size."""

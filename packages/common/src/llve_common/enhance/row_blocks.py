@@ -1,0 +1,128 @@
+"""Large frames in blocks of rows, on several threads, with the result of the whole frame.
+
+Torch's own threads wait for each other after every layer, badly so on a busy machine, and a layer's
+result for a whole frame falls out of the caches before the next layer reads it. Here each thread
+takes a block of rows through all layers by itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from llve_common.errors import MediaError
+from llve_common.io.images import Pixels, Rounding
+from llve_common.machine.threads import lone_workers
+from llve_common.paper.contract import Prepared
+
+# Pixels of a block without its halo: a layer's result should stay in a core's caches, and the rows
+# of the halo, which are computed twice, should be few.
+_BLOCK = 40 * 1920
+
+# Bytes, more than a block's layers take together.
+_WORKING_SET = 16 << 20
+
+
+@dataclass(frozen=True)
+class _Buffers:
+    """What a worker keeps for frames of one width: rows as the network sees and gives them."""
+
+    image: Tensor
+    levels: Tensor
+
+
+class RowBlocks:
+    """Runs a network over frames of any size, in blocks of rows.
+
+    What the network needs of the whole frame is looked up first. A block is cut out with ``halo``
+    more rows above and below, but none beyond the frame: there the network's own padding acts as it
+    does on the whole frame. What a block's inner edges spoil lies within the halo and is dropped,
+    so the result is exact, without blending.
+
+    May be called by several threads at once; torch's number of threads stays as it is outside.
+
+    Args:
+        prepared: the network, called in inference mode; values outside [0, 1] are clipped.
+        rounding: see :func:`llve_common.io.images.to_pixels`.
+        workers: threads; by default as many as torch uses.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        rounding: Rounding,
+        workers: int | None = None,
+    ) -> None:
+        self._prepared, self._rounding = prepared, rounding
+        self._kept = threading.local()
+        self._pool = lone_workers(workers or torch.get_num_threads())
+
+    def __call__(self, pixels: Pixels) -> Pixels:
+        """Enhance one frame.
+
+        Args:
+            pixels: (H, W, 3) RGB, uint8 or uint16.
+
+        Returns:
+            (H, W, 3) of the same type.
+
+        Raises:
+            MediaError: the network gave values that are not a number.
+        """
+        result: Pixels = np.empty(pixels.shape, pixels.dtype)
+        height, width = pixels.shape[:2]
+        rows = max(_BLOCK // width, 1)
+        seen = self._pool.submit(self._look, pixels).result()
+        blocks = [
+            self._pool.submit(self._block, pixels, result, range(start, start + rows), seen)
+            for start in range(0, height, rows)
+        ]
+        for block in blocks:
+            block.result()
+        return result
+
+    def _look(self, pixels: Pixels) -> Any:
+        with torch.inference_mode():
+            return self._prepared.look(pixels)
+
+    def _block(self, pixels: Pixels, result: Pixels, rows: range, seen: Any) -> None:
+        """Enhance these rows, those beyond the frame left out, into ``result``."""
+        start, end, halo = rows.start, min(rows.stop, len(pixels)), self._prepared.halo
+        first, beyond = max(start - halo, 0), min(end + halo, len(pixels))
+        buffers = self._buffers(len(rows), pixels.shape[1])
+        top = np.float32(np.iinfo(pixels.dtype).max)
+        image = buffers.image[: beyond - first]
+        # NumPy, since torch takes no read-only arrays, and is slower at these conversions.
+        np.divide(pixels[first:beyond], top, out=image.numpy(), dtype=np.float32)
+        with torch.inference_mode():
+            enhanced = self._prepared.run(image.permute(2, 0, 1)[None], first, seen)
+            levels = buffers.levels[: end - start]
+            inner = enhanced[0, :, start - first : end - first].permute(1, 2, 0)
+            torch.mul(inner, float(top), out=levels)
+            if self._rounding == "round":
+                levels.add_(0.5)
+            elif self._rounding == "half-even":
+                levels.round_()
+            levels.clamp_(0.0, float(top))
+            # What is not a number stays so in a sum, and a sum of bounded values is one otherwise.
+            if bool(levels.sum().isnan()):
+                raise MediaError("the enhanced image holds values that are not a number (NaN)")
+        np.copyto(result[start:end], levels.numpy(), casting="unsafe")
+
+    def _buffers(self, rows: int, width: int) -> _Buffers:
+        """The calling worker's buffers for frames of this width, kept until the width changes."""
+        kept: _Buffers | None = getattr(self._kept, "buffers", None)
+        if kept is None or kept.levels.shape[1] != width:
+            # The C library hands freed memory back to the system, page by page and for every block
+            # again, until it has seen a piece of this size come and go.
+            torch.empty(_WORKING_SET, dtype=torch.uint8)
+            kept = _Buffers(
+                torch.empty(rows + 2 * self._prepared.halo, width, 3), torch.empty(rows, width, 3)
+            )
+            self._kept.buffers = kept
+        return kept

@@ -1,0 +1,146 @@
+"""The window engine: a clip of any length through a network, each shared part computed once.
+
+Consecutive windows share frames. A paper whose network is cut in two (:class:`Stream`)
+has its parts kept while a later window needs them; memory stays constant with the clip's
+length, and the result is that of the whole windows one by one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llve_common.data.windows import index_in_clip
+from llve_common.paper.contract import Paper, Stream, Window
+
+
+def enhance_clip(paper: Paper, network: nn.Module, frames: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Enhance every frame of a clip, in order.
+
+    Frames beyond the clip's ends are others of its own, as the window's border mode says. Frame t
+    comes out of the window that has it as its first output.
+
+    Args:
+        paper: gives the window and the network's two halves.
+        network: in evaluation mode, on the frames' device.
+        frames: (N, 3, H, W) RGB in [0, 1], of one size that the network takes.
+
+    Yields:
+        (N, 3, H, W), not clipped, one for each frame.
+    """
+    window, stream = paper.window, paper.stream or whole_windows(paper)
+    keeper = _Keeper(stream, network, window)
+    # At the clip's start a window reaches as far on as it would have reached back.
+    reach = max(max(window.inputs) - window.outputs[0], window.outputs[0] - min(window.inputs))
+    # Two border modes look beyond the window's other end instead: twice as far.
+    far = 2 * reach if window.border in ("new_info", "circle") else reach
+    source = iter(frames)
+    last: int | None = None
+    index = 0
+    while last is None or index <= last:
+        while last is None and keeper.count <= max(index + reach, far):
+            frame = next(source, None)
+            if frame is None:
+                last = keeper.count - 1
+            else:
+                keeper.add(frame)
+        if last is not None and index > last:
+            return
+        centre = index - window.outputs[0]
+        end = keeper.count - 1 if last is None else last
+        yield keeper.combine(centre, end, window.outputs[:1])[:, 0]
+        index += 1
+        keeper.forget(before=index - far)
+
+
+def enhance_inner_frames(
+    paper: Paper, network: nn.Module, frames: Iterable[Tensor]
+) -> Iterator[Tensor]:
+    """Enhance the frames that windows within a clip give, and no other.
+
+    A frame comes out of the window that has it as its first output; only the last window gives its
+    further ones too. The first is frame :func:`inner_frames` ``.start``.
+
+    Args:
+        paper: as for :func:`enhance_clip`.
+        network: the same.
+        frames: the same.
+
+    Yields:
+        (N, 3, H, W), not clipped; nothing of a clip shorter than a window.
+    """
+    window, stream = paper.window, paper.stream or whole_windows(paper)
+    keeper = _Keeper(stream, network, window)
+    size, start = len(window.inputs), 0
+    for frame in frames:
+        if keeper.count == start + size:
+            centre, last = start - window.inputs[0], keeper.count - 1
+            yield keeper.combine(centre, last, window.outputs[:1])[:, 0]
+            start += 1
+            keeper.forget(before=start)
+        keeper.add(frame)
+    if keeper.count == start + size:
+        centre, last = start - window.inputs[0], keeper.count - 1
+        yield from keeper.combine(centre, last, window.outputs).unbind(1)
+
+
+def inner_frames(window: Window, count: int) -> range:
+    """Which frames of a clip of ``count`` frames :func:`enhance_inner_frames` gives."""
+    first = window.outputs[0] - window.inputs[0]
+    windows = max(0, count - len(window.inputs) + 1)
+    return range(first, first + windows + len(window.outputs) - 1 if windows else first)
+
+
+def whole_windows(paper: Paper) -> Stream:
+    """The trivial cut of a network: a part is a frame, and a window goes through all of it."""
+
+    def combine(network: nn.Module, parts: list[Any], outputs: tuple[int, ...]) -> Tensor:
+        enhanced = paper.enhance(network, torch.stack(parts, dim=1))
+        return enhanced[:, [paper.window.outputs.index(output) for output in outputs]]
+
+    return Stream(
+        frames=(0,),
+        parts=paper.window.inputs,
+        part=lambda network, frames: frames[:, 0],
+        combine=combine,
+    )
+
+
+class _Keeper:
+    """The frames and parts that windows still need, parts by the frames they were made of."""
+
+    def __init__(self, stream: Stream, network: nn.Module, window: Window) -> None:
+        self.stream, self.network = stream, network
+        self.size, self.border = len(window.inputs), window.border
+        self.frames: dict[int, Tensor] = {}
+        self.parts: dict[tuple[int, ...], Any] = {}
+        self.count = 0
+
+    def add(self, frame: Tensor) -> None:
+        self.frames[self.count] = frame
+        self.count += 1
+
+    def combine(self, centre: int, last: int, outputs: tuple[int, ...]) -> Tensor:
+        keys = [
+            tuple(
+                index_in_clip(centre + part + frame, centre, last, self.size, self.border)
+                for frame in self.stream.frames
+            )
+            for part in self.stream.parts
+        ]
+        with torch.inference_mode():
+            parts = [self._part(key) for key in keys]
+            return self.stream.combine(self.network, parts, outputs)
+
+    def forget(self, before: int) -> None:
+        self.frames = {key: value for key, value in self.frames.items() if key >= before}
+        self.parts = {key: value for key, value in self.parts.items() if min(key) >= before}
+
+    def _part(self, key: tuple[int, ...]) -> Any:
+        if key not in self.parts:
+            frames = torch.stack([self.frames[index] for index in key], dim=1)
+            self.parts[key] = self.stream.part(self.network, frames)
+        return self.parts[key]

@@ -1,0 +1,1 @@
+"""Scores: a paper on its test data, or papers side by side."""

@@ -1,0 +1,51 @@
+"""The settings files that come with a paper's package."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from llve_common.config import Settings, read_yaml
+from llve_common.errors import ConfigError
+from llve_common.paper.contract import Paper
+
+
+def find_config(paper: Paper, name: str | None) -> Path | None:
+    """A settings file by path, or by its name in the package such as ``train/published``.
+
+    Raises:
+        ConfigError: neither a file nor a known name.
+    """
+    if name is None:
+        return None
+    shipped = shipped_configs(paper)
+    if name in shipped:
+        return shipped[name]
+    if Path(name).is_file():
+        return Path(name)
+    raise ConfigError(
+        "no such settings", got=name, expected=f"a YAML file, or one of {', '.join(shipped)}"
+    )
+
+
+def shipped_configs(paper: Paper) -> dict[str, Path]:
+    """The settings files in a paper's package by name."""
+    root = Path(str(files(paper.package) / "configs"))
+    found = sorted(root.rglob("*.yml"))
+    return {file.relative_to(root).with_suffix("").as_posix(): file for file in found}
+
+
+def settings_class(paper: Paper, file: Path) -> type[Settings]:
+    """The settings class that a file's ``procedure`` names.
+
+    Raises:
+        ConfigError: it names none of the paper's.
+    """
+    known = {name: each.settings for name, each in paper.procedures.items()}
+    known["test"] = paper.test_settings
+    name = read_yaml(file).get("procedure")
+    if name not in known:
+        raise ConfigError(
+            "procedure does not name a command", where=file, got=name, expected=", ".join(known)
+        )
+    return known[name]

@@ -1,0 +1,332 @@
+"""A comparison of papers as tables, as JSON and CSV, and as a self-contained page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llve_common import __version__
+from llve_common.errors import in_one_line
+from llve_common.evaluate.compare import Comparison, Cost, Row
+from llve_common.evaluate.meter import STRIP_FRAMES
+from llve_common.evaluate.test import plain
+from llve_common.io.atomic import write_text
+from llve_common.report.page import Group, Panel, Section, Strips, scatter, write_page
+from llve_common.report.tables import Table
+
+QUALITY = (
+    ("PSNR", "psnr", 1.0, ".3f"),
+    ("SSIM skimage7", "ssim_skimage7", 1.0, ".4f"),
+    ("SSIM gaussian11", "ssim_gaussian11", 1.0, ".4f"),
+    ("warping error", "warping_error", 1e3, ".3f"),
+    ("MABD", "mabd", 1e3, ".3f"),
+    ("MABD MSE", "mabd_mse", 1e6, ".3f"),
+)
+"""Heading, measure, the factor it is shown with, and its form."""
+
+_DEFINITIONS = (
+    "Every figure is the mean over the items, and an item's the mean over its frames.",
+    "PSNR and SSIM: of the 8-bit images, after the paper's own rounding. SSIM skimage7: uniform "
+    "7x7 window, sample covariance; SSIM gaussian11: 11x11 Gaussian window of sigma 1.5, "
+    "population covariance; both for each colour channel. Higher is better.",
+    "Warping error: mean squared difference between a frame and the one before, warped along the "
+    "optical flow ({flow}) of the ground truth, or of the input where there is none, over pixels "
+    "whose flow is consistent; errors along different flows do not compare. MABD: mean absolute "
+    "difference in brightness between neighbouring frames; MABD MSE: its sequence's mean squared "
+    "error against the ground truth's. Lower is better, but for MABD itself, which holds motion as "
+    "well as flicker.",
+    "Multiply-accumulates: convolutions, matrix products and attention of one whole window of "
+    "frames, even where the next window shares some of it. Time: the median of five frames of a "
+    "clip under way, from 8-bit pixels to 8-bit pixels, without reading files; other work on the "
+    "machine adds to it. Memory: the peak above what the process held with the network loaded, "
+    "until a clip's first frame is enhanced.",
+)
+"""What the tables' figures mean, ``flow`` left open."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """How the comparison was asked for: the whole of it, and each row's own commands."""
+
+    whole: str
+    rows: Mapping[str, Sequence[str]]
+
+
+def comparison_tables(comparison: Comparison) -> list[Table]:
+    """Quality, cost, and the weights or what went amiss."""
+    items = len(comparison.frames)
+    quality = Table(
+        f"Quality on {items} {'item' if items == 1 else 'items'}, frames: "
+        f"{sum(comparison.frames.values())} (PSNR in dB, warping error and MABD in 1e-3, MABD MSE "
+        f"in 1e-6; warping error by {comparison.flow})",
+        ("", *(heading for heading, *_ in QUALITY)),
+        tuple((row.name, *_quality_cells(row)) for row in comparison.rows),
+    )
+    height, width = comparison.size
+    cost = Table(
+        f"Cost of a frame of {width}x{height} pixels on {comparison.device}, "
+        f"threads: {torch.get_num_threads()}",
+        ("", "parameters", "multiply-accumulates", "time, ms", "peak memory, MiB"),
+        tuple((row.name, *_cost_cells(row.cost)) for row in comparison.rows[1:]),
+    )
+    weights = Table(
+        "Weights",
+        ("", "paper", "made with"),
+        tuple((row.name, row.title, made_with(row)) for row in comparison.rows[1:]),
+        words=True,
+    )
+    return [quality, cost, weights]
+
+
+def made_with(row: Row) -> str:
+    """The weights of a row, or why it has no figures."""
+    if row.failure is not None:
+        return f"failed: {in_one_line(row.failure)}"
+    return str(row.weights) if row.weights is not None else row.title
+
+
+def dashes(comparison: Comparison) -> list[str]:
+    """Why figures of all rows are missing."""
+    untouched = comparison.rows[0]
+    found = []
+    if not comparison.references:
+        found.append("A dash under PSNR, SSIM and MABD MSE: there is no --reference.")
+    if untouched.mean("mabd") is None:
+        found.append(
+            "A dash under warping error and MABD: nothing has more than one frame. Images of a "
+            "folder are images by themselves, unless --clip says that they are frames."
+        )
+    return found
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    left_out = [
+        f"Left out: {name}: {in_one_line(why)}" for name, why in comparison.left_out.items()
+    ]
+    definitions = [each.format(flow=comparison.flow) for each in _DEFINITIONS]
+    return [*dashes(comparison), *left_out, *definitions]
+
+
+def write_comparison(folder: Path, comparison: Comparison, command: Command) -> None:
+    """Write ``index.html`` and ``comparison.md``, ``.json`` and ``.csv``.
+
+    Args:
+        folder: made where it is missing; files of these names are replaced.
+        comparison: to write.
+        command: stands on the page and in the JSON.
+
+    Raises:
+        MediaError: a file cannot be written.
+    """
+    write_text(folder / "comparison.md", _markdown(comparison, command))
+    write_text(folder / "comparison.json", json.dumps(_facts(comparison, command), indent=2) + "\n")
+    write_text(folder / "comparison.csv", _csv(comparison))
+    lead = (
+        "Each paper with the weights named beside it. Figures hold for these weights on this data "
+        "alone; bundled weights are small, trained by llve, and not the papers' own."
+    )
+    sections = [_figures_section(comparison), *_plots_section(comparison)]
+    sections += [_pictures_section(comparison), *_strips_section(comparison)]
+    sections.append(_commands_section(comparison, command))
+    write_page(folder / "index.html", "Low-light enhancement, compared", lead, sections)
+
+
+def _figures_section(comparison: Comparison) -> Section:
+    return Section("Figures", tables=comparison_tables(comparison), notes=_notes(comparison))
+
+
+def _plots_section(comparison: Comparison) -> Iterator[Section]:
+    plots = [
+        _plot(comparison, "Against time", "time of a frame, ms", lambda cost: cost.seconds * 1e3),
+        _plot(
+            comparison,
+            "Against arithmetic",
+            "multiply-accumulates, 1e9",
+            lambda cost: cost.macs / 1e9,
+        ),
+    ]
+    drawn = [plot for plot in plots if plot is not None]
+    if drawn:
+        yield Section("Quality against cost", plots=drawn)
+
+
+def _plot(
+    comparison: Comparison, title: str, label: str, of: Callable[[Cost], float]
+) -> str | None:
+    """Rows by PSNR, or without ground truth by warping error; None where there are none."""
+    _, measure, factor, _ = QUALITY[0] if comparison.references else QUALITY[3]
+    axis = "PSNR, dB" if comparison.references else "warping error, 1e-3"
+    points = {}
+    for row in comparison.rows:
+        value = row.mean(measure)
+        # A logarithmic axis has no place for 0, the count of a network without products.
+        if value is not None and math.isfinite(value) and row.cost and of(row.cost) > 0:
+            points[row.name] = (of(row.cost), value * factor)
+    base = comparison.rows[0].mean(measure)
+    level = None if base is None or math.isinf(base) else ("input", base * factor)
+    return scatter(title, points, label, axis, level) if points else None
+
+
+def _pictures_section(comparison: Comparison) -> Section:
+    untouched = comparison.rows[0]
+    groups = [
+        Group(f"{item}{_frame(view.frame, item)}", view.picture, "input", _panels(comparison, item))
+        for item, view in untouched.views.items()
+    ]
+    text = (
+        "Drag a handle: all pictures of an item follow. Left of it is the input. Zoom, and move "
+        "the pointer to choose the place."
+    )
+    if len(comparison.frames) > len(groups):
+        text += f" Shown are {len(groups)} of {len(comparison.frames)} items, evenly spread."
+    return Section("Pictures", text, groups=groups)
+
+
+def _frame(frame: str, item: str) -> str:
+    return "" if item.endswith(frame) else f", {frame}"
+
+
+def _panels(comparison: Comparison, item: str) -> list[Panel]:
+    found = []
+    for row in comparison.rows[1:]:
+        if item in row.views:
+            said = f"{row.name}: {made_with(row)}{_scored(comparison, row, item)}"
+            found.append(Panel(row.name, row.views[item].picture, said))
+    if item in comparison.references:
+        said = f"ground truth; the input: {_scored(comparison, comparison.rows[0], item)[2:]}"
+        found.append(Panel("ground truth", comparison.references[item].picture, said))
+    return found
+
+
+def _scored(comparison: Comparison, row: Row, item: str) -> str:
+    """What the item scored, which of a clip is not what the picture scored."""
+    figures, frames = row.figures[item], comparison.frames[item]
+    if figures["psnr"] is None:
+        return ""
+    mean = "" if frames == 1 else f", mean of {frames} frames"
+    return f". {figures['psnr']:.2f} dB, SSIM skimage7 {figures['ssim_skimage7']:.4f}{mean}"
+
+
+def _strips_section(comparison: Comparison) -> Iterator[Section]:
+    found = []
+    for item, view in comparison.rows[0].views.items():
+        if view.strip is not None:
+            panels = [
+                Panel(row.name, strip, made_with(row))
+                for row in comparison.rows
+                if item in row.views and (strip := row.views[item].strip) is not None
+            ]
+            truth = comparison.references.get(item)
+            if truth is not None and truth.strip is not None:
+                panels.append(Panel("ground truth", truth.strip))
+            found.append(Strips(f"{item}: {view.strip.shape[0]} frames", panels))
+    if found:
+        yield Section(
+            "Over time",
+            "The middle row of the picture, one line for each frame, from top to bottom "
+            f"(at most the first {STRIP_FRAMES}). What rests is a straight vertical line; flicker "
+            "shows as horizontal bands, noise as grain.",
+            strips=found,
+        )
+
+
+def _commands_section(comparison: Comparison, command: Command) -> Section:
+    text = (
+        f"The whole page, then each row alone and its pictures in full. Made by llve {__version__} "
+        f"with torch {torch.__version__}."
+    )
+    return Section("How it was made", text, commands=_lines(comparison, command))
+
+
+def _lines(comparison: Comparison, command: Command) -> list[str]:
+    """The commands, without those of rows that failed."""
+    made = [row.name for row in comparison.rows[1:] if row.failure is None]
+    return [command.whole, *(line for name in made for line in command.rows[name])]
+
+
+def _quality_cells(row: Row) -> Iterator[str]:
+    for _, measure, factor, form in QUALITY:
+        value = row.mean(measure)
+        yield "-" if value is None else format(value * factor, form)
+
+
+def _cost_cells(cost: Cost | None) -> tuple[str, ...]:
+    if cost is None:
+        return ("-",) * 4
+    memory = "-" if cost.memory is None else f"{cost.memory / 2**20:.1f}"
+    return f"{cost.parameters:,}", _counted(cost.macs), f"{cost.seconds * 1e3:.1f}", memory
+
+
+def _counted(number: int) -> str:
+    for unit, size in (("T", 1e12), ("G", 1e9), ("M", 1e6)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return str(number)
+
+
+def _markdown(comparison: Comparison, command: Command) -> str:
+    parts = [f"## {table.title}\n\n{table.markdown()}" for table in comparison_tables(comparison)]
+    parts.append("".join(f"- {note}\n" for note in _notes(comparison)))
+    lines = _lines(comparison, command)
+    parts.append("```sh\n" + "".join(f"{line}\n" for line in lines) + "```\n")
+    return "\n".join(parts)
+
+
+def _csv(comparison: Comparison) -> str:
+    buffer = io.StringIO()
+    rows = [_flat(row, comparison.flow) for row in comparison.rows]
+    writer = csv.DictWriter(buffer, rows[0].keys(), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _facts(comparison: Comparison, command: Command) -> dict[str, Any]:
+    rows = [
+        {
+            **_flat(row, comparison.flow),
+            "commands": command.rows.get(row.name, ()),
+            "items": plain(row.figures),
+        }
+        for row in comparison.rows
+    ]
+    return {
+        "command": command.whole,
+        "llve": __version__,
+        "torch": str(torch.__version__),
+        "device": str(comparison.device),
+        "threads": torch.get_num_threads(),
+        "cost_measured_at": dict(zip(("height", "width"), comparison.size, strict=True)),
+        "frames": dict(comparison.frames),
+        "left_out": dict(comparison.left_out),
+        "notes": _notes(comparison),
+        "rows": rows,
+    }
+
+
+def _flat(row: Row, flow: str) -> dict[str, Any]:
+    """A row by name, in plain units: intensities in [0, 1], seconds, bytes."""
+    cost, weights = row.cost, row.weights
+    means = {measure: plain(row.mean(measure)) for _, measure, *_ in QUALITY}
+    return {
+        "name": row.name,
+        "title": row.title,
+        **means,
+        "warping_error_flow": flow,
+        "parameters": cost and cost.parameters,
+        "multiply_accumulates": cost and cost.macs,
+        "seconds": cost and cost.seconds,
+        "peak_memory": cost and cost.memory,
+        "weights": weights and str(weights.path),
+        "weights_sha256": weights and weights.sha256,
+        "weights_bundled": weights and weights.bundled,
+        "failure": row.failure,
+    }

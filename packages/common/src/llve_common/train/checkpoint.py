@@ -1,0 +1,180 @@
+"""Checkpoints of a run, and going on from them.
+
+A run that was stopped, by a signal or by force, and is then resumed ends with the same weights as
+an unbroken one, bit for bit on the CPU: the order of samples depends on seed, iteration and rank
+alone, each sample's augmentation is seeded by itself, and a checkpoint holds everything else.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from llve_common.errors import CheckpointError
+from llve_common.machine.processes import from_all, from_first, together
+from llve_common.train.record import cut_losses, versions
+from llve_common.train.run import Run
+from llve_common.weights.files import load_into, read_checkpoint, write_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+def save_checkpoint(run: Run) -> None:
+    """Write all that is needed to go on, and remove the oldest checkpoints.
+
+    Raises:
+        MediaError: the file cannot be written.
+    """
+    state = {
+        "paper": run.paper.name,
+        "procedure": run.procedure.name,
+        "iteration": run.iteration,
+        "network": run.network.state_dict(),
+        "optimizer": run.optimizer.state_dict(),
+        "scaler": run.scaler.state_dict(),
+        "processes": from_all(_own_state(run), run.me),
+        "seconds": run.seconds,
+        "settings": run.settings.model_dump(mode="json"),
+        "versions": versions(),
+    }
+    with together(run.me):
+        if run.me.first:
+            folder = run.folder / "checkpoints"
+            write_checkpoint(folder / f"{run.iteration:08d}.ckpt", state)
+            for old in sorted(folder.glob("*.ckpt"))[: -run.settings.run.keep_checkpoints]:
+                old.unlink(missing_ok=True)
+
+
+def restore(run: Run) -> None:
+    """Go on from the newest whole checkpoint; from the start where there is none yet.
+
+    Raises:
+        CheckpointError: there are checkpoints, but none is whole, or it is of another training.
+    """
+    path: Path | None = None
+    with together(run.me):
+        if run.me.first:
+            _clear_debris(run.folder)
+            path = newest_checkpoint(run.folder)
+    path = from_first(path, run.me)
+    with together(run.me):
+        if path is None:
+            log.info("no checkpoint yet: the run begins anew")
+        else:
+            _load(run, path)
+        if run.me.first:
+            cut_losses(run)
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint of a run that can be read; None where there is none at all.
+
+    Raises:
+        CheckpointError: there are checkpoints, but none is whole.
+    """
+    found = sorted((folder / "checkpoints").glob("*.ckpt"), reverse=True)
+    fault = None
+    for path in found:
+        try:
+            read_checkpoint(path)
+        except CheckpointError as error:
+            fault = fault or error
+            log.warning("left out: %s", error)
+        else:
+            return path
+    if fault is not None:
+        raise fault
+    return None
+
+
+def _load(run: Run, path: Path) -> None:
+    state = read_checkpoint(path)
+    if (state["paper"], state["procedure"]) != (run.paper.name, run.procedure.name):
+        raise CheckpointError(
+            "the checkpoint is of another training",
+            where=path,
+            got=f"{state['paper']} {state['procedure']}",
+            expected=f"{run.paper.name} {run.procedure.name}",
+        )
+    _require_same_settings(run, state["settings"], path)
+    load_into(run.network, state["network"], str(path))
+    _load_optimizer(run, state["optimizer"], path)
+    run.scaler.load_state_dict(state["scaler"])
+    run.iteration, run.seconds = state["iteration"], state["seconds"]
+    each = state["processes"]
+    if len(each) == run.me.count:
+        _set_own_state(run, each[run.me.rank])
+    elif run.me.first:
+        log.warning("the run had %d processes: not an exact resume", len(each))
+    log.info("going on after iteration %d (%s)", run.iteration, path)
+
+
+def _load_optimizer(run: Run, state: dict[str, Any], path: Path) -> None:
+    try:
+        run.optimizer.load_state_dict(state)
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(
+            "the optimizer's state does not fit",
+            where=path,
+            got=error,
+            mend="begin a new run, with these weights where the paper's settings allow it",
+        ) from error
+
+
+def _require_same_settings(run: Run, saved: dict[str, Any], path: Path) -> None:
+    """Where a run is and what it computes on may change; what it computes may not."""
+    then, now = _flat(saved), _flat(run.settings.model_dump(mode="json"))
+    kept = [
+        name
+        for name in sorted(then.keys() | now.keys())
+        if name.split(".")[0] in ("network", "objective", "train") and name != "train.workers"
+    ]
+    differing = [
+        f"{name}={now.get(name)} instead of {then.get(name)}"
+        for name in kept
+        if then.get(name) != now.get(name)
+    ]
+    if differing:
+        raise CheckpointError(
+            "the checkpoint was made with other settings",
+            where=path,
+            got=", ".join(differing),
+            mend="give the run's own settings, or begin a new run",
+        )
+
+
+def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        inner = _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {}
+        flat.update(inner or {prefix + name: value})
+    return flat
+
+
+def _clear_debris(folder: Path) -> None:
+    """Remove the temporary files of a process that was killed while it wrote."""
+    for path in folder.rglob(".*"):
+        if path.is_file() and re.fullmatch(r"\..+-\w{8}\.\w+", path.name):
+            path.unlink()
+
+
+def _own_state(run: Run) -> dict[str, Any]:
+    """What each process has for itself: chance, running statistics, losses not yet logged."""
+    rng = {"cpu": torch.get_rng_state()}
+    if run.device.type == "cuda":
+        rng["cuda"] = torch.cuda.get_rng_state(run.device)
+    buffers = {name: each.detach().cpu() for name, each in run.network.named_buffers()}
+    return {"rng": rng, "buffers": buffers, "recent": run.recent}
+
+
+def _set_own_state(run: Run, state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["rng"]["cpu"])
+    if run.device.type == "cuda" and "cuda" in state["rng"]:
+        torch.cuda.set_rng_state(state["rng"]["cuda"], run.device)
+    for name, buffer in run.network.named_buffers():
+        buffer.copy_(state["buffers"][name])
+    run.recent = state["recent"]

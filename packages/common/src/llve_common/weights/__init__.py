@@ -1,0 +1,1 @@
+"""Weights files, in and out, and the networks that they fit."""

@@ -1,0 +1,243 @@
+"""Weights and checkpoints: whole or absent on disk, and read without running code."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import struct
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from llve_common.errors import CheckpointError
+from llve_common.io.atomic import replacing
+from llve_common.paper.contract import State
+
+FORMAT = "llve-checkpoint-1"
+TORCH_SUFFIXES = (".pt", ".pth", ".ckpt")
+WEIGHTS_SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
+# What the readers raise for damaged files, depending on the byte that is wrong.
+_DAMAGE = (
+    SafetensorError,
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    AssertionError,
+    struct.error,
+)
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The content of a weights or checkpoint file, on the CPU.
+
+    Raises:
+        CheckpointError: missing, truncated, not such a file, or a pickle that would run code.
+    """
+    if not path.is_file():
+        raise CheckpointError("no such weights file", where=path, mend="check the path")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(safetensors.torch.load_file(path))
+        with warnings.catch_warnings():
+            # torch warns of the pickle protocols of foreign files, which are refused below anyway.
+            warnings.simplefilter("ignore", UserWarning)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if not _is_pickle(path) or "nsupported" not in str(error):
+            raise _unreadable(path, error) from error
+        raise CheckpointError(
+            "the file holds Python objects other than tensors and plain values; reading them "
+            "could run code, so they were not read",
+            where=path,
+            got=_first_sentence(error),
+            expected="a state dict of tensors",
+            mend="get the weights as a plain state dict, or as .safetensors",
+        ) from error
+    except _DAMAGE as error:
+        raise _unreadable(path, error) from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(
+            "not a weights file", where=path, got=type(content).__name__, expected="a state dict"
+        )
+    return dict(content)
+
+
+def read_weights(path: Path) -> State:
+    """The weights in a file: a state dict, one of our checkpoints, or a dict that wraps one.
+
+    Raises:
+        CheckpointError: as :func:`read_file`, or there is no state dict in it.
+    """
+    content = read_file(path)
+    if content.get("format") == FORMAT:
+        return dict(content["network"])
+    wrapped = {key: value for key, value in content.items() if _is_state(value)}
+    if _is_state(content):
+        state = content
+    elif len(wrapped) == 1:
+        state = next(iter(wrapped.values()))
+    else:
+        raise CheckpointError(
+            "the file holds no network weights" if not wrapped else "which weights is not clear",
+            where=path,
+            got=f"the keys {_some(list(content))}",
+            expected="a state dict, or one entry that is a state dict",
+        )
+    return {str(key).removeprefix("module."): value for key, value in state.items()}
+
+
+def load_into(network: nn.Module, state: State, path: Path | str) -> None:
+    """Load weights into a network, every name and shape as expected.
+
+    Args:
+        network: a module whose ``state_dict`` names are wanted.
+        state: weights by those names.
+        path: where they come from, for the message.
+
+    Raises:
+        CheckpointError: names are missing or unknown, or shapes differ.
+    """
+    wanted = network.state_dict()
+    missing = sorted(wanted.keys() - state.keys())
+    foreign = sorted(state.keys() - wanted.keys())
+    shapes = [
+        f"{key} is {tuple(state[key].shape)}, expected {tuple(wanted[key].shape)}"
+        for key in sorted(wanted.keys() & state.keys())
+        if state[key].shape != wanted[key].shape
+    ]
+    faults = [
+        f"{label} {_some(keys)}"
+        for label, keys in (("missing", missing), ("unknown", foreign), ("shapes:", shapes))
+        if keys
+    ]
+    if faults:
+        raise CheckpointError(
+            "the weights do not fit the network", where=path, got="; ".join(faults)
+        )
+    network.load_state_dict(state)
+
+
+def write_weights(path: Path, state: State, metadata: Mapping[str, str] | None = None) -> None:
+    """Write a state dict whole or not at all; ``.safetensors`` files take metadata along.
+
+    Raises:
+        CheckpointError: the suffix is unknown.
+        MediaError: the file cannot be written.
+    """
+    if path.suffix not in WEIGHTS_SUFFIXES:
+        raise CheckpointError(
+            "unknown kind of weights file",
+            where=path,
+            got=path.suffix or "no suffix",
+            expected=" or ".join(WEIGHTS_SUFFIXES),
+        )
+    with replacing(path) as temporary:
+        if path.suffix == ".safetensors":
+            # safetensors refuses names that share memory, which published files have.
+            plain = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+            temporary.write_bytes(safetensors.torch.save(plain, dict(metadata or {})))
+        else:
+            _save({key: value.detach().cpu() for key, value in state.items()}, temporary)
+
+
+def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a training checkpoint whole or not at all.
+
+    Raises:
+        MediaError: the file cannot be written.
+    """
+    with replacing(path) as temporary:
+        _save({"format": FORMAT, **content}, temporary)
+
+
+def write_published(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a published implementation's kind of checkpoint whole or not at all.
+
+    Args:
+        path: a torch file.
+        content: weights among plain values; :func:`read_weights` finds the only state dict in it.
+
+    Raises:
+        MediaError: the file cannot be written.
+    """
+    with replacing(path) as temporary:
+        _save(content, temporary)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """A training checkpoint written by :func:`write_checkpoint`.
+
+    Raises:
+        CheckpointError: as :func:`read_file`, or it is not one of ours.
+    """
+    content = read_file(path)
+    if content.get("format") != FORMAT:
+        raise CheckpointError(
+            "not a training checkpoint of llve",
+            where=path,
+            got=f"the keys {_some(list(content))}",
+            mend="to start from weights alone, give them as weights",
+        )
+    return content
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _save(content: Mapping[str, Any], path: Path) -> None:
+    try:
+        torch.save(content, path)
+    except RuntimeError as error:
+        # torch's writer says so when the disk is full, and hides the system's own error.
+        raise OSError(_first_sentence(error)) from error
+
+
+def _is_pickle(path: Path) -> bool:
+    """Whether a file begins as a pickle or as the archive that torch puts one into."""
+    with path.open("rb") as file:
+        head = file.read(2)
+    return head == b"PK" or (head[:1] == b"\x80" and head[1:] <= b"\x05")
+
+
+def _is_state(value: object) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and len(value) > 0
+        and all(isinstance(each, Tensor) for each in value.values())
+    )
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        "the weights file is truncated or of another kind",
+        where=path,
+        got=_first_sentence(error),
+        expected=f"a whole {', '.join(WEIGHTS_SUFFIXES)} file",
+        mend="fetch or copy the file again",
+    )
+
+
+def _first_sentence(error: Exception) -> str:
+    # torch puts a page of advice before what it found, and more behind it.
+    found = str(error).rpartition("WeightsUnpickler error: ")[2].rpartition("trusted source.")[2]
+    found = found.partition("Check the documentation")[0]
+    words = " ".join(found.split()) or type(error).__name__
+    return words[:160] + ("..." if len(words) > 160 else "")
+
+
+def _some(names: list[str]) -> str:
+    head = ", ".join(str(name) for name in names[:5])
+    return head + (f" and {len(names) - 5} more" if len(names) > 5 else "")

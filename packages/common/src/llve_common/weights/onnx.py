@@ -1,0 +1,234 @@
+"""A paper's network as an ONNX file, checked against the network before it is put in place."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from llve_common.errors import ExportError
+from llve_common.io.atomic import replacing
+from llve_common.paper.contract import Paper
+
+OPSET = 20
+TOLERANCE = 1e-4
+_LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
+
+Size = tuple[int, int, int]
+"""Number of windows, height, width."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written and how far it is from the network.
+
+    Attributes:
+        path: the file.
+        opset: the version of ONNX's operators that a runtime needs.
+        multiple: height and width must be multiples of this.
+        sizes: (N, H, W) at which file and network were compared.
+        difference: the largest absolute difference between their outputs.
+    """
+
+    path: Path
+    opset: int
+    multiple: int
+    sizes: tuple[Size, ...]
+    difference: float
+
+
+class _Window(nn.Module):
+    """A paper's ``enhance`` as a module, which is what torch exports."""
+
+    def __init__(self, paper: Paper, network: nn.Module) -> None:
+        super().__init__()
+        self.paper, self.network = paper, network
+
+    def forward(self, frames: Tensor) -> Tensor:
+        return self.paper.enhance(self.network, frames)
+
+
+def export_onnx(
+    paper: Paper, network: nn.Module, path: Path, metadata: Mapping[str, str] | None = None
+) -> Exported:
+    """Write one window of a network as ONNX, whole or not at all, and check what was written.
+
+    The file's input ``frames`` is (N, T, 3, H, W) float32 RGB in [0, 1], T as the window's inputs;
+    its output ``enhanced`` is (N, outputs, 3, H, W), not clipped. N, H and W are free; H and W are
+    multiples of the window's multiple, to which the caller pads.
+
+    Args:
+        paper: gives the window and how to call the network.
+        network: on the CPU, in evaluation mode.
+        path: an ``.onnx`` file; one that exists is replaced once the new one has passed.
+        metadata: further facts to keep in the file.
+
+    Raises:
+        ExportError: the extra ``llve-common[onnx]`` is not installed, the suffix is another, the
+            network cannot be exported, or the file differs from it by more than 1e-4.
+        MediaError: the file cannot be written.
+    """
+    if path.suffix != ".onnx":
+        raise ExportError("not the name of an ONNX file", where=path, expected="the suffix .onnx")
+    _require_libraries(paper)
+    facts = {"paper": paper.title, "multiple": str(paper.window.multiple), **(metadata or {})}
+    sizes = _sizes(paper.window.multiple)
+    with _quiet(), replacing(path) as temporary:
+        temporary.write_bytes(_model(paper, network, path, facts))
+        difference = _difference(paper, network, temporary.read_bytes(), sizes, path)
+    return Exported(path, OPSET, paper.window.multiple, sizes, difference)
+
+
+def _require_libraries(paper: Paper) -> None:
+    for name in _LIBRARIES:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ExportError(
+                "ONNX export needs libraries that are not installed",
+                got=error,
+                expected=", ".join(_LIBRARIES),
+                mend="pip install 'llve-common[onnx]', "
+                f"or in a checkout: pip install -e 'packages/{paper.name}[onnx]'",
+            ) from error
+
+
+def _model(paper: Paper, network: nn.Module, path: Path, facts: Mapping[str, str]) -> bytes:
+    """The serialised model, free of what only the exporter's machine could use."""
+    onnx: Any = importlib.import_module("onnx")
+    side = _base(paper.window.multiple)
+    try:
+        program = torch.onnx.export(
+            _Window(paper, network).eval(),
+            # Sides that differ, and no 1: torch takes what is equal or 1 for what must be so.
+            (_frames(paper, (2, side, 2 * side)),),
+            input_names=["frames"],
+            output_names=["enhanced"],
+            dynamic_shapes={"frames": _free(paper.window.multiple)},
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
+    except torch.onnx.OnnxExporterError as error:
+        raise ExportError(
+            "the network cannot be written as ONNX", where=path, got=_reason(error)
+        ) from error
+    assert program is not None
+    model = program.model_proto
+    _strip(model)
+    onnx.helper.set_model_props(model, dict(facts))
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
+
+
+def _free(multiple: int) -> dict[int, Any]:
+    height, width = torch.export.Dim("H"), torch.export.Dim("W")
+    return {0: torch.export.Dim("N"), 3: multiple * height, 4: multiple * width}
+
+
+def _strip(model: Any) -> None:
+    """Remove stack traces: they hold paths of this machine, and are most of a small file."""
+    graph = model.graph
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
+        part.ClearField("metadata_props")
+    for function in model.functions:
+        for part in (function, *function.node, *function.value_info):
+            part.ClearField("metadata_props")
+
+
+def _difference(
+    paper: Paper, network: nn.Module, content: bytes, sizes: tuple[Size, ...], path: Path
+) -> float:
+    """The largest absolute difference between a model and the network.
+
+    Raises:
+        ExportError: it is above the tolerance or not a number, or the runtime refuses the model.
+    """
+    largest = 0.0
+    for size in sizes:
+        frames = _frames(paper, size)
+        with torch.inference_mode():
+            expected = paper.enhance(network, frames)
+        got = _run(content, frames, path)
+        if got.shape != expected.shape:
+            raise _differs(path, f"{tuple(got.shape)}", f"{tuple(expected.shape)}", size)
+        difference = float((got - expected).abs().max())
+        if not difference <= TOLERANCE:  # also where it is not a number
+            raise _differs(path, f"a difference of {difference:.2g}", f"<= {TOLERANCE:g}", size)
+        largest = max(largest, difference)
+    return largest
+
+
+def _run(content: bytes, frames: Tensor, path: Path) -> Tensor:
+    runtime: Any = importlib.import_module("onnxruntime")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4  # what goes wrong comes as an exception
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+        [enhanced] = session.run(["enhanced"], {"frames": frames.numpy()})
+    except Exception as error:  # the runtime's own share no other base
+        raise ExportError(
+            "onnxruntime cannot run what was exported; nothing was written",
+            where=path,
+            got=f"{_reason(error)}, for frames {tuple(frames.shape)}",
+        ) from error
+    return torch.from_numpy(enhanced)
+
+
+def _differs(path: Path, got: str, expected: str, size: Size) -> ExportError:
+    return ExportError(
+        "what was exported does not compute what the network does; nothing was written",
+        where=path,
+        got=f"{got} for N, H, W = {size}",
+        expected=expected,
+    )
+
+
+def _sizes(multiple: int) -> tuple[Size, ...]:
+    """The smallest size, and one that shares no side with it or with the exporter's example."""
+    side = _base(multiple)
+    return (1, multiple, multiple), (3, side + multiple, 2 * side + multiple)
+
+
+def _base(multiple: int) -> int:
+    """The first multiple of at least 16 pixels, and no less than the second."""
+    # At the first, features at the network's smallest size would have a side of 1.
+    return multiple * max(2, -(-16 // multiple))
+
+
+def _frames(paper: Paper, size: Size) -> Tensor:
+    """Random frames (N, T, 3, H, W) in [0, 1], the same at every call."""
+    count, height, width = size
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(count, len(paper.window.inputs), 3, height, width, generator=generator)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what the libraries warn of and print: what matters of it comes as an exception."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _reason(error: BaseException) -> str:
+    """The first line of the first cause; what torch puts around it is about torch."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:200]}"

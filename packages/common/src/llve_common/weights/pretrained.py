@@ -1,0 +1,103 @@
+"""Networks of others that a paper uses but does not train, from their authors' files."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from llve_common.errors import CheckpointError
+from llve_common.flow.raft import Raft, raft_frame_flow
+from llve_common.metrics.temporal import DIS, NamedFlow
+from llve_common.nn.vgg import Vgg19Features, without_unused
+from llve_common.weights.files import file_digest, load_into, read_weights
+
+Statistics = Literal["batch", "running"]
+"""What batch norm normalises by: the images at hand, or what training collected."""
+
+
+def load_raft(
+    path: Path,
+    *,
+    statistics: Statistics = "batch",
+    without: str = "flow: dis needs no weights",
+) -> Raft:
+    """RAFT with published weights, large or small as the file is, not to be trained.
+
+    Args:
+        path: such as ``raft-things.pth`` or ``raft-small.pth``; a ``module.`` prefix is removed.
+        statistics: ``"batch"`` keeps training mode, as TCE-Net's published trainer and tester do
+            (the running statistics move); ``"running"`` is evaluation mode, as RAFT is meant.
+        without: what the user does who has no such file, for the message.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable, or does not fit RAFT, or its values are
+            not finite.
+    """
+    _require_file(
+        path,
+        "RAFT",
+        source="raft-things.pth or raft-small.pth of models.zip, to which RAFT's authors link at "
+        "https://github.com/princeton-vl/RAFT",
+        without=without,
+    )
+    state = read_weights(path)
+    network = Raft(small="update_block.gru.convz.weight" in state)
+    load_into(network, state, path)
+    for name, value in state.items():
+        # Its flow would be valid nowhere, so that nothing would be measured, and nothing said.
+        if not torch.isfinite(value).all():
+            raise CheckpointError("RAFT's weights are not finite numbers", where=path, got=name)
+    return network.requires_grad_(False).train(statistics == "batch")
+
+
+def warping_flow(weights: Path | None, device: torch.device) -> NamedFlow:
+    """The flow along which warping error is measured: RAFT's with weights, else DIS.
+
+    RAFT is fed [-1, 1] and normalises by its running statistics, as its weights were trained.
+
+    Args:
+        weights: RAFT's, see :func:`load_raft`; None: dense inverse search.
+        device: where RAFT computes.
+
+    Raises:
+        CheckpointError: as :func:`load_raft`.
+    """
+    if weights is None:
+        return DIS
+    network = load_raft(weights, statistics="running", without="without --raft it is by DIS")
+    name = f"RAFT, {weights.name}, sha256 {file_digest(weights)[:12]}..."
+    return NamedFlow(name, partial(raft_frame_flow, network.to(device)))
+
+
+def load_vgg19(path: Path) -> Vgg19Features:
+    """VGG-19's features with torchvision's ImageNet weights, not to be trained.
+
+    Args:
+        path: such as ``vgg19-dcbb9e9d.pth``, with or without its classifier.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable, or does not fit VGG-19.
+    """
+    _require_file(
+        path,
+        "VGG-19",
+        source="torchvision's ImageNet weights, "
+        "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+        without="perceptual: off needs none",
+    )
+    features = Vgg19Features()
+    load_into(features, without_unused(read_weights(path), features), path)
+    return features.requires_grad_(False).eval()
+
+
+def _require_file(path: Path, name: str, *, source: str, without: str) -> None:
+    if not path.is_file():
+        raise CheckpointError(
+            f"the weights of {name} are not here",
+            where=path,
+            expected=source,
+            mend=f"fetch them and say where they are; {without}",
+        )

@@ -1,0 +1,223 @@
+import json
+import shutil
+import sys
+import tomllib
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from typer.testing import CliRunner
+
+import llve_common
+from llve_common.__main__ import app
+from llve_common.commands import doctor
+from llve_common.commands.doctor import examine
+from llve_common.errors import ConfigError
+from llve_common.ops import native, plain, selection
+from llve_common.ops.implementation import Unavailable
+from llve_common.weights.network import bundled_weights
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "tests" / "papers"))
+
+import llve_five
+from llve_five.paper import PAPER
+
+FIVE = EntryPoint("five", "llve_five.paper:PAPER", "llve.papers")
+
+
+@pytest.fixture(autouse=True)
+def healthy(monkeypatch, tmp_path):
+    """A machine on which nothing is broken: one core, one paper, a cache folder of its own."""
+    install(monkeypatch, FIVE)
+    monkeypatch.setattr(llve_five, "__version__", llve_common.__version__, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("LLVE_SHARED", str(tmp_path / "shared"))
+    (tmp_path / "shared" / "reference" / "a-set").mkdir(parents=True)
+
+
+def install(monkeypatch, *entries):
+    monkeypatch.setattr("llve_common.paper.installed.entry_points", lambda group: entries)
+
+
+def line(subject):
+    """The one check of this subject."""
+    (found,) = [check for check in examine() if check.subject == subject]
+    return found
+
+
+def test_nothing_is_broken_and_every_fault_has_a_mend():
+    checks = examine()
+    assert {check.state for check in checks} <= {"ok", "missing"}
+    assert all(check.mend for check in checks if check.state != "ok")
+    subjects = {check.subject for check in checks}
+    assert {"python", "torch", "CUDA", "llve-common", "llve-five", "five's weights"} <= subjects
+    assert line("five's weights").state == "ok"
+    assert line("reference values").found.endswith("a-set")
+
+
+def test_the_command_says_it_and_ends_with_0():
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 0, result.output
+    assert "ok      llve-common: " in result.output
+
+
+def test_json_is_the_same_list():
+    result = CliRunner().invoke(app, ["doctor", "--json"])
+    listed = json.loads(result.stdout)
+    assert [each["subject"] for each in listed] == [check.subject for check in examine()]
+    assert all(each.keys() == {"subject", "state", "found", "mend"} for each in listed)
+
+
+def test_anything_broken_ends_with_1_and_says_what_to_do(monkeypatch):
+    monkeypatch.setenv("LLVE_SHARED", "nowhere")
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    assert "broken  reference values: LLVE_SHARED=nowhere holds none" in result.output
+    assert "-> correct LLVE_SHARED, or unset it" in result.output
+
+
+def test_no_reference_values_are_missing(monkeypatch, tmp_path):
+    monkeypatch.delenv("LLVE_SHARED")
+    monkeypatch.setattr(doctor, "shared_folder", lambda: tmp_path / "none")
+    assert line("reference values").state == "missing"
+
+
+def test_no_papers_are_missing(monkeypatch):
+    install(monkeypatch)
+    assert line("papers").state == "missing"
+
+
+def test_a_paper_that_cannot_be_imported_is_broken(monkeypatch):
+    install(monkeypatch, EntryPoint("gone", "llve_gone.paper:PAPER", "llve.papers"))
+    assert line("llve-gone").state == "broken"
+    assert "llve_gone" in line("llve-gone").found
+
+
+def test_a_paper_of_another_version_is_broken(monkeypatch):
+    monkeypatch.setattr(llve_five, "__version__", "0.0.9")
+    assert line("llve-five").state == "broken"
+    assert "0.0.9" in line("llve-five").found
+
+
+@pytest.fixture
+def bundle(monkeypatch, tmp_path):
+    """A copy of the bundled weights and their provenance, which the doctor looks at."""
+    for name in ("five-random.safetensors", "five-random.json"):
+        shutil.copy(bundled_weights(PAPER).with_name(name), tmp_path / name)
+    monkeypatch.setattr(
+        doctor, "bundled_weights", lambda paper: tmp_path / "five-random.safetensors"
+    )
+    return tmp_path / "five-random.safetensors"
+
+
+def test_bundled_weights_that_are_not_the_recorded_ones_are_broken(bundle):
+    assert line("five's weights").state == "ok"
+    bundle.write_bytes(bundle.read_bytes() + b" ")
+    assert line("five's weights").state == "broken"
+
+
+@pytest.mark.parametrize("content", [None, "{}", "not JSON"])
+def test_bundled_weights_without_provenance_are_broken(bundle, content):
+    record = bundle.with_suffix(".json")
+    record.unlink() if content is None else record.write_text(content)
+    assert line("five's weights").state == "broken"
+
+
+def test_a_paper_without_bundled_weights_is_missing_them(monkeypatch, paper):
+    entry = SimpleNamespace(name="tiny", load=lambda: paper(package="llve_five"))
+    install(monkeypatch, entry)
+    assert line("tiny's weights").state == "missing"
+    assert "--weights FILE" in line("tiny's weights").mend
+
+
+@pytest.mark.parametrize(("place", "state"), [("site-packages", "broken"), ("src", "ok")])
+def test_an_installed_core_that_hides_a_checkout_s_is_broken(monkeypatch, tmp_path, place, state):
+    for folder in (place, "checkout"):
+        (tmp_path / folder / "llve_common").mkdir(parents=True)
+        (tmp_path / folder / "llve_common" / "__init__.py").touch()
+        monkeypatch.syspath_prepend(str(tmp_path / folder))
+    monkeypatch.setattr(llve_common, "__file__", str(tmp_path / place / "llve_common/__init__.py"))
+    found = line("llve-common")
+    assert found.state == state
+    hidden = found.found.split("which hides ")[1].split(", ")
+    assert str(tmp_path / "checkout/llve_common") in hidden
+
+
+def test_an_operator_that_cannot_be_had_as_asked_is_broken(monkeypatch):
+    monkeypatch.setenv("LLVE_DCN", "nonsense")
+    found = line("deformable convolution on cpu")
+    assert found.state == "broken"
+    assert "nonsense" in found.found
+    assert found.mend == "unset LLVE_DCN"
+
+
+def test_an_operator_that_falls_back_says_why(monkeypatch):
+    def refuse(device, dtype):
+        raise Unavailable("there is no C compiler")
+
+    monkeypatch.delenv("LLVE_DCN", raising=False)
+    monkeypatch.setattr(selection, "implementation_for", lambda device, dtype: plain)
+    monkeypatch.setattr(native, "require", refuse)
+    found = line("deformable convolution on cpu")
+    assert found.state == "missing"
+    assert "there is no C compiler" in found.found
+
+
+def test_an_operator_that_is_chosen_is_named(monkeypatch):
+    monkeypatch.setenv("LLVE_DCN", "torch")
+    found = line("deformable convolution on cpu")
+    assert (found.state, found.found) == ("ok", "llve_common.ops.plain, as LLVE_DCN is torch")
+
+
+def test_an_extra_that_is_not_installed_is_missing(monkeypatch):
+    monkeypatch.setitem(doctor._EXTRAS, "fsim", ("llve_no_such_module",))
+    assert line("extra fsim").state == "missing"
+    assert "llve-common[fsim]" in line("extra fsim").mend
+
+
+def test_an_extra_that_lacks_a_library_of_its_own_is_missing(monkeypatch, tmp_path):
+    (tmp_path / "llve_half_extra.py").write_text("import llve_no_such_library")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(doctor._EXTRAS, "fsim", ("llve_half_extra",))
+    assert line("extra fsim").state == "missing"
+    assert "llve_no_such_library" in line("extra fsim").found
+
+
+@pytest.mark.parametrize("error", ["ImportError", "RuntimeError", "OSError"])
+def test_an_extra_that_cannot_be_imported_is_broken(monkeypatch, tmp_path, error):
+    (tmp_path / "llve_bad_extra.py").write_text(f"raise {error}('of another build')")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setitem(doctor._EXTRAS, "fsim", ("llve_bad_extra",))
+    assert line("extra fsim").state == "broken"
+    assert "of another build" in line("extra fsim").found
+
+
+def test_codecs(monkeypatch):
+    assert line("video encoder").state == "ok"
+    monkeypatch.setattr(doctor, "_ENCODER", "no-such-codec")
+    monkeypatch.setattr(doctor, "_DECODERS", ("no-such-codec",))
+    assert line("video encoder").state == "broken"
+    assert line("video decoders").state == "missing"
+
+
+def test_a_cache_folder_that_cannot_be_made_is_missing(monkeypatch, tmp_path):
+    assert line("cache folder").state == "ok"
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert line("cache folder").state == "missing"
+
+
+def test_a_fault_of_the_selection_is_told_whole(monkeypatch):
+    def refuse(device, dtype):
+        raise ConfigError("cannot be had", got="no compiler", mend="install one")
+
+    monkeypatch.setattr(selection, "implementation_for", refuse)
+    found = line("deformable convolution on cpu").found
+    assert found == "cannot be had; got: no compiler; to mend: install one"
+
+
+def test_llve_is_the_same_program():
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    script = EntryPoint("llve", project["scripts"]["llve"], "console_scripts")
+    assert script.load() is app

@@ -1,0 +1,334 @@
+import importlib.util
+import math
+import sys
+import types
+
+import cv2
+import numpy as np
+import pytest
+import skimage.data
+import torch
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from llve_common.errors import DataError, UserError
+from llve_common.evaluate.test import FrameScore, Scores
+from llve_common.io.images import to_pixels
+from llve_common.metrics.fidelity import fsim, psnr, ssim
+from llve_common.testing.reference import reference_arrays, reference_json
+
+SKIMAGE = {
+    "skimage7": {},
+    "gaussian11": {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False},
+}
+
+
+def noisy(image, sigma, seed=0):
+    noise = np.random.default_rng(seed).normal(0, sigma, image.shape)
+    return np.clip(image + noise, 0, 255).round().astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    return skimage.data.astronaut()[100:164, 200:281]
+
+
+@pytest.mark.parametrize("definition", list(SKIMAGE))
+@pytest.mark.parametrize("size", [(64, 81), (11, 11), (33, 12), (12, 47)])
+def test_ssim_is_that_of_scikit_image(photograph, definition, size):
+    image = photograph[: size[0], : size[1]]
+    for sigma in (3, 25):
+        other = noisy(image, sigma)
+        expected = structural_similarity(
+            image, other, data_range=255, channel_axis=-1, **SKIMAGE[definition]
+        )
+        assert ssim(other, image, definition) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("definition", list(SKIMAGE))
+def test_ssim_of_grey_images(definition):
+    image = skimage.data.camera()[:41, :50]
+    other = noisy(image, 10)
+    expected = structural_similarity(image, other, data_range=255, **SKIMAGE[definition])
+    assert ssim(other, image, definition) == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_definitions_differ(photograph):
+    other = noisy(photograph, 10)
+    difference = ssim(other, photograph, "skimage7") - ssim(other, photograph, "gaussian11")
+    assert abs(difference) > 1e-3
+
+
+def test_psnr_is_that_of_scikit_image(photograph):
+    for sigma in (1, 25):
+        other = noisy(photograph, sigma)
+        expected = peak_signal_noise_ratio(photograph, other, data_range=255)
+        assert psnr(other, photograph) == pytest.approx(expected, abs=1e-9)
+
+
+def test_psnr_by_hand():
+    target = np.zeros((2, 2, 3), np.uint8)
+    image = target.copy()
+    image[0, 0, 0] = 255
+    assert psnr(image, target) == pytest.approx(10 * math.log10(12))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_floating_values_count_on_the_same_scale(photograph, kind):
+    other = noisy(photograph, 25)
+    image, target = other.astype(kind), photograph.astype(kind)
+    assert psnr(image, target) == psnr(other, photograph)
+    assert ssim(image, target, "skimage7") == ssim(other, photograph, "skimage7")
+    # What is beyond white still counts.
+    assert psnr(image + 300, target) < psnr(np.minimum(image + 300, 255), target)
+
+
+@pytest.mark.parametrize("definition", list(SKIMAGE))
+def test_equal_images(photograph, definition):
+    assert psnr(photograph, photograph) == math.inf
+    assert ssim(photograph, photograph, definition) == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize(("definition", "least"), [("skimage7", 7), ("gaussian11", 11)])
+def test_image_smaller_than_the_window(definition, least):
+    image = np.zeros((least, least + 9, 3), np.uint8)
+    assert ssim(image, image, definition) == 1
+    with pytest.raises(DataError, match=rf"too small for SSIM \({definition}\)") as caught:
+        ssim(image[1:], image[1:], definition)
+    assert f"got: {least + 9}x{least - 1}" in str(caught.value)
+    assert f"at least {least} pixels" in str(caught.value)
+
+
+def test_images_that_are_not_alike():
+    image = np.zeros((12, 12, 3), np.uint8)
+    for other in (image[:11], image[..., 0], image.astype(np.float32), image.astype(np.int16)):
+        for call in (lambda: psnr(image, other), lambda: ssim(image, other, "skimage7")):  # noqa: B023
+            with pytest.raises(DataError, match="not alike") as caught:
+                call()
+            assert str(other.shape) in str(caught.value)
+
+
+@pytest.fixture
+def piq(monkeypatch):
+    """Skips where piq is not installed; makes its FSIM importable where torchvision is not.
+
+    FSIM uses nothing of torchvision, but piq imports it, and no CPU build of it is on PyPI.
+    """
+    spec = importlib.util.find_spec("piq")
+    if spec is None:
+        pytest.skip("piq is not installed: pip install 'llve-common[fsim]'")
+    try:
+        importlib.import_module("piq")
+    except (ImportError, RuntimeError):
+        package = types.ModuleType("piq")
+        package.__path__ = spec.submodule_search_locations
+        monkeypatch.setitem(sys.modules, "piq", package)
+
+
+def test_fsim_falls_with_the_noise(piq, photograph):
+    scores = [fsim(noisy(photograph, sigma), photograph) for sigma in (0, 5, 25, 80)]
+    assert scores[0] == pytest.approx(1, abs=1e-12)
+    assert scores == sorted(scores, reverse=True)
+    assert scores[-1] < 0.9
+
+
+def test_only_fsimc_sees_colours(piq, photograph):
+    assert fsim(photograph, photograph[..., ::-1]) > fsim(
+        photograph, photograph[..., ::-1], chromatic=True
+    )
+
+
+@pytest.mark.parametrize("fault", [ImportError("No module named 'piq'"), RuntimeError("no nms")])
+def test_without_piq_fsim_says_what_to_install(monkeypatch, photograph, fault):
+    def fail(name):
+        raise fault
+
+    monkeypatch.setattr(importlib, "import_module", fail)
+    with pytest.raises(UserError, match="needs the library piq") as caught:
+        fsim(photograph, photograph)
+    for part in (str(fault), r"pip install 'llve-common[fsim]'", "torchvision"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind"),
+    [((9, 9), np.uint8), ((9, 9, 1), np.uint8), ((1, 9, 3), np.uint8), ((9, 9, 3), np.float32)],
+)
+def test_fsim_refuses_other_images(shape, kind):
+    image = np.zeros(shape, kind)
+    with pytest.raises(DataError, match="does not take such images"):
+        fsim(image, image)
+
+
+@pytest.mark.reference
+def test_gaussian_ssim_and_psnr_of_the_published_code():
+    file = "sdsd_stcd/metrics"
+    arrays, listed = reference_arrays(file), reference_json(file)["pairs"]
+    assert listed
+    for name, expected in listed.items():
+        image, target = arrays[f"pairs/{name}/a"], arrays[f"pairs/{name}/b"]
+        assert psnr(image, target) == pytest.approx(expected["psnr"], abs=1e-9), name
+        assert ssim(image, target, "gaussian11") == pytest.approx(expected["ssim"], abs=1e-9), name
+
+
+@pytest.mark.reference
+def test_uniform_ssim_and_psnr_of_the_published_code():
+    file = "tcenet/metrics"
+    listed = {
+        name: facts["u8_path"]
+        for name, facts in reference_json(file).items()
+        if isinstance(facts, dict) and "u8_path" in facts
+    }
+    assert listed
+    for name, expected in listed.items():
+        image, target = tcenet_pair(name)
+        assert psnr(image, target) == pytest.approx(expected["psnr"], abs=1e-9), name
+        assert ssim(image, target, "skimage7") == pytest.approx(expected["ssim"], abs=1e-9), name
+
+
+@pytest.mark.reference
+def test_uniform_ssim_and_psnr_of_floating_values_of_the_published_code():
+    arrays = reference_arrays("tcenet/metrics")
+    listed = {
+        name: facts["float_path"]
+        for name, facts in reference_json("tcenet/metrics").items()
+        if isinstance(facts, dict) and facts.get("float_path")
+    }
+    assert listed
+    for name, expected in listed.items():
+        white = np.float32(255)
+        image = arrays[f"{name}_pred_f32"] * white
+        target = arrays[f"{name}_gt_u8"] / white * white
+        assert psnr(image, target) == pytest.approx(expected["psnr"], abs=1e-6), name
+        assert ssim(image, target, "skimage7") == pytest.approx(expected["ssim"], abs=1e-6), name
+
+
+@pytest.mark.reference
+def test_equal_images_of_the_published_code():
+    assert reference_json("tcenet/metrics")["psnr_identical_is_inf"]
+    image, _ = tcenet_pair("small")
+    assert psnr(image, image) == math.inf
+
+
+@pytest.mark.reference
+def test_fsim_of_the_published_code(piq):
+    listed = {
+        name: facts["fsim"]
+        for name, facts in reference_json("tcenet/metrics").items()
+        if isinstance(facts, dict) and "fsim" in facts
+    }
+    assert listed
+    for name, expected in listed.items():
+        pair = tcenet_pair(name)
+        assert fsim(*pair) == pytest.approx(expected["piq_fsim"], abs=1e-6), name
+        assert fsim(*pair) == pytest.approx(expected["fsim_definition"], abs=1e-5), name
+        chromatic = fsim(*pair, chromatic=True)
+        assert chromatic == pytest.approx(expected["piq_fsimc"], abs=1e-6), name
+        assert chromatic == pytest.approx(expected["fsimc_definition"], abs=1e-5), name
+
+
+def tcenet_pair(name):
+    """The image and target of a case of the TCE-Net set."""
+    arrays = reference_arrays("tcenet/metrics")
+    if f"{name}_gt_u8" in arrays:
+        return arrays[f"{name}_pred_u8"], arrays[f"{name}_gt_u8"]
+    return by_formula(reference_json("tcenet/metrics")[name])
+
+
+def by_formula(facts):
+    """The pair that the reference set describes in words instead of storing it."""
+    assert facts["gt"] == "(3*x+5*y+7*c+60*((x//16+y//16)%2))%256"
+    assert facts["pred"] == "(gt*7)//8+((x*y+31*c)%13)"
+    y, x, c = np.indices(facts["shape"])
+    target = (3 * x + 5 * y + 7 * c + 60 * ((x // 16 + y // 16) % 2)) % 256
+    image = (target * 7) // 8 + ((x * y + 31 * c) % 13)
+    return image.astype(np.uint8), target.astype(np.uint8)
+
+
+# SDSD's published values
+
+
+@pytest.mark.reference
+def test_published_pairs():
+    arrays = reference_arrays("sdsd_stcd/metrics")
+    listed = reference_json("sdsd_stcd/metrics")["pairs"]
+    for name, case in listed.items():
+        one, other = arrays[f"pairs/{name}/a"], arrays[f"pairs/{name}/b"]
+        if one.shape[-1] == 1:
+            one, other = one[..., 0], other[..., 0]
+        assert psnr(one, other) == pytest.approx(case["psnr"], abs=1e-9)
+        assert ssim(one, other, "gaussian11") == pytest.approx(case["ssim"], abs=1e-9)
+    assert len(listed) == 10
+
+
+@pytest.mark.reference
+def test_published_odd_pairs():
+    listed = reference_json("sdsd_stcd/metrics")["odd_inputs"]
+    black, white = np.zeros((24, 24, 3), np.uint8), np.full((24, 24, 3), 255, np.uint8)
+    assert psnr(black, black) == math.inf
+    assert listed["identical"] == {"psnr": "inf", "ssim": ssim(black, black, "gaussian11")}
+    assert psnr(black, white) == listed["black_vs_white"]["psnr"]
+    expected = listed["black_vs_white"]["ssim"]
+    assert ssim(black, white, "gaussian11") == pytest.approx(expected, abs=1e-9)
+    # Errors there, or, for images smaller than the window, not a number.
+    for measure in (psnr, lambda *pair: ssim(*pair, "gaussian11")):
+        with pytest.raises(DataError, match="not alike"):
+            measure(black, black[:20])
+    with pytest.raises(DataError, match="too small"):
+        ssim(black[:10], black[:10], "gaussian11")
+    assert listed.keys() == {
+        "identical", "black_vs_white", "different_shapes_ssim", "different_shapes_psnr",
+        "smaller_than_11_ssim",
+        # Images here have one or three channels: the readers see to it.
+        "four_channels_ssim", "four_dims_ssim",
+    }  # fmt: skip
+
+
+@pytest.mark.reference
+def test_published_kernel():
+    expected = reference_json("sdsd_stcd/metrics")["gaussian_kernel_11_1.5"]
+    np.testing.assert_allclose(cv2.getGaussianKernel(11, 1.5)[:, 0], expected, rtol=1e-12)
+
+
+@pytest.mark.reference
+def test_published_8_bit_images():
+    arrays = reference_arrays("sdsd_stcd/metrics")
+    listed = reference_json("sdsd_stcd/metrics")["tensor2img"]
+    elsewhere = {
+        # A frame is one picture of three channels here; these are other uses of that function.
+        "gray_1hw", "hw", "batch4", "batch5_one_channel", "range_m1_1", "odd_two_channels",
+        "odd_four_channels", "odd_five_dims", "odd_one_dim",
+    }  # fmt: skip
+    for name in listed.keys() - elsewhere:
+        values = torch.from_numpy(arrays[f"tensor2img/{name}/input"])
+        if values.ndim == 4:
+            values = values[0]
+        pixels = to_pixels(values, "half-even")
+        np.testing.assert_array_equal(pixels[..., ::-1], arrays[f"tensor2img/{name}/output"])
+    assert len(listed.keys() - elsewhere) >= 3
+
+
+@pytest.mark.reference
+def test_published_means():
+    case = reference_json("sdsd_stcd/metrics")["aggregation"]
+    frames = [
+        FrameScore(clip, str(number), {"psnr": value}, 0.0)
+        for clip, values in case["values"].items()
+        for number, value in enumerate(values)
+    ]
+    scores = Scores(tuple(frames))
+    for clip, expected in case["per_folder"].items():
+        assert scores.per_clip[clip]["psnr"] == pytest.approx(expected, abs=1e-9)
+    assert scores.mean_of_clips["psnr"] == pytest.approx(case["mean_of_folder_means"], abs=1e-9)
+    expected = case["frame_mean_also_printed_by_stcd_test"]
+    assert scores.mean_of_frames["psnr"] == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.reference
+def test_what_of_the_published_metrics_does_not_apply():
+    reasons = {
+        "flipx4": "no published script calls it, so there is nothing to reproduce with it",
+        "crop_border_3_of_24": "every published settings file leaves the border uncropped",
+        "tensor2img_note": "prose", "ssim_note": "prose", "max_abs_diff_skimage": "a summary",
+    }  # fmt: skip
+    covered = {"pairs", "odd_inputs", "gaussian_kernel_11_1.5", "tensor2img", "aggregation"}
+    assert reference_json("sdsd_stcd/metrics").keys() == covered | reasons.keys()

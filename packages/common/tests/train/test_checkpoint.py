@@ -1,0 +1,257 @@
+"""A run that was interrupted ends as an unbroken one."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+from torch import nn
+
+from llve_common.errors import CheckpointError, UserError
+from llve_common.paper.contract import Plan
+from llve_common.train.trainer import train
+from llve_common.weights.files import read_checkpoint, write_checkpoint
+
+
+class Chancy(nn.Module):
+    """Dropout, batch norm and two layers: everything whose state a resume must bring back."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.inner = nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(), nn.Dropout(0.3))
+        self.out = nn.Conv2d(4, 3, 1)
+
+    def forward(self, image):
+        return self.out(self.inner(self.conv(image)))
+
+
+def two_groups(settings, network):
+    groups = [{"params": network.conv.parameters(), "lr": 0.01}]
+    rest = [*network.inner.parameters(), *network.out.parameters()]
+    return torch.optim.Adam([*groups, {"params": rest}], lr=settings.train.lr)
+
+
+def falling(settings, optimizer, progress):
+    for number, group in enumerate(optimizer.param_groups, 1):
+        group["lr"] = 0.05 / progress.iteration / number
+
+
+CHANCY = {
+    "network": lambda settings: Chancy(),
+    "optimizer": two_groups,
+    "schedule": falling,
+    "plan": lambda settings, length: Plan(settings.train.iterations, 3, 3),
+}
+
+
+class Stop:
+    """A watcher that sends this process a signal after an iteration."""
+
+    def __init__(self, at, number=signal.SIGTERM):
+        self.at, self.number = at, number
+
+    def __call__(self, done, total, loss):
+        if done == self.at:
+            os.kill(os.getpid(), self.number)
+
+
+@pytest.fixture
+def go(paper, procedure, settings_in):
+    """Trains, parts of the procedure replaced; ``at`` sends a signal after these iterations."""
+
+    def start(train_settings=None, run=None, resume=None, watch=None, **changes):
+        settings = settings_in(run, **{"iterations": 9, "batch_size": 2} | (train_settings or {}))
+        return train(paper(), procedure(**changes), settings, resume=resume, watch=watch)
+
+    return start
+
+
+@pytest.fixture
+def stopped(go, tmp_path):
+    """Trains until a signal after iteration ``at`` and gives the run's folder."""
+
+    def start(at, number=signal.SIGTERM, **options):
+        before = set((tmp_path / "runs").glob("*"))
+        with pytest.raises(UserError, match="stopped by a signal"):
+            go(watch=Stop(at, number), **options)
+        (folder,) = set((tmp_path / "runs").glob("*")) - before
+        return folder
+
+    return start
+
+
+def same(one, other):
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
+
+
+def final(folder):
+    """All that the last checkpoint holds and the losses, without times."""
+    state = read_checkpoint(sorted((folder / "checkpoints").glob("*.ckpt"))[-1])
+    lines = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
+    return {
+        "state": {key: value for key, value in state.items() if key not in ("seconds", "settings")},
+        "losses": [{key: line[key] for key in line if key != "seconds"} for line in lines],
+    }
+
+
+def checkpoints(folder):
+    return sorted(file.name for file in (folder / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signal_ends_the_iteration_and_resume_is_exact(go, stopped, number):
+    folder = stopped(4, number, **CHANCY)
+    # The signal comes when iteration 4 is done and is seen after the one that runs then.
+    assert checkpoints(folder) == ["00000003.ckpt", "00000005.ckpt"]
+    handler = signal.getsignal(number)
+    go(resume=folder, **CHANCY)
+    assert signal.getsignal(number) is handler
+    assert same(final(folder), final(go(**CHANCY)))
+
+
+def test_signal_says_how_to_go_on(go, tmp_path):
+    with pytest.raises(UserError) as caught:
+        go(watch=Stop(4))
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert "stopped by a signal after iteration 5 of 9" in str(caught.value)
+    assert f"go on with --resume {folder}" in str(caught.value)
+
+
+def test_signal_in_the_last_iteration_lets_the_run_finish(go):
+    folder = go(watch=Stop(8))
+    assert "finished after 9 iterations" in (folder / "train.log").read_text()
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [{"accumulate": 2}, {"clip_norm": 0.1}, {"precision": "bf16"}, {"precision": "fp16"}],
+    ids=str,
+)
+def test_resume_is_exact_with(go, stopped, chosen):
+    folder = stopped(3, train_settings=chosen, **CHANCY)
+    go(chosen, resume=folder, **CHANCY)
+    assert same(final(folder), final(go(chosen, **CHANCY)))
+
+
+def test_losses_not_yet_logged_survive(go, stopped):
+    folder = stopped(4, run={"log_every": 4})
+    go(run={"log_every": 4}, resume=folder)
+    assert same(final(folder), final(go(run={"log_every": 4})))
+
+
+@pytest.mark.multiprocess
+def test_loader_processes_change_nothing_after_a_resume(go, stopped):
+    folder = stopped(4, train_settings={"workers": 2}, **CHANCY)
+    go({"workers": 2}, resume=folder, **CHANCY)
+    assert same(final(folder), final(go(**CHANCY)))
+
+
+def test_tensorboard_goes_on_in_its_folder(go, stopped):
+    folder = stopped(4, run={"tensorboard": True})
+    go(run={"tensorboard": True}, resume=folder)
+    assert len(list((folder / "tensorboard").iterdir())) == 2
+
+
+def test_truncated_checkpoint_is_named_and_the_one_before_is_used(go, stopped, caplog):
+    folder = stopped(4, **CHANCY)
+    newest = folder / "checkpoints" / "00000005.ckpt"
+    newest.write_bytes(newest.read_bytes()[:1000])
+    go(resume=folder, **CHANCY)
+    warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert str(newest) in warnings[0]
+    assert same(final(folder), final(go(**CHANCY)))
+
+
+def test_no_whole_checkpoint_is_one_clear_error(go, stopped):
+    folder = stopped(4)
+    for file in (folder / "checkpoints").iterdir():
+        file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="truncated") as caught:
+        go(resume=folder)
+    assert str(folder / "checkpoints" / "00000005.ckpt") in str(caught.value)
+
+
+def test_run_without_a_checkpoint_begins_anew_in_its_folder(go, stopped):
+    folder = stopped(1, **CHANCY)
+    for file in (folder / "checkpoints").iterdir():
+        file.unlink()
+    assert go(resume=folder, **CHANCY) == folder
+    assert same(final(folder), final(go(**CHANCY)))
+
+
+def test_leftovers_of_killed_writers_are_removed_and_other_hidden_files_are_not(go, stopped):
+    folder = stopped(4)
+    debris = folder / "checkpoints" / ".00000006-abcd_123.ckpt"
+    own = folder / ".notes"
+    debris.touch()
+    own.touch()
+    go(resume=folder)
+    assert not debris.exists()
+    assert own.exists()
+
+
+@pytest.mark.parametrize("cut", [-1, -2, -3, 10])
+def test_cut_off_line_of_the_losses_is_dropped(go, stopped, cut):
+    folder = stopped(4)
+    file = folder / "losses.jsonl"
+    last = file.read_text().splitlines()[-1].replace('"iteration": 5', '"iteration": 6')
+    file.write_text(file.read_text() + last[:cut])
+    go(resume=folder)
+    assert same(final(folder), final(go()))
+
+
+def test_finished_run_is_left_as_it_is_and_says_so(go, caplog):
+    folder = go(run={"tensorboard": True})
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name != "train.log"]
+    before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
+    go(run={"tensorboard": True}, resume=folder)
+    assert "the run is finished already" in caplog.messages[-1]
+    assert {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files} == before
+    assert len(list((folder / "tensorboard").iterdir())) == 1
+
+
+def test_other_settings_are_an_error_that_names_them(go, stopped):
+    folder = stopped(4)
+    settings = (folder / "settings.yml").read_bytes()
+    with pytest.raises(CheckpointError, match="other settings") as caught:
+        go({"lr": 0.1}, resume=folder)
+    assert "train.lr=0.1 instead of 0.05" in str(caught.value)
+    assert (folder / "settings.yml").read_bytes() == settings
+
+
+@pytest.mark.parametrize(
+    ("changed", "got"), [("paper", "other Train"), ("procedure", "tiny other")]
+)
+def test_checkpoint_of_another_training_is_an_error(go, stopped, changed, got):
+    folder = stopped(4)
+    newest = folder / "checkpoints" / "00000005.ckpt"
+    write_checkpoint(newest, read_checkpoint(newest) | {changed: "other"})
+    with pytest.raises(CheckpointError, match="of another training") as caught:
+        go(resume=folder)
+    assert got in str(caught.value)
+    assert "expected: tiny Train" in str(caught.value)
+
+
+def test_state_of_another_optimizer_is_an_error(go, stopped):
+    folder = stopped(4)
+    newest = folder / "checkpoints" / "00000005.ckpt"
+    content = read_checkpoint(newest)
+    content["optimizer"]["param_groups"] *= 2
+    write_checkpoint(newest, content)
+    with pytest.raises(CheckpointError, match="the optimizer's state does not fit"):
+        go(resume=folder)
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_only_the_newest_checkpoints_are_kept(go, stopped, keep):
+    folder = stopped(6, run={"keep_checkpoints": keep})
+    assert checkpoints(folder) == ["00000006.ckpt", "00000007.ckpt"][-keep:]
+    go(run={"keep_checkpoints": keep}, resume=folder)
+    assert checkpoints(folder) == ["00000008.ckpt", "00000009.ckpt"][-keep:]

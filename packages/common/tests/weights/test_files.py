@@ -1,0 +1,255 @@
+import io
+import os
+import pickle
+import resource
+import zipfile
+
+import PIL.Image
+import pytest
+import safetensors
+import torch
+from torch import nn
+
+from llve_common.errors import CheckpointError, MediaError
+from llve_common.weights.files import (
+    file_digest,
+    load_into,
+    read_checkpoint,
+    read_file,
+    read_weights,
+    write_checkpoint,
+    write_weights,
+)
+
+SUFFIXES = [".pt", ".pth", ".ckpt", ".safetensors"]
+NOT_WEIGHTS = "the weights file is truncated or of another kind"
+
+
+@pytest.fixture
+def state():
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "conv.weight": torch.randn(16, 16, generator=generator),
+        "conv.bias": torch.randn(16, generator=generator),
+        "norm.count": torch.tensor(3),
+    }
+
+
+def assert_equal(actual, expected):
+    assert actual.keys() == expected.keys()
+    for key, value in expected.items():
+        assert torch.equal(actual[key], value), key
+
+
+class Command:
+    """An object whose pickle runs a command when it is read."""
+
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_weights_come_back_equal(tmp_path, state, suffix):
+    write_weights(tmp_path / f"w{suffix}", state)
+    assert_equal(read_weights(tmp_path / f"w{suffix}"), state)
+
+
+def test_safetensors_take_metadata_along(tmp_path, state):
+    write_weights(tmp_path / "w.safetensors", state, {"paper": "tiny"})
+    with safetensors.safe_open(tmp_path / "w.safetensors", "pt") as file:
+        assert file.metadata() == {"paper": "tiny"}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_names_that_share_memory_are_written(tmp_path, suffix):
+    weight = torch.arange(6.0)
+    state = {"a": weight, "b": weight, "c": weight.view(2, 3).T}
+    write_weights(tmp_path / f"w{suffix}", state)
+    assert_equal(read_weights(tmp_path / f"w{suffix}"), state)
+
+
+def test_unknown_suffix_is_refused(tmp_path, state):
+    with pytest.raises(CheckpointError, match=r"unknown kind of weights file\n  got: \.bin"):
+        write_weights(tmp_path / "w.bin", state)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("share", [0, 0.05, 0.5, 0.99])
+def test_truncated_file_is_named(tmp_path, state, suffix, share):
+    file = tmp_path / f"w{suffix}"
+    write_weights(file, state)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(CheckpointError, match=NOT_WEIGHTS) as caught:
+        read_weights(file)
+    assert caught.value.where == file
+    assert "fetch or copy the file again" in str(caught.value)
+
+
+def foreign(kind):
+    buffer = io.BytesIO()
+    if kind == "picture":
+        PIL.Image.new("RGB", (4, 4)).save(buffer, "PNG")
+    if kind == "archive":
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("a.txt", "hello")
+    if kind == "text":
+        buffer.write(b"hello world, no weights")
+    if kind == "page":
+        buffer.write(b"<!doctype html><html>Not found</html>")
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["picture", "archive", "text", "page", "empty"])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_foreign_file_is_named(tmp_path, kind, suffix):
+    (tmp_path / f"w{suffix}").write_bytes(foreign(kind))
+    with pytest.raises(CheckpointError, match=NOT_WEIGHTS) as caught:
+        read_weights(tmp_path / f"w{suffix}")
+    assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize("protocol", [None, 2, 4])
+def test_code_in_a_file_is_not_run(tmp_path, protocol):
+    witness = tmp_path / "witness"
+    content = {"weight": torch.zeros(1), "x": Command(f"touch {witness}")}
+    if protocol is None:
+        torch.save(content, tmp_path / "w.pt")
+    else:
+        (tmp_path / "w.pt").write_bytes(pickle.dumps(content, protocol))
+    with pytest.raises(CheckpointError, match="reading them could run code"):
+        read_file(tmp_path / "w.pt")
+    assert not witness.exists()
+
+
+def test_the_command_of_that_test_would_run(tmp_path):
+    """Otherwise the test above would prove nothing."""
+    pickle.loads(pickle.dumps(Command(f"touch {tmp_path / 'witness'}")))
+    assert (tmp_path / "witness").exists()
+
+
+def test_whole_module_is_refused(tmp_path):
+    torch.save(nn.Linear(2, 2), tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match="Python objects other than tensors") as caught:
+        read_weights(tmp_path / "w.pt")
+    assert "Linear" in str(caught.value)
+
+
+def test_old_format_is_read(tmp_path, state):
+    torch.save(state, tmp_path / "w.pt", _use_new_zipfile_serialization=False)
+    assert not zipfile.is_zipfile(tmp_path / "w.pt")
+    assert_equal(read_weights(tmp_path / "w.pt"), state)
+
+
+def test_damage_anywhere_is_one_kind_of_error(tmp_path, state):
+    torch.save(state, tmp_path / "w.pt", _use_new_zipfile_serialization=False)
+    whole = (tmp_path / "w.pt").read_bytes()
+    for place in range(0, 600, 3):
+        (tmp_path / "w.pt").write_bytes(whole[:place] + b"\xff" + whole[place + 1 :])
+        try:
+            read_weights(tmp_path / "w.pt")
+        except CheckpointError:
+            continue
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("wrap", [None, "state_dict", "params"])
+def test_wrapped_and_prefixed_weights_are_found(tmp_path, state, prefix, wrap):
+    content = {prefix + key: value for key, value in state.items()}
+    torch.save({wrap: content, "epoch": 3} if wrap else content, tmp_path / "w.pt")
+    assert_equal(read_weights(tmp_path / "w.pt"), state)
+
+
+def test_two_candidates_are_not_guessed_between(tmp_path, state):
+    torch.save({"params": state, "params_ema": state}, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match="which weights is not clear") as caught:
+        read_weights(tmp_path / "w.pt")
+    assert "the keys params, params_ema" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [{"epoch": 3}, {}, {"params": {}}])
+def test_file_without_weights(tmp_path, content):
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match="the file holds no network weights"):
+        read_weights(tmp_path / "w.pt")
+
+
+def test_file_of_one_tensor(tmp_path):
+    torch.save(torch.zeros(3), tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match="not a weights file\n  got: Tensor"):
+        read_weights(tmp_path / "w.pt")
+
+
+def test_missing_file_and_folder(tmp_path):
+    for path in (tmp_path / "no.pt", tmp_path):
+        with pytest.raises(CheckpointError, match="no such weights file") as caught:
+            read_weights(path)
+        assert caught.value.where == path
+
+
+def test_every_misfit_is_told_and_the_network_is_left_alone():
+    network = nn.Conv2d(3, 4, 1)
+    before = network.bias.clone()
+    misfit = {"weight": torch.zeros(4, 3, 3, 3), "scale": torch.zeros(1)}
+    with pytest.raises(CheckpointError, match="do not fit the network") as caught:
+        load_into(network, misfit, "w.pt")
+    assert str(caught.value).splitlines() == [
+        "w.pt: the weights do not fit the network",
+        "  got: missing bias; unknown scale; shapes: weight is (4, 3, 3, 3), expected (4, 3, 1, 1)",
+    ]
+    assert torch.equal(network.bias, before)
+
+
+def test_long_lists_of_names_are_cut():
+    with pytest.raises(CheckpointError, match=r"missing .* and 3 more"):
+        load_into(nn.Sequential(*[nn.Linear(1, 1) for _ in range(4)]), {}, "w.pt")
+
+
+def test_fitting_weights_are_loaded():
+    network, other = nn.Linear(3, 3), nn.Linear(3, 3)
+    load_into(network, other.state_dict(), "w.pt")
+    assert_equal(network.state_dict(), other.state_dict())
+
+
+def test_checkpoint_comes_back_and_gives_its_weights(tmp_path, state):
+    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(2))])
+    content = {"network": state, "optimizer": optimizer.state_dict(), "iteration": 4}
+    write_checkpoint(tmp_path / "4.ckpt", content)
+    back = read_checkpoint(tmp_path / "4.ckpt")
+    assert back["iteration"] == 4
+    assert back["optimizer"] == optimizer.state_dict()
+    assert_equal(read_weights(tmp_path / "4.ckpt"), state)
+
+
+def test_weights_alone_are_no_checkpoint(tmp_path, state):
+    write_weights(tmp_path / "w.pt", state)
+    with pytest.raises(CheckpointError, match="not a training checkpoint of llve") as caught:
+        read_checkpoint(tmp_path / "w.pt")
+    assert "conv.weight" in str(caught.value)
+
+
+@pytest.fixture
+def full_disk():
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors", "c.ckpt"])
+def test_full_disk_keeps_the_old_file_and_leaves_nothing_else(tmp_path, full_disk, name):
+    large = {"weight": torch.zeros(100, 100)}
+    (tmp_path / name).write_text("old")
+    write = write_checkpoint if name == "c.ckpt" else write_weights
+    with pytest.raises(MediaError, match="cannot be written") as caught:
+        write(tmp_path / name, large)
+    assert caught.value.where == tmp_path / name
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "old")]
+
+
+def test_digest(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    assert file_digest(tmp_path / "a").startswith("ba7816bf8f01cfea")

@@ -1,0 +1,161 @@
+"""Networks as ONNX: equal to the network, whole or not at all."""
+
+import ast
+import logging
+import sys
+import tomllib
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from llve_common.errors import ExportError, MediaError
+from llve_common.paper.contract import Window
+from llve_common.weights.onnx import export_onnx
+
+ROOT = Path(__file__).resolve().parents[4]
+
+
+class Halving(nn.Module):
+    """Two frames in, two out, by way of half the size."""
+
+    def __init__(self):
+        super().__init__()
+        self.down = nn.Conv2d(6, 8, 3, stride=2, padding=1)
+        self.up = nn.ConvTranspose2d(8, 6, 2, stride=2)
+
+    def forward(self, frames):
+        joined = frames.flatten(1, 2)
+        return (joined + self.up(self.down(joined))).reshape(frames.shape)
+
+
+@pytest.fixture
+def halving(paper):
+    return paper(
+        enhance=lambda network, frames: network(frames),
+        window=Window(inputs=(0, 1), outputs=(0, 1), multiple=2),
+    )
+
+
+def test_windows_of_several_frames_and_a_multiple(halving, tmp_path):
+    torch.manual_seed(0)
+    network, path = Halving().eval(), tmp_path / "new" / "halving.onnx"
+    written = export_onnx(halving, network, path, {"note": "ours"})
+    assert (written.path, written.multiple) == (path, 2)
+    assert written.sizes == ((1, 2, 2), (3, 18, 34))
+    assert written.difference < 1e-5
+    model = onnx.load(path)
+    onnx.checker.check_model(model, full_check=True)
+    assert {one.domain: one.version for one in model.opset_import} == {"": written.opset}
+    facts = {one.key: one.value for one in model.metadata_props}
+    assert facts == {"paper": "Tiny", "multiple": "2", "note": "ours"}
+    [given] = model.graph.input
+    sides = [side.dim_param or side.dim_value for side in given.type.tensor_type.shape.dim]
+    assert (given.name, sides) == ("frames", ["N", 2, 3, "2*H", "2*W"])
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    frames = torch.rand(2, 2, 3, 6, 50)
+    [got] = session.run(["enhanced"], {"frames": frames.numpy()})
+    with torch.inference_mode():
+        torch.testing.assert_close(torch.from_numpy(got), network(frames), atol=1e-5, rtol=0)
+    # The exporter notes where each operator came from in the source, with full paths.
+    assert str(ROOT).encode() not in path.read_bytes()
+    assert Path(torch.__file__).parents[1].as_posix().encode() not in path.read_bytes()
+
+
+def on_a_value(network, frames):
+    return frames if frames.mean() > 0.5 else -frames
+
+
+def one_height(network, frames):
+    return frames if frames.shape[3] == 16 else -frames
+
+
+def no_operator(network, frames):
+    return torch.linalg.svdvals(frames)[..., None] * frames
+
+
+def otherwise_when_exported(network, frames):
+    return frames * (1.001 if torch.compiler.is_exporting() else 1.0)
+
+
+def not_a_number(network, frames):
+    return torch.log(frames - 2)
+
+
+def another_shape(network, frames):
+    return frames if torch.compiler.is_exporting() else frames[:, :, :1]
+
+
+@pytest.mark.parametrize(
+    ("enhance", "message"),
+    [
+        (on_a_value, "cannot be written as ONNX\n  got: GuardOnDataDependentSymNode"),
+        (one_height, "onnxruntime cannot run what was exported"),
+        (no_operator, "cannot be written as ONNX\n  got: DispatchError"),
+        (otherwise_when_exported, "does not compute what the network does"),
+        (not_a_number, "a difference of nan for N, H, W = \\(1, 1, 1\\)"),
+        (another_shape, "got: \\(1, 1, 3, 1, 1\\) for .*\n  expected: \\(1, 1, 1, 1, 1\\)"),
+    ],
+)
+def test_what_cannot_be_exported_leaves_the_folder_as_it_was(
+    paper, tmp_path, capfd, enhance, message
+):
+    path = tmp_path / "old.onnx"
+    path.write_bytes(b"what stood here")
+    with pytest.raises(ExportError, match=message) as caught:
+        export_onnx(paper(enhance=enhance), nn.Identity(), path)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert [one.name for one in tmp_path.iterdir()] == ["old.onnx"]
+    assert path.read_bytes() == b"what stood here"
+    assert capfd.readouterr() == ("", "")
+    assert logging.root.manager.disable == logging.NOTSET
+
+
+def test_a_runtime_that_refuses(paper, tmp_path, monkeypatch):
+    def refuse(*args, **options):
+        raise RuntimeError("not implemented\nat length")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+    with pytest.raises(ExportError, match="cannot run") as caught:
+        export_onnx(paper(), nn.Identity(), tmp_path / "tiny.onnx")
+    assert "got: RuntimeError: not implemented, for frames (1, 1, 3, 1, 1)" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxscript", "onnxruntime"])
+def test_a_library_that_is_missing(paper, tmp_path, monkeypatch, missing):
+    monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ExportError, match="libraries that are not installed") as caught:
+        export_onnx(paper(), nn.Identity(), tmp_path / "tiny.onnx")
+    assert "pip install 'llve-common[onnx]'" in str(caught.value)
+    assert "pip install -e 'packages/tiny[onnx]'" in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_another_suffix(paper, tmp_path):
+    with pytest.raises(ExportError, match="expected: the suffix"):
+        export_onnx(paper(), nn.Identity(), tmp_path / "tiny.pt")
+
+
+def test_a_folder_that_cannot_be(paper, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(MediaError, match="cannot be written"):
+        export_onnx(paper(), nn.Identity(), tmp_path / "file" / "tiny.onnx")
+
+
+def test_every_paper_offers_the_extras_of_the_core():
+    common = tomllib.loads((ROOT / "packages/common/pyproject.toml").read_text(encoding="utf-8"))
+    hooks = list(ROOT.glob("packages/*/hatch_build.py"))
+    assert hooks
+    for hook in hooks:
+        [offered] = [
+            ast.literal_eval(line.value)
+            for line in ast.parse(hook.read_text(encoding="utf-8")).body
+            if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "EXTRAS"
+        ]
+        assert set(offered) == common["project"]["optional-dependencies"].keys()
+        project = tomllib.loads((hook.parent / "pyproject.toml").read_text(encoding="utf-8"))
+        assert "optional-dependencies" in project["project"]["dynamic"]

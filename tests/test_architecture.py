@@ -1,0 +1,149 @@
+"""The rules of the house, read from the source."""
+
+import ast
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAPERS = sorted(path.parent.name for path in ROOT.glob("packages/*/paper.toml"))
+SOURCES = sorted((ROOT / "packages").glob("*/src/**/*.py"))
+CORE = [path for path in SOURCES if "llve_common" in path.parts]
+# Each room imports only those before it.
+ROOMS = [
+    "__init__", "errors", "config", "machine", "io", "nn", "flow", "metrics", "ops", "data",
+    "paper", "weights", "enhance", "evaluate", "train", "report", "commands", "testing", "__main__",
+]  # fmt: skip
+FILES_OF_A_PAPER = {
+    "__init__.py", "__main__.py", "cli.py", "config.py", "configs", "data.py", "fast.py",
+    "network.py", "objective.py", "paper.py", "weights.py",
+}  # fmt: skip
+BANNED_CALLS = {"eval", "exec", "compile", "__import__", "yaml.load", "os.system", "os.popen"}
+
+
+def name_of(path):
+    return path.relative_to(ROOT / "packages").as_posix()
+
+
+def module_of(path):
+    parts = path.relative_to(next(p for p in path.parents if p.name == "src")).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def tree_of(path):
+    return ast.parse(path.read_text(encoding="utf-8"), str(path))
+
+
+def imports_of(path):
+    """The full names of what a file imports, wherever in it."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def room_of(path):
+    """The part of the core that a file belongs to."""
+    below = path.relative_to(ROOT / "packages" / "common" / "src" / "llve_common")
+    return below.parts[0].removesuffix(".py")
+
+
+def test_there_is_source_to_read():
+    assert len(CORE) > 20
+    assert len(PAPERS) >= 5
+    assert "common/src/llve_common/train/trainer.py" in map(name_of, SOURCES)
+
+
+def test_rooms_are_those_listed():
+    assert {room_of(path) for path in CORE} == set(ROOMS)
+
+
+@pytest.mark.parametrize("path", CORE, ids=name_of)
+def test_rooms_import_only_those_before_them(path):
+    later = ROOMS[ROOMS.index(room_of(path)) + 1 :]
+    imported = {name.split(".")[1] for name in imports_of(path) if name.count(".") >= 1}
+    assert imported & set(later) == set()
+
+
+@pytest.mark.parametrize("paper", PAPERS)
+def test_who_knows_one_paper_knows_them_all(paper):
+    folder = ROOT / "packages" / paper / "src" / f"llve_{paper}"
+    assert {each.name for each in folder.iterdir()} >= FILES_OF_A_PAPER
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_papers_import_the_core_and_themselves_only(path):
+    own = module_of(path).split(".")[0]
+    roots = {name.split(".")[0] for name in imports_of(path)}
+    assert {root for root in roots if root.startswith("llve_")} <= {"llve_common", own}
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_every_module_says_what_it_is(path):
+    assert ast.get_docstring(tree_of(path))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=name_of)
+def test_nothing_runs_text_as_code_or_reads_files_that_could(path):
+    found = []
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Call):
+            if ast.unparse(node.func) in BANNED_CALLS:
+                found.append(ast.unparse(node))
+            said = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            if said.get("shell") == "True" or said.get("weights_only") == "False":
+                found.append(ast.unparse(node))
+            if ast.unparse(node.func) == "torch.load" and said.get("weights_only") != "True":
+                found.append(ast.unparse(node))
+            if ast.unparse(node.func) in {"np.load", "numpy.load"} and "allow_pickle" in said:
+                found.append(ast.unparse(node))
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in {"pickle.load", "pickle.loads"}:
+            found.append(ast.unparse(node))
+    assert found == []
+
+
+def test_build_hooks_are_equal():
+    hooks = {name_of(path): path.read_text() for path in ROOT.glob("packages/*/hatch_build.py")}
+    assert sorted(hooks) == [f"{paper}/hatch_build.py" for paper in PAPERS]
+    assert len(set(hooks.values())) == 1
+
+
+def test_build_hooks_name_every_extra_of_the_core():
+    core = tomllib.loads((ROOT / "packages" / "common" / "pyproject.toml").read_text())
+    extras = tuple(sorted(core["project"]["optional-dependencies"]))
+    for path in ROOT.glob("packages/*/hatch_build.py"):
+        assert f"EXTRAS = {extras}".replace("'", '"') in path.read_text(), path
+
+
+def test_importing_the_core_prints_nothing_and_touches_no_gpu():
+    # Triton's kernels need Triton, and are imported on demand.
+    modules = [module_of(path) for path in CORE if path.stem not in {"__main__", "triton_kernels"}]
+    program = (
+        "import importlib, logging, sys\n"
+        "handlers = list(logging.getLogger().handlers)\n"
+        f"for name in {modules!r}:\n"
+        "    importlib.import_module(name)\n"
+        "import torch\n"
+        "assert not torch.cuda.is_initialized()\n"
+        "assert logging.getLogger().handlers == handlers\n"
+        "assert not {'tensorboard', 'onnx', 'onnxscript', 'onnxruntime', 'piq', 'torchvision'}"
+        " & sys.modules.keys()\n"
+        "assert not any(name.startswith('llve_') and not name.startswith('llve_common')"
+        " for name in sys.modules)\n"
+    )
+    source = str(ROOT / "packages" / "common" / "src")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        env={**os.environ, "PYTHONPATH": source, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

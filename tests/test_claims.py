@@ -1,0 +1,251 @@
+"""paper.toml: its form, the files that are here, and the READMEs' tables made of them."""
+
+import hashlib
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from reproduce.claims import (
+    agreeing,
+    claims_file,
+    claims_table,
+    data_digest,
+    read_claims,
+    show,
+)
+
+from llve_common.config import Settings
+from llve_common.errors import ConfigError, DataError
+
+ROOT = Path(__file__).resolve().parents[1]
+FILES = sorted(ROOT.glob("packages/*/paper.toml"))
+PAPERS = [pytest.param(file.parent, id=file.parent.name) for file in FILES]
+DIGEST = "0" * 64
+
+PAPER = '[paper]\ntitle = "T"\nauthors = "A"\nvenue = "V"\n'
+CLAIM = """
+[[claim]]
+name = "one"
+source = "Table 1"
+data = "D"
+metrics = { psnr = 20.5, ssim = 0.75 }
+tolerance = { psnr = 0.005, ssim = 0.0005 }
+status = "reproduced"
+command = "p test $DATA $WEIGHTS $OUT"
+weights = "w.pt"
+"""
+MEASURED = f"""
+[claim.measured]
+metrics = {{ psnr = 20.504, ssim = 0.75 }}
+command = "p test $DATA $WEIGHTS $OUT"
+date = 2026-01-31
+versions = {{ torch = "2.13.0" }}
+hardware = "2 x processor"
+weights_sha256 = "{DIGEST}"
+data_sha256 = "{DIGEST}"
+"""
+COUNTED = """
+[claim.counted]
+metrics = { psnr = 20.5, ssim = 0.75 }
+test = "packages/p/tests/test_network.py::test_size"
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Reads text as a paper.toml."""
+
+    def make(*parts):
+        (tmp_path / "paper.toml").write_text("".join(parts), encoding="utf-8")
+        return read_claims(tmp_path / "paper.toml")
+
+    return make
+
+
+def test_a_whole_file(read):
+    claims = read(PAPER, CLAIM, MEASURED, CLAIM.replace("one", "two"), COUNTED)
+    one, two = claims.claim
+    assert one.published == {"psnr": 20.5, "ssim": 0.75}
+    assert one.found == {"psnr": 20.504, "ssim": 0.75}
+    assert str(one.measured.date) == "2026-01-31"
+    assert two.found == two.counted.metrics
+    assert claims.embedded is None
+
+
+NOT_RUN = CLAIM.replace("reproduced", "not run: needs D")
+NOT_AT_HAND = CLAIM.replace("reproduced", "not at hand").replace("20.5", '"not at hand"')
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (NOT_RUN,),
+        (NOT_AT_HAND.replace("0.75", '"not at hand"'),),
+        (CLAIM.replace("reproduced", "differs"), MEASURED.replace("20.504", "20.506")),
+    ],
+    ids=["not run", "not at hand", "differs"],
+)
+def test_every_status(read, parts):
+    read(PAPER, *parts)
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ((CLAIM,), '"reproduced" needs a measured or a counted block'),
+        ((CLAIM.replace("reproduced", "differs"),), '"differs" needs a measured or a counted'),
+        ((CLAIM, MEASURED, COUNTED), "either measured or counted, not both"),
+        ((NOT_RUN, MEASURED), '"not run" has neither'),
+        ((CLAIM, MEASURED.replace("20.504", "20.506")), "do not agree within the tolerance"),
+        ((CLAIM.replace("reproduced", "differs"), MEASURED), 'agree within .* "differs"'),
+        ((NOT_AT_HAND,), "the status of claims without any figure"),
+        ((NOT_RUN.replace("0.75", '"not at hand"'),), "leave out the metrics"),
+        ((CLAIM.replace("reproduced", "not run"),), "claim.one.status"),
+        ((CLAIM.replace("reproduced", "passed"),), "claim.one.status"),
+        ((CLAIM.replace(", ssim = 0.0005", ""), MEASURED), "no tolerance value of ssim"),
+        ((CLAIM, MEASURED.replace(", ssim = 0.75", "")), "no measured value of ssim"),
+        ((CLAIM, MEASURED.replace("weights_sha256", "#")), r"measured with \$WEIGHTS, whose"),
+        ((CLAIM, MEASURED.replace("data_sha256", "#")), r"measured with \$DATA, whose sha256"),
+        ((CLAIM, MEASURED.replace(DIGEST, "abc")), "claim.one.measured.weights_sha256"),
+        ((CLAIM.replace("weights =", "#"), MEASURED), "go together"),
+        ((CLAIM.replace("command =", "#"), MEASURED), "needs the command that runs it"),
+        ((CLAIM, MEASURED.replace("hardware", "#")), "claim.one.measured.hardware: Field required"),
+        ((CLAIM, COUNTED.replace("::test_size", "")), "claim.one.counted.test"),
+        ((CLAIM.replace("source", "sourse"), COUNTED), "unknown key; did you mean 'source'"),
+        ((CLAIM.replace("20.5", "nan"), MEASURED), "claim.one.metrics.psnr"),
+        ((NOT_RUN, NOT_RUN), "several claims are named one"),
+        (("[embedded]",), "claim: Field required"),
+        (("[[claim",), "not a TOML file"),
+        ((NOT_RUN, '[embedded]\nmake = "m"\ntrain = "t"\ntest = "e"\n'), "go together"),
+    ],
+)  # fmt: skip
+def test_what_does_not_hold_is_said(read, parts, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        read(PAPER, *parts)
+    assert "paper.toml" in str(caught.value)
+
+
+def test_everything_wrong_is_said_at_once(read):
+    with pytest.raises(ConfigError) as caught:
+        read(PAPER.replace("title", "titel"), NOT_RUN.replace("source", "sourse"))
+    text = str(caught.value)
+    for key in ("paper.titel", "paper.title", "claim.one.sourse", "claim.one.source"):
+        assert f"- {key}: " in text
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_claims(tmp_path / "paper.toml")
+
+
+def test_package_without_a_file():
+    with pytest.raises(ConfigError, match="comes without"):
+        claims_file("llve_common")
+
+
+def test_agreement_is_within_the_tolerance_and_its_end_counts():
+    assert agreeing({"a": 14.784}, {"a": 14.785}, {"a": 0.001})
+    assert not agreeing({"a": 14.784}, {"a": 14.7851}, {"a": 0.001})
+    assert not agreeing({"a": 1, "b": 1}, {"a": 1, "b": 2}, {"a": 0, "b": 0})
+
+
+def test_figures_as_they_are_shown():
+    assert show({"psnr": 14.783981, "ssim": 0.5254}) == "PSNR 14.784 dB, SSIM 0.5254"
+    assert show({"parameters": 12345678, "mAP": 0.663}) == "parameters 12345678, mAP 0.663"
+    assert show({"psnr": "not at hand", "x": "not at hand"}) == "PSNR not at hand, x not at hand"
+    assert show({}) == ""
+
+
+def test_manifest_is_what_sha256sum_prints(tmp_path):
+    for name, text in (("low/b.png", "1"), ("low/a.npy", "2"), ("high/b.png", "3")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for ignored in ("notes.txt", "low/.hidden.png"):
+        (tmp_path / ignored).write_text("no frame")
+    listing = "".join(
+        f"{hashlib.sha256(text.encode()).hexdigest()}  {name}\n"
+        for name, text in (("high/b.png", "3"), ("low/a.npy", "2"), ("low/b.png", "1"))
+    )
+    before = data_digest(tmp_path)
+    assert before == hashlib.sha256(listing.encode()).hexdigest()
+    (tmp_path / "low" / "b.png").rename(tmp_path / "low" / "c.png")
+    assert data_digest(tmp_path) != before
+
+
+def test_manifest_of_nothing(tmp_path):
+    with pytest.raises(DataError, match="holds no frames"):
+        data_digest(tmp_path / "none")
+
+
+# The files that are here
+
+
+def test_there_are_papers():
+    assert {"sci", "sgz"} <= {file.parent.name for file in FILES}
+
+
+@pytest.mark.parametrize("folder", PAPERS)
+def test_file_is_found_from_the_package_and_holds(folder):
+    package = f"llve_{folder.name}"
+    assert claims_file(package) == folder / "paper.toml"
+    assert read_claims(folder / "paper.toml").claim
+
+
+@pytest.mark.parametrize("folder", PAPERS)
+def test_file_is_put_into_the_wheel(folder):
+    project = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert wheel["force-include"] == {"paper.toml": f"llve_{folder.name}/paper.toml"}
+
+
+@pytest.mark.parametrize("folder", PAPERS)
+def test_readme_holds_the_claims_as_the_file_has_them(folder):
+    section = (folder / "README.md").read_text(encoding="utf-8").partition("\n## Claims\n")[2]
+    table = claims_table(read_claims(folder / "paper.toml")).markdown()
+    shown = [line for line in section.partition("\n## ")[0].splitlines() if line.startswith("|")]
+    assert shown == table.splitlines(), "put this into the README:\n" + table
+
+
+@pytest.mark.parametrize("folder", PAPERS)
+def test_commands_are_of_this_project(folder):
+    claims = read_claims(folder / "paper.toml")
+    for claim in claims.claim:
+        if claim.command:
+            assert claim.command.split()[0] == folder.name
+            assert claim.command.count("$OUT") == 1
+    embedded = (claims.embedded.train, claims.embedded.test) if claims.embedded else ()
+    for command in filter(None, embedded):
+        assert command.split()[0] == folder.name
+        assert {"$DATA", "$OUT"} == {w for w in ("$DATA", "$OUT", "$WEIGHTS") if w in command}
+
+
+@pytest.mark.parametrize("folder", PAPERS)
+def test_tests_that_show_counts_exist(folder):
+    for claim in read_claims(folder / "paper.toml").claim:
+        if claim.counted:
+            file, _, test = claim.counted.test.partition("::")
+            assert f"\ndef {test}(" in (ROOT / file).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("folder", PAPERS)
+def test_record_of_the_bundled_weights_is_their_provenance(folder):
+    embedded = read_claims(folder / "paper.toml").embedded
+    if embedded is None:
+        pytest.skip("paper.toml has no embedded set yet")
+    bundled = folder / "src" / f"llve_{folder.name}" / "bundled"
+    provenance = [json.loads(file.read_text()) for file in sorted(bundled.glob("*.json"))]
+    if embedded.measured is None:
+        assert provenance == []
+        return
+    fitting = [p for p in provenance if p["sha256"] == embedded.measured.weights_sha256]
+    assert len(fitting) == 1
+    for name, figure in embedded.measured.metrics.items():
+        assert figure == pytest.approx(fitting[0]["test"][name], abs=embedded.tolerance[name])
+
+
+def test_models_refuse_unknown_keys_and_changes(read):
+    claim = read(PAPER, NOT_RUN).claim[0]
+    assert isinstance(claim, Settings)
+    with pytest.raises(Exception, match="frozen"):
+        claim.status = "reproduced"

@@ -1,0 +1,248 @@
+"""The ledger of a reproduction: what was checked, what came out, and what was not run and why."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal, get_args
+
+from llve_common.io.atomic import write_text
+from llve_common.report.page import render
+from llve_common.report.tables import Table
+from llve_common.train import record
+from reproduce.claims import Claim, Figures, PaperClaims, show
+
+Part = Literal["record", "claims", "reference", "embedded", "training"]
+State = Literal["passed", "failed", "differs", "not run"]
+
+STATES: tuple[State, ...] = get_args(State)
+SIGNS: Mapping[State, str] = {"passed": "✓", "failed": "✗", "differs": "≠", "not run": "○"}
+HEADINGS: Mapping[Part, str] = {
+    "record": "Its paper.toml",
+    "claims": "Claims",
+    "reference": "Against the published code",
+    "embedded": "Bundled weights on the embedded set",
+    "training": "Short training on the embedded set",
+}
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was checked, or was not.
+
+    Attributes:
+        paper: the package's name, ``common`` for the core.
+        part: of the paper's section.
+        name: a claim's name, or what else is checked.
+        state: ``differs`` is a figure outside its tolerance, ``failed`` what did not work at all.
+        detail: the reason, or a summary.
+        command: what was run.
+        expected: figures to come out.
+        found: figures that came out.
+        inputs: digests of weights and data.
+        seconds: it took.
+    """
+
+    paper: str
+    part: Part
+    name: str
+    state: State
+    detail: str = ""
+    command: str = ""
+    expected: Figures = field(default_factory=dict)
+    found: Figures = field(default_factory=dict)
+    inputs: Mapping[str, str] = field(default_factory=dict)
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a result without its run.
+
+        Raises:
+            ValueError: something ran without a command, or did not run without a reason.
+        """
+        if self.state == "not run" and (not self.detail or self.found):
+            raise ValueError(f"{self.name}: not run needs a reason, and has no figures")
+        if self.state != "not run" and not self.command:
+            raise ValueError(f"{self.name}: {self.state} needs the command that was run")
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """All checks, and where they were made.
+
+    Attributes:
+        checks: in the order to be shown.
+        claims: by paper; a paper without a readable ``paper.toml`` is missing.
+        made: when, UTC.
+        versions: of the packages that figures depend on.
+        hardware: in words.
+    """
+
+    checks: Sequence[Check]
+    claims: Mapping[str, PaperClaims]
+    made: str = field(default_factory=lambda: f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
+    versions: Mapping[str, str] = field(default_factory=lambda: versions())
+    hardware: str = field(default_factory=lambda: hardware())
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing failed or differs; what was not run says nothing."""
+        return not any(check.state in {"failed", "differs"} for check in self.checks)
+
+    @property
+    def papers(self) -> list[str]:
+        """In the checks' order."""
+        return list(dict.fromkeys(check.paper for check in self.checks))
+
+    def counts(self, paper: str | None = None) -> dict[State, int]:
+        """How many checks ended how, of one paper or of all."""
+        found = Counter(c.state for c in self.checks if paper in (None, c.paper))
+        return {state: found[state] for state in STATES}
+
+    def of(self, paper: str, part: Part) -> list[Check]:
+        """A paper's checks of one part."""
+        return [check for check in self.checks if (check.paper, check.part) == (paper, part)]
+
+    def claim(self, check: Check) -> Claim:
+        """The claim that a check of the part ``claims`` is of."""
+        return next(c for c in self.claims[check.paper].claim if c.name == check.name)
+
+
+def write_ledger(ledger: Ledger, folder: Path) -> None:
+    """Write ``index.html``, which needs nothing beside it, ``ledger.md`` and ``ledger.json``.
+
+    Raises:
+        MediaError: they cannot be written.
+    """
+    page = render(
+        "ledger.html.jinja",
+        ledger=ledger,
+        signs=SIGNS,
+        headings=HEADINGS,
+        titles={paper: title(ledger, paper) for paper in ledger.papers},
+        show=show,
+    )
+    write_text(folder / "index.html", page)
+    write_text(folder / "ledger.md", as_markdown(ledger))
+    write_text(folder / "ledger.json", as_json(ledger))
+
+
+def as_json(ledger: Ledger) -> str:
+    """The ledger as JSON text: the checks, and each paper's claims as ``paper.toml`` has them."""
+    content = {
+        "made": ledger.made,
+        "versions": dict(ledger.versions),
+        "hardware": ledger.hardware,
+        "good": ledger.good,
+        "counts": ledger.counts(),
+        "checks": [asdict(check) for check in ledger.checks],
+        "claims": {name: each.model_dump(mode="json") for name, each in ledger.claims.items()},
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
+def as_markdown(ledger: Ledger) -> str:
+    """The ledger as Markdown text."""
+    facts = ", ".join(f"{name} {version}" for name, version in ledger.versions.items())
+    parts = [
+        "# Ledger of the reproduction\n",
+        f"{ledger.made}; {facts}; {ledger.hardware}\n",
+        f"{tally(ledger.counts())}\n",
+    ]
+    for paper in ledger.papers:
+        parts.append(f"## {title(ledger, paper)}\n\n{tally(ledger.counts(paper))}\n")
+        for part, heading in HEADINGS.items():
+            checks = ledger.of(paper, part)
+            if checks:
+                table = _claims(ledger, checks) if part == "claims" else _others(checks)
+                parts.append(f"### {heading}\n\n{table.markdown()}")
+                parts += _commands(checks)
+    return "\n".join(parts)
+
+
+def title(ledger: Ledger, paper: str) -> str:
+    """A paper's heading."""
+    if paper not in ledger.claims:
+        return "The shared core" if paper == "common" else paper
+    about = ledger.claims[paper].paper
+    return f"{paper}: {about.title} ({about.venue})"
+
+
+def tally(counts: Mapping[State, int]) -> str:
+    """``✓ 12 passed, ○ 3 not run``."""
+    return ", ".join(f"{SIGNS[state]} {n} {state}" for state, n in counts.items() if n)
+
+
+def versions() -> dict[str, str]:
+    """Of the packages that figures depend on."""
+    return {**record.versions(), "scikit-image": version("scikit-image")}
+
+
+def hardware() -> str:
+    """The processor and how many of its cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return f"{cores} x {_processor()}"
+
+
+def _processor() -> str:
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text(encoding="utf-8").splitlines() if listing.is_file() else []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or platform.machine())
+
+
+def _claims(ledger: Ledger, checks: Sequence[Check]) -> Table:
+    rows = []
+    for check in checks:
+        claim = ledger.claim(check)
+        where = "; ".join(filter(None, (claim.source, claim.data, claim.protocol)))
+        now = show(check.found) or "-"
+        rows.append(
+            (
+                where,
+                show(claim.metrics),
+                claim.status.partition(":")[0],
+                now,
+                _state(check),
+                check.detail,
+            )
+        )
+    columns = ("claim", "published", "on record", "this run", "state", "why")
+    return Table("", columns, tuple(rows), words=True)
+
+
+def _others(checks: Sequence[Check]) -> Table:
+    rows = [
+        (check.name, show(check.expected) or "-", show(check.found) or "-", _state(check),
+         check.detail)
+        for check in checks
+    ]  # fmt: skip
+    columns = ("check", "expected", "this run", "state", "why")
+    return Table("", columns, tuple(rows), words=True)
+
+
+def _commands(checks: Sequence[Check]) -> list[str]:
+    """The commands as a block of code, each once; none where there are none."""
+    known = dict.fromkeys(_command(check) for check in checks if check.command)
+    return ["```sh\n" + "\n".join(known) + "\n```\n"] if known else []
+
+
+def _command(check: Check) -> str:
+    """A command under the digests of what it read."""
+    remarks = ["not run"] if check.state == "not run" else []
+    remarks += [f"{name} sha256 {digest}" for name, digest in check.inputs.items()]
+    return "\n".join([*(f"# {remark}" for remark in remarks), check.command])
+
+
+def _state(check: Check) -> str:
+    return f"{SIGNS[check.state]} {check.state}"
