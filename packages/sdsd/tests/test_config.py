@@ -7,7 +7,7 @@ from llve_common.config import load_settings
 from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST, SDSD_OUTDOOR_TEST, SMID_TEST
 from llve_common.errors import ConfigError
 from llve_common.paper.configs import find_config
-from llve_common.paper.published_options import read_options
+from llve_common.published_options import read_options
 from llve_common.testing.reference import reference_json
 from llve_sdsd import config
 from llve_sdsd.config import TEST_OPTIONS, TRAIN_OPTIONS, TrainSettings

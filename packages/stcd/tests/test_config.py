@@ -7,7 +7,7 @@ import yaml
 
 from llve_common.config import load_settings
 from llve_common.errors import ConfigError
-from llve_common.paper.published_options import read_options
+from llve_common.published_options import read_options
 from llve_common.testing.reference import reference_json
 from llve_stcd import config
 from llve_stcd.config import TEST_OPTIONS, TRAIN_OPTIONS, TrainSettings

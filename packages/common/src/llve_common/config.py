@@ -6,10 +6,11 @@ import difflib
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from llve_common.errors import ConfigError
@@ -23,6 +24,15 @@ class Settings(BaseModel):
 
 FOLDER_NAME = r"^[^/\\.][^/\\]*$"
 """What may be the name of a folder that is made in another, as a regular expression."""
+
+
+Device = Annotated[
+    str,
+    Field(
+        pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="to compute on: auto, cpu, cuda or cuda:N"
+    ),
+]
+"""The name of a device to compute on."""
 
 
 class TrainerSettings(Settings):
@@ -45,10 +55,31 @@ class RunSettings(Settings):
         pattern=FOLDER_NAME,
         description="of the folder, whose predecessor is renamed; null: one with the time",
     )
-    device: str = Field("auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: Device = "auto"
     log_every: PositiveInt = Field(10, description="iterations between two lines of the log")
     tensorboard: bool = True
     keep_checkpoints: PositiveInt = Field(3, description="the newest ones; weights are all kept")
+
+
+class TestSettings(Settings):
+    """What every test needs to know; a paper's own adds its data to it."""
+
+    __test__: ClassVar[bool] = False  # no test of pytest's
+
+    procedure: Literal["test"] = "test"
+    weights: Path | None = Field(None, description="a weights file; null: the bundled one")
+    save: Path = Field(Path("results"), description="for the results")
+    name: str | None = Field(
+        None, pattern=FOLDER_NAME, description="of a folder for the results in it; null: none"
+    )
+    save_images: bool = Field(True, description="write enhanced frames, and a page of them")
+    ssim: Literal["skimage7", "gaussian11"] = Field("skimage7", description="definition of SSIM")
+    device: Device = "auto"
+
+    @property
+    def folder(self) -> Path:
+        """Where the results go."""
+        return self.save if self.name is None else self.save / self.name
 
 
 class Given(NamedTuple):
@@ -132,6 +163,23 @@ def dotted_names(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from dotted_names(section, f"{prefix}{name}.")
 
 
+def field_of(kind: type[BaseModel], name: str) -> tuple[FieldInfo, Any]:
+    """The field of a dotted setting, and the default that it has in its place.
+
+    Raises:
+        KeyError: there is no such setting.
+    """
+    *sections, last = name.split(".")
+    value: Any = kind.model_construct()
+    for section in sections:
+        value = getattr(value, section, None)
+        inner = _section(kind.model_fields[section].annotation)
+        if inner is None:
+            raise KeyError(name)
+        kind = inner
+    return kind.model_fields[last], getattr(value, last, None)
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name most like ``name``: by spelling, or by an equal last part."""
     names = list(known)
@@ -155,8 +203,14 @@ def _section(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def read_yaml_with_lines(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
+def read_yaml_with_lines(
+    file: Path, *, repeats: bool = False
+) -> tuple[dict[str, Any], dict[str, str]]:
     """A YAML file's mapping, and for each dotted key the file and line that said it.
+
+    Args:
+        file: to read.
+        repeats: whether a key may stand twice, with one value.
 
     Raises:
         ConfigError: as :func:`read_yaml`.
@@ -180,23 +234,32 @@ def read_yaml_with_lines(file: Path) -> tuple[dict[str, Any], dict[str, str]]:
             got=type(values).__name__,
             expected="key: value",
         )
-    return values, dict(_lines(node, file, set()))
+    return values, dict(_lines(node, file, set(), repeats=repeats))
 
 
 def _lines(
-    node: yaml.MappingNode, file: Path, followed: set[int], prefix: str = ""
+    node: yaml.MappingNode, file: Path, followed: set[int], prefix: str = "", *, repeats: bool
 ) -> Iterator[tuple[str, str]]:
     # An anchor that is used many times, or within itself, is followed once.
     followed.add(id(node))
-    seen: set[str] = set()
+    seen: dict[str, yaml.Node] = {}
     for key, value in node.value:
         place = f"{file}:{key.start_mark.line + 1}"
-        if key.value in seen:
-            raise ConfigError(f"the key {prefix}{key.value} stands twice", where=place)
-        seen.add(key.value)
+        if key.value in seen and not (repeats and _content(seen[key.value]) == _content(value)):
+            what = ", with another value" if repeats else ""
+            raise ConfigError(f"the key {prefix}{key.value} stands twice{what}", where=place)
+        seen[key.value] = value
         yield prefix + str(key.value), place
         if isinstance(value, yaml.MappingNode) and id(value) not in followed:
-            yield from _lines(value, file, followed, f"{prefix}{key.value}.")
+            yield from _lines(value, file, followed, f"{prefix}{key.value}.", repeats=repeats)
+
+
+def _content(node: yaml.Node) -> object:
+    """What two nodes are compared by: only plain values and lists of them are taken for equal."""
+    parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    if all(isinstance(part, yaml.ScalarNode) for part in parts):
+        return node.tag, [(part.tag, part.value) for part in parts]
+    return object()
 
 
 def _parse_override(text: str) -> tuple[str, Any]:

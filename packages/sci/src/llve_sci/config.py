@@ -7,8 +7,9 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
+from llve_common import config as common
 from llve_common.config import RunSettings, Settings, TrainerSettings
-from llve_common.metrics.fidelity import Ssim
+from llve_common.published_options import PublishedOptions
 from llve_sci.objective import YCbCr
 
 
@@ -50,8 +51,8 @@ class OptimizerSettings(TrainerSettings):
     """Adam, and the length of the run."""
 
     seed: int = Field(2, ge=0, lt=2**32)
-    epochs: PositiveInt = 1000
-    lr: PositiveFloat = 3e-4
+    epochs: PositiveInt = Field(1000, description="passes over the folder")
+    lr: PositiveFloat = Field(3e-4, description="learning rate")
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: NonNegativeFloat = 3e-4
     clip_norm: PositiveFloat | None = 5.0
@@ -69,7 +70,7 @@ class FinetuneOptimizerSettings(OptimizerSettings):
 
 
 class TrainSettings(Settings):
-    """``sci train``."""
+    """Train the cascade on low-light images alone (no ground truth is needed)."""
 
     procedure: Literal["train"] = "train"
     data: TrainData = TrainData()
@@ -80,7 +81,7 @@ class TrainSettings(Settings):
 
 
 class FinetuneSettings(Settings):
-    """``sci finetune``."""
+    """Fine-tune the estimator on the images that are to be enhanced."""
 
     procedure: Literal["finetune"] = "finetune"
     weights: Path | None = Field(None, description="to start from; null: the bundled ones")
@@ -97,12 +98,41 @@ class TestData(Settings):
     high: Path | None = Field(None, description="ground truth, matched by file name")
 
 
-class TestSettings(Settings):
-    """``sci test``."""
+class TestSettings(common.TestSettings):
+    """Enhance a folder as the paper's test does, and score it where ground truth is given."""
 
-    procedure: Literal["test"] = "test"
-    weights: Path | None = Field(None, description="null: the bundled ones")
     data: TestData = TestData()
-    save: Path = Path("results")
-    ssim: Ssim = "skimage7"
-    device: str = RunSettings.model_fields["device"].default
+
+
+TRAIN_OPTIONS = PublishedOptions(
+    flags={
+        "--data_path": "data.train",
+        "--batch_size": "train.batch_size",
+        "--epochs": "train.epochs",
+        "--lr": "train.lr",
+        "--stage": "network.stages",
+        "--seed": "train.seed",
+    },
+    without_effect=("--cuda", "--gpu"),
+)
+"""The published ``train.py``."""
+
+FINETUNE_OPTIONS = PublishedOptions(
+    flags={
+        "--data_path": "data.train",
+        "--model": "weights",
+        "--batch_size": "train.batch_size",
+        "--steps": "train.epochs",
+        "--epochs": "train.epochs",
+        "--lr": "train.lr",
+        "--seed": "train.seed",
+    },
+    without_effect=("--cuda", "--gpu"),
+)
+"""The published ``finetune.py``, whose steps are passes over the folder."""
+
+TEST_OPTIONS = PublishedOptions(
+    flags={"--data_path": "data.low", "--target_path": "data.high"},
+    without_effect=("--gpu", "--seed"),
+)
+"""The published ``test.py``."""

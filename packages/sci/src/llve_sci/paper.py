@@ -16,14 +16,19 @@ from llve_common.paper.contract import (
     Clip,
     Objective,
     Paper,
+    Pictures,
     Plan,
     Procedure,
     Progress,
     State,
+    Test,
     Window,
 )
 from llve_common.weights.files import load_into, read_weights
 from llve_sci.config import (
+    FINETUNE_OPTIONS,
+    TEST_OPTIONS,
+    TRAIN_OPTIONS,
     FinetuneSettings,
     ObjectiveSettings,
     OptimizerSettings,
@@ -43,7 +48,7 @@ def enhance(network: nn.Module, frames: Tensor) -> Tensor:
     return divide(image, network.enhance(image))[:, None]  # type: ignore[operator]
 
 
-def inference_network(state: State) -> nn.Module:
+def inference_network(state: State, settings: object = None) -> nn.Module:
     """The estimator alone, or the whole cascade where the weights hold its calibration."""
     return Cascade() if any(key.startswith("calibrate.") for key in state) else Enhancer()
 
@@ -81,8 +86,11 @@ def cascade_objective(settings: TrainSettings, device: torch.device) -> Objectiv
 
 def finetune_objective(settings: FinetuneSettings, device: torch.device) -> Objective:
     """The loss of the estimator alone."""
+    freeze_after = settings.train.freeze_after
 
     def objective(network: nn.Module, batch: Batch, iteration: int) -> dict[str, Tensor]:
+        # Evaluation mode from the first preview on, where the published script stays in it.
+        network.train(freeze_after is None or iteration <= freeze_after)
         illumination, _ = network(batch["low"])
         return _loss(batch["low"], illumination, settings.objective)
 
@@ -119,12 +127,6 @@ def finetune_plan(settings: FinetuneSettings, epoch_length: int) -> Plan:
     )
 
 
-def freeze_batch_norm(settings: FinetuneSettings, network: nn.Module, iteration: int) -> None:
-    """Evaluation mode from the first preview on, where the published script stays in it."""
-    after = settings.train.freeze_after
-    network.train(after is None or iteration <= after)
-
-
 def train_previews(
     settings: TrainSettings, network: nn.Module, progress: Progress, clips: Sequence[Clip]
 ) -> Iterator[tuple[str, Tensor]]:
@@ -148,6 +150,12 @@ def validation_clips(settings: TrainSettings) -> list[Clip]:
     return [] if chosen.low is None else [image_clip(chosen.low, chosen.high)]
 
 
+def test_pictures(settings: TestSettings) -> Pictures:
+    """The enhanced images, under the names that the images have in their folder."""
+    low, folder = settings.data.low, settings.folder
+    return Pictures(lambda clip, frame: folder / frame.relative_to(low).with_suffix(".png"))
+
+
 def _loss(image: Tensor, illumination: Tensor, chosen: ObjectiveSettings) -> dict[str, Tensor]:
     return illumination_loss(image, illumination, chosen.ycbcr)
 
@@ -165,9 +173,10 @@ PAPER = Paper(
     name="sci",
     title="SCI (Ma et al., CVPR 2022)",
     package="llve_sci",
+    kind="image",
     network=inference_network,
     enhance=enhance,
-    window=Window(inputs=(0,), outputs=(0,), multiple=1, halo=3),
+    window=lambda network, settings: Window(halo=3),
     rounding="truncate",
     procedures={
         "train": Procedure(
@@ -181,6 +190,7 @@ PAPER = Paper(
             weights_name="model_epochs/weights_{epoch}.pt",
             previews=train_previews,
             validation=validation_clips,
+            options=TRAIN_OPTIONS,
         ),
         "finetune": Procedure(
             name="Finetune",
@@ -191,11 +201,16 @@ PAPER = Paper(
             optimizer=adam,
             plan=finetune_plan,
             weights_name="model_steps/weights_{iteration}.pt",
-            before_step=freeze_batch_norm,
             previews=finetune_previews,
+            options=FINETUNE_OPTIONS,
         ),
     },
-    test_settings=TestSettings,
+    test=Test(
+        settings=TestSettings,
+        clips=lambda settings, window: [image_clip(settings.data.low, settings.data.high)],
+        pictures=test_pictures,
+        options=TEST_OPTIONS,
+    ),
     to_published=to_published,
     from_published=from_published,
     bundled=BUNDLED,

@@ -23,7 +23,7 @@ from llve_common.commands.terminal import (
     settings_to_test,
 )
 from llve_common.evaluate.test import NO_PICTURES, Pictures, files_below
-from llve_common.paper.published_options import read_options
+from llve_common.published_options import read_options
 from llve_common.weights.files import read_weights
 from llve_common.weights.network import bundled_weights
 from llve_sdsd.config import TEST_OPTIONS, TRAIN_OPTIONS, TestSettings

@@ -1,6 +1,9 @@
-"""``python -m llve_sgz`` is the command ``sgz``."""
+"""The command ``sgz``, which is ``python -m llve_sgz`` too."""
 
-from llve_sgz.cli import app
+from llve_common.commands.paper import paper_app
+from llve_sgz.paper import PAPER
+
+app = paper_app(PAPER)
 
 if __name__ == "__main__":
     app(prog_name="sgz")

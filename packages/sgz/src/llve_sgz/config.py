@@ -14,9 +14,13 @@ from pydantic import (
     field_validator,
 )
 
+from llve_common import config as common
 from llve_common.config import RunSettings, Settings, TrainerSettings
-from llve_common.metrics.fidelity import Ssim
+from llve_common.published_options import PublishedOptions
 from llve_sgz.network import ConvType
+
+TEST_SCALE = 12
+"""The scale factor of the published test, and of enhancing."""
 
 
 class TrainData(Settings):
@@ -62,7 +66,7 @@ class ObjectiveSettings(Settings):
 class OptimizerSettings(TrainerSettings):
     """Adam, and the length of the run."""
 
-    epochs: PositiveInt = 100
+    epochs: PositiveInt = Field(100, description="passes over the folder")
     batch_size: PositiveInt = Field(6, description="of all processes together")
     workers: int = Field(4, ge=0, description="loader processes; 0 loads in the training process")
     lr: PositiveFloat = Field(1e-4, description="the published README's table says 1e-3")
@@ -76,7 +80,7 @@ class OptimizerSettings(TrainerSettings):
 
 
 class TrainSettings(Settings):
-    """``sgz train``."""
+    """Train on low-light images alone (no ground truth is needed)."""
 
     procedure: Literal["train"] = "train"
     load_pretrain: bool | None = Field(None, description="null: where weights are given")
@@ -103,13 +107,61 @@ class TestData(Settings):
     high: Path | None = Field(None, description="ground truth, matched by file name")
 
 
-class TestSettings(Settings):
-    """``sgz test``."""
+class TestSettings(common.TestSettings):
+    """Enhance a folder as the paper's test does, and score it where ground truth is given."""
 
-    procedure: Literal["test"] = "test"
-    weights: Path | None = Field(None, description="null: the bundled ones")
     data: TestData = TestData()
-    scale_factor: PositiveInt = Field(12, description="images are cropped to its multiples")
-    save: Path = Path("test_output")
-    ssim: Ssim = "skimage7"
-    device: str = RunSettings.model_fields["device"].default
+    scale_factor: PositiveInt = Field(TEST_SCALE, description="images are cropped to its multiples")
+    save: Path = Field(Path("test_output"), description="for the results")
+
+
+_OF_TRAINING = {
+    "--lowlight_images_path": "data.train",
+    "--data_path": "data.train",
+    "--snapshots_folder": "run.save",
+    "--save": "run.save",
+    "--num_epochs": "train.epochs",
+    "--epochs": "train.epochs",
+    "--train_batch_size": "train.batch_size",
+    "--batch_size": "train.batch_size",
+    "--num_workers": "train.workers",
+    "--lr": "train.lr",
+    "--weight_decay": "train.weight_decay",
+    "--grad_clip_norm": "train.clip_norm",
+    "--display_iter": "run.log_every",
+    "--snapshot_iter": "train.snapshot_every",
+    "--scale_factor": "network.scale_factor",
+    "--conv_type": "network.conv_type",
+    "--exp_level": "objective.exp_level",
+    "--patch_size": "objective.patch_size",
+    "--load_pretrain": "load_pretrain",
+    "--pretrain_dir": "weights",
+    "--model": "weights",
+    "--num_of_SegClass": "segmentation.classes",
+}
+_OF_TEST = {
+    "--input_dir": "data.low",
+    "--data_path": "data.low",
+    "--test_dir": "save",
+    "--weight_dir": "weights",
+    "--model": "weights",
+    "--scale_factor": "scale_factor",
+}
+
+TRAIN_OPTIONS = PublishedOptions(
+    flags={
+        **_OF_TRAINING,
+        "--seg/--no-seg": "segmentation.use",
+        "--seg-weights": "segmentation.weights",
+        "--seed": "train.seed",
+    },
+    # One parser serves the published training and its test.
+    without_effect=("--val_batch_size", *(_OF_TEST.keys() - _OF_TRAINING.keys())),
+)
+"""The published ``train.py``."""
+
+TEST_OPTIONS = PublishedOptions(
+    flags={**_OF_TEST, "--target_path": "data.high"},
+    without_effect=("--val_batch_size", *(_OF_TRAINING.keys() - _OF_TEST.keys())),
+)
+"""The published ``test.py``."""

@@ -19,14 +19,17 @@ from llve_common.paper.contract import Prepared
 from llve_sgz.network import STEPS, Enhancer
 
 
-def prepare(network: nn.Module) -> Prepared:
-    """The enhanced frame by a network at a scale factor above 1, in evaluation mode on the CPU.
+def prepare(network: nn.Module) -> Prepared | None:
+    """The enhanced frame by a network in evaluation mode on the CPU.
 
     Returns:
-        What takes blocks of rows, without a halo, and gives them not clipped.
+        What takes blocks of rows, without a halo, and gives them not clipped; None at a scale
+        factor of 1, where nothing is reduced.
     """
     assert isinstance(network, Enhancer)
     scale = network.scale_factor
+    if scale == 1:
+        return None
 
     def look(pixels: Pixels) -> Tensor:
         reduced = torch.from_numpy(reduce(pixels, scale)).permute(2, 0, 1)[None]

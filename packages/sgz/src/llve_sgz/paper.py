@@ -8,19 +8,34 @@ import torch
 from torch import Tensor, nn
 
 from llve_common.machine.processes import processes
-from llve_common.paper.contract import Batch, Objective, Paper, Plan, Procedure, State, Window
+from llve_common.paper.contract import (
+    Batch,
+    Objective,
+    Paper,
+    Pictures,
+    Plan,
+    Procedure,
+    Scoring,
+    State,
+    Test,
+    Window,
+)
 from llve_common.weights.files import load_into, read_weights
-from llve_sgz.config import SegmentationSettings, TestSettings, TrainSettings
-from llve_sgz.data import LowLightImages, fitting_size
+from llve_sgz.config import (
+    TEST_OPTIONS,
+    TEST_SCALE,
+    TRAIN_OPTIONS,
+    SegmentationSettings,
+    TestSettings,
+    TrainSettings,
+)
+from llve_sgz.data import LowLightImages, fitting_size, image_clip
 from llve_sgz.fast import prepare
 from llve_sgz.network import Enhancer, Segmenter
 from llve_sgz.objective import enhancement_losses
-from llve_sgz.weights import conv_type_of, from_published, load_segmenter, to_published
+from llve_sgz.weights import conv_type_of, load_segmenter
 
 log = logging.getLogger(__name__)
-
-BUNDLED = "sgz-synthetic.safetensors"
-TEST_SCALE = 12
 
 
 def enhance(network: nn.Module, frames: Tensor) -> Tensor:
@@ -37,7 +52,7 @@ def build_network(settings: TrainSettings) -> nn.Module:
     """
     network = Enhancer(settings.network.scale_factor, settings.network.conv_type)
     if settings.weights is not None and settings.load_pretrain is not False:
-        load_into(network, from_published(read_weights(settings.weights)), settings.weights)
+        load_into(network, read_weights(settings.weights), settings.weights)
     return network
 
 
@@ -113,40 +128,57 @@ def train_plan(settings: TrainSettings, epoch_length: int) -> Plan:
     )
 
 
-def at_scale(scale_factor: int) -> Paper:
-    """The paper with the scale factor that enhancing uses; the published test's is 12."""
+def inference_network(state: State, settings: TestSettings | None = None) -> nn.Module:
+    """The enhancer of these weights, at the test's scale factor: weights do not tell it."""
+    scale = TEST_SCALE if settings is None else settings.scale_factor
+    return Enhancer(scale, conv_type_of(state))
 
-    def network(state: State) -> nn.Module:
-        return Enhancer(scale_factor, conv_type_of(state))
 
+def window(network: nn.Module, settings: object = None) -> Window:
+    """Sides are multiples of the network's scale factor."""
+    scale = network.scale_factor
+    assert isinstance(scale, int)
     # Seven convolutions, or the whole reduced frame: corners are aligned when it is enlarged.
-    halo = 7 if scale_factor == 1 else None
-    return Paper(
-        name="sgz",
-        title="SGZ (Zheng and Gupta, WACV 2022)",
-        package="llve_sgz",
-        network=network,
-        enhance=enhance,
-        window=Window(inputs=(0,), outputs=(0,), multiple=scale_factor, halo=halo),
-        rounding="round",
-        procedures={
-            "train": Procedure(
-                name="Train",
-                settings=TrainSettings,
-                network=build_network,
-                data=training_set,
-                objective=objective,
-                optimizer=adam,
-                plan=train_plan,
-                weights_name="Epoch{epoch}.pth",
-            )
-        },
-        test_settings=TestSettings,
-        to_published=to_published,
-        from_published=from_published,
-        bundled=BUNDLED,
-        prepare=None if scale_factor == 1 else prepare,
-    )
+    return Window(multiple=scale, halo=7 if scale == 1 else None)
 
 
-PAPER = at_scale(TEST_SCALE)
+def test_pictures(settings: TestSettings) -> Pictures:
+    """The enhanced images, under the names that the images have in their folder."""
+    low, folder = settings.data.low, settings.folder
+    return Pictures(lambda clip, frame: folder / frame.relative_to(low))
+
+
+BUNDLED = "sgz-synthetic.safetensors"
+
+PAPER = Paper(
+    name="sgz",
+    title="SGZ (Zheng and Gupta, WACV 2022)",
+    package="llve_sgz",
+    kind="image",
+    network=inference_network,
+    enhance=enhance,
+    window=window,
+    rounding="round",
+    procedures={
+        "train": Procedure(
+            name="Train",
+            settings=TrainSettings,
+            network=build_network,
+            data=training_set,
+            objective=objective,
+            optimizer=adam,
+            plan=train_plan,
+            weights_name="Epoch{epoch}.pth",
+            options=TRAIN_OPTIONS,
+        )
+    },
+    test=Test(
+        settings=TestSettings,
+        clips=lambda settings, window: [image_clip(settings.data.low, settings.data.high)],
+        pictures=test_pictures,
+        scoring=lambda settings, device: Scoring(settings.ssim, fit="crop"),
+        options=TEST_OPTIONS,
+    ),
+    bundled=BUNDLED,
+    prepare=prepare,
+)

@@ -12,16 +12,6 @@ from llve_common.weights.files import load_into, read_weights
 from llve_sgz.network import ConvType, Segmenter
 
 
-def to_published(state: State) -> State:
-    """Our weights under the published names."""
-    return dict(state)
-
-
-def from_published(state: State) -> State:
-    """Published weights under our names; weights under our names pass unchanged."""
-    return dict(state)
-
-
 def conv_type_of(state: State) -> ConvType:
     """Which convolutions a network of these weights has; the published default if it is foreign."""
     return "tc" if "e_conv1.conv.weight" in state else "dsc"

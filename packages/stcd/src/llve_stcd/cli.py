@@ -32,7 +32,7 @@ from llve_common.evaluate.test import NO_PICTURES, Pictures, files_below
 from llve_common.io.images import to_tensor, write_image
 from llve_common.machine.device import choose_device
 from llve_common.paper.contract import Clip
-from llve_common.paper.published_options import read_options
+from llve_common.published_options import read_options
 from llve_common.report.page import Section
 from llve_common.weights.network import load_network
 from llve_stcd.config import TEST_OPTIONS, TRAIN_OPTIONS, TestSettings

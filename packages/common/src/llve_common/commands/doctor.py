@@ -9,15 +9,18 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import av
 import torch
+import typer
+from rich.text import Text
 
 import llve_common
+from llve_common.commands.terminal import console
 from llve_common.errors import UserError, in_one_line
 from llve_common.machine.folders import VARIABLE as SHARED
 from llve_common.machine.folders import shared_folder
@@ -27,7 +30,7 @@ from llve_common.ops.implementation import Unavailable
 from llve_common.paper.contract import Paper
 from llve_common.paper.installed import installed_papers, load_paper
 from llve_common.weights.files import file_digest
-from llve_common.weights.network import bundled_weights, load_network
+from llve_common.weights.network import bundled_weights, load_model
 
 State = Literal["ok", "missing", "broken"]
 
@@ -137,7 +140,7 @@ def _weights(paper: Paper) -> Check:
         recorded = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["sha256"]
         if file_digest(path) != recorded:
             raise UserError("not the file that was bundled", where=path)
-        _, weights = load_network(paper, None, _CPU)
+        weights = load_model(paper, None, _CPU).weights
     except (UserError, OSError, ValueError, KeyError) as error:
         return Check(subject, "broken", _line(error), f"install llve-{paper.name} again")
     return Check(subject, "ok", f"{weights}; sha256 {recorded[:12]}... as recorded")
@@ -238,3 +241,27 @@ def _shared() -> Check:
 
 def _line(error: Exception) -> str:
     return in_one_line(error) or type(error).__name__
+
+
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+) -> None:
+    """Say what is installed, what works, and what to do about the rest; 1 if anything is broken."""
+    checks = examine()
+    if as_json:
+        typer.echo(json.dumps([asdict(check) for check in checks], indent=2))
+    else:
+        for check in checks:
+            _show(check)
+    if any(check.state == "broken" for check in checks):
+        raise typer.Exit(1)
+
+
+_COLOURS = {"ok": "green", "missing": "yellow", "broken": "bold red"}
+
+
+def _show(check: Check) -> None:
+    line = Text.assemble((f"{check.state:8}", _COLOURS[check.state]), f"{check.subject}: ")
+    console.print(line.append(check.found), soft_wrap=True)
+    if check.state != "ok" and check.mend:
+        console.print(f"{'':8}-> {check.mend}", highlight=False, markup=False, soft_wrap=True)

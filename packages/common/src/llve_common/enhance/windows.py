@@ -14,25 +14,23 @@ import torch
 from torch import Tensor, nn
 
 from llve_common.data.windows import index_in_clip
-from llve_common.paper.contract import Paper, Stream, Window
+from llve_common.paper.contract import Model, Stream, Window
 
 
-def enhance_clip(paper: Paper, network: nn.Module, frames: Iterable[Tensor]) -> Iterator[Tensor]:
+def enhance_clip(model: Model, frames: Iterable[Tensor]) -> Iterator[Tensor]:
     """Enhance every frame of a clip, in order.
 
     Frames beyond the clip's ends are others of its own, as the window's border mode says. Frame t
     comes out of the window that has it as its first output.
 
     Args:
-        paper: gives the window and the network's two halves.
-        network: in evaluation mode, on the frames' device.
+        model: on the frames' device.
         frames: (N, 3, H, W) RGB in [0, 1], of one size that the network takes.
 
     Yields:
         (N, 3, H, W), not clipped, one for each frame.
     """
-    window, stream = paper.window, paper.stream or whole_windows(paper)
-    keeper = _Keeper(stream, network, window)
+    window, keeper = model.window, _Keeper(model)
     # At the clip's start a window reaches as far on as it would have reached back.
     reach = max(max(window.inputs) - window.outputs[0], window.outputs[0] - min(window.inputs))
     # Two border modes look beyond the window's other end instead: twice as far.
@@ -56,24 +54,20 @@ def enhance_clip(paper: Paper, network: nn.Module, frames: Iterable[Tensor]) -> 
         keeper.forget(before=index - far)
 
 
-def enhance_inner_frames(
-    paper: Paper, network: nn.Module, frames: Iterable[Tensor]
-) -> Iterator[Tensor]:
+def enhance_inner_frames(model: Model, frames: Iterable[Tensor]) -> Iterator[Tensor]:
     """Enhance the frames that windows within a clip give, and no other.
 
     A frame comes out of the window that has it as its first output; only the last window gives its
     further ones too. The first is frame :func:`inner_frames` ``.start``.
 
     Args:
-        paper: as for :func:`enhance_clip`.
-        network: the same.
+        model: as for :func:`enhance_clip`.
         frames: the same.
 
     Yields:
         (N, 3, H, W), not clipped; nothing of a clip shorter than a window.
     """
-    window, stream = paper.window, paper.stream or whole_windows(paper)
-    keeper = _Keeper(stream, network, window)
+    window, keeper = model.window, _Keeper(model)
     size, start = len(window.inputs), 0
     for frame in frames:
         if keeper.count == start + size:
@@ -94,27 +88,27 @@ def inner_frames(window: Window, count: int) -> range:
     return range(first, first + windows + len(window.outputs) - 1 if windows else first)
 
 
-def whole_windows(paper: Paper) -> Stream:
+def whole_windows(model: Model) -> Stream:
     """The trivial cut of a network: a part is a frame, and a window goes through all of it."""
+    paper, given = model.paper, model.window.outputs
 
     def combine(network: nn.Module, parts: list[Any], outputs: tuple[int, ...]) -> Tensor:
         enhanced = paper.enhance(network, torch.stack(parts, dim=1))
-        return enhanced[:, [paper.window.outputs.index(output) for output in outputs]]
+        return enhanced[:, [given.index(output) for output in outputs]]
 
-    return Stream(
-        frames=(0,),
-        parts=paper.window.inputs,
-        part=lambda network, frames: frames[:, 0],
-        combine=combine,
-    )
+    return Stream(frames=(0,), part=lambda network, frames: frames[:, 0], combine=combine)
 
 
 class _Keeper:
     """The frames and parts that windows still need, parts by the frames they were made of."""
 
-    def __init__(self, stream: Stream, network: nn.Module, window: Window) -> None:
-        self.stream, self.network = stream, network
+    def __init__(self, model: Model) -> None:
+        window, self.network = model.window, model.network
+        self.stream = model.paper.stream or whole_windows(model)
         self.size, self.border = len(window.inputs), window.border
+        frames = self.stream.frames
+        # Offsets of parts and frames added up are the window's inputs.
+        self.offsets = range(window.inputs[0] - frames[0], window.inputs[-1] - frames[-1] + 1)
         self.frames: dict[int, Tensor] = {}
         self.parts: dict[tuple[int, ...], Any] = {}
         self.count = 0
@@ -129,7 +123,7 @@ class _Keeper:
                 index_in_clip(centre + part + frame, centre, last, self.size, self.border)
                 for frame in self.stream.frames
             )
-            for part in self.stream.parts
+            for part in self.offsets
         ]
         with torch.inference_mode():
             parts = [self._part(key) for key in keys]

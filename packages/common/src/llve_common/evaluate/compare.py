@@ -15,9 +15,9 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
-from torch import nn
 
-from llve_common.enhance.frames import frame_enhancer, pad_to_fit, sources_in
+from llve_common.enhance.files import sources_in
+from llve_common.enhance.frames import frame_enhancer, pad_to_fit
 from llve_common.errors import CheckpointError, ConfigError, DataError, UserError
 from llve_common.evaluate.meter import Eight, Figures, Item, Measured, View, first_frame, measure
 from llve_common.io.folders import match_by_name
@@ -30,10 +30,10 @@ from llve_common.metrics.cost import (
     peak_memory,
 )
 from llve_common.metrics.temporal import DIS, NamedFlow
-from llve_common.paper.contract import Paper
+from llve_common.paper.contract import LoadedWeights, Model, Paper
 from llve_common.paper.installed import load_paper
 from llve_common.report.page import evenly_spread
-from llve_common.weights.network import LoadedWeights, load_network
+from llve_common.weights.network import load_model
 
 INPUT = "input"
 PICTURES = 6
@@ -212,28 +212,27 @@ def compare(
     return Comparison(tuple(rows), references, frames, left_out, size, device, flow.name)
 
 
-def measure_cost(paper: Paper, network: nn.Module, device: torch.device, pixels: Eight) -> Cost:
+def measure_cost(model: Model, pixels: Eight) -> Cost:
     """What enhancing frames of this size costs.
 
     Args:
-        paper: how to enhance.
-        network: on ``device``, in evaluation mode.
-        device: to compute on.
+        model: to enhance with.
         pixels: (H, W, 3), uint8; every frame of the clip that is measured.
     """
-    enhance = frame_enhancer(paper, network, device)
+    device, network = model.device, model.network
+    enhance = frame_enhancer(model)
     frame = Frame(Image(pixels), "", "the frame that cost is measured with")
     under_way = enhance(itertools.repeat(frame))
     seconds = latency(lambda: next(under_way), device=device, repeats=_REPEATS)
     # From a network that is loaded and no more: what is prepared and kept for it counts.
     memory = peak_memory(
-        lambda: next(frame_enhancer(paper, network, device)(itertools.repeat(frame))),
+        lambda: next(frame_enhancer(model)(itertools.repeat(frame))),
         device=device,
     )
     # The network as it is: what is prepared for a CPU computes the same in parts.
-    window = to_tensor(pixels).to(device).expand(1, len(paper.window.inputs), -1, -1, -1)
-    padded = pad_to_fit(window, paper.window)
-    macs = multiply_accumulates(lambda: paper.enhance(network, padded))
+    window = to_tensor(pixels).to(device).expand(1, len(model.window.inputs), -1, -1, -1)
+    padded = pad_to_fit(window, model.window)
+    macs = multiply_accumulates(lambda: model.paper.enhance(network, padded))
     return Cost(parameter_count(network), macs, seconds, memory)
 
 
@@ -286,12 +285,13 @@ def _contend(
         paper = load_paper(contender.entry)
         title = paper.title
         _require_weights(paper, contender)
-        network, weights = load_network(paper, contender.weights, device)
-        enhance = frame_enhancer(paper, network, device)
+        model = load_model(paper, contender.weights, device)
+        weights = model.weights
+        enhance = frame_enhancer(model)
         measured = {
             item.name: measure(item, enhance, flow.estimate, counter.step) for item in items
         }
-        cost = measure_cost(paper, network, device, first)
+        cost = measure_cost(model, first)
     except UserError as error:
         return Row(contender.name, title, weights=weights, failure=str(error))
     except (RuntimeError, MemoryError) as error:

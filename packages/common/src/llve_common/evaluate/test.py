@@ -6,58 +6,34 @@ import json
 import math
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from llve_common.data.clip import read_frame
-from llve_common.enhance.frames import frame_enhancer, naming_faults
+from llve_common.enhance.files import naming_faults
+from llve_common.enhance.frames import Enhance, frame_enhancer
 from llve_common.enhance.windows import inner_frames
-from llve_common.errors import DataError
+from llve_common.errors import ConfigError, DataError
 from llve_common.io.atomic import replacing
 from llve_common.io.frames import Frame
 from llve_common.io.images import Image, write_image
-from llve_common.metrics.fidelity import Ssim, fsim, psnr, ssim
+from llve_common.machine.device import choose_device
+from llve_common.metrics.fidelity import fsim, psnr, ssim
 from llve_common.metrics.temporal import Mabd, NamedFlow, WarpingError
-from llve_common.paper.contract import Clip, Paper
+from llve_common.paper.contract import Clip, Detail, Model, Paper, Pictures, Scoring, Window
+from llve_common.weights.network import load_model
 
-Fit = Literal["pad", "crop"]
-"""How an image whose sides are no multiples of the window's gets through the network: padded and
-cut back to its size, or cropped at the bottom and right, its ground truth alike."""
-
-
-FileOf = Callable[[Clip, Path], Path]
-"""The file to write for a frame of a clip."""
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """What is written of every frame, and where to; None writes none.
-
-    Attributes:
-        enhanced: the result.
-        input: the frame as it was, at the size it was enhanced at.
-        target: its ground truth, where there is one.
-    """
-
-    enhanced: FileOf | None = None
-    input: FileOf | None = None
-    target: FileOf | None = None
-
+Watcher = Callable[[int, int], None]
+"""Is told (frames done, frames in all)."""
 
 NO_PICTURES = Pictures()
-
-
-def files_below(folder: Path) -> FileOf:
-    """The files ``<folder>/<clip>/<frame>.png``."""
-    return lambda clip, frame: folder / clip.name / f"{frame.stem}.png"
 
 
 @dataclass(frozen=True)
@@ -106,33 +82,90 @@ class Scores:
         return _mean(list(self.per_clip.values()))
 
 
+@dataclass(frozen=True)
+class Tested:
+    """A test that was run.
+
+    Attributes:
+        scores: of every frame.
+        model: that was tested.
+        scoring: how frames were scored.
+        clips: that were tested.
+        pictures: that were written.
+        details: what else there is to show.
+    """
+
+    scores: Scores
+    model: Model
+    scoring: Scoring
+    clips: Sequence[Clip]
+    pictures: Pictures
+    details: Sequence[Detail] = ()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the scores hold for."""
+        weights, flow = self.model.weights, self.scoring.flow
+        assert weights is not None
+        return {
+            "paper": self.model.paper.name,
+            "weights": str(weights.path),
+            "weights_sha256": weights.sha256,
+            "ssim": self.scoring.ssim,
+            "rounding": self.model.paper.rounding,
+            **({} if flow is None else {"warping_error_flow": flow.name}),
+            "torch": str(torch.__version__),
+            "device": str(self.model.device),
+        }
+
+
+def run_test(paper: Paper, settings: Any, watch: Watcher | None = None) -> Tested:
+    """Test a paper's weights by its protocol: the published score, from Python.
+
+    Pictures are written as the settings say; scores are returned, and written by
+    :func:`write_scores`.
+
+    Args:
+        paper: whose test.
+        settings: of the class ``paper.test.settings``.
+        watch: is told (frames done, frames in all).
+
+    Raises:
+        ConfigError: there is neither ground truth nor a picture to write.
+        UserError: data or weights are missing or do not fit, and as :func:`evaluate`.
+    """
+    protocol, device = paper.test, choose_device(settings.device)
+    model = load_model(paper, settings.weights, device, settings)
+    clips = protocol.clips(settings, model.window)
+    pictures = protocol.pictures(settings) if settings.save_images else NO_PICTURES
+    if clips[0].targets is None and pictures.enhanced is None:
+        raise ConfigError(
+            "there is no ground truth, so there is nothing to score",
+            where=clips[0].frames[0].parent.parent,
+            mend="give --save-images to write the enhanced frames",
+        )
+    scoring = protocol.scoring(settings, device)
+    more = None if protocol.details is None else protocol.details(settings, device)
+    scores = evaluate(model, clips, scoring, pictures=pictures, watch=watch)
+    details = [] if more is None else more(model, clips)
+    return Tested(scores, model, scoring, clips, pictures, details)
+
+
 def evaluate(
-    paper: Paper,
-    network: nn.Module,
+    model: Model,
     clips: Sequence[Clip],
+    scoring: Scoring,
     *,
-    device: torch.device,
     pictures: Pictures = NO_PICTURES,
-    ssim_definition: Ssim = "skimage7",
-    with_fsim: bool = False,
-    fit: Fit = "pad",
-    inner: bool = False,
-    temporal: NamedFlow | None = None,
-    watch: Callable[[int, int], None] | None = None,
+    watch: Watcher | None = None,
 ) -> Scores:
     """Enhance every frame of every clip and score it on the 8-bit images, as the paper rounds them.
 
     Args:
-        paper: how to enhance and to round.
-        network: on ``device``, in evaluation mode.
+        model: to enhance with.
         clips: with ground truth where scores are wanted.
-        device: to compute on.
+        scoring: how.
         pictures: what to write.
-        ssim_definition: see :mod:`llve_common.metrics.fidelity`.
-        with_fsim: score by FSIM too, as ``fsim`` and ``input_fsim``.
-        fit: whether images that do not fit the network are padded or cropped.
-        inner: leave out the frames at a clip's ends that no window within the clip gives.
-        temporal: measure each clip's steadiness too, along this flow; see :class:`Steadiness`.
         watch: is told (frames done, frames in all).
 
     Returns:
@@ -142,7 +175,7 @@ def evaluate(
     Raises:
         DataError: two clips have one name, or two frames would be written to one file, or one over
             a file that is read; ground truth has another size, or nothing is left to crop to; a
-            clip is shorter than a window, with ``inner``.
+            clip is shorter than a window, where only inner frames are scored.
         MediaError: an image cannot be read or written.
         UserError: FSIM's library is not installed.
     """
@@ -153,20 +186,18 @@ def evaluate(
                 [(frame, naming(clip, frame)) for clip in clips for frame in clip.frames],
                 kept=[target for clip in clips for target in clip.targets or ()],
             )
-    places = [_places(paper, clip, inner) for clip in clips]
+    places = [_places(model.window, clip, inner=scoring.inner) for clip in clips]
     total = sum(len(each) for each in places)
     results: list[FrameScore] = []
     steady: dict[str, dict[str, float]] = {}
-    enhance = frame_enhancer(paper, network, device, inner=inner)
-    multiple = paper.window.multiple if fit == "crop" else 1
+    enhance = frame_enhancer(model, inner=scoring.inner)
+    multiple = model.window.multiple if scoring.fit == "crop" else 1
     for clip, wanted in zip(clips, places, strict=True):
-        steadiness = None if temporal is None else Steadiness(temporal)
+        steadiness = None if scoring.flow is None else Steadiness(scoring.flow)
         enhanced = _enhanced(enhance, clip, multiple, wanted.start)
         for index, made in zip(wanted, enhanced, strict=True):
             path, target = clip.frames[index], _target(clip, index, made.size, multiple)
-            values = {}
-            if target is not None:
-                values = _score(path, made, target, ssim_definition, with_fsim=with_fsim)
+            values = {} if target is None else _score(path, made, target, scoring)
             for naming, picture in (
                 (pictures.enhanced, made.result),
                 (pictures.input, made.source),
@@ -181,7 +212,7 @@ def evaluate(
                 watch(len(results), total)
         if steadiness is not None:
             steady[clip.name] = steadiness.compute()
-    return Scores(tuple(results), steady, None if temporal is None else temporal.name)
+    return Scores(tuple(results), steady, None if scoring.flow is None else scoring.flow.name)
 
 
 class Steadiness:
@@ -218,18 +249,18 @@ class Steadiness:
         return {name: value for name, value in found.items() if value is not None}
 
 
-def _places(paper: Paper, clip: Clip, inner: bool) -> range:
+def _places(window: Window, clip: Clip, *, inner: bool) -> range:
     """Which of a clip's frames are enhanced."""
     everything = range(len(clip.frames))
-    if not inner or len(paper.window.inputs) == 1:
+    if not inner or len(window.inputs) == 1:
         return everything
-    found = inner_frames(paper.window, len(everything))
-    if len(everything) < len(paper.window.inputs):
+    found = inner_frames(window, len(everything))
+    if len(everything) < len(window.inputs):
         raise DataError(
             "the clip is shorter than the network's window",
             where=clip.frames[0].parent,
             got=f"{len(everything)} frames",
-            expected=f"at least {len(paper.window.inputs)}",
+            expected=f"at least {len(window.inputs)}",
             mend="pad the clips, or leave this one out",
         )
     return found
@@ -276,9 +307,7 @@ class _Made(NamedTuple):
     seconds: float
 
 
-def _enhanced(
-    enhance: Callable[[Iterable[Frame]], Iterator[Frame]], clip: Clip, multiple: int, first: int
-) -> Iterator[_Made]:
+def _enhanced(enhance: Enhance, clip: Clip, multiple: int, first: int) -> Iterator[_Made]:
     """The frames from ``first`` on."""
     sources: deque[tuple[NDArray[np.uint8], tuple[int, ...]]] = deque()
 
@@ -323,14 +352,14 @@ def _size(pixels: NDArray[np.uint8]) -> str:
 
 
 def _score(
-    path: Path, made: _Made, target: NDArray[np.uint8], definition: Ssim, *, with_fsim: bool
+    path: Path, made: _Made, target: NDArray[np.uint8], scoring: Scoring
 ) -> dict[str, float]:
     values = {}
     try:
         for prefix, pixels in (("", made.result), ("input_", made.source)):
             values[f"{prefix}psnr"] = psnr(pixels, target)
-            values[f"{prefix}ssim"] = ssim(pixels, target, definition)
-            if with_fsim:
+            values[f"{prefix}ssim"] = ssim(pixels, target, scoring.ssim)
+            if scoring.fsim:
                 values[f"{prefix}fsim"] = fsim(pixels, target)
     except DataError as error:
         raise error.at(path) from None

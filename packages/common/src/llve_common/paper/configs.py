@@ -42,7 +42,7 @@ def settings_class(paper: Paper, file: Path) -> type[Settings]:
         ConfigError: it names none of the paper's.
     """
     known = {name: each.settings for name, each in paper.procedures.items()}
-    known["test"] = paper.test_settings
+    known["test"] = paper.test.settings
     name = read_yaml(file).get("procedure")
     if name not in known:
         raise ConfigError(

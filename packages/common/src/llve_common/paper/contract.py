@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from llve_common.config import Settings
+from llve_common.config import Settings, TestSettings
 from llve_common.data.clip import Clip as Clip  # part of the contract, kept on a lower floor
 from llve_common.data.windows import Border
 from llve_common.io.images import Pixels, Rounding
 from llve_common.metrics.fidelity import Ssim
+from llve_common.metrics.temporal import NamedFlow
+from llve_common.published_options import NO_OPTIONS, PublishedOptions
 
 Sample = dict[str, Any]
 """One training sample: names to tensors, or to samples where a step uses several data sets."""
@@ -70,22 +74,21 @@ class Window:
 class Stream:
     """A network cut in two, so that what neighbouring windows share is computed once.
 
+    A window combines as many parts as its inputs have room for.
+
     Attributes:
         frames: consecutive offsets of the frames that one part looks at, such as (0,).
-        parts: consecutive offsets of the parts that a window combines. Offsets of parts and frames
-            added up are the window's inputs.
         part: (network, frames (N, len(frames), 3, H, W)) to whatever is to be kept.
-        combine: (network, parts, wanted output offsets) to (N, len(wanted), 3, H, W).
+        combine: (network, parts in order, wanted output offsets) to (N, len(wanted), 3, H, W).
     """
 
     frames: tuple[int, ...]
-    parts: tuple[int, ...]
     part: Callable[[nn.Module, Tensor], Any]
     combine: Callable[[nn.Module, list[Any], tuple[int, ...]], Tensor]
 
 
 def _nothing(pixels: Pixels) -> None:
-    """What is needed of a whole frame where nothing is."""
+    """Default ``look``: blocks need nothing from the whole frame."""
 
 
 @dataclass(frozen=True)
@@ -141,10 +144,6 @@ def _no_schedule(settings: Any, optimizer: Optimizer, progress: Progress) -> Non
     """Leave the learning rate as it is."""
 
 
-def _train_mode(settings: Any, network: nn.Module, iteration: int) -> None:
-    network.train()
-
-
 def _no_previews(
     settings: Any, network: nn.Module, progress: Progress, clips: Sequence[Clip]
 ) -> Iterator[tuple[str, Tensor]]:
@@ -156,9 +155,33 @@ def _no_validation(settings: Any) -> list[Clip]:
 
 
 P = TypeVar("P", bound=Settings)
+T = TypeVar("T", bound=TestSettings)
 
 Previews = Callable[[P, nn.Module, Progress, Sequence[Clip]], Iterator[tuple[str, Tensor]]]
 """(settings, network, progress, validation's clips) to file names and pictures."""
+
+Fit = Literal["pad", "crop"]
+"""How an image whose sides are no multiples of the window's gets through the network: padded and
+cut back to its size, or cropped at the bottom and right, its ground truth alike."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How enhanced frames are compared with their ground truth.
+
+    Attributes:
+        ssim: the definition of SSIM, see :mod:`llve_common.metrics.fidelity`.
+        fit: whether images that do not fit the network are padded or cropped.
+        inner: leave out the frames at a clip's ends that no window within the clip gives.
+        fsim: score by FSIM too.
+        flow: measure warping error and MABD too, motion by this flow; None: neither.
+    """
+
+    ssim: Ssim = "skimage7"
+    fit: Fit = "pad"
+    inner: bool = False
+    fsim: bool = False
+    flow: NamedFlow | None = None
 
 
 @dataclass(frozen=True)
@@ -167,29 +190,27 @@ class Procedure(Generic[P]):
 
     Attributes:
         name: as in the run's folder, ``Train``, ``Finetune``.
-        settings: the settings class; of its sections the trainer reads ``train``, a
-            :class:`~llve_common.config.TrainerSettings`, and ``run``, a
+        settings: the settings class, whose docstring is the command's help; of its sections the
+            trainer reads ``train``, a :class:`~llve_common.config.TrainerSettings`, and ``run``, a
             :class:`~llve_common.config.RunSettings`.
         network: builds the network to optimise; called once the seed is set.
         data: the training set; a paper that mixes several gives samples that hold one of each.
         objective: the losses; frozen auxiliary networks live inside it, on the device given.
         optimizer: one or several parameter groups.
         plan: the run's timetable from the number of iterations in an epoch.
+        weights_name: the file name of published weights, with ``{epoch}`` from 0, ``{epochs}``
+            from 1, ``{iteration}``, and ``{settings.<name>}``.
         schedule: sets the optimizer's rates before the update of ``progress.iteration``.
-        before_step: sets the network's mode before the step of an iteration, counted from 1. It
-            may depend on nothing else, so that a resumed run does the same.
         previews: file name and picture (3, H, W) in [0, 1] to save, from the clips of
             ``validation`` or from elsewhere; called in evaluation mode.
         validation: clips with ground truth to score during training; looked for once in a run, and
             where there is none, nothing is scored, whatever the plan says.
-        weights_name: the file name of published weights, with ``{epoch}`` from 0, ``{epochs}``
-            from 1, ``{iteration}``, and ``{settings.<name>}``.
+        scoring: how they are scored.
         latest_name: a second file name for the weights of the last iteration.
-        ssim: the definition that validation uses.
-        inner: validation leaves out a clip's ends, where no window within the clip reaches.
         enlarge: how often an epoch goes through the set, in one permutation, as the published
             sampler of several papers does.
-        published: what such a file holds, where it is more than the weights by themselves.
+        published: what a file of weights holds, where it is more than the weights by themselves.
+        options: the published names of the settings.
     """
 
     name: str
@@ -201,14 +222,91 @@ class Procedure(Generic[P]):
     plan: Callable[[P, int], Plan]
     weights_name: str
     schedule: Callable[[P, Optimizer, Progress], None] = _no_schedule
-    before_step: Callable[[P, nn.Module, int], None] = _train_mode
     previews: Previews[P] = _no_previews
     validation: Callable[[P], list[Clip]] = _no_validation
+    scoring: Scoring = Scoring()
     latest_name: str | None = None
-    ssim: Ssim = "skimage7"
-    inner: bool = False
     enlarge: int = 1
     published: Callable[[P, nn.Module, Optimizer, Progress], Mapping[str, Any]] | None = None
+    options: PublishedOptions = NO_OPTIONS
+
+
+FileOf = Callable[[Clip, Path], Path]
+"""The file to write for a frame of a clip."""
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What a test writes of every frame, and where to; None writes none.
+
+    Attributes:
+        enhanced: the result.
+        input: the frame as it was, at the size it was enhanced at.
+        target: its ground truth, where there is one.
+    """
+
+    enhanced: FileOf | None = None
+    input: FileOf | None = None
+    target: FileOf | None = None
+
+
+def files_below(folder: Path) -> FileOf:
+    """The files ``<folder>/<clip>/<frame>.png``."""
+    return lambda clip, frame: folder / clip.name / f"{frame.stem}.png"
+
+
+@dataclass(frozen=True)
+class Detail:
+    """What else a test shows: a line of text, and pictures of one size, (H, W, 3) uint8 RGB.
+
+    Attributes:
+        text: what is to be seen, or was written.
+        pictures: by their labels, the frame that they are laid over first.
+    """
+
+    text: str
+    pictures: Mapping[str, Pixels] = field(default_factory=dict)
+
+
+Details = Callable[["Model", Sequence[Clip]], list[Detail]]
+"""(the model tested, the clips) to what else is shown; it may write files of its own."""
+
+
+def _images_below(settings: Any) -> Pictures:
+    return Pictures(files_below(settings.folder / "images"))
+
+
+def _by_settings(settings: Any, device: torch.device) -> Scoring:
+    return Scoring(settings.ssim)
+
+
+@dataclass(frozen=True)
+class Test(Generic[T]):
+    """The protocol of a paper's test.
+
+    Attributes:
+        settings: the settings class, whose docstring is the command's help.
+        clips: the clips to test on, for a network of that window.
+        pictures: what is written of every frame, where ``settings.save_images`` asks for it.
+        scoring: how frames are scored; called before anything is computed.
+        details: gives what shows more of a tested network; it is called before anything is
+            computed, and None where the settings ask for nothing.
+        options: the published names of the settings.
+    """
+
+    __test__: ClassVar[bool] = False  # no test of pytest's
+
+    settings: type[T]
+    clips: Callable[[T, Window], list[Clip]]
+    pictures: Callable[[T], Pictures] = _images_below
+    scoring: Callable[[T, torch.device], Scoring] = _by_settings
+    details: Callable[[T, torch.device], Details | None] | None = None
+    options: PublishedOptions = NO_OPTIONS
+
+
+def same_names(state: State) -> State:
+    """Weights whose published names are ours."""
+    return dict(state)
 
 
 @dataclass(frozen=True)
@@ -219,32 +317,79 @@ class Paper:
         name: the package's and the command's name, such as ``sci``.
         title: the method, its authors' venue and year.
         package: the import name, whose ``configs`` and ``bundled`` folders hold data files.
-        network: builds the inference network that a weights file fits, from the weights' shapes.
+        kind: whether images of one folder are images by themselves or the frames of a clip.
+        network: builds the inference network that weights fit, from their shapes and the settings
+            of a test or a training; None stands for the settings that enhancing uses.
         enhance: (network, frames (N, T, 3, H, W) RGB in [0, 1]) to (N, outputs, 3, H, W).
-        window: what ``enhance`` takes and gives.
+        window: what ``enhance`` takes and gives, of a network under such settings.
         rounding: how the paper's test turns [0, 1] into 8 bits.
         procedures: the ways of training by command name, ``train`` first.
-        test_settings: the settings class of ``test``.
+        test: the protocol of the test.
         to_published: weights of one of our networks in the published key names.
         from_published: published key names to ours; ours pass unchanged.
         bundled: file name of our own weights in the package, or None.
         stream: the network cut in two, where windows share work.
         prepare: makes a network in evaluation mode ready for frames of any size on a CPU, equal to
             padding, ``enhance`` and cropping but for rounding; later changes to its weights may go
-            unseen. None where ``enhance`` serves.
+            unseen. None, or a result of None, where ``enhance`` serves.
     """
 
     name: str
     title: str
     package: str
-    network: Callable[[State], nn.Module]
+    kind: Literal["image", "video"]
+    network: Callable[[State, Any], nn.Module]
     enhance: Callable[[nn.Module, Tensor], Tensor]
-    window: Window
+    window: Callable[[nn.Module, Any], Window]
     rounding: Rounding
     procedures: Mapping[str, Procedure[Any]]
-    test_settings: type[Settings]
-    to_published: Callable[[State], State]
-    from_published: Callable[[State], State]
+    test: Test[Any]
+    to_published: Callable[[State], State] = same_names
+    from_published: Callable[[State], State] = same_names
     bundled: str | None = None
     stream: Stream | None = None
-    prepare: Callable[[nn.Module], Prepared] | None = None
+    prepare: Callable[[nn.Module], Prepared | None] | None = None
+
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """Where a network's weights come from, so that a result can say it."""
+
+    path: Path
+    sha256: str
+    bundled: bool
+
+    def __str__(self) -> str:
+        if self.bundled:
+            return (
+                f"{self.path.name}, bundled: trained by llve on its synthetic set, not the paper's"
+            )
+        return f"{self.path} (sha256 {self.sha256[:12]}...)"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A paper's network, ready to enhance.
+
+    Attributes:
+        paper: how to call the network, and to round what it gives.
+        network: on its device; in evaluation mode.
+        settings: of a test or a training, which the window may follow from; None: enhancing's.
+        weights: where the network's weights come from, where that is a file.
+    """
+
+    paper: Paper
+    network: nn.Module
+    settings: Any = None
+    weights: LoadedWeights | None = None
+
+    @property
+    def window(self) -> Window:
+        """Which frames the network takes and gives."""
+        return self.paper.window(self.network, self.settings)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network's weights are; the CPU for a network without any."""
+        tensors = chain(self.network.parameters(), self.network.buffers())
+        return next((each.device for each in tensors), torch.device("cpu"))

@@ -20,6 +20,7 @@ from llve_common.evaluate.test import evaluate
 from llve_common.io.atomic import write_text
 from llve_common.io.images import to_pixels, write_image
 from llve_common.machine.processes import from_all
+from llve_common.paper.contract import Model
 from llve_common.train.run import Run
 from llve_common.weights.files import write_published, write_weights
 from llve_common.weights.network import evaluating
@@ -128,14 +129,8 @@ def save_previews(run: Run) -> None:
 def validate(run: Run) -> None:
     """Score the validation's clips, and log the means."""
     with evaluating(run.network):
-        scores = evaluate(
-            run.paper,
-            run.network,
-            run.clips,
-            device=run.device,
-            ssim_definition=run.procedure.ssim,
-            inner=run.procedure.inner,
-        )
+        model = Model(run.paper, run.network, run.settings)
+        scores = evaluate(model, run.clips, run.procedure.scoring)
     means = {name: value for name, value in scores.mean_of_clips.items() if "input" not in name}
     log.info("iteration %d, validation: %s", run.iteration, listed(means))
     for name, value in means.items():

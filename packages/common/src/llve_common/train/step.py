@@ -50,7 +50,7 @@ def update(run: Run, batch: Batch) -> dict[str, float]:
     """
     iteration = run.iteration + 1
     run.procedure.schedule(run.settings, run.optimizer, Progress(iteration, run.epoch_length))
-    run.procedure.before_step(run.settings, run.network, iteration)
+    run.network.train()
     run.optimizer.zero_grad(set_to_none=True)
     parts = parts_of(batch, run.settings.train.accumulate)
     values: dict[str, float] = {}

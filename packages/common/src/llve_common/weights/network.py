@@ -4,32 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from llve_common.errors import CheckpointError
-from llve_common.paper.contract import Paper
+from llve_common.paper.contract import LoadedWeights, Model, Paper
 from llve_common.weights.files import file_digest, load_into, read_weights
-
-
-@dataclass(frozen=True)
-class LoadedWeights:
-    """Where a network's weights come from, so that a result can say it."""
-
-    path: Path
-    sha256: str
-    bundled: bool
-
-    def __str__(self) -> str:
-        if self.bundled:
-            return (
-                f"{self.path.name}, bundled: trained by llve on its synthetic set, not the paper's"
-            )
-        return f"{self.path} (sha256 {self.sha256[:12]}...)"
 
 
 def bundled_weights(paper: Paper) -> Path:
@@ -47,27 +31,26 @@ def bundled_weights(paper: Paper) -> Path:
     return Path(str(files(paper.package) / "bundled" / paper.bundled))
 
 
-def load_network(
-    paper: Paper, weights: Path | None, device: torch.device
-) -> tuple[nn.Module, LoadedWeights]:
+def load_model(
+    paper: Paper, weights: Path | None, device: torch.device, settings: Any = None
+) -> Model:
     """Build the inference network and load weights into it, every name and shape as expected.
 
     Args:
         paper: whose network.
         weights: a file under published or our names, or a checkpoint; None: the bundled ones.
         device: where the network is put.
-
-    Returns:
-        The network in evaluation mode, and where its weights come from.
+        settings: of a test or a training; None: those that enhancing uses.
 
     Raises:
         CheckpointError: the file cannot be read or does not fit.
     """
     path = bundled_weights(paper) if weights is None else weights
     state = paper.from_published(read_weights(path))
-    network = paper.network(state)
+    network = paper.network(state, settings)
     load_into(network, state, path)
-    return network.to(device).eval(), LoadedWeights(path, file_digest(path), weights is None)
+    loaded = LoadedWeights(path, file_digest(path), weights is None)
+    return Model(paper, network.to(device).eval(), settings, loaded)
 
 
 @contextmanager

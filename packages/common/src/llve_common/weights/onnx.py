@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from llve_common.errors import ExportError
 from llve_common.io.atomic import replacing
-from llve_common.paper.contract import Paper
+from llve_common.paper.contract import Model, Paper
 
 OPSET = 20
 TOLERANCE = 1e-4
@@ -49,17 +49,15 @@ class Exported:
 class _Window(nn.Module):
     """A paper's ``enhance`` as a module, which is what torch exports."""
 
-    def __init__(self, paper: Paper, network: nn.Module) -> None:
+    def __init__(self, model: Model) -> None:
         super().__init__()
-        self.paper, self.network = paper, network
+        self.enhance, self.network = model.paper.enhance, model.network
 
     def forward(self, frames: Tensor) -> Tensor:
-        return self.paper.enhance(self.network, frames)
+        return self.enhance(self.network, frames)
 
 
-def export_onnx(
-    paper: Paper, network: nn.Module, path: Path, metadata: Mapping[str, str] | None = None
-) -> Exported:
+def export_onnx(model: Model, path: Path, metadata: Mapping[str, str] | None = None) -> Exported:
     """Write one window of a network as ONNX, whole or not at all, and check what was written.
 
     The file's input ``frames`` is (N, T, 3, H, W) float32 RGB in [0, 1], T as the window's inputs;
@@ -67,8 +65,7 @@ def export_onnx(
     multiples of the window's multiple, to which the caller pads.
 
     Args:
-        paper: gives the window and how to call the network.
-        network: on the CPU, in evaluation mode.
+        model: on the CPU.
         path: an ``.onnx`` file; one that exists is replaced once the new one has passed.
         metadata: further facts to keep in the file.
 
@@ -79,13 +76,14 @@ def export_onnx(
     """
     if path.suffix != ".onnx":
         raise ExportError("not the name of an ONNX file", where=path, expected="the suffix .onnx")
-    _require_libraries(paper)
-    facts = {"paper": paper.title, "multiple": str(paper.window.multiple), **(metadata or {})}
-    sizes = _sizes(paper.window.multiple)
+    _require_libraries(model.paper)
+    multiple = model.window.multiple
+    facts = {"paper": model.paper.title, "multiple": str(multiple), **(metadata or {})}
+    sizes = _sizes(multiple)
     with _quiet(), replacing(path) as temporary:
-        temporary.write_bytes(_model(paper, network, path, facts))
-        difference = _difference(paper, network, temporary.read_bytes(), sizes, path)
-    return Exported(path, OPSET, paper.window.multiple, sizes, difference)
+        temporary.write_bytes(_serialised(model, path, facts))
+        difference = _difference(model, temporary.read_bytes(), sizes, path)
+    return Exported(path, OPSET, multiple, sizes, difference)
 
 
 def _require_libraries(paper: Paper) -> None:
@@ -102,18 +100,19 @@ def _require_libraries(paper: Paper) -> None:
             ) from error
 
 
-def _model(paper: Paper, network: nn.Module, path: Path, facts: Mapping[str, str]) -> bytes:
+def _serialised(model: Model, path: Path, facts: Mapping[str, str]) -> bytes:
     """The serialised model, free of what only the exporter's machine could use."""
     onnx: Any = importlib.import_module("onnx")
-    side = _base(paper.window.multiple)
+    multiple = model.window.multiple
+    side = _base(multiple)
     try:
         program = torch.onnx.export(
-            _Window(paper, network).eval(),
+            _Window(model).eval(),
             # Sides that differ, and no 1: torch takes what is equal or 1 for what must be so.
-            (_frames(paper, (2, side, 2 * side)),),
+            (_frames(model, (2, side, 2 * side)),),
             input_names=["frames"],
             output_names=["enhanced"],
-            dynamic_shapes={"frames": _free(paper.window.multiple)},
+            dynamic_shapes={"frames": _free(multiple)},
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
@@ -123,10 +122,10 @@ def _model(paper: Paper, network: nn.Module, path: Path, facts: Mapping[str, str
             "the network cannot be written as ONNX", where=path, got=_reason(error)
         ) from error
     assert program is not None
-    model = program.model_proto
-    _strip(model)
-    onnx.helper.set_model_props(model, dict(facts))
-    content: bytes = model.SerializeToString(deterministic=True)
+    written = program.model_proto
+    _strip(written)
+    onnx.helper.set_model_props(written, dict(facts))
+    content: bytes = written.SerializeToString(deterministic=True)
     return content
 
 
@@ -135,19 +134,17 @@ def _free(multiple: int) -> dict[int, Any]:
     return {0: torch.export.Dim("N"), 3: multiple * height, 4: multiple * width}
 
 
-def _strip(model: Any) -> None:
+def _strip(written: Any) -> None:
     """Remove stack traces: they hold paths of this machine, and are most of a small file."""
-    graph = model.graph
+    graph = written.graph
     for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
         part.ClearField("metadata_props")
-    for function in model.functions:
+    for function in written.functions:
         for part in (function, *function.node, *function.value_info):
             part.ClearField("metadata_props")
 
 
-def _difference(
-    paper: Paper, network: nn.Module, content: bytes, sizes: tuple[Size, ...], path: Path
-) -> float:
+def _difference(model: Model, content: bytes, sizes: tuple[Size, ...], path: Path) -> float:
     """The largest absolute difference between a model and the network.
 
     Raises:
@@ -155,9 +152,9 @@ def _difference(
     """
     largest = 0.0
     for size in sizes:
-        frames = _frames(paper, size)
+        frames = _frames(model, size)
         with torch.inference_mode():
-            expected = paper.enhance(network, frames)
+            expected = model.paper.enhance(model.network, frames)
         got = _run(content, frames, path)
         if got.shape != expected.shape:
             raise _differs(path, f"{tuple(got.shape)}", f"{tuple(expected.shape)}", size)
@@ -206,11 +203,11 @@ def _base(multiple: int) -> int:
     return multiple * max(2, -(-16 // multiple))
 
 
-def _frames(paper: Paper, size: Size) -> Tensor:
+def _frames(model: Model, size: Size) -> Tensor:
     """Random frames (N, T, 3, H, W) in [0, 1], the same at every call."""
     count, height, width = size
     generator = torch.Generator().manual_seed(0)
-    return torch.rand(count, len(paper.window.inputs), 3, height, width, generator=generator)
+    return torch.rand(count, len(model.window.inputs), 3, height, width, generator=generator)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import yaml
 
 from llve_common.config import Settings, TrainerSettings, load_settings
 from llve_common.errors import ConfigError
-from llve_common.paper.published_options import (
+from llve_common.published_options import (
     OptionTable,
     below,
     names,

@@ -1,0 +1,56 @@
+"""The commands ``configs``: list, show, copy, check."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from llve_common.commands.terminal import console
+from llve_common.config import as_yaml, load_settings
+from llve_common.errors import ConfigError
+from llve_common.io.atomic import write_text
+from llve_common.paper.configs import find_config, settings_class, shipped_configs
+from llve_common.paper.contract import Paper
+
+
+def configs_app(paper: Paper) -> typer.Typer:
+    """The command group of a paper."""
+    app = typer.Typer(no_args_is_help=True, help="Settings files: list, show, copy, check.")
+
+    @app.command("list")
+    def list_() -> None:
+        """List the settings that come with the package."""
+        for name, file in shipped_configs(paper).items():
+            head = file.read_text(encoding="utf-8").splitlines()[0]
+            console.print(f"{name:24} {head.removeprefix('# ')}", highlight=False, soft_wrap=True)
+
+    @app.command()
+    def show(name: Annotated[str, typer.Argument(help="A name from 'configs list'.")]) -> None:
+        """Print a settings file with every setting at its value."""
+        file = find_config(paper, name)
+        assert file is not None
+        settings = load_settings(settings_class(paper, file), file)
+        console.print(as_yaml(settings), highlight=False, soft_wrap=True, markup=False)
+
+    @app.command()
+    def copy(
+        name: Annotated[str, typer.Argument(help="A name from 'configs list'.")],
+        target: Annotated[Path, typer.Argument(help="A file to write; it may not exist.")],
+    ) -> None:
+        """Copy a settings file, to change it."""
+        file = find_config(paper, name)
+        assert file is not None
+        if target.exists():
+            raise ConfigError("exists already", where=target, mend="give another name")
+        write_text(target, file.read_text(encoding="utf-8"))
+        console.print(f"wrote {target}", soft_wrap=True)
+
+    @app.command()
+    def check(file: Annotated[Path, typer.Argument(help="A settings file of yours.")]) -> None:
+        """Check a settings file and list everything that is wrong with it."""
+        load_settings(settings_class(paper, file), file)
+        console.print(f"{file}: every setting is known and in range", soft_wrap=True)
+
+    return app

@@ -1,0 +1,166 @@
+"""The options of a command, made from a paper's table and its settings."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import typer
+
+from llve_common.config import Settings, field_of
+from llve_common.published_options import Options, PublishedOptions, read_flags, read_options
+
+Flags = Mapping[str, Any]
+"""Flag to our setting, or to a function of its text, as in :class:`PublishedOptions`."""
+
+_METAVARS = {bool: "true|false", int: "INTEGER", float: "FLOAT", Path: "PATH"}
+
+
+@dataclass(frozen=True)
+class Given:
+    """What was typed.
+
+    Attributes:
+        settings: dotted setting to its text, or to true and false for switches.
+        overrides: ``section.key=value``.
+        config: a settings file, or the name of a shipped one.
+        published: a published option file, read.
+        notes: what was typed without effect, to be said once.
+        resume: the folder of a run to go on with.
+    """
+
+    settings: dict[str, Any]
+    overrides: tuple[str, ...] = ()
+    config: str | None = None
+    published: Options | None = None
+    notes: tuple[str, ...] = ()
+    resume: Path | None = None
+
+
+def command_with(
+    kind: type[Settings],
+    ours: Flags,
+    published: PublishedOptions,
+    run: Callable[[Given], None],
+    *,
+    resumes: bool,
+) -> Callable[..., None]:
+    """A function for typer whose options are those of a table.
+
+    Args:
+        kind: the settings class; its docstring, field descriptions and defaults are the help.
+        ours: the flags that every paper has for such a command.
+        published: the paper's own; what it says of a flag wins.
+        run: is called with what was typed.
+        resumes: whether there is ``--resume``.
+    """
+    flags = {**ours, **published.flags}
+    idle = {_identifier(flag): flag for flag in published.without_effect}
+    options = [*_fixed(published, resumes=resumes), *_options(kind, flags)]
+    options += [_option(name, flag, hidden=True) for name, flag in idle.items()]
+
+    def command(**typed: Any) -> None:
+        values = {key: value for key, value in typed.items() if value is not None}
+        opt = values.get("opt")
+        names = {_identifier(flag): flag for flag in flags}
+        ignored = [flag.split("/")[0] for name, flag in idle.items() if name in values]
+        run(
+            Given(
+                read_flags({names[key]: values[key] for key in values if key in names}, flags),
+                tuple(values.get("overrides", ())),
+                values.get("config"),
+                read_options(opt, published.file) if opt and published.file else None,
+                (f"without effect here: {', '.join(ignored)}",) if ignored else (),
+                values.get("resume"),
+            )
+        )
+
+    command.__doc__ = inspect.getdoc(kind)
+    command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in options}
+    return command
+
+
+def _fixed(published: PublishedOptions, *, resumes: bool) -> list[inspect.Parameter]:
+    """What every such command takes."""
+    overrides = typer.Argument(
+        help="Any settings; 'configs show' lists them.", metavar="SECTION.KEY=VALUE...",
+        show_default=False,
+    )  # fmt: skip
+    config = "A YAML file, or a name from 'configs list'."
+    found = [
+        _parameter("overrides", list[str] | None, overrides),
+        _option("config", "--config", config, metavar="FILE|NAME"),
+    ]
+    if published.file is not None:
+        opt = "A published YAML option file."
+        found.append(_option("opt", "-opt", opt, Path, metavar="FILE"))
+    if resumes:
+        resume = "The folder of a run to go on with."
+        found.append(_option("resume", "--resume", resume, Path, metavar="FOLDER"))
+    return found
+
+
+def _options(kind: type[Settings], flags: Flags) -> list[inspect.Parameter]:
+    """An option for each flag; of several for one setting, the first shows the others."""
+    found = []
+    shown: set[str] = set()
+    for flag, meaning in flags.items():
+        if not isinstance(meaning, str):
+            found.append(_option(_identifier(flag), flag, (meaning.__doc__ or "").strip()))
+            continue
+        field, default = field_of(kind, meaning)
+        others = [each for each, other in flags.items() if other == meaning and each != flag]
+        also = f" (also {', '.join(others)})" if others else ""
+        found.append(
+            _option(
+                _identifier(flag),
+                flag,
+                (field.description or f"The setting {meaning}.") + also,
+                default=False if default is None else _text(default),
+                metavar=None if "/" in flag else _metavar(field.annotation),
+                hidden=meaning in shown,
+            )
+        )
+        shown.add(meaning)
+    return found
+
+
+def _option(
+    name: str,
+    flag: str,
+    help_: str = "",
+    kind: type = str,
+    *,
+    default: str | bool = False,
+    metavar: str | None = None,
+    hidden: bool = False,
+) -> inspect.Parameter:
+    option = typer.Option(flag, help=help_, show_default=default, metavar=metavar, hidden=hidden)
+    return _parameter(name, (bool if "/" in flag else kind) | None, option)
+
+
+def _parameter(name: str, kind: Any, info: Any) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind, info]
+    )
+
+
+def _identifier(flag: str) -> str:
+    return "given_" + flag.split("/")[0].strip("-").replace("-", "_")
+
+
+def _text(default: Any) -> str:
+    if isinstance(default, bool):
+        return str(default).lower()
+    return f"{default:g}" if isinstance(default, float) else str(default)
+
+
+def _metavar(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return "|".join(map(str, get_args(annotation)))
+    inner = [_metavar(each) for each in get_args(annotation) if each is not type(None)]
+    return _METAVARS.get(annotation) or (inner[0] if inner else "TEXT")

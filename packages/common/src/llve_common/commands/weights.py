@@ -1,0 +1,104 @@
+"""The commands ``weights``: inspect, import, export, onnx."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from llve_common.commands.terminal import Weights, console
+from llve_common.errors import CheckpointError
+from llve_common.metrics.cost import parameter_count
+from llve_common.paper.contract import Paper, State
+from llve_common.report.tables import plain_table
+from llve_common.weights.files import (
+    TORCH_SUFFIXES,
+    file_digest,
+    load_into,
+    read_weights,
+    write_weights,
+)
+from llve_common.weights.network import load_model
+from llve_common.weights.onnx import export_onnx
+
+
+def weights_app(paper: Paper) -> typer.Typer:
+    """The command group of a paper."""
+    app = typer.Typer(no_args_is_help=True, help="Look into weights files and convert them.")
+
+    @app.command()
+    def inspect(
+        file: Annotated[Path, typer.Argument(help="A weights file or checkpoint.")],
+    ) -> None:
+        """List a file's weights, whether they fit, and the file's SHA-256."""
+        state = paper.from_published(read_weights(file))
+        network = paper.network(state, None)
+        rows = [
+            (key, "x".join(map(str, value.shape)) or "scalar", str(value.dtype).split(".")[-1])
+            for key, value in state.items()
+        ]
+        console.print(plain_table(str(file), ("name", "shape", "type"), rows).rich())
+        load_into(network, state, file)
+        console.print(f"sha256 {file_digest(file)}", soft_wrap=True)
+        console.print(f"fits {paper.title}: {parameter_count(network):,} parameters")
+
+    @app.command("import")
+    def import_(
+        source: Annotated[Path, typer.Argument(help="Published weights, or a checkpoint.")],
+        target: Annotated[Path, typer.Argument(help="A .safetensors file to write.")],
+    ) -> None:
+        """Convert published weights to our names, as .safetensors or a torch file."""
+        state = _fitting(paper, source)
+        write_weights(target, state, {"paper": paper.name, "source_sha256": file_digest(source)})
+        console.print(f"wrote {target}", soft_wrap=True)
+
+    @app.command()
+    def export(
+        source: Annotated[Path, typer.Argument(help="Weights of ours, or a checkpoint.")],
+        target: Annotated[Path, typer.Argument(help="A .pt or .pth file to write.")],
+    ) -> None:
+        """Write weights under the published names, so that the published code loads them."""
+        if target.suffix not in TORCH_SUFFIXES:
+            raise CheckpointError(
+                "the published code reads torch files", where=target, expected=TORCH_SUFFIXES
+            )
+        write_weights(target, paper.to_published(_fitting(paper, source)))
+        console.print(f"wrote {target}", soft_wrap=True)
+
+    app.command("onnx")(_onnx_command(paper))
+    return app
+
+
+def _onnx_command(paper: Paper) -> Callable[..., None]:
+    def onnx(
+        target: Annotated[Path, typer.Argument(help="An .onnx file to write.")],
+        weights: Weights = None,
+    ) -> None:
+        """Write the network as ONNX, and check the file with onnxruntime."""
+        model = load_model(paper, weights, torch.device("cpu"))
+        loaded = model.weights
+        assert loaded is not None
+        facts = {"weights": loaded.path.name, "weights_sha256": loaded.sha256}
+        written = export_onnx(model, target, facts)
+        console.print(f"weights: {loaded}", soft_wrap=True)
+        console.print(f"wrote {target}: ONNX opset {written.opset}", soft_wrap=True)
+        if written.multiple > 1:
+            console.print(f"pad height and width to multiples of {written.multiple}")
+        sizes = " and ".join(f"{height}x{width}" for _, height, width in written.sizes)
+        console.print(
+            f"checked with onnxruntime at {sizes} pixels: "
+            f"largest difference {written.difference:.1e}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    return onnx
+
+
+def _fitting(paper: Paper, source: Path) -> State:
+    state = paper.from_published(read_weights(source))
+    load_into(paper.network(state, None), state, source)
+    return state

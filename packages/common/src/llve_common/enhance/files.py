@@ -1,0 +1,185 @@
+"""Files through a paper's network: an image, a folder of frames, a video, or a folder of these."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from llve_common.enhance.background import in_background
+from llve_common.enhance.frames import Enhance, frame_enhancer
+from llve_common.errors import DataError, MediaError, UserError
+from llve_common.io.folders import is_image, list_images
+from llve_common.io.frames import Frame, open_sink, open_source, video_target
+from llve_common.io.video import is_video
+from llve_common.paper.contract import Model, Paper
+
+Job = tuple[Path, Path]
+"""A source and its target: an image file, a folder of frames, or a video, each to its like."""
+
+Watcher = Callable[[int, int | None], None]
+"""Is told (frames done, frames in all as far as known)."""
+
+
+@dataclass(frozen=True)
+class Enhanced:
+    """What became of a list of jobs."""
+
+    written: int
+    frames: int
+    seconds: float
+    failures: tuple[str, ...]
+
+
+def enhance_job(enhance: Enhance, job: Job, *, watch: Watcher | None = None) -> int:
+    """Enhance one source into one target; decoding, network and encoding overlap.
+
+    Args:
+        enhance: as :func:`frame_enhancer` makes it.
+        job: the source and its target.
+        watch: is told of every frame.
+
+    Returns:
+        The number of frames.
+
+    Raises:
+        UserError: the source cannot be read or the target not written; a video's target is then as
+            it was, a folder holds the frames up to there.
+    """
+    source_path, target_path = job
+    done = 0
+    with open_source(source_path) as source, open_sink(target_path, source) as write:
+        decoded = in_background(source.frames)
+        enhanced = in_background(_closing(decoded, enhance(decoded)))
+        with closing(enhanced):
+            for frame in enhanced:
+                write(frame)
+                done += 1
+                if watch is not None:
+                    watch(done, source.count)
+    return done
+
+
+def _closing(inner: Generator[Frame], outer: Iterator[Frame]) -> Iterator[Frame]:
+    """The outer iterator, whose end closes the inner one's thread as well."""
+    with closing(inner):
+        yield from outer
+
+
+def enhance_all(model: Model, jobs: Sequence[Job], *, watch: Watcher | None = None) -> Enhanced:
+    """Enhance sources one after the other; one that fails is named in the result.
+
+    Args:
+        model: to enhance with.
+        jobs: as :func:`plan_jobs` makes them.
+        watch: is told of frames where there is one job, of jobs where there are several.
+
+    Raises:
+        DataError: two sources would be written to one target, or a result over a source.
+    """
+    naming_faults(jobs)
+    started = time.perf_counter()
+    failures: list[str] = []
+    frames = 0
+    inner = watch if len(jobs) == 1 else None
+    enhance = frame_enhancer(model)
+    for done, job in enumerate(jobs, 1):
+        try:
+            frames += enhance_job(enhance, job, watch=inner)
+        except UserError as error:
+            failures.append(str(error.at(job[0])))
+        if watch is not None and inner is None:
+            watch(done, len(jobs))
+    seconds = time.perf_counter() - started
+    return Enhanced(len(jobs) - len(failures), frames, seconds, tuple(failures))
+
+
+def plan_jobs(paper: Paper, source: Path, output: Path | None) -> list[Job]:
+    """Which source goes where.
+
+    Args:
+        paper: whose kind says whether images of a folder are frames of a clip.
+        source: an image, a video, or a folder of them, with subfolders.
+        output: a file for a file, else a folder; None: ``<name>-enhanced`` beside the source.
+
+    Raises:
+        DataError: the source folder is missing or holds neither image nor video.
+        MediaError: there is no such file, or it is neither image nor video.
+    """
+    if source.is_dir():
+        target = output or source.with_name(f"{source.resolve().name}-enhanced")
+        return _folder_jobs(paper, source, target)
+    if not source.exists():
+        raise MediaError("no such file or folder", where=source, mend="check the path")
+    if output is None:
+        name = video_target(source) if is_video(source) else source.name
+        return [(source, source.with_name(name).with_stem(f"{source.stem}-enhanced"))]
+    if is_image(output) or is_video(output):
+        return [(source, output)]
+    return [(source, output / (video_target(source) if is_video(source) else source.name))]
+
+
+def sources_in(folder: Path, *, clips: bool) -> list[Path]:
+    """The videos and images in a folder and its subfolders, videos first, each sorted.
+
+    Args:
+        folder: to look through.
+        clips: images of one folder are the frames of a clip; the folder stands for them.
+
+    Raises:
+        DataError: the folder is missing or holds neither.
+    """
+    videos = sorted(path for path in folder.rglob("*") if path.is_file() and is_video(path))
+    if videos:
+        images = sorted(path for path in folder.rglob("*") if path.is_file() and is_image(path))
+    else:
+        images = list_images(folder, recursive=True)
+    return videos + (sorted({path.parent for path in images}) if clips else images)
+
+
+def _folder_jobs(paper: Paper, source: Path, target: Path) -> list[Job]:
+    jobs = []
+    for path in sources_in(source, clips=paper.kind == "video"):
+        written = target / path.relative_to(source)
+        is_one = path.is_file() and is_video(path)
+        jobs.append((path, written.with_name(video_target(path)) if is_one else written))
+    return jobs
+
+
+def naming_faults(jobs: Sequence[Job], kept: Iterable[Path] = ()) -> None:
+    """Refuse file names that would lose a result or a source.
+
+    Args:
+        jobs: (source, target) files.
+        kept: further files that are read, such as ground truth.
+
+    Raises:
+        DataError: two sources have one target, or a target is a file that is read.
+    """
+    read = {path.resolve() for path in (*(source for source, _ in jobs), *kept)}
+    origin: dict[Path, Path] = {}
+    for source, written in jobs:
+        target = written.resolve()
+        if target == source.resolve():
+            raise DataError(
+                "the result would be written over its source",
+                where=source,
+                mend="give another folder or name for the output",
+            )
+        if target in read:
+            raise DataError(
+                "the result would be written over another image that is read",
+                where=written,
+                got=f"the result of {source}",
+                mend="give another folder or name for the output",
+            )
+        if target in origin:
+            raise DataError(
+                "two inputs would be written to the same file",
+                where=written,
+                got=f"{origin[target]} and {source}",
+                mend="rename one of them, or enhance them into two folders",
+            )
+        origin[target] = source
