@@ -3,8 +3,10 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from pydantic import ValidationError
 
 from llve_common.config import (
+    ScheduleSettings,
     Settings,
     TrainerSettings,
     as_yaml,
@@ -260,3 +262,17 @@ def test_dotted_names_are_in_order():
         "train.limit",
         "save",
     ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"periods": (5, 5), "restarts": (2, 3), "restart_weights": (1.0,)}, "2 restarts, 1 weig"),
+        ({"periods": (5,)}, "too few periods"),
+        ({"periods": (5,), "restarts": (1, 2), "restart_weights": (1, 1)}, "too few periods"),
+        ({"scheme": "multistep", "restarts": (2,)}, "1 restarts, 0 weights"),
+    ],
+)
+def test_a_schedule_that_does_not_fit_together_is_an_error(wrong, said):
+    with pytest.raises(ValidationError, match=said):
+        ScheduleSettings(**wrong)

@@ -6,10 +6,20 @@ import difflib
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -44,6 +54,48 @@ class TrainerSettings(Settings):
     clip_norm: PositiveFloat | None = Field(None, description="largest norm of the gradient")
     accumulate: PositiveInt = Field(1, description="parts of a batch whose gradients are averaged")
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+
+
+class ScheduleSettings(Settings):
+    """Learning rates with restarts; a paper's own subclass has its published values as defaults.
+
+    No restarts and no weights are one restart at 0 with weight 1. A restart without a period is
+    the cosine's end: from there on the rates stay as they are.
+    """
+
+    scheme: Literal["cosine", "multistep"] = "cosine"
+    warmup: int = Field(-1, description="iterations of linear rise; below 1: none")
+    restarts: tuple[NonNegativeInt, ...] = Field(
+        (), description="the last iterations before a restart"
+    )
+    restart_weights: tuple[PositiveFloat, ...] = Field((), description="of the base rate")
+    periods: tuple[PositiveInt, ...] = Field((), description="cosine: one more than restarts")
+    eta_min: NonNegativeFloat = Field(0.0, description="cosine: the lowest rate")
+    milestones: tuple[NonNegativeInt, ...] = Field((), description="multistep: times gamma here")
+    gamma: PositiveFloat = Field(0.1, description="multistep")
+    clear_state: bool = Field(False, description="multistep: forget Adam's moments at a restart")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        periods, restarts, weights = self.periods, self.restarts, self.restart_weights
+        # The last restart may have no period: published settings end so, at the last iteration.
+        needed = len(restarts) if restarts and restarts[0] > 0 else max(len(restarts), 1) + 1
+        if self.scheme == "cosine" and len(periods) < needed:
+            fault = ConfigError(
+                "too few periods for the restarts",
+                got=f"{len(periods)} periods, restarts "
+                f"{list(restarts) or 'none, which is one at 0'}",
+                expected="one period for the start and one for each restart",
+            )
+        elif len(weights) != len(restarts) and (restarts or len(weights) > 1):
+            fault = ConfigError(
+                "restarts and their weights do not match",
+                got=f"{len(restarts)} restarts, {len(weights)} weights",
+                expected="a weight for each restart",
+            )
+        else:
+            return self
+        raise ValueError(str(fault))
 
 
 class RunSettings(Settings):

@@ -18,11 +18,10 @@ from pydantic import (
     field_validator,
 )
 
-from llve_common.config import FOLDER_NAME, RunSettings, Settings, TrainerSettings
+from llve_common.config import FOLDER_NAME, RunSettings, ScheduleSettings, Settings, TrainerSettings
 from llve_common.data.windows import Border
 from llve_common.metrics.fidelity import Ssim
 from llve_common.published_options import Convert, OptionTable, below, names, only, renamed
-from llve_common.train.schedule import ScheduleSettings
 from llve_sdsd.objective import Criterion
 
 Layout = Literal["sdsd", "smid"]

@@ -10,11 +10,10 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from llve_common.config import FOLDER_NAME, RunSettings, Settings, TrainerSettings
+from llve_common.config import FOLDER_NAME, RunSettings, ScheduleSettings, Settings, TrainerSettings
 from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST
 from llve_common.metrics.fidelity import Ssim
 from llve_common.published_options import Convert, OptionTable, below, names, only, renamed
-from llve_common.train.schedule import ScheduleSettings
 from llve_stcd.dkm.matcher import Place
 from llve_stcd.matcher import MatcherKind
 from llve_stcd.objective import Criterion

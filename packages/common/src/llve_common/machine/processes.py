@@ -68,7 +68,7 @@ def process_group(device: torch.device) -> Iterator[Processes]:
 
 
 @contextmanager
-def together(me: Processes) -> Iterator[None]:
+def raise_in_all_processes(me: Processes) -> Iterator[None]:
     """A user's mistake that one process meets in this block is raised in all of them.
 
     Otherwise the others would wait for ever for the one that has left. All processes have to come
@@ -81,13 +81,13 @@ def together(me: Processes) -> Iterator[None]:
         if me.count == 1:
             raise
         fault = error
-    if me.count > 1 and in_any(fault is not None, me):
-        found = next(each for each in from_all(fault, me) if each is not None)
+    if me.count > 1 and any_process(fault is not None, me):
+        found = next(each for each in gather(fault, me) if each is not None)
         found.everywhere = True
         raise found
 
 
-def in_any(flag: bool, me: Processes) -> bool:
+def any_process(flag: bool, me: Processes) -> bool:
     """Whether the flag is set in any process; cheap enough for every iteration."""
     if me.count == 1:
         return flag
@@ -97,7 +97,7 @@ def in_any(flag: bool, me: Processes) -> bool:
     return bool(box.item())
 
 
-def from_first(value: Any, me: Processes) -> Any:
+def broadcast(value: Any, me: Processes) -> Any:
     """The first process's value, in every process."""
     if me.count == 1:
         return value
@@ -106,7 +106,7 @@ def from_first(value: Any, me: Processes) -> Any:
     return box[0]
 
 
-def from_all(value: Any, me: Processes) -> list[Any]:
+def gather(value: Any, me: Processes) -> list[Any]:
     """Every process's value by rank, in every process."""
     if me.count == 1:
         return [value]

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from llve_common.errors import CheckpointError
-from llve_common.machine.processes import from_all, from_first, together
+from llve_common.machine.processes import broadcast, gather, raise_in_all_processes
 from llve_common.train.record import cut_losses, versions
 from llve_common.train.run import Run
 from llve_common.weights.files import load_into, read_checkpoint, write_checkpoint
@@ -36,12 +36,12 @@ def save_checkpoint(run: Run) -> None:
         "network": run.network.state_dict(),
         "optimizer": run.optimizer.state_dict(),
         "scaler": run.scaler.state_dict(),
-        "processes": from_all(_own_state(run), run.me),
+        "processes": gather(_own_state(run), run.me),
         "seconds": run.seconds,
         "settings": run.settings.model_dump(mode="json"),
         "versions": versions(),
     }
-    with together(run.me):
+    with raise_in_all_processes(run.me):
         if run.me.first:
             folder = run.folder / "checkpoints"
             write_checkpoint(folder / f"{run.iteration:08d}.ckpt", state)
@@ -56,12 +56,12 @@ def restore(run: Run) -> None:
         CheckpointError: there are checkpoints, but none is whole, or it is of another training.
     """
     path: Path | None = None
-    with together(run.me):
+    with raise_in_all_processes(run.me):
         if run.me.first:
             _clear_debris(run.folder)
             path = newest_checkpoint(run.folder)
-    path = from_first(path, run.me)
-    with together(run.me):
+    path = broadcast(path, run.me)
+    with raise_in_all_processes(run.me):
         if path is None:
             log.info("no checkpoint yet: the run begins anew")
         else:

@@ -19,7 +19,7 @@ from llve_common.config import Settings, as_yaml
 from llve_common.evaluate.test import evaluate
 from llve_common.io.atomic import write_text
 from llve_common.io.images import to_pixels, write_image
-from llve_common.machine.processes import from_all
+from llve_common.machine.processes import gather
 from llve_common.paper.contract import Model
 from llve_common.train.run import Run
 from llve_common.weights.files import write_published, write_weights
@@ -69,7 +69,7 @@ def log_losses(run: Run) -> None:
     """Log the means, over iterations and processes, of the losses since the last time."""
     mine = {name: float(np.mean(values)) for name, values in run.recent.items()}
     run.recent = {}
-    each = from_all(mine, run.me)
+    each = gather(mine, run.me)
     if not run.me.first:
         return
     means = {name: float(np.mean([one[name] for one in each])) for name in mine}

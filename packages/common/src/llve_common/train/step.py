@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from llve_common.errors import UserError
-from llve_common.machine.processes import together
+from llve_common.machine.processes import raise_in_all_processes
 from llve_common.paper.contract import Batch, Objective, Progress
 from llve_common.train.loader import parts_of
 from llve_common.train.record import listed
@@ -56,7 +56,7 @@ def update(run: Run, batch: Batch) -> dict[str, float]:
     values: dict[str, float] = {}
     for number, part in enumerate(parts, 1):
         with _averaging(run, at=number == len(parts)):
-            with together(run.me):
+            with raise_in_all_processes(run.me):
                 losses = _losses(run, part, iteration)
                 for name, loss in losses.items():
                     values[name] = values.get(name, 0.0) + loss.item() / len(parts)
@@ -102,7 +102,7 @@ def _limit_gradient(run: Run, values: dict[str, float], iteration: int) -> None:
     )
     # In fp16 an infinite gradient is usual: the scaler leaves the step out and lowers its scale.
     if not run.scaler.is_enabled() and not norm.isfinite():
-        with together(run.me):
+        with raise_in_all_processes(run.me):
             raise UserError(
                 "the gradient is not a finite number",
                 where=f"iteration {iteration}",

@@ -41,7 +41,13 @@ from torch.nn.parallel import DistributedDataParallel
 from llve_common.config import RunSettings
 from llve_common.errors import ConfigError, DataError, UserError
 from llve_common.machine.device import choose_device
-from llve_common.machine.processes import Processes, from_first, in_any, process_group, together
+from llve_common.machine.processes import (
+    Processes,
+    any_process,
+    broadcast,
+    process_group,
+    raise_in_all_processes,
+)
 from llve_common.paper.contract import Batch, Paper, Procedure
 from llve_common.train.checkpoint import restore, save_checkpoint
 from llve_common.train.loader import load_batches, to_device
@@ -98,7 +104,7 @@ def train(
     with ExitStack() as stack:
         me = stack.enter_context(process_group(device))
         begin_log = stack.enter_context(log_file(paper.package))
-        with together(me):
+        with raise_in_all_processes(me):
             _require_equal_shares(settings, me)
             data = procedure.data(settings)
             if len(data) == 0:
@@ -113,7 +119,7 @@ def train(
             if me.first:
                 log.warning("the run is finished already, nothing is left to do: %s", run.folder)
             return run.folder
-        with together(me):
+        with raise_in_all_processes(me):
             if me.first:
                 describe(run, len(data), notes)
         if me.first and settings.run.tensorboard:
@@ -183,7 +189,7 @@ def _require_equal_shares(settings: Any, me: Processes) -> None:
 def _share_out(run: Run) -> None:
     """Let the processes train one network in one folder, each with chance of its own."""
     if run.me.count > 1:
-        run.folder = from_first(run.folder, run.me)
+        run.folder = broadcast(run.folder, run.me)
         with warnings.catch_warnings():
             # Newer versions of torch have another name for broadcast_buffers; older ones do not.
             warnings.simplefilter("ignore", FutureWarning)
@@ -197,7 +203,7 @@ def _share_out(run: Run) -> None:
 def _fit(run: Run, batches: Iterator[Batch | UserError], watch: Watcher | None) -> None:
     started = time.monotonic() - run.seconds
     for batch in batches:
-        with together(run.me):
+        with raise_in_all_processes(run.me):
             if isinstance(batch, UserError):
                 raise batch
         losses = update(run, to_device(batch, run.device))
@@ -206,12 +212,12 @@ def _fit(run: Run, batches: Iterator[Batch | UserError], watch: Watcher | None) 
         for name, value in losses.items():
             run.recent.setdefault(name, []).append(value)
         # All processes stop together, or those left would wait for ever.
-        stopping = in_any(run.stopped, run.me)
+        stopping = any_process(run.stopped, run.me)
         _after(run, stopping)
         if watch is not None and run.me.first:
             watch(run.iteration, run.plan.iterations, losses["total"])
         if stopping and run.iteration < run.plan.iterations:
-            with together(run.me):
+            with raise_in_all_processes(run.me):
                 raise UserError(
                     f"stopped by a signal after iteration {run.iteration} of {run.plan.iterations}",
                     where=run.folder,
@@ -225,7 +231,7 @@ def _after(run: Run, stopping: bool) -> None:
     last = now == plan.iterations
     if now % run.settings.run.log_every == 0 or last:
         log_losses(run)
-    with together(run.me):
+    with raise_in_all_processes(run.me):
         if run.me.first:
             if now % plan.weights_every == 0 or last:
                 publish(run, run.procedure.weights_name)
