@@ -31,10 +31,32 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_the_defaults_of_sections(cls, values: Any) -> Any:
+        """What a default section was made with stays where a given one says nothing of it."""
+        if not isinstance(values, dict):
+            return values
+        made = {
+            name: field.default.model_dump(exclude_unset=True)
+            for name, field in cls.model_fields.items()
+            if isinstance(field.default, Settings) and isinstance(values.get(name), dict)
+        }
+        return {**values, **{name: _merged(made[name], values[name]) for name in made}}
+
+
+def _merged(default: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    both = {name: _merged(default[name], given[name]) for name in default.keys() & given.keys()
+            if isinstance(default[name], dict) and isinstance(given[name], dict)}  # fmt: skip
+    return {**default, **given, **both}
+
 
 FOLDER_NAME = r"^[^/\\.][^/\\]*$"
 """What may be the name of a folder that is made in another, as a regular expression."""
 
+
+Ssim = Literal["skimage7", "gaussian11"]
+"""A definition of SSIM, see :mod:`llve_common.metrics.fidelity`."""
 
 Device = Annotated[
     str,
@@ -101,11 +123,11 @@ class ScheduleSettings(Settings):
 class RunSettings(Settings):
     """Where a run writes, and on what it computes."""
 
-    save: Path = Path("EXP")
+    save: Path = Field(Path("EXP"), description="where run folders go")
     name: str | None = Field(
         None,
         pattern=FOLDER_NAME,
-        description="of the folder, whose predecessor is renamed; null: one with the time",
+        description="of the run's folder; null: one with the time",
     )
     device: Device = "auto"
     log_every: PositiveInt = Field(10, description="iterations between two lines of the log")
@@ -125,7 +147,7 @@ class TestSettings(Settings):
         None, pattern=FOLDER_NAME, description="of a folder for the results in it; null: none"
     )
     save_images: bool = Field(True, description="write enhanced frames, and a page of them")
-    ssim: Literal["skimage7", "gaussian11"] = Field("skimage7", description="definition of SSIM")
+    ssim: Ssim = Field("skimage7", description="definition of SSIM")
     device: Device = "auto"
 
     @property
@@ -163,8 +185,7 @@ def load_settings(
         kind: the settings class.
         file: a YAML file, or None for the defaults.
         overrides: ``section.key=value``, the value in YAML syntax; they win over the file.
-        options: dotted key to value, from the command line; None values are not given ones; they
-            win over everything.
+        options: dotted key to value, from the command line; they win over everything.
         base: settings that a file in another form gave, instead of ``file``.
 
     Raises:
@@ -177,7 +198,7 @@ def load_settings(
         for key, value in base.values.items():
             _assign(values, key, value)
     given = dict(_parse_override(text) for text in overrides)
-    given.update({key: value for key, value in (options or {}).items() if value is not None})
+    given.update(options or {})
     for key, value in given.items():
         _assign(values, key, value)
         origins[key] = "command line"

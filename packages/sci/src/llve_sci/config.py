@@ -44,6 +44,7 @@ class NetworkSettings(Settings):
 class ObjectiveSettings(Settings):
     """The objective."""
 
+    # The published conversion mixes neighbours of one colour plane; per-pixel is the correct one.
     ycbcr: YCbCr = "published"
 
 

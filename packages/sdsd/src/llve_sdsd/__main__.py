@@ -1,6 +1,11 @@
-"""``python -m llve_sdsd`` is the command ``sdsd``."""
+"""The command ``sdsd``, which is ``python -m llve_sdsd`` too."""
 
-from llve_sdsd.cli import app
+from llve_common.commands.data import data_app
+from llve_common.commands.paper import paper_app
+from llve_sdsd.paper import PAPER
+
+app = paper_app(PAPER)
+app.add_typer(data_app(), name="data")
 
 if __name__ == "__main__":
     app(prog_name="sdsd")

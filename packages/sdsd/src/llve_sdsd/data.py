@@ -13,9 +13,10 @@ from llve_common.data.clip import (
     set_folders,
     smid_clips,
 )
-from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST, SMID_TEST
+from llve_common.data.sdsd.settings import TEST_FRAMES
+from llve_common.data.sdsd.splits import test_names
 from llve_common.data.windows import Border
-from llve_sdsd.config import TEST_FRAMES, Data, TrainData
+from llve_sdsd.config import Data, TestData, TrainData
 
 
 def training_windows(chosen: TrainData, frames: int) -> Windows:
@@ -29,7 +30,7 @@ def training_windows(chosen: TrainData, frames: int) -> Windows:
         DataError: a folder is missing, or clips or frames do not match, or are too few.
     """
     return Windows(
-        clips_to_train(all_clips(chosen), test_names(chosen)),
+        clips_to_train(all_clips(chosen), test_names(chosen.test_clips)),
         frames=frames,
         border=chosen.border,
         crop=chosen.crop,
@@ -38,21 +39,19 @@ def training_windows(chosen: TrainData, frames: int) -> Windows:
     )
 
 
-def test_clips(chosen: Data, first: int | None, frames: int) -> list[Clip]:
+def test_clips(chosen: TestData, frames: int) -> list[Clip]:
     """The test's clips, cut to their first frames; without ground truth where there is none.
 
     Args:
         chosen: the settings.
-        first: how many frames of each to keep; None keeps all.
         frames: in a window.
 
     Raises:
         DataError: a folder is missing, none of the clips is there, or they do not match, or are too
             short.
     """
-    return _long_enough(
-        clips_to_test(all_clips(chosen), test_names(chosen), first), frames, chosen.border
-    )
+    found = clips_to_test(all_clips(chosen), test_names(chosen.test_clips), chosen.first)
+    return _long_enough(found, frames, chosen.border)
 
 
 def validation_clips(chosen: Data, frames: int) -> list[Clip]:
@@ -65,9 +64,8 @@ def validation_clips(chosen: Data, frames: int) -> list[Clip]:
     Raises:
         DataError: a folder is missing, or clips or frames do not match, or are too few.
     """
-    return _long_enough(
-        clips_to_validate(all_clips(chosen), test_names(chosen), TEST_FRAMES), frames, chosen.border
-    )
+    found = clips_to_validate(all_clips(chosen), test_names(chosen.test_clips), TEST_FRAMES)
+    return _long_enough(found, frames, chosen.border)
 
 
 def all_clips(chosen: Data) -> list[Clip]:
@@ -79,13 +77,6 @@ def all_clips(chosen: Data) -> list[Clip]:
     low, high = set_folders(chosen.root, chosen.low, chosen.high)
     read = smid_clips if chosen.layout == "smid" else paired_clips
     return read(low, high, chosen.size)
-
-
-def test_names(chosen: Data) -> tuple[str, ...]:
-    """The names of the test's clips."""
-    if chosen.test_clips is not None:
-        return chosen.test_clips
-    return SMID_TEST if chosen.layout == "smid" else SDSD_INDOOR_TEST
 
 
 def _long_enough(clips: list[Clip], frames: int, border: Border) -> list[Clip]:

@@ -4,38 +4,37 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from llve_common.data.clip import Windows, require_whole_batch
-from llve_common.data.windows import Border
 from llve_common.enhance.frames import pad_to_fit
-from llve_common.errors import CheckpointError
 from llve_common.paper.contract import (
     Batch,
     Clip,
     Objective,
     Paper,
+    Pictures,
     Plan,
     Procedure,
     Progress,
+    Scoring,
     State,
     Stream,
+    Test,
     Window,
+    files_below,
 )
 from llve_common.train.schedule import set_rates
 from llve_common.weights.files import load_into, read_weights
-from llve_sdsd.config import TestSettings, TrainSettings
-from llve_sdsd.data import training_windows, validation_clips
+from llve_sdsd.config import TEST_OPTIONS, TRAIN_OPTIONS, Data, TestSettings, TrainSettings
+from llve_sdsd.data import test_clips, training_windows, validation_clips
 from llve_sdsd.fast import combine, part
 from llve_sdsd.network import MULTIPLE, Decomposition, RetinexNet
 from llve_sdsd.objective import supervised_losses
-from llve_sdsd.weights import from_published, network_arguments, to_published
+from llve_sdsd.weights import network_arguments
 
-FRAMES = 5
-BORDER: Border = "new_info"
 _FUSION = "tsa_fusion."
 
 
@@ -45,21 +44,21 @@ def enhance(network: nn.Module, frames: Tensor) -> Tensor:
     return decomposed.enhanced[:, None]
 
 
-def inference_network(state: State, frames: int) -> nn.Module:
-    """The network that weights are of.
+def inference_network(state: State, settings: object = None) -> nn.Module:
+    """The network that weights are of."""
+    return RetinexNet(**network_arguments(state))
 
-    Raises:
-        CheckpointError: it takes windows of another number of frames.
-    """
-    arguments = network_arguments(state)
-    found = arguments.get("nframes", frames)
-    if found != frames:
-        raise CheckpointError(
-            "the weights are of a network for other windows",
-            got=f"{found} frames",
-            expected=f"{frames} frames",
-        )
-    return RetinexNet(**arguments)
+
+def window(network: nn.Module, settings: TrainSettings | TestSettings | None = None) -> Window:
+    """The network's frames around the middle one, and the data's border."""
+    assert isinstance(network, RetinexNet)
+    half = network.center
+    # The attention sees ever larger surroundings, and alignment reaches as far as it likes.
+    return Window(
+        inputs=tuple(range(-half, half + 1)),
+        multiple=MULTIPLE,
+        border=Data().border if settings is None else settings.data.border,
+    )
 
 
 def build_network(settings: TrainSettings) -> nn.Module:
@@ -79,7 +78,7 @@ def build_network(settings: TrainSettings) -> nn.Module:
         attention=chosen.attention,
     )
     if settings.weights is not None:
-        load_into(network, from_published(read_weights(settings.weights)), settings.weights)
+        load_into(network, read_weights(settings.weights), settings.weights)
     return network
 
 
@@ -168,44 +167,46 @@ def validation(settings: TrainSettings) -> list[Clip]:
     return validation_clips(settings.data, settings.network.frames)
 
 
-def at_window(frames: int = FRAMES, border: Border = BORDER) -> Paper:
-    """The paper with the windows that enhancing uses; the published ones are the defaults."""
-    half = frames // 2
-    offsets = tuple(range(-half, half + 1))
-    return Paper(
-        name="sdsd",
-        title="SDSD (Wang et al., ICCV 2021)",
-        package="llve_sdsd",
-        network=partial(inference_network, frames=frames),
-        enhance=enhance,
-        # The attention sees ever larger surroundings, and alignment reaches as far as it likes.
-        window=Window(inputs=offsets, outputs=(0,), multiple=MULTIPLE, halo=None, border=border),
-        rounding="half-even",
-        procedures={
-            "train": Procedure(
-                name="Train",
-                settings=TrainSettings,
-                network=build_network,
-                data=training_set,
-                objective=objective,
-                optimizer=adam,
-                plan=train_plan,
-                schedule=schedule,
-                previews=previews,
-                validation=validation,
-                weights_name="models/{iteration}_G.pth",
-                latest_name="models/latest_G.pth",
-                ssim="gaussian11",
-                enlarge=200,
-            )
-        },
-        test_settings=TestSettings,
-        to_published=to_published,
-        from_published=from_published,
-        bundled=BUNDLED,
-        stream=Stream(frames=(0,), parts=offsets, part=part, combine=combine),
-    )
+def test_pictures(settings: TestSettings) -> Pictures:
+    """Enhanced and input frames."""
+    images = settings.folder / "images"
+    return Pictures(files_below(images / "output"), files_below(images / "input"))
 
 
-BUNDLED = "sdsd-synthetic.safetensors"
-PAPER = at_window()
+PAPER = Paper(
+    name="sdsd",
+    title="SDSD (Wang et al., ICCV 2021)",
+    package="llve_sdsd",
+    kind="video",
+    network=inference_network,
+    enhance=enhance,
+    window=window,
+    rounding="half-even",
+    procedures={
+        "train": Procedure(
+            name="Train",
+            settings=TrainSettings,
+            network=build_network,
+            data=training_set,
+            objective=objective,
+            optimizer=adam,
+            plan=train_plan,
+            schedule=schedule,
+            previews=previews,
+            validation=validation,
+            scoring=Scoring("gaussian11"),
+            weights_name="models/{iteration}_G.pth",
+            latest_name="models/latest_G.pth",
+            enlarge=200,
+            options=TRAIN_OPTIONS,
+        )
+    },
+    test=Test(
+        settings=TestSettings,
+        clips=lambda settings, window: test_clips(settings.data, len(window.inputs)),
+        pictures=test_pictures,
+        options=TEST_OPTIONS,
+    ),
+    bundled="sdsd-synthetic.safetensors",
+    stream=Stream(frames=(0,), part=part, combine=combine),
+)

@@ -1,22 +1,10 @@
-"""The published weights' key names, which ours are as well, and what a file's shapes tell."""
+"""What the shapes of published weights, whose names are ours, tell of their network."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from llve_common.paper.contract import State
-
-_WRAPPER = "module."
-
-
-def to_published(state: State) -> State:
-    """Our weights under the published names."""
-    return dict(state)
-
-
-def from_published(state: State) -> State:
-    """Published weights under our names, without the prefix that distributed training adds."""
-    return {key.removeprefix(_WRAPPER): value for key, value in state.items()}
 
 
 def network_arguments(state: State) -> dict[str, Any]:

@@ -1,6 +1,14 @@
-"""``python -m llve_stcd`` is the command ``stcd``."""
+"""The command ``stcd``, which is ``python -m llve_stcd`` too."""
 
-from llve_stcd.cli import app
+from llve_common.commands.data import data_app
+from llve_common.commands.paper import paper_app
+from llve_stcd.commands import decompose, match
+from llve_stcd.paper import PAPER
+
+app = paper_app(PAPER)
+app.add_typer(data_app(), name="data")
+app.command()(match)
+app.command()(decompose)
 
 if __name__ == "__main__":
     app(prog_name="stcd")

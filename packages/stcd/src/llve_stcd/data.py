@@ -15,9 +15,10 @@ from llve_common.data.clip import (
     read_frame,
     set_folders,
 )
+from llve_common.data.sdsd.settings import TEST_FRAMES, ClipData, ClipTestData
+from llve_common.data.sdsd.splits import test_names
 from llve_common.errors import DataError
 from llve_common.io.images import to_tensor
-from llve_stcd.config import TEST_FRAMES, Data
 
 
 class FramePairs:
@@ -72,34 +73,34 @@ class FramePairs:
         return {name: to_tensor(image) for name, image in images.items()}
 
 
-def training_pairs(chosen: Data) -> FramePairs:
+def training_pairs(chosen: ClipData) -> FramePairs:
     """Pairs of frames of all clips but the test's.
 
     Raises:
         DataError: a folder is missing, or clips or frames do not match.
     """
-    return FramePairs(clips_to_train(all_clips(chosen), chosen.test_clips))
+    return FramePairs(clips_to_train(all_clips(chosen), test_names(chosen.test_clips)))
 
 
-def test_clips(chosen: Data, first: int | None) -> list[Clip]:
+def test_clips(chosen: ClipTestData) -> list[Clip]:
     """The test's clips, cut to their first frames; without ground truth where there is none.
 
     Raises:
         DataError: a folder is missing, none of the clips is there, or they do not match.
     """
-    return clips_to_test(all_clips(chosen), chosen.test_clips, first)
+    return clips_to_test(all_clips(chosen), test_names(chosen.test_clips), chosen.first)
 
 
-def validation_clips(chosen: Data) -> list[Clip]:
+def validation_clips(chosen: ClipData) -> list[Clip]:
     """The test's clips as the test takes them, or none where training has none of them.
 
     Raises:
         DataError: a folder is missing, or clips or frames do not match.
     """
-    return clips_to_validate(all_clips(chosen), chosen.test_clips, TEST_FRAMES)
+    return clips_to_validate(all_clips(chosen), test_names(chosen.test_clips), TEST_FRAMES)
 
 
-def all_clips(chosen: Data) -> list[Clip]:
+def all_clips(chosen: ClipData) -> list[Clip]:
     """All clips of a data set, sorted by name.
 
     Raises:

@@ -9,34 +9,44 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from llve_common.data.clip import require_whole_batch
+from llve_common.data.clip import read_frame, require_whole_batch
 from llve_common.enhance.frames import pad_to_fit
+from llve_common.io.images import to_tensor
+from llve_common.machine.processes import processes
 from llve_common.paper.contract import (
     Batch,
     Clip,
+    Detail,
+    Details,
+    Model,
     Objective,
     Paper,
+    Pictures,
     Plan,
     Procedure,
     Progress,
+    Scoring,
     State,
     Stream,
+    Test,
     Window,
+    files_below,
 )
 from llve_common.train.schedule import set_rates
 from llve_common.weights.files import load_into, read_weights
-from llve_stcd.config import TestSettings, TrainSettings
-from llve_stcd.data import FramePairs, training_pairs, validation_clips
+from llve_stcd.config import TEST_OPTIONS, TRAIN_OPTIONS, TestSettings, TrainSettings
+from llve_stcd.data import FramePairs, test_clips, training_pairs, validation_clips
 from llve_stcd.fast import combine, part
 from llve_stcd.matcher import CachedMatcher, make_matcher, matcher_images
 from llve_stcd.network import MULTIPLE, STCD, Decomposition
 from llve_stcd.objective import decomposition_loss
-from llve_stcd.weights import channels, from_published, front_blocks, to_published
+from llve_stcd.picture import decomposition_pictures
+from llve_stcd.weights import channels, front_blocks
 
 log = logging.getLogger(__name__)
 
 
-def inference_network(state: State) -> nn.Module:
+def inference_network(state: State, settings: object = None) -> nn.Module:
     """The network of the width and depth that the weights have."""
     return STCD(channels(state), front_blocks(state))
 
@@ -63,7 +73,7 @@ def build_network(settings: TrainSettings) -> nn.Module:
     """
     network = STCD(settings.network.nf, settings.network.front_blocks)
     if settings.weights is not None:
-        load_into(network, from_published(read_weights(settings.weights)), settings.weights)
+        load_into(network, read_weights(settings.weights), settings.weights)
     return network
 
 
@@ -90,6 +100,8 @@ def objective(settings: TrainSettings, device: torch.device) -> Objective:
     matcher, name = make_matcher(
         chosen.matcher.kind, chosen.matcher.weights, chosen.matcher.place, device
     )
+    if chosen.matcher.kind == "dis" and processes().first:
+        log.warning("training by dense inverse search (dis), not by DKM as published: %s", name)
     log.info("matcher: %s", name)
     cached = None
     if chosen.matcher.cache is not None:
@@ -163,15 +175,43 @@ def validation(settings: TrainSettings) -> list[Clip]:
 # As published, the last frame is paired with itself. Attention is over all pixels: no halo.
 WINDOW = Window(inputs=(0, 1), outputs=(0,), multiple=MULTIPLE, border="replicate")
 
-BUNDLED = "stcd-synthetic.safetensors"
+
+def test_pictures(settings: TestSettings) -> Pictures:
+    """Enhanced frames, input and ground truth."""
+    images = settings.folder / "images"
+    return Pictures(
+        files_below(images / "output"), files_below(images / "input"), files_below(images / "GT")
+    )
+
+
+def test_details(settings: TestSettings, device: torch.device) -> Details:
+    """What the first clip's middle frame is taken apart into."""
+
+    def details(model: Model, clips: Sequence[Clip]) -> list[Detail]:
+        clip = clips[0]
+        middle = len(clip.frames) // 2
+        after = min(middle + 1, len(clip.frames) - 1)
+        pair = [
+            to_tensor(read_frame(clip.frames[place], clip.size))[None].to(device)
+            for place in (middle, after)
+        ]
+        with torch.inference_mode():
+            found = decomposed(model.network, *pair)
+        text = "is its view-independent part times its shading"
+        name = f"{clip.name}, {clip.frames[middle].name}"
+        return [Detail(f"{name}: a frame {text}", decomposition_pictures(pair[0], found))]
+
+    return details
+
 
 PAPER = Paper(
     name="stcd",
     title="STCD (Xu et al., IJCAI 2025)",
     package="llve_stcd",
+    kind="video",
     network=inference_network,
     enhance=enhance,
-    window=WINDOW,
+    window=lambda network, settings: WINDOW,
     rounding="half-even",
     procedures={
         "train": Procedure(
@@ -185,15 +225,20 @@ PAPER = Paper(
             schedule=schedule,
             previews=previews,
             validation=validation,
+            scoring=Scoring("gaussian11"),
             weights_name="models/{iteration}_G.pth",
             latest_name="models/latest_G.pth",
-            ssim="gaussian11",
             enlarge=200,
+            options=TRAIN_OPTIONS,
         )
     },
-    test_settings=TestSettings,
-    to_published=to_published,
-    from_published=from_published,
-    bundled=BUNDLED,
-    stream=Stream(frames=(0,), parts=WINDOW.inputs, part=part, combine=combine),
+    test=Test(
+        settings=TestSettings,
+        clips=lambda settings, window: test_clips(settings.data),
+        pictures=test_pictures,
+        details=test_details,
+        options=TEST_OPTIONS,
+    ),
+    bundled="stcd-synthetic.safetensors",
+    stream=Stream(frames=(0,), part=part, combine=combine),
 )

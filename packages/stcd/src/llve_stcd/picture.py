@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from llve_common.io.images import Pixels, to_pixels, to_tensor
-from llve_common.report.page import Group, Panel
 from llve_stcd.matcher import Matches
 from llve_stcd.network import Decomposition
 
@@ -49,27 +48,18 @@ def decomposition_picture(low: Tensor, found: Decomposition) -> Pixels:
     Returns:
         (H, 4 W, 3) uint8 RGB and the gaps between, from left to right.
     """
-    parts = (low, found.rgb1, found.ill1, found.enhanced1)
-    return _joined([to_pixels(part[0].detach(), "round") for part in parts], axis=1)
+    return _joined(list(decomposition_pictures(low, found).values()), axis=1)
 
 
-def decomposition_group(caption: str, low: Tensor, found: Decomposition) -> Group:
-    """The same for a page: each part of the first frame under a handle that uncovers the frame.
-
-    Args:
-        caption: names the frame.
-        low: as above.
-        found: as above.
-    """
+def decomposition_pictures(low: Tensor, found: Decomposition) -> dict[str, Pixels]:
+    """The same one by one, each (H, W, 3) uint8 RGB, by their labels."""
     parts = {
+        "input": low,
         "view-independent": found.rgb1,
         "shading": found.ill1,
         "product, the enhanced frame": found.enhanced1,
     }
-    panels = [
-        Panel(label, to_pixels(part[0].detach(), "round"), label) for label, part in parts.items()
-    ]
-    return Group(caption, to_pixels(low[0], "round"), "input", panels)
+    return {label: to_pixels(part[0].detach(), "round") for label, part in parts.items()}
 
 
 def _match_column(image: Pixels, other: Pixels, places: Tensor, certainty: Tensor) -> list[Pixels]:

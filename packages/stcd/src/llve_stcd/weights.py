@@ -1,18 +1,8 @@
-"""The published weights' key names: they are ours, which makes these two functions short."""
+"""What the shapes of published weights, whose names are ours, tell of their network."""
 
 from __future__ import annotations
 
 from llve_common.paper.contract import State
-
-
-def to_published(state: State) -> State:
-    """Our weights under the published names."""
-    return dict(state)
-
-
-def from_published(state: State) -> State:
-    """Published weights under our names, without the prefix of a network trained in parallel."""
-    return {key.removeprefix("module."): value for key, value in state.items()}
 
 
 def channels(state: State) -> int:

@@ -1,6 +1,11 @@
-"""``python -m llve_tcenet`` is the command ``tcenet``."""
+"""The command ``tcenet``, which is ``python -m llve_tcenet`` too."""
 
-from llve_tcenet.cli import app
+from llve_common.commands.paper import paper_app
+from llve_tcenet.commands import PublishedCommands, simulate
+from llve_tcenet.paper import PAPER
+
+app = paper_app(PAPER, PublishedCommands)
+app.command()(simulate)
 
 if __name__ == "__main__":
     app(prog_name="tcenet")

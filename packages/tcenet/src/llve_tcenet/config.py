@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
+from llve_common import config as common
 from llve_common.config import RunSettings, Settings, TrainerSettings
 from llve_common.flow.raft import ImageRange
-from llve_common.metrics.fidelity import Ssim
+from llve_common.published_options import Convert, PublishedOptions, below, only
 from llve_common.weights.pretrained import Statistics
 from llve_tcenet.network import MULTIPLE, REMAINDERS
 from llve_tcenet.objective import FlowName
@@ -80,31 +82,33 @@ class OptimizerSettings(TrainerSettings):
         4, ge=2, description="at least 2: batch norm sees one value per channel and sample"
     )
     workers: int = Field(8, ge=0, description="loader processes; 0 loads in the training process")
-    epochs: PositiveInt = 300
+    epochs: PositiveInt = Field(300, description="passes over the real videos")
+    save_every: PositiveInt = Field(1, description="epochs between two files of weights")
     repeat: PositiveInt = Field(10, description="how often each video is drawn in an epoch")
-    lr: PositiveFloat = 1e-4
-    betas: tuple[float, float] = (0.9, 0.999)
+    lr: PositiveFloat = Field(1e-4, description="learning rate")
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.999, ge=0, lt=1)
     weight_decay: NonNegativeFloat = 1e-4
+    decay: bool = Field(True, description="false: the full rate to the end")
     decay_after: PositiveInt = Field(150, description="epochs at the full rate")
     decay_epochs: PositiveInt = Field(150, description="epochs from there to the rate of zero")
     crop: PositiveInt = Field(256, description="side of a training crop, in pixels")
-    scales: tuple[PositiveFloat, PositiveFloat] = Field(
-        (0.5, 2.0), description="a sample is resized by a factor drawn between these"
-    )
+    scale_min: PositiveFloat = Field(0.5, description="least factor that a sample is resized by")
+    scale_max: PositiveFloat = Field(2.0, description="largest factor")
 
     @model_validator(mode="after")
     def _legal(self) -> Self:
         if self.crop < MULTIPLE or self.crop % MULTIPLE not in REMAINDERS:
             raise ValueError("crop has to be a multiple of 16, or 4 more than one")
-        if self.scales[0] > self.scales[1]:
-            raise ValueError("scales has the larger factor first")
+        if self.scale_min > self.scale_max:
+            raise ValueError("scale_min is larger than scale_max")
         if self.accumulate * 2 > self.batch_size:
             raise ValueError("every part of a batch needs at least 2 samples, for batch norm")
         return self
 
 
 class TrainSettings(Settings):
-    """``tcenet train``."""
+    """Train on real pairs and synthetic clips together (STCL)."""
 
     procedure: Literal["train"] = "train"
     version: str = Field("Enhance-Video", min_length=1, description="begins the weights' names")
@@ -121,24 +125,33 @@ class TrainSettings(Settings):
 class TestData(Settings):
     """Where the videos are."""
 
-    low: Path = Field(
-        Path("data/SDSD_CUHK/videoSDSD_low"), description="a folder of frames for each video"
-    )
-    normal: Path | None = Field(None, description="ground truth, matched by name")
+    low: Path = Field(Path("data/SDSD_CUHK/videoSDSD_low"), description="a folder of videos")
+    normal: Path | None = Field(None, description="ground truth of the same names, for scores")
     list: Path | None = Field(None, description="names of the videos to use; null: all there are")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_the_published_set_together(cls, values: Any) -> Any:
+        """The published videos come with their ground truth and list, others without."""
+        if isinstance(values, dict) and "low" not in values:
+            folder = Path("data/SDSD_CUHK")
+            beside = {"normal": folder / "videoSDSD_normal", "list": folder / "test_list.txt"}
+            return {**beside, **values}
+        return values
 
-class TestSettings(Settings):
-    """``tcenet test``."""
 
-    procedure: Literal["test"] = "test"
-    weights: Path | None = None
-    data: TestData = TestData()
-    save: Path = Path("results/test")
+class TestSettings(common.TestSettings):
+    """Enhance videos as the paper's test does, and score them where ground truth is given."""
+
+    version: str = Field("Enhance-Video", description="of the weights, where no file is given")
+    epoch: PositiveInt | None = Field(None, description="of the weights; null: the last there is")
+    runs: Path = Field(Path("results"), description="folder of the runs to look for weights in")
+    models: Path = Field(Path("models"), description="folder of a run, or another, with weights")
+    data: TestData = Field(default_factory=lambda: TestData.model_validate({}))
+    save: Path = Field(Path("results/test"), description="for the results")
     pad: bool = Field(
         False, description="enhance a clip's first two and last two frames too, by reflection"
     )
-    ssim: Ssim = "skimage7"
     fsim: bool = Field(False, description="score by FSIM too; needs the extra llve-common[fsim]")
     pictures: bool = Field(
         False, description="save flow, warped frames and masks too; they double the time"
@@ -148,4 +161,177 @@ class TestSettings(Settings):
     metric_raft: Path | None = Field(
         None, description="RAFT's weights, to measure warping error along its flow; null: by DIS"
     )
-    device: str = RunSettings.model_fields["device"].default
+
+    @model_validator(mode="before")
+    @classmethod
+    def _find_weights_by_their_names(cls, values: Any) -> Any:
+        names = ("version", "epoch", "runs", "models")
+        if not isinstance(values, dict) or values.get("weights") is not None:
+            return values
+        default = {name: cls.model_fields[name].default for name in names}
+        given = {name: values.get(name, default[name]) for name in names}
+        found = trained_weights(**given)
+        if found is None and ("version" in values or "epoch" in values):
+            raise ValueError(
+                f"there are no weights {weights_name(given['version'], given['epoch'] or 'N')} "
+                f"in {given['models']} or in a run below {given['runs']}; give --model FILE"
+            )
+        return {**values, "weights": found}
+
+
+def weights_name(version: object, epoch: object) -> str:
+    """The published file name of weights."""
+    return f"{version}_epoch_{epoch}.pth"
+
+
+def trained_weights(version: object, epoch: object, runs: object, models: object) -> Path | None:
+    """The weights of a version that a training wrote: of an epoch, or the last of the newest run.
+
+    They lie in the folder ``models``, or in the folder of that name of ``runs`` or of one of them.
+    """
+    root, folder = Path(str(runs)), Path(str(models))
+    name = weights_name(glob.escape(str(version)), epoch or "*")
+    files = [*folder.glob(name)]
+    if not folder.is_absolute():
+        files += [*root.glob(f"{folder}/{name}"), *root.glob(f"*/{folder}/{name}")]
+    return max(files, key=lambda file: (file.stat().st_mtime_ns, str(file)), default=None)
+
+
+def _beside(prefix: str, normal: str, names: str) -> Convert:
+    """Low-light videos, whose ground truth and list lie beside them under the published names."""
+
+    def convert(value: Any) -> dict[str, Any]:
+        low = Path(value)
+        listed = low.parent / names
+        return {
+            f"{prefix}.low": low,
+            f"{prefix}.normal": low.parent / normal,
+            f"{prefix}.list": listed if listed.is_file() else None,
+        }
+
+    convert.__doc__ = "Videos in low light; ground truth and list lie beside them."
+    return convert
+
+
+def _no_other_weights(value: Any) -> dict[str, Any]:
+    """The epoch to go on from; 0: begin anew."""
+    if value != "0":
+        raise ValueError("give --resume RUN, or --model FILE with optimizer_state=true")
+    return {}
+
+
+def _epoch(value: Any) -> dict[str, Any]:
+    """The epoch of the weights; 0: the last there is."""
+    return {} if value == "0" else {"epoch": value}
+
+
+def _with_trained_raft(value: Any) -> dict[str, Any]:
+    """True: RAFT runs with its weights."""
+    if value.lower() not in ("true", "1", "yes"):
+        raise ValueError("RAFT never runs without its weights; give --flow dis to do without it")
+    return {}
+
+
+def _scored(value: Any) -> dict[str, Any]:
+    """Whether to score."""
+    return {} if value.lower() in ("true", "1", "yes") else {"data.normal": None}
+
+
+_TRAINING: dict[str, str | Convert] = {
+    "--version": "version",
+    "--SDSD_dir": _beside("data.real", "videoSDSD_normal", "train_list.txt"),
+    "--SDSD_ref_dir": "data.real.normal",
+    "--SDSD_list_dir": below("data.real.list", "train_list.txt"),
+    "--DRV_dir": _beside("data.real", "long", "train_list.txt"),
+    "--DRV_ref_dir": "data.real.normal",
+    "--DRV_list_dir": below("data.real.list", "train_list.txt"),
+    "--syn_dir": _beside("data.synthetic", "normal", "train_list.txt"),
+    "--syn_ref_dir": "data.synthetic.normal",
+    "--syn_list_dir": below("data.synthetic.list", "train_list.txt"),
+    "--use_pretrained_raft": _with_trained_raft,
+    "--raft_model_path": "objective.raft.weights",
+    "--iters": "objective.raft.iterations",
+    "--total_epochs": "train.epochs",
+    "--repeat_times": "train.repeat",
+    "--train_batch_size": "train.batch_size",
+    "--threads": "train.workers",
+    "--seed": "train.seed",
+    "--use_tensorboard": "run.tensorboard",
+    "--save_root_dir": "run.save",
+    "--pretrained_model": _no_other_weights,
+    "--log_step": "run.log_every",
+    "--model_save_epoch": "train.save_every",
+    "--scale_min": "train.scale_min",
+    "--scale_max": "train.scale_max",
+    "--crop_size": "train.crop",
+    "--sample_frames": only("6"),
+    "--input_channels": only("3"),
+    "--base_dim": only("32"),
+    "--lr_init": "train.lr",
+    "--lr_decay": "train.decay",
+    "--lr_num_epochs_decay": "train.decay_after",
+    "--lr_decay_ratio": "train.decay_epochs",
+    "--optimizer_type": only("adam"),
+    "--beta1": "train.beta1",
+    "--beta2": "train.beta2",
+    "--weight_decay": "train.weight_decay",
+}
+_TEST: dict[str, str | Convert] = {
+    "--version": "version",
+    "--pretrained_model": _epoch,
+    "--save_root_dir": "runs",
+    "--model_save_path": "models",
+    "--SDSD_dir": _beside("data", "videoSDSD_normal", "test_list.txt"),
+    "--SDSD_ref_dir": "data.normal",
+    "--SDSD_list_dir": below("data.list", "test_list.txt"),
+    "--DRV_dir": _beside("data", "long", "test_list.txt"),
+    "--DRV_ref_dir": "data.normal",
+    "--DRV_list_dir": below("data.list", "test_list.txt"),
+    "--syn_dir": _beside("data", "normal", "test_list.txt"),
+    "--syn_ref_dir": "data.normal",
+    "--syn_list_dir": below("data.list", "test_list.txt"),
+    "--is_test_psnr_ssim": _scored,
+    "--use_pretrained_raft": _with_trained_raft,
+    "--raft_model_path": "raft.weights",
+    "--iters": "raft.iterations",
+}
+_IDLE = (
+    "--adv_loss_type", "--init_type", "--parallel", "--gpu_ids", "--is_test_nima",
+    "--is_print_network", "--sample_path", "--log_path", "--val_SDSD", "--val_syn", "--test_SDSD",
+    "--test_syn", "--res_block_num", "--d_conv_dim", "--d_use_sn", "--d_act_fun", "--d_norm_fun",
+    "--info_step", "--sample_step", "--geometry_aug", "--alpha", "--small/--no-small",
+    "--mixed_precision/--no-mixed_precision", "--wdecay", "--epsilon", "--dropout", "--raft_lr",
+)  # fmt: skip
+
+TRAIN_OPTIONS = PublishedOptions(
+    flags={
+        **_TRAINING,
+        "--data_path": "data.real.low",
+        "--target_path": "data.real.normal",
+        "--vgg": "objective.vgg",
+        "--flow": "objective.flow",
+        "--perceptual/--no-perceptual": "objective.perceptual",
+        "--epochs": "train.epochs",
+        "--batch_size": "train.batch_size",
+        "--lr": "train.lr",
+        "--model": "weights",
+    },
+    # One parser serves the published training and its test.
+    without_effect=(*_IDLE, *(_TEST.keys() - _TRAINING.keys())),
+)
+"""The published ``main.py --mode train``."""
+
+TEST_OPTIONS = PublishedOptions(
+    flags={
+        **_TEST,
+        "--data_path": "data.low",
+        "--target_path": "data.normal",
+        "--pad/--no-pad": "pad",
+        "--fsim/--no-fsim": "fsim",
+        "--pictures/--no-pictures": "pictures",
+        "--flow": "flow",
+        "--raft": "metric_raft",
+    },
+    without_effect=(*_IDLE, *(_TRAINING.keys() - _TEST.keys())),
+)
+"""The published ``main.py --mode test``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -21,18 +22,32 @@ from llve_common.nn.vgg import Vgg19Features, imagenet_normalised
 from llve_common.paper.contract import (
     Batch,
     Clip,
+    Detail,
+    Details,
+    Model,
     Objective,
     Paper,
+    Pictures,
     Plan,
     Procedure,
     Progress,
+    Scoring,
     State,
     Stream,
+    Test,
     Window,
+    files_below,
 )
 from llve_common.weights.files import load_into, read_file, read_weights
-from llve_common.weights.pretrained import load_raft, load_vgg19
-from llve_tcenet.config import ObjectiveSettings, RaftSettings, TestSettings, TrainSettings
+from llve_common.weights.pretrained import load_raft, load_vgg19, warping_flow
+from llve_tcenet.config import (
+    TEST_OPTIONS,
+    TRAIN_OPTIONS,
+    ObjectiveSettings,
+    RaftSettings,
+    TestSettings,
+    TrainSettings,
+)
 from llve_tcenet.data import (
     WINDOW,
     PairedVideos,
@@ -49,12 +64,8 @@ from llve_tcenet.objective import (
     spatial_losses,
     temporal_consistency,
 )
-from llve_tcenet.weights import (
-    from_published,
-    load_optimizer,
-    published_checkpoint,
-    to_published,
-)
+from llve_tcenet.pictures import write_pictures
+from llve_tcenet.weights import load_optimizer, published_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +83,7 @@ def enhance(network: nn.Module, frames: Tensor) -> Tensor:
     return torch.stack([first, second], dim=1)
 
 
-def inference_network(state: State) -> nn.Module:
+def inference_network(state: State, settings: object = None) -> nn.Module:
     """The network; it has one form only."""
     return TCENet()
 
@@ -86,7 +97,7 @@ def build_network(settings: TrainSettings) -> nn.Module:
     network = TCENet()
     initialise(network)
     if settings.weights is not None:
-        load_into(network, from_published(read_weights(settings.weights)), settings.weights)
+        load_into(network, read_weights(settings.weights), settings.weights)
     return network
 
 
@@ -100,7 +111,11 @@ def training_set(settings: TrainSettings) -> RealAndSynthetic:
     _require_shares_for_batch_norm(settings)
     chosen = settings.train
     real, synthetic = (
-        PairedVideos(video_clips(each.low, each.normal, each.list), chosen.crop, chosen.scales)
+        PairedVideos(
+            video_clips(each.low, each.normal, each.list),
+            chosen.crop,
+            (chosen.scale_min, chosen.scale_max),
+        )
         for each in (settings.data.real, settings.data.synthetic)
     )
     return RealAndSynthetic(real, synthetic, chosen.repeat, chosen.batch_size)
@@ -199,7 +214,10 @@ def adam(settings: TrainSettings, network: nn.Module) -> Optimizer:
     """
     chosen = settings.train
     optimizer = torch.optim.Adam(
-        network.parameters(), lr=chosen.lr, betas=chosen.betas, weight_decay=chosen.weight_decay
+        network.parameters(),
+        lr=chosen.lr,
+        betas=(chosen.beta1, chosen.beta2),
+        weight_decay=chosen.weight_decay,
     )
     if settings.weights is not None and settings.optimizer_state:
         load_optimizer(optimizer, read_file(settings.weights), settings.weights)
@@ -209,7 +227,7 @@ def adam(settings: TrainSettings, network: nn.Module) -> Optimizer:
 def set_rate(settings: TrainSettings, optimizer: Optimizer, progress: Progress) -> None:
     """The full rate, then by equal steps an epoch to zero in the last one."""
     chosen = settings.train
-    late = max(0, progress.epochs - chosen.decay_after)
+    late = max(0, progress.epochs - chosen.decay_after) if chosen.decay else 0
     for group in optimizer.param_groups:
         group["lr"] = chosen.lr * max(0.0, 1 - late / chosen.decay_epochs)
 
@@ -218,7 +236,7 @@ def train_plan(settings: TrainSettings, epoch_length: int) -> Plan:
     """Weights, a checkpoint and a quick validation after every epoch."""
     return Plan(
         iterations=settings.train.epochs * epoch_length,
-        weights_every=epoch_length,
+        weights_every=settings.train.save_every * epoch_length,
         checkpoint_every=epoch_length,
         validate_every=settings.data.validation.every * epoch_length,
     )
@@ -244,7 +262,40 @@ def published(
     settings: TrainSettings, network: nn.Module, optimizer: Optimizer, progress: Progress
 ) -> dict[str, Any]:
     """The published trainer's checkpoint."""
-    return published_checkpoint(network, optimizer, progress.epochs)
+    return published_checkpoint(network, optimizer, progress.epochs, settings.train.lr)
+
+
+def test_videos(settings: TestSettings, window: Window) -> list[Clip]:
+    """The videos of the settings' folder, those on the list or all."""
+    return video_clips(settings.data.low, settings.data.normal, settings.data.list)
+
+
+def scoring(settings: TestSettings, device: torch.device) -> Scoring:
+    """Without a clip's ends, as published, and with the temporal scores.
+
+    Raises:
+        CheckpointError: RAFT's weights are given but cannot be read, or do not fit.
+    """
+    flow = warping_flow(settings.metric_raft, device)
+    return Scoring(settings.ssim, inner=not settings.pad, fsim=settings.fsim, flow=flow)
+
+
+def flow_pictures(settings: TestSettings, device: torch.device) -> Details | None:
+    """Flow, warped frame and mask of every window, where they are asked for.
+
+    Raises:
+        CheckpointError: RAFT's weights are missing or do not fit.
+    """
+    if not settings.pictures:
+        return None
+    flow = build_flow(settings.flow, settings.raft, device)
+    name = "DIS" if settings.flow == "dis" else f"RAFT, {settings.raft.weights}"
+
+    def details(model: Model, clips: Sequence[Clip]) -> list[Detail]:
+        count = sum(write_pictures(model, flow, clip, settings.folder) for clip in clips)
+        return [Detail(f"flow, warped frame and mask of {count} windows, by {name}")]
+
+    return details
 
 
 def _pixels(image: Tensor) -> NDArray[np.uint8]:
@@ -255,10 +306,11 @@ PAPER = Paper(
     name="tcenet",
     title="TCE-Net (Zhu et al., IJCV 2024)",
     package="llve_tcenet",
+    kind="video",
     network=inference_network,
     enhance=enhance,
     # Layer norms over the whole frame: every pixel can change every other one.
-    window=Window(INPUTS, OUTPUTS, MULTIPLE, REMAINDERS, halo=None),
+    window=lambda network, settings: Window(INPUTS, OUTPUTS, MULTIPLE, REMAINDERS),
     rounding="truncate",
     procedures={
         "train": Procedure(
@@ -272,12 +324,18 @@ PAPER = Paper(
             schedule=set_rate,
             weights_name="models/{settings.version}_epoch_{epochs}.pth",
             validation=validation_clips,
-            inner=True,
+            scoring=Scoring(inner=True),
             published=published,
+            options=TRAIN_OPTIONS,
         )
     },
-    test_settings=TestSettings,
-    to_published=to_published,
-    from_published=from_published,
-    stream=Stream(frames=(-2, -1, 0, 1, 2), parts=OUTPUTS, part=part, combine=combine),
+    test=Test(
+        settings=TestSettings,
+        clips=test_videos,
+        pictures=lambda settings: Pictures(files_below(settings.folder / "frames")),
+        scoring=scoring,
+        details=flow_pictures,
+        options=TEST_OPTIONS,
+    ),
+    stream=Stream(frames=(-2, -1, 0, 1, 2), part=part, combine=combine),
 )

@@ -19,7 +19,7 @@ from llve_common.enhance.frames import pad_to_fit
 from llve_common.flow.colours import flow_picture
 from llve_common.flow.warp import warp
 from llve_common.io.images import Pixels, read_image, to_pixels, to_tensor, write_image
-from llve_common.paper.contract import Clip, Window
+from llve_common.paper.contract import Clip, Model, Window
 from llve_tcenet.network import Encoding
 from llve_tcenet.objective import FlowEstimator, consistency_mask
 
@@ -32,31 +32,23 @@ class Pictures(NamedTuple):
     mask: Pixels
 
 
-def write_pictures(
-    network: nn.Module,
-    flow: FlowEstimator,
-    clip: Clip,
-    window: Window,
-    folder: Path,
-    device: torch.device,
-) -> int:
+def write_pictures(model: Model, flow: FlowEstimator, clip: Clip, folder: Path) -> int:
     """Write ``flo``, ``warp`` and ``mask`` below a folder, and return for how many windows.
 
     Args:
-        network: in evaluation mode.
+        model: the network tested.
         flow: with trained weights, or without any.
         clip: a window needs six frames of it.
-        window: what the network takes.
         folder: for the test's results.
-        device: to compute on.
 
     Raises:
         MediaError: a frame cannot be read or a picture not written.
     """
+    window, device = model.window, model.device
     frames = (to_tensor(read_image(path).pixels)[None].to(device) for path in clip.frames)
     count = 0
     with torch.inference_mode():
-        for first, second in output_pairs(network, frames, window):
+        for first, second in output_pairs(model.network, frames, window):
             # A window gives its third frame first.
             name = f"{clip.frames[count - window.inputs[0]].stem}.png"
             pictures = draw(first, second, flow)

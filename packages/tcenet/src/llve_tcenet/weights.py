@@ -15,17 +15,6 @@ from torch import nn
 from torch.optim import Optimizer
 
 from llve_common.errors import CheckpointError
-from llve_common.paper.contract import State
-
-
-def to_published(state: State) -> State:
-    """Our weights under the published names: the same."""
-    return dict(state)
-
-
-def from_published(state: State) -> State:
-    """Published weights under our names; weights under our names pass unchanged."""
-    return {key.removeprefix("module."): value for key, value in state.items()}
 
 
 def load_optimizer(optimizer: Optimizer, content: dict[str, Any], path: Path) -> None:
@@ -62,11 +51,24 @@ def load_optimizer(optimizer: Optimizer, content: dict[str, Any], path: Path) ->
     optimizer.load_state_dict({"state": state, "param_groups": own["param_groups"]})
 
 
-def published_checkpoint(network: nn.Module, optimizer: Optimizer, epochs: int) -> dict[str, Any]:
-    """What the published trainer saves after ``epochs`` finished epochs."""
+def published_checkpoint(
+    network: nn.Module, optimizer: Optimizer, epochs: int, lr: float
+) -> dict[str, Any]:
+    """What the published trainer saves after ``epochs`` finished epochs, trained from the rate lr.
+
+    The scheduler's state is that of a ``LambdaLR`` of one function, which has no state itself.
+    """
+    rates = [float(group["lr"]) for group in optimizer.param_groups]
     return {
-        "G_net": to_published(network.state_dict()),
+        "G_net": dict(network.state_dict()),
         "epoch": epochs,
         "g_optimizer": optimizer.state_dict(),
-        "lr_scheduler_g": {"last_epoch": epochs},
+        "lr_scheduler_g": {
+            "base_lrs": [lr] * len(rates),
+            "last_epoch": epochs,
+            "_step_count": epochs + 1,
+            "_get_lr_called_within_step": False,
+            "_last_lr": rates,
+            "lr_lambdas": [None] * len(rates),
+        },
     }

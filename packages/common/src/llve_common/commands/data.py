@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from llve_common.commands.terminal import console, progress_bar
 from llve_common.data.clip import Size, read_frame
 from llve_common.data.inspection import inspect_clips
-from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST, SDSD_OUTDOOR_TEST, SMID_TEST
+from llve_common.data.sdsd.splits import TEST_CLIPS, Split
 from llve_common.data.synthetic import write_clip_set
 from llve_common.errors import ConfigError, DataError
 from llve_common.io.folders import list_images
 from llve_common.io.images import write_image
 from llve_common.report.tables import plain_table
 
-Subset = Literal["indoor", "outdoor", "smid"]
-_TESTS: dict[Subset, tuple[str, ...]] = {
-    "indoor": SDSD_INDOOR_TEST,
-    "outdoor": SDSD_OUTDOOR_TEST,
-    "smid": SMID_TEST,
-}
 _SHOWN = 20
 
 
@@ -35,13 +29,13 @@ def data_app() -> typer.Typer:
     def check(
         root: Annotated[Path, typer.Argument(help="The folder that holds GT and input (or LQ).")],
         subset: Annotated[
-            Subset | None,
+            Split | None,
             typer.Option(help="Whose test clips are needed.", show_default="by the folder's name"),
         ] = None,
     ) -> None:
         """Look at every file and list everything that is missing or does not fit."""
         with progress_bar("checking", "clips") as advance:
-            found = inspect_clips(root, _TESTS[subset or _guess(root)], watch=advance)
+            found = inspect_clips(root, TEST_CLIPS[subset or _guess(root)], watch=advance)
         rows = [
             (
                 clip.name,
@@ -117,7 +111,7 @@ def data_app() -> typer.Typer:
     return app
 
 
-def _guess(root: Path) -> Subset:
+def _guess(root: Path) -> Split:
     name = root.resolve().name.lower()
     if (root / "SMID_LQ_np").is_dir() or (root / "SMID_LQ_png").is_dir():
         return "smid"

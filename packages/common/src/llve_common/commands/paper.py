@@ -6,7 +6,7 @@ import logging
 import shlex
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 
@@ -24,6 +24,8 @@ from llve_common.paper.configs import find_config
 from llve_common.paper.contract import Paper
 from llve_common.report.tested import test_tables, write_test_page
 from llve_common.train.trainer import train
+
+S = TypeVar("S", bound=Settings)
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +99,7 @@ def _test_command(paper: Paper) -> Any:
     return command_with(protocol.settings, TEST, protocol.options, run, resumes=False)
 
 
-def _settings(paper: Paper, kind: type[Settings], given: Given) -> Settings:
+def _settings(paper: Paper, kind: type[S], given: Given) -> S:
     if given.published is not None and given.config is not None:
         raise ConfigError("give --config or -opt, not both", got=given.config)
     return load_settings(

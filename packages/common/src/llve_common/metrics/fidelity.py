@@ -14,7 +14,6 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -22,9 +21,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from llve_common.config import Ssim
 from llve_common.errors import DataError, UserError
 
-Ssim = Literal["skimage7", "gaussian11"]
 Values = NDArray[np.uint8] | NDArray[np.floating]
 """An 8-bit image, or floating values on its scale: 255 is white, and nothing is clipped.
 

@@ -17,11 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from llve_common.config import Settings, TestSettings
+from llve_common.config import Settings, Ssim, TestSettings
 from llve_common.data.clip import Clip as Clip  # part of the contract, kept on a lower floor
 from llve_common.data.windows import Border
 from llve_common.io.images import Pixels, Rounding
-from llve_common.metrics.fidelity import Ssim
 from llve_common.metrics.temporal import NamedFlow
 from llve_common.published_options import NO_OPTIONS, PublishedOptions
 

@@ -1,5 +1,11 @@
 """The clips that the published tests of SDSD and SMID use; all others are for training."""
 
+from __future__ import annotations
+
+from typing import Literal
+
+Split = Literal["indoor", "outdoor", "smid"]
+
 SDSD_INDOOR_TEST = tuple(
     f"pair{number}" for number in (13, 15, 21, 23, 31, 33, 50, 52, 58, 60, 68, 70)
 )
@@ -13,3 +19,13 @@ SMID_TEST = (
     "0153", "0157", "0180", "0175", "0181", "0196", "0170", "0166", "0172", "0177", "0167", "0169",
     "0191",
 )  # fmt: skip
+TEST_CLIPS: dict[Split, tuple[str, ...]] = {
+    "indoor": SDSD_INDOOR_TEST,
+    "outdoor": SDSD_OUTDOOR_TEST,
+    "smid": SMID_TEST,
+}
+
+
+def test_names(chosen: Split | tuple[str, ...]) -> tuple[str, ...]:
+    """The names of a test's clips, which may be given by their split."""
+    return TEST_CLIPS[chosen] if isinstance(chosen, str) else chosen

@@ -1,0 +1,178 @@
+"""The settings of papers that learn from SDSD, and what their published option files mean."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, NonNegativeFloat, PositiveInt
+
+from llve_common import config
+from llve_common.config import RunSettings, ScheduleSettings, Settings, TrainerSettings
+from llve_common.data.sdsd.splits import Split
+from llve_common.published_options import Convert, OptionTable, below, names, only, renamed
+
+TEST_FRAMES = 30
+"""The published tests take so many frames of each clip."""
+
+Keys = Mapping[str, str | Convert]
+"""Published key to our setting, or to a function of its value."""
+
+
+class ClipData(Settings):
+    """Where the clips are, and how they are read."""
+
+    root: Path = Field(Path("data/indoor_np"), description="folder that holds GT and input (or LQ)")
+    low: Path | None = Field(None, description="the input's folder; null: in the root")
+    high: Path | None = Field(None, description="the ground truth's folder; null: in the root")
+    test_clips: Split | tuple[str, ...] = Field(
+        "indoor", description="not trained on: names, or the published indoor, outdoor or smid"
+    )
+    size: tuple[PositiveInt, PositiveInt] | None = Field(
+        (960, 512), description="width and height that frames are resized to; null: as they are"
+    )
+
+
+class ClipTestData(ClipData):
+    """Where the clips are, and how they are read."""
+
+    first: PositiveInt | None = Field(TEST_FRAMES, description="frames of each clip; null: all")
+
+
+class ClipTraining(TrainerSettings):
+    """Adam, and the length of the run."""
+
+    workers: int = Field(3, ge=0, description="loader processes; 0 loads in the training process")
+    iterations: PositiveInt = Field(description="updates of the weights")
+    lr: float = Field(gt=0, description="learning rate")
+    beta1: float = Field(0.9, ge=0, lt=1)
+    beta2: float = Field(0.99, ge=0, lt=1)
+    weight_decay: NonNegativeFloat = 0.0
+    schedule: ScheduleSettings
+    save_every: PositiveInt = Field(description="iterations")
+    validate_every: PositiveInt | None = Field(description="iterations; null: never")
+
+
+class ExperimentSettings(RunSettings):
+    """Where a run writes, and on what it computes."""
+
+    save: Path = Field(Path("experiments"), description="where run folders go")
+    log_every: PositiveInt = Field(100, description="iterations between two lines of the log")
+
+
+class TestSettings(config.TestSettings):
+    """Score the test's clips: the first 30 frames of each, means of clips and of frames."""
+
+    data: ClipTestData = ClipTestData()
+    ssim: config.Ssim = Field("gaussian11", description="definition of SSIM")
+
+
+def training_options(
+    data: Keys,
+    network: Keys,
+    objective: Keys,
+    *,
+    idle_data: Sequence[str],
+    idle: Sequence[str] = (),
+    left_out: Mapping[str, Any] | None = None,
+) -> OptionTable:
+    """What the keys of a published training's option file mean.
+
+    Args:
+        data: further keys of ``datasets.train``.
+        network: keys at the top and of ``network_G``, dotted.
+        objective: keys of ``train`` that are the paper's own.
+        idle_data: keys of ``datasets.train`` and ``datasets.val`` without effect.
+        idle: further keys without effect.
+        left_out: as in :class:`OptionTable`.
+    """
+    read = {**_DATA, **_LOADER, **data}
+    return OptionTable(
+        settings={
+            **_RUN,
+            **{f"datasets.train.{key}": meaning for key, meaning in read.items()},
+            **network,
+            **{f"train.{key}": meaning for key, meaning in {**_TRAINING, **objective}.items()},
+        },
+        without_effect=(
+            *_IDLE,
+            *idle,
+            *(f"datasets.train.{key}" for key in idle_data),
+            # Validation reads what training reads, and takes the test's clips of it.
+            *(f"datasets.val.{key}" for key in (*idle_data, *read)),
+        ),
+        left_out=left_out or {},
+        resume="path.resume_state",
+    )
+
+
+def test_options(
+    data: Keys, network: Keys, *, idle_data: Sequence[str], idle: Sequence[str]
+) -> OptionTable:
+    """What the keys of a published test's option file mean, arguments as for the training's."""
+    return OptionTable(
+        settings={
+            "name": "name",
+            **{f"datasets.test.{key}": meaning for key, meaning in {**_DATA, **data}.items()},
+            **network,
+            "path.root": below("save", "results"),
+            "path.pretrain_model_G": "weights",
+        },
+        without_effect=(
+            *_IDLE,
+            *idle,
+            "use_tb_logger",
+            *(f"datasets.test.{key}" for key in (*idle_data, *_LOADER)),
+        ),
+    )
+
+
+_DATA: dict[str, str | Convert] = {
+    "dataroot_GT": "data.high",
+    "dataroot_LQ": "data.low",
+    "train_size": "data.size",
+    "testing_dir": names("data.test_clips"),
+}
+_LOADER: dict[str, str | Convert] = {
+    "batch_size": "train.batch_size",
+    "n_workers": "train.workers",
+}
+_RUN: dict[str, str | Convert] = {
+    "name": "run.name",
+    "use_tb_logger": "run.tensorboard",
+    "path.root": below("run.save", "experiments"),
+    "path.pretrain_model_G": "weights",
+    "logger.print_freq": "run.log_every",
+    "logger.save_checkpoint_freq": "train.save_every",
+}
+_TRAINING: dict[str, str | Convert] = {
+    "lr_G": "train.lr",
+    "lr_scheme": renamed(
+        "train.schedule.scheme",
+        {
+            "CosineAnnealingLR_Restart": "cosine",
+            "MultiStepLR_Restart": "multistep",
+            "MultiStepLR": "multistep",
+        },
+    ),
+    "beta1": "train.beta1",
+    "beta2": "train.beta2",
+    "weight_decay_G": "train.weight_decay",
+    "niter": "train.iterations",
+    "warmup_iter": "train.schedule.warmup",
+    "T_period": "train.schedule.periods",
+    "restarts": "train.schedule.restarts",
+    "restart_weights": "train.schedule.restart_weights",
+    "eta_min": "train.schedule.eta_min",
+    "lr_steps": "train.schedule.milestones",
+    "lr_gamma": "train.schedule.gamma",
+    "clear_state": "train.schedule.clear_state",
+    "pixel_criterion": "objective.criterion",
+    "val_freq": "train.validate_every",
+    "manual_seed": "train.seed",
+}
+_IDLE = ("distortion", "scale", "gpu_ids", "suffix", "crop_border", "path.strict_load")
+
+HAS_FULL_SIZE = {"network_G.HR_in": only(True)}
+"""Published networks without it lack the layers that they call."""

@@ -1,0 +1,47 @@
+"""The command that TCE-Net alone has, ``simulate``, and the published ``--mode``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import rich.progress
+import typer
+from rich.console import Console
+
+from llve_common.commands.terminal import Commands, console
+from llve_common.enhance.files import plan_jobs
+from llve_tcenet.paper import PAPER
+from llve_tcenet.simulate import clip_names, simulate_clip, write_list
+
+
+class PublishedCommands(Commands):
+    """Reads ``--mode train ...`` as ``train ...``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the mode in the place of the command."""
+        if "--mode" in args[:-1]:
+            place = args.index("--mode")
+            args = [args[place + 1], *args[:place], *args[place + 2 :]]
+        return super().parse_args(ctx, args)
+
+
+def simulate(
+    source: Annotated[Path, typer.Argument(help="A video, or a folder of videos or frames.")],
+    out: Annotated[Path, typer.Argument(help="The set's folder; one begun is gone on with.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of parameters and noise.")] = 0,
+) -> None:
+    """Make a paired set in DS-LOL's layout by simulated low light; the ranges are llve's own."""
+    sources = [source for source, _ in plan_jobs(PAPER, source, out)]
+    terminal = Console(stderr=True)
+    counts = {}
+    for name, path in rich.progress.track(
+        clip_names(sources, source).items(),
+        "simulating",
+        console=terminal,
+        transient=True,
+        disable=not terminal.is_terminal,
+    ):
+        counts[name] = simulate_clip(path, name, out, seed)
+    write_list(out, counts)
+    console.print(f"{len(counts)} clips, {sum(counts.values())} frames: {out}", soft_wrap=True)
