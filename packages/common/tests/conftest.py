@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from llve_common.config import RunSettings, Settings, TrainerSettings
+from llve_common.config import RunSettings, Settings, TestSettings, TrainerSettings
+from llve_common.io.folders import list_images
 from llve_common.io.images import write_image
-from llve_common.paper.contract import Paper, Plan, Procedure, Window
+from llve_common.paper.contract import Clip, Model, Paper, Plan, Procedure, Test, Window
 
 
 class TinyTrain(TrainerSettings):
@@ -24,6 +25,11 @@ class TinyTrain(TrainerSettings):
 class TinySettings(Settings):
     train: TinyTrain = TinyTrain()
     run: RunSettings = RunSettings(device="cpu", tensorboard=False, log_every=1)
+
+
+class TinyTest(TestSettings):
+    low: Path = Path("low")
+    device: str = "cpu"
 
 
 class TinySet:
@@ -70,18 +76,26 @@ def make_procedure(**changes: Any) -> Procedure:
     return Procedure(**(parts | changes))
 
 
-def make_paper(**changes: Any) -> Paper:
+def _clips(settings: TinyTest, window: Window) -> list[Clip]:
+    return [Clip(settings.low.name, tuple(list_images(settings.low)))]
+
+
+ONE_FRAME = Window()
+
+
+def make_paper(window: Window = ONE_FRAME, **changes: Any) -> Paper:
     parts: dict[str, Any] = {
         "name": "tiny",
         "title": "Tiny",
         "package": "llve_common",
-        "network": lambda state: TinyNetwork(),
+        "kind": "image" if len(window.inputs) == 1 else "video",
+        "network": lambda state, settings: TinyNetwork(),
         # The enhanced image is the image itself: what comes back shows what went in.
         "enhance": lambda network, frames: frames,
-        "window": Window(),
+        "window": lambda network, settings: window,
         "rounding": "round",
         "procedures": {"train": make_procedure()},
-        "test_settings": TinySettings,
+        "test": Test(TinyTest, _clips),
         "to_published": lambda state: {f"net.{key}": value for key, value in state.items()},
         "from_published": lambda state: {k.removeprefix("net."): v for k, v in state.items()},
     }
@@ -90,8 +104,18 @@ def make_paper(**changes: Any) -> Paper:
 
 @pytest.fixture(name="paper")
 def paper_fixture() -> Callable[..., Paper]:
-    """Makes a tiny paper; keywords replace its parts."""
+    """Makes a tiny paper of one window; keywords replace its parts."""
     return make_paper
+
+
+@pytest.fixture(name="model")
+def model_fixture() -> Callable[..., Model]:
+    """Makes a tiny paper's model on the CPU, whose network does nothing unless another is given."""
+
+    def make(network: nn.Module | None = None, **changes: Any) -> Model:
+        return Model(make_paper(**changes), network or nn.Identity())
+
+    return make
 
 
 @pytest.fixture(name="procedure")

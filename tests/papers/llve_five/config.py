@@ -1,12 +1,14 @@
-"""The settings."""
+"""The settings, and the names that they have on the command line."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Literal
 
+from llve_common import config as common
 from llve_common.config import RunSettings, Settings, TrainerSettings
 from llve_common.metrics.fidelity import Ssim
+from llve_common.published_options import PublishedOptions
 
 
 class Data(Settings):
@@ -20,16 +22,19 @@ class Training(TrainerSettings):
 
 
 class TrainSettings(Settings):
+    """Train."""
+
     procedure: Literal["train"] = "train"
     data: Data = Data()
     train: Training = Training()
     run: RunSettings = RunSettings()
 
 
-class TestSettings(Settings):
-    procedure: Literal["test"] = "test"
-    weights: Path | None = None
+class TestSettings(common.TestSettings):
+    """Test."""
+
     data: Data = Data()
-    save: Path = Path("results")
     ssim: Ssim = "gaussian11"
-    device: str = "auto"
+
+
+OPTIONS = PublishedOptions(flags={"--data_path": "data.low"})

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llve_common.paper.contract import Paper, Plan, Procedure, Stream, Window
-from llve_five.config import TestSettings, TrainSettings
+from llve_common.paper.contract import Paper, Pictures, Plan, Procedure, Stream, Test, Window
+from llve_five.config import OPTIONS, TestSettings, TrainSettings
 from llve_five.data import Windows, clip_of
 from llve_five.network import Five
 
@@ -21,9 +21,10 @@ PAPER = Paper(
     name="five",
     title="Five (a test)",
     package="llve_five",
-    network=lambda state: Five(),
+    kind="video",
+    network=lambda state, settings: Five(),
     enhance=lambda network, frames: network(frames)[:, None],
-    window=Window(inputs=(-2, -1, 0, 1, 2), outputs=(0,), multiple=4),
+    window=lambda network, settings: Window(inputs=(-2, -1, 0, 1, 2), multiple=4),
     rounding="round",
     procedures={
         "train": Procedure(
@@ -37,15 +38,20 @@ PAPER = Paper(
             ),
             plan=lambda settings, epoch: Plan(settings.train.iterations, 2, 2),
             weights_name="models/{iteration}.pth",
+            options=OPTIONS,
         )
     },
-    test_settings=TestSettings,
+    test=Test(
+        settings=TestSettings,
+        clips=lambda settings, window: [clip_of(settings.data.low, settings.data.high)],
+        pictures=lambda settings: Pictures(lambda _, frame: settings.folder / frame.name),
+        options=OPTIONS,
+    ),
     to_published=lambda state: {f"module.{key}": value for key, value in state.items()},
     from_published=lambda state: {key.removeprefix("module."): v for key, v in state.items()},
     bundled="five-random.safetensors",
     stream=Stream(
         frames=(0,),
-        parts=(-2, -1, 0, 1, 2),
         part=lambda network, frames: network.part(frames[:, 0]),
         combine=lambda network, parts, outputs: network.combine(parts)[:, None],
     ),

@@ -1,19 +1,12 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
-from llve_common.enhance.frames import (
-    enhance_all,
-    enhance_frames,
-    naming_faults,
-    pad_to_fit,
-)
+from llve_common.enhance.files import enhance_all, naming_faults
+from llve_common.enhance.frames import enhance_frames, pad_to_fit
 from llve_common.errors import DataError
 from llve_common.io.images import read_image, write_image
 from llve_common.paper.contract import Window
-
-CPU = torch.device("cpu")
 
 
 def frames_of(height, width, count=1):
@@ -21,11 +14,11 @@ def frames_of(height, width, count=1):
 
 
 @pytest.fixture
-def enhance(paper):
+def enhance(model):
     """Enhances jobs with the tiny paper, parts of it replaced."""
 
     def run(jobs, **changes):
-        return enhance_all(paper(**changes), nn.Identity(), jobs, device=CPU)
+        return enhance_all(model(**changes), jobs)
 
     return run
 
@@ -33,7 +26,7 @@ def enhance(paper):
 @pytest.mark.parametrize(
     ("height", "width"), [(1, 1), (1, 40), (8, 9), (15, 17), (16, 32), (33, 16)]
 )
-def test_any_size_reaches_the_network_padded_and_comes_back(paper, height, width):
+def test_any_size_reaches_the_network_padded_and_comes_back(model, height, width):
     seen = []
 
     def enhance(network, padded):
@@ -41,9 +34,9 @@ def test_any_size_reaches_the_network_padded_and_comes_back(paper, height, width
         seen.append(padded)
         return padded
 
-    chosen = paper(enhance=enhance, window=Window(multiple=16))
+    chosen = model(enhance=enhance, window=Window(multiple=16))
     frames = frames_of(height, width)
-    assert torch.equal(enhance_frames(chosen, nn.Identity(), frames), frames)
+    assert torch.equal(enhance_frames(chosen, frames), frames)
     assert seen[0].shape[-2:] == (-(-height // 16) * 16, -(-width // 16) * 16)
 
 
@@ -135,10 +128,10 @@ def test_16_bits_into_a_jpeg_is_a_failure_of_that_image(enhance, image_file, tmp
     assert "this format cannot hold 16 bits" in result.failures[0]
 
 
-def test_watcher_is_told_every_image(paper, image_file, tmp_path):
+def test_watcher_is_told_every_image(model, image_file, tmp_path):
     told = []
     jobs = [(image_file(f"{n}.png"), tmp_path / "out" / f"{n}.png") for n in range(2)]
-    enhance_all(paper(), nn.Identity(), jobs, device=CPU, watch=lambda *each: told.append(each))
+    enhance_all(model(), jobs, watch=lambda *each: told.append(each))
     assert told == [(1, 2), (2, 2)]
 
 

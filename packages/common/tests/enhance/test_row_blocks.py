@@ -12,7 +12,6 @@ from llve_common.errors import MediaError
 from llve_common.io.images import to_pixels, to_tensor
 from llve_common.paper.contract import Prepared, Window
 
-CPU = torch.device("cpu")
 ROWS, WIDTH = 6, 10
 SIZES = [(1, 1), (2, 5), (5, 10), (6, 10), (7, 10), (12, 10), (13, 10), (29, 7), (40, 1), (3, 70)]
 
@@ -152,7 +151,7 @@ def test_torch_computes_alone_inside_and_as_before_outside(picture, threads):
 
     try:
         torch.set_num_threads(threads)
-        row_blocks(run, 0, "round", workers=2)(picture(40, WIDTH))
+        blocks_of(run, 0, "round", workers=2)(picture(40, WIDTH))
         assert seen == {1}
         assert torch.get_num_threads() == threads
         assert in_new_thread(torch.get_num_threads) == threads
@@ -207,7 +206,7 @@ def test_numbers_below_the_normal_ones_count_as_zero_inside_only(picture):
     assert (small * 1).item() > 0
 
 
-def test_papers_of_a_finite_halo_go_in_blocks(paper, picture):
+def test_papers_of_a_finite_halo_go_in_blocks(model, picture):
     pixels = picture(13, WIDTH)
     heights = []
 
@@ -217,12 +216,12 @@ def test_papers_of_a_finite_halo_go_in_blocks(paper, picture):
 
     for window, expected in ((Window(halo=1), [7, 8, 2]), (Window(), [13])):
         heights.clear()
-        run = pixel_enhancer(paper(enhance=enhance, window=window), nn.Identity(), CPU)
+        run = pixel_enhancer(model(enhance=enhance, window=window))
         np.testing.assert_array_equal(run(pixels), pixels)
         assert sorted(heights) == sorted(expected)
 
 
-def test_a_prepared_network_is_prepared_once(paper, picture):
+def test_a_prepared_network_is_prepared_once(model, picture):
     prepared = []
 
     def prepare(network):
@@ -230,7 +229,7 @@ def test_a_prepared_network_is_prepared_once(paper, picture):
         return Prepared(lambda block, first, seen: block, halo=0)
 
     network = nn.Identity()
-    run = pixel_enhancer(paper(prepare=prepare, window=Window(multiple=7)), network, CPU)
+    run = pixel_enhancer(model(network, prepare=prepare, window=Window(multiple=7)))
     for _ in range(2):
         np.testing.assert_array_equal(run(picture()), picture())
     assert prepared == [network]

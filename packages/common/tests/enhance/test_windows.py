@@ -7,7 +7,7 @@ from torch import nn
 from llve_common.data.windows import index_in_clip, reflected, window_indices
 from llve_common.enhance.windows import enhance_clip, enhance_inner_frames, inner_frames
 from llve_common.errors import DataError
-from llve_common.paper.contract import Paper, Stream, Window
+from llve_common.paper.contract import Stream, Window
 
 
 class Five(nn.Module):
@@ -28,25 +28,23 @@ class Five(nn.Module):
         return self.mix(torch.cat([self.part(frame) for frame in frames.unbind(1)], 1))
 
 
-def five_frames(stream=None, border="reflection"):
-    return a_paper(
-        enhance=lambda network, frames: network(frames)[:, None],
-        window=Window(inputs=(-2, -1, 0, 1, 2), outputs=(0,), border=border),
-        stream=stream,
-    )
+@pytest.fixture(name="five_frames")
+def five_frames_fixture(model):
+    """Makes a model that takes five frames."""
 
+    def make(network, stream=None, border="reflection"):
+        return model(
+            network,
+            enhance=lambda network, frames: network(frames)[:, None],
+            window=Window(inputs=(-2, -1, 0, 1, 2), outputs=(0,), border=border),
+            stream=stream,
+        )
 
-def a_paper(**contract):
-    unused = dict.fromkeys(("network", "to_published", "from_published"), lambda state: state)
-    return Paper(
-        name="test", title="Test", package="test", rounding="round", procedures={},
-        test_settings=None, **unused, **contract,
-    )  # fmt: skip
+    return make
 
 
 STREAM = Stream(
     frames=(0,),
-    parts=(-2, -1, 0, 1, 2),
     part=lambda network, frames: network.part(frames[:, 0]),
     combine=lambda network, parts, outputs: network.mix(torch.cat(parts, 1))[:, None],
 )
@@ -69,10 +67,10 @@ def window_by_window(network, frames, offsets, border="reflection"):
 
 @pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 6, 11])
 @pytest.mark.parametrize("stream", [None, STREAM], ids=["whole", "cut in two"])
-def test_equal_to_window_by_window(length, stream):
+def test_equal_to_window_by_window(five_frames, length, stream):
     network, frames = Five().eval(), clip(length)
     expected = list(window_by_window(network, frames, range(-2, 3)))
-    actual = list(enhance_clip(five_frames(stream), network, frames))
+    actual = list(enhance_clip(five_frames(network, stream), frames))
     assert len(actual) == length
     for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one, other)
@@ -80,10 +78,10 @@ def test_equal_to_window_by_window(length, stream):
 
 @pytest.mark.parametrize("border", ["replicate", "new_info", "circle"])
 @pytest.mark.parametrize("length", [1, 3, 5, 6, 11])
-def test_border_modes_equal_window_by_window(length, border):
+def test_border_modes_equal_window_by_window(five_frames, length, border):
     network, frames = Five().eval(), clip(length)
     expected = list(window_by_window(network, frames, range(-2, 3), border))
-    actual = list(enhance_clip(five_frames(STREAM, border), network, frames))
+    actual = list(enhance_clip(five_frames(network, STREAM, border), frames))
     for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -111,12 +109,12 @@ def test_a_clip_too_short_for_its_border_mode(border, shortest):
 
 
 @pytest.mark.parametrize("border", ["reflection", "new_info"])
-def test_each_part_is_computed_once(border):
+def test_each_part_is_computed_once(five_frames, border):
     network = Five().eval()
-    list(enhance_clip(five_frames(STREAM, border), network, clip(20)))
+    list(enhance_clip(five_frames(network, STREAM, border), clip(20)))
     assert network.calls == 20
     network.calls = 0
-    list(enhance_clip(five_frames(), network, clip(20)))
+    list(enhance_clip(five_frames(network), clip(20)))
     assert network.calls == 100
 
 
@@ -143,27 +141,27 @@ class Six(nn.Module):
         return torch.stack([self.output(first, second), self.output(second, first)], 1)
 
 
-def test_parts_of_several_frames_and_only_the_wanted_output():
+def test_parts_of_several_frames_and_only_the_wanted_output(model):
     def combine(network, parts, outputs):
         pairs = {0: (parts[0], parts[1]), 1: (parts[1], parts[0])}
         return torch.stack([network.output(*pairs[output]) for output in outputs], 1)
 
     stream = Stream(
         frames=(-2, -1, 0, 1, 2),
-        parts=(0, 1),
         part=lambda network, frames: network.part(frames),
         combine=combine,
     )
-    paper = a_paper(
+    network, frames = Six().eval(), clip(12)
+    six = model(
+        network,
         enhance=lambda network, frames: network(frames),
         window=Window(inputs=(-2, -1, 0, 1, 2, 3), outputs=(0, 1)),
         stream=stream,
     )
-    network, frames = Six().eval(), clip(12)
     windows = window_by_window(network, frames, range(-2, 4))
     expected = [outputs[:, 0] for outputs in windows]
     network.encoded = network.decoded = 0
-    actual = list(enhance_clip(paper, network, frames))
+    actual = list(enhance_clip(six, frames))
     for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one, other)
     assert network.decoded == 12
@@ -171,7 +169,7 @@ def test_parts_of_several_frames_and_only_the_wanted_output():
     assert network.encoded == 13
 
 
-def test_memory_is_constant():
+def test_memory_is_constant(five_frames):
     network = Five().eval()
     alive: list[int] = []
     made = 0
@@ -182,14 +180,14 @@ def test_memory_is_constant():
             made += 1
             yield frame
 
-    for done, _ in enumerate(enhance_clip(five_frames(STREAM), network, frames()), 1):
+    for done, _ in enumerate(enhance_clip(five_frames(network, STREAM), frames()), 1):
         alive.append(made - done)
     # Never further ahead than the window reaches.
     assert max(alive) == 2
 
 
-def test_an_empty_clip_gives_nothing():
-    assert list(enhance_clip(five_frames(), Five().eval(), [])) == []
+def test_an_empty_clip_gives_nothing(five_frames):
+    assert list(enhance_clip(five_frames(Five().eval()), [])) == []
 
 
 @pytest.mark.parametrize(
@@ -200,25 +198,26 @@ def test_reflected(index, last, expected):
     assert reflected(index, last) == expected
 
 
-def test_inner_frames_are_those_of_windows_within_the_clip():
+def test_inner_frames_are_those_of_windows_within_the_clip(model):
     stream = Stream(
         frames=(-2, -1, 0, 1, 2),
-        parts=(0, 1),
         part=lambda network, frames: network.part(frames),
         combine=lambda network, parts, outputs: torch.stack(
             [network.output(*(parts if output == 0 else parts[::-1])) for output in outputs], 1
         ),
     )
     window = Window(inputs=(-2, -1, 0, 1, 2, 3), outputs=(0, 1))
-    paper = a_paper(enhance=lambda network, frames: network(frames), window=window, stream=stream)
     network = Six().eval()
+    six = model(
+        network, enhance=lambda network, frames: network(frames), window=window, stream=stream
+    )
     for count in (0, 5, 6, 7, 12):
         frames = clip(12)[:count]
         with torch.inference_mode():
             whole = [network(torch.stack(frames[s : s + 6], 1)) for s in range(max(0, count - 5))]
         expected = [outputs[:, 0] for outputs in whole] + [outputs[:, 1] for outputs in whole[-1:]]
         network.encoded = network.decoded = 0
-        actual = list(enhance_inner_frames(paper, network, frames))
+        actual = list(enhance_inner_frames(six, frames))
         assert list(inner_frames(window, count)) == list(range(2, 2 + len(actual)))
         for one, other in zip(actual, expected, strict=True):
             torch.testing.assert_close(one, other)

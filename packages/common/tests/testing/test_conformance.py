@@ -13,7 +13,7 @@ from llve_common.testing.conformance import Conformance
 PAPERS = Path(__file__).resolve().parents[4] / "tests" / "papers"
 sys.path.insert(0, str(PAPERS))
 
-from llve_five.cli import app  # noqa: E402
+from llve_five.__main__ import app  # noqa: E402
 from llve_five.paper import PAPER  # noqa: E402
 
 

@@ -33,33 +33,36 @@ class Halving(nn.Module):
 
 
 @pytest.fixture
-def halving(paper):
-    return paper(
+def halving(model):
+    torch.manual_seed(0)
+    return model(
+        Halving().eval(),
         enhance=lambda network, frames: network(frames),
         window=Window(inputs=(0, 1), outputs=(0, 1), multiple=2),
     )
 
 
 def test_windows_of_several_frames_and_a_multiple(halving, tmp_path):
-    torch.manual_seed(0)
-    network, path = Halving().eval(), tmp_path / "new" / "halving.onnx"
-    written = export_onnx(halving, network, path, {"note": "ours"})
+    path = tmp_path / "new" / "halving.onnx"
+    written = export_onnx(halving, path, {"note": "ours"})
     assert (written.path, written.multiple) == (path, 2)
     assert written.sizes == ((1, 2, 2), (3, 18, 34))
     assert written.difference < 1e-5
-    model = onnx.load(path)
-    onnx.checker.check_model(model, full_check=True)
-    assert {one.domain: one.version for one in model.opset_import} == {"": written.opset}
-    facts = {one.key: one.value for one in model.metadata_props}
+    exported = onnx.load(path)
+    onnx.checker.check_model(exported, full_check=True)
+    assert {one.domain: one.version for one in exported.opset_import} == {"": written.opset}
+    facts = {one.key: one.value for one in exported.metadata_props}
     assert facts == {"paper": "Tiny", "multiple": "2", "note": "ours"}
-    [given] = model.graph.input
+    [given] = exported.graph.input
     sides = [side.dim_param or side.dim_value for side in given.type.tensor_type.shape.dim]
     assert (given.name, sides) == ("frames", ["N", 2, 3, "2*H", "2*W"])
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     frames = torch.rand(2, 2, 3, 6, 50)
     [got] = session.run(["enhanced"], {"frames": frames.numpy()})
     with torch.inference_mode():
-        torch.testing.assert_close(torch.from_numpy(got), network(frames), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            torch.from_numpy(got), halving.network(frames), atol=1e-5, rtol=0
+        )
     # The exporter notes where each operator came from in the source, with full paths.
     assert str(ROOT).encode() not in path.read_bytes()
     assert Path(torch.__file__).parents[1].as_posix().encode() not in path.read_bytes()
@@ -101,12 +104,12 @@ def another_shape(network, frames):
     ],
 )
 def test_what_cannot_be_exported_leaves_the_folder_as_it_was(
-    paper, tmp_path, capfd, enhance, message
+    model, tmp_path, capfd, enhance, message
 ):
     path = tmp_path / "old.onnx"
     path.write_bytes(b"what stood here")
     with pytest.raises(ExportError, match=message) as caught:
-        export_onnx(paper(enhance=enhance), nn.Identity(), path)
+        export_onnx(model(enhance=enhance), path)
     assert str(caught.value).startswith(f"{path}: ")
     assert [one.name for one in tmp_path.iterdir()] == ["old.onnx"]
     assert path.read_bytes() == b"what stood here"
@@ -114,36 +117,36 @@ def test_what_cannot_be_exported_leaves_the_folder_as_it_was(
     assert logging.root.manager.disable == logging.NOTSET
 
 
-def test_a_runtime_that_refuses(paper, tmp_path, monkeypatch):
+def test_a_runtime_that_refuses(model, tmp_path, monkeypatch):
     def refuse(*args, **options):
         raise RuntimeError("not implemented\nat length")
 
     monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
     with pytest.raises(ExportError, match="cannot run") as caught:
-        export_onnx(paper(), nn.Identity(), tmp_path / "tiny.onnx")
+        export_onnx(model(), tmp_path / "tiny.onnx")
     assert "got: RuntimeError: not implemented, for frames (1, 1, 3, 1, 1)" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("missing", ["onnx", "onnxscript", "onnxruntime"])
-def test_a_library_that_is_missing(paper, tmp_path, monkeypatch, missing):
+def test_a_library_that_is_missing(model, tmp_path, monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ExportError, match="libraries that are not installed") as caught:
-        export_onnx(paper(), nn.Identity(), tmp_path / "tiny.onnx")
+        export_onnx(model(), tmp_path / "tiny.onnx")
     assert "pip install 'llve-common[onnx]'" in str(caught.value)
     assert "pip install -e 'packages/tiny[onnx]'" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_suffix(paper, tmp_path):
+def test_another_suffix(model, tmp_path):
     with pytest.raises(ExportError, match="expected: the suffix"):
-        export_onnx(paper(), nn.Identity(), tmp_path / "tiny.pt")
+        export_onnx(model(), tmp_path / "tiny.pt")
 
 
-def test_a_folder_that_cannot_be(paper, tmp_path):
+def test_a_folder_that_cannot_be(model, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(MediaError, match="cannot be written"):
-        export_onnx(paper(), nn.Identity(), tmp_path / "file" / "tiny.onnx")
+        export_onnx(model(), tmp_path / "file" / "tiny.onnx")
 
 
 def test_every_paper_offers_the_extras_of_the_core():
