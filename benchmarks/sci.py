@@ -17,9 +17,9 @@ from llve_common.enhance.frames import pixel_enhancer
 from llve_common.enhance.row_blocks import RowBlocks
 from llve_common.io.images import Pixels
 from llve_common.metrics.cost import latency, multiply_accumulates, parameter_count, peak_memory
-from llve_common.paper.contract import Prepared
+from llve_common.paper.contract import Model, Prepared
 from llve_common.report.tables import Table
-from llve_common.weights.network import load_network
+from llve_common.weights.network import load_model
 from llve_sci.paper import PAPER
 
 CPU = torch.device("cpu")
@@ -28,7 +28,7 @@ SIZES = {"1080p": (1080, 1920), "720p": (720, 1280)}
 
 def main() -> None:
     """Measure at each size, print, and write the results."""
-    network, _ = load_network(PAPER, None, CPU)
+    network = load_model(PAPER, None, CPU).network
     comparisons: dict[str, harness.Comparison] = {}
     ratios, stages, costs = [], [], []
     for name, size in SIZES.items():
@@ -59,7 +59,7 @@ def main() -> None:
 
 def enhance_paths(network: nn.Module, pixels: Pixels) -> dict[str, Callable[[], Pixels]]:
     """The two ways from pixels to pixels."""
-    enhance = pixel_enhancer(PAPER, network, CPU)
+    enhance = pixel_enhancer(Model(PAPER, network))
     return {
         "published": lambda: to_8_bits(forward(network, harness.to_float(pixels))),
         "ours": lambda: enhance(pixels),
@@ -84,10 +84,10 @@ def stages_of_paths(network: nn.Module, pixels: Pixels) -> dict[str, Callable[[]
     """The stages of the published path one by one; of ours, all but the network, and all."""
     image = harness.to_float(pixels)
     enhanced = forward(network, image)
-    assert PAPER.window.halo is not None
-    alone = Prepared(lambda block, first, seen: block, PAPER.window.halo)
+    assert Model(PAPER, network).window.halo is not None
+    alone = Prepared(lambda block, first, seen: block, Model(PAPER, network).window.halo)
     conversions = RowBlocks(alone, PAPER.rounding)
-    enhance = pixel_enhancer(PAPER, network, CPU)
+    enhance = pixel_enhancer(Model(PAPER, network))
     return {
         "published: to float": lambda: harness.to_float(pixels),
         "published: network": lambda: forward(network, image),

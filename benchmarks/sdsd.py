@@ -16,6 +16,7 @@ from torch import Tensor
 
 from llve_common.enhance.windows import enhance_clip
 from llve_common.metrics.cost import multiply_accumulates, parameter_count, peak_memory
+from llve_common.paper.contract import Model
 from llve_common.report.tables import Table
 from llve_sdsd.network import RetinexNet
 from llve_sdsd.paper import PAPER
@@ -36,7 +37,7 @@ def main() -> None:
     comparison = harness.compare(
         {
             "published": lambda: published(network, window),
-            "ours": lambda: list(enhance_clip(PAPER, network, frames)),
+            "ours": lambda: list(enhance_clip(Model(PAPER, network), frames)),
         },
         repeats=3,
     )
@@ -85,7 +86,7 @@ def published(network: RetinexNet, window: Tensor) -> Tensor:
 
 def largest_difference(network: RetinexNet, frames: list[Tensor], window: Tensor) -> float:
     """Between the two ways to the first frame, relative to values above 1."""
-    first, plain = next(enhance_clip(PAPER, network, frames)), published(network, window)
+    first, plain = next(enhance_clip(Model(PAPER, network), frames)), published(network, window)
     return ((first - plain).abs() / plain.abs().clamp(min=1)).max().item()
 
 
@@ -125,7 +126,7 @@ def memory_table(network: RetinexNet) -> Table:
     for count in CLIPS:
         frames = dark_clip(count, *SMALL)
         peak = peak_memory(
-            lambda frames=frames: [None for _ in enhance_clip(PAPER, network, iter(frames))],
+            lambda frames=frames: [None for _ in enhance_clip(Model(PAPER, network), iter(frames))],
             device=CPU,
         )
         rows.append((f"{count} frames", "-" if peak is None else f"{peak / 2**20:.1f}"))

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from llve_common.enhance.frames import pixel_enhancer
 from llve_common.io.images import Pixels
 from llve_common.metrics.cost import multiply_accumulates
+from llve_common.paper.contract import Model
 from llve_common.report.tables import Table
-from llve_common.weights.network import load_network
+from llve_common.weights.network import load_model
 from llve_sgz.fast import prepare
 from llve_sgz.paper import PAPER
 
@@ -26,7 +27,7 @@ SIZES = {"1080p": (1080, 1920), "540p": (540, 960)}
 
 def main() -> None:
     """Measure at each size, print, and write the results."""
-    network, _ = load_network(PAPER, None, CPU)
+    network = load_model(PAPER, None, CPU).network
     comparisons: dict[str, harness.Comparison] = {}
     rows = []
     for name, size in SIZES.items():
@@ -45,7 +46,7 @@ def measured(
     name: str, network: nn.Module, pixels: Pixels
 ) -> tuple[harness.Comparison, tuple[str, ...]]:
     """Times, their ratio, and how far the results agree."""
-    look, enhance = prepare(network).look, pixel_enhancer(PAPER, network, CPU)
+    look, enhance = prepare(network).look, pixel_enhancer(Model(PAPER, network))
     comparison = harness.compare(
         {
             "published": lambda: published(network, pixels),

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from llve_common.enhance.windows import enhance_clip
 from llve_common.metrics.cost import parameter_count
+from llve_common.paper.contract import Model
 from llve_common.report.tables import Table
 from llve_tcenet.network import TCENet, initialise
 from llve_tcenet.paper import PAPER
@@ -48,14 +49,14 @@ def loops(network: TCENet, height: int, width: int) -> dict[str, Callable[[], An
     clip = [torch.rand(1, 3, height, width) * 0.3 for _ in range(7)]
     published, ours = (
         published_loop(network, cycle(clip)),
-        enhance_clip(PAPER, network, cycle(clip)),
+        enhance_clip(Model(PAPER, network), cycle(clip)),
     )
     return {"published": lambda: next(published), "ours": lambda: next(ours)}
 
 
 def published_loop(network: TCENet, frames: Iterator[Tensor]) -> Iterator[Tensor]:
     """Every window as a whole; its second frame is computed, and the next window overwrites it."""
-    window: deque[Tensor] = deque(maxlen=len(PAPER.window.inputs))
+    window: deque[Tensor] = deque(maxlen=len(Model(PAPER, network).window.inputs))
     for frame in frames:
         window.append(frame)
         if len(window) == window.maxlen:

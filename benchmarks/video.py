@@ -20,10 +20,12 @@ import numpy as np
 import torch
 
 from llve_common.data.synthetic import read_photograph
-from llve_common.enhance.frames import enhance_job, frame_enhancer, pixel_enhancer
+from llve_common.enhance.files import enhance_job
+from llve_common.enhance.frames import frame_enhancer, pixel_enhancer
 from llve_common.io.video import VideoInfo, VideoReader, VideoWriter
+from llve_common.paper.contract import Model
 from llve_common.report.tables import Table
-from llve_common.weights.network import load_network
+from llve_common.weights.network import load_model
 from llve_sci.paper import PAPER
 
 CPU = torch.device("cpu")
@@ -42,8 +44,8 @@ def main() -> None:
 
 def functions(source: Path, target: Path) -> dict[str, Callable[[], Any]]:
     """Each stage alone, on frames held in memory, and the whole."""
-    network, _ = load_network(PAPER, None, CPU)
-    one, stream = pixel_enhancer(PAPER, network, CPU), frame_enhancer(PAPER, network, CPU)
+    network = load_model(PAPER, None, CPU).network
+    one, stream = pixel_enhancer(Model(PAPER, network)), frame_enhancer(Model(PAPER, network))
     with VideoReader(source) as reader:
         info, frames = reader.info, list(reader)
 

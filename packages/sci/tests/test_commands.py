@@ -14,7 +14,7 @@ from llve_common.errors import DataError
 from llve_common.io.images import read_image, write_image
 from llve_common.testing.reference import shared_file
 from llve_common.weights.files import read_weights
-from llve_sci.cli import app
+from llve_sci.__main__ import app
 from llve_sci.data import LowLightImages
 
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from llve_common.data.synthetic import write_image_set
 from llve_common.testing.conformance import Conformance
-from llve_sci.cli import app
+from llve_sci.__main__ import app
 from llve_sci.paper import PAPER
 
 

@@ -15,14 +15,16 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from llve_common.enhance.frames import enhance_frames, enhance_job, frame_enhancer
+from llve_common.enhance.files import enhance_job
+from llve_common.enhance.frames import enhance_frames, frame_enhancer
 from llve_common.io.frames import Frame
 from llve_common.io.images import Image, read_image, to_pixels, to_tensor, write_image
 from llve_common.io.video import VideoInfo, VideoReader, VideoWriter
 from llve_common.metrics.fidelity import psnr
+from llve_common.paper.contract import Model
 from llve_common.testing.reference import shared_file
-from llve_common.weights.network import load_network
-from llve_sci.cli import app
+from llve_common.weights.network import load_model
+from llve_sci.__main__ import app
 from llve_sci.paper import PAPER
 
 CPU = torch.device("cpu")
@@ -128,9 +130,9 @@ def test_a_rotated_phone_clip_comes_out_upright(tmp_path):
 
 
 def enhanced(pixels):
-    network, _ = load_network(PAPER, None, CPU)
+    network = load_model(PAPER, None, CPU).network
     return to_pixels(
-        enhance_frames(PAPER, network, to_tensor(pixels)[None, None])[0, 0], "truncate"
+        enhance_frames(Model(PAPER, network), to_tensor(pixels)[None, None])[0, 0], "truncate"
     )
 
 
@@ -297,8 +299,8 @@ def test_a_folder_that_may_not_be_written(tmp_path):
 
 
 def test_memory_does_not_grow_with_the_clip():
-    network, _ = load_network(PAPER, None, CPU)
-    enhance = frame_enhancer(PAPER, network, CPU)
+    network = load_model(PAPER, None, CPU).network
+    enhance = frame_enhancer(Model(PAPER, network))
 
     def most_alive(count):
         made = 0

@@ -11,6 +11,7 @@ from recipes import image_recipe_weights
 from llve_common.enhance import row_blocks
 from llve_common.enhance.frames import pixel_enhancer
 from llve_common.io.images import to_pixels, to_tensor
+from llve_common.paper.contract import Model
 from llve_common.weights.files import load_into, read_weights
 from llve_sci.fast import prepare
 from llve_sci.network import Cascade, Enhancer
@@ -33,7 +34,7 @@ def recipe(gain, network):
 def bundled():
     path = files("llve_sci").joinpath("bundled", BUNDLED)
     state = PAPER.from_published(read_weights(path))
-    network = PAPER.network(state)
+    network = PAPER.network(state, None)
     load_into(network, state, path)
     return network
 
@@ -94,7 +95,7 @@ def assert_prepared_equals_plain(network, size):
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_frames_equal_the_plain_ones(network, dtype, monkeypatch):
     monkeypatch.setattr(row_blocks, "_BLOCK", ROWS * 40)
-    enhance = pixel_enhancer(PAPER, network, CPU)
+    enhance = pixel_enhancer(Model(PAPER, network))
     differing = values = 0
     for size in [*SIZES, (120, 160)]:
         pixels = random_pixels(size, dtype)
@@ -111,14 +112,14 @@ def test_large_frame_equals_the_plain_one():
     network = bundled().eval()
     pixels = random_pixels((270, 961))
     difference = np.abs(
-        pixel_enhancer(PAPER, network, CPU)(pixels).astype(int) - plain(network, pixels)
+        pixel_enhancer(Model(PAPER, network))(pixels).astype(int) - plain(network, pixels)
     )
     assert difference.max() <= 1
     assert np.count_nonzero(difference) <= 1e-4 * difference.size
 
 
 def test_two_callers_at_once_get_what_one_gets():
-    enhance = pixel_enhancer(PAPER, bundled().eval(), CPU)
+    enhance = pixel_enhancer(Model(PAPER, bundled().eval()))
     frames = [random_pixels((90, 300 + n), seed=n) for n in range(2)]
     expected = [enhance(frame) for frame in frames]
     equal = []

@@ -9,9 +9,10 @@ import torch
 from typer.testing import CliRunner
 
 from llve_common.enhance.frames import enhance_frames
+from llve_common.paper.contract import Model
 from llve_common.weights.files import file_digest, write_weights
-from llve_common.weights.network import bundled_weights, load_network
-from llve_sci.cli import app
+from llve_common.weights.network import bundled_weights, load_model
+from llve_sci.__main__ import app
 from llve_sci.network import Cascade
 from llve_sci.paper import PAPER
 from llve_sci.weights import to_published
@@ -52,9 +53,9 @@ def test_the_command_says_what_it_wrote(exported):
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (5, 19), (17, 33), (64, 48)])
 @pytest.mark.parametrize("count", [1, 3])
 def test_any_size_is_enhanced_alike(exported, count, size):
-    network, _ = load_network(PAPER, None, CPU)
+    network = load_model(PAPER, None, CPU).network
     frames = torch.rand(count, 1, 3, *size)
-    expected = enhance_frames(PAPER, network, frames)
+    expected = enhance_frames(Model(PAPER, network), frames)
     got = enhance_with(exported[0], frames)
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=0)
 
@@ -64,9 +65,9 @@ def test_weights_of_the_whole_cascade_under_published_names(tmp_path):
     weights, path = tmp_path / "mine.pt", tmp_path / "mine.onnx"
     write_weights(weights, to_published(Cascade().state_dict()))
     assert str(weights) in run("--weights", weights, path)
-    network, _ = load_network(PAPER, weights, CPU)
+    network = load_model(PAPER, weights, CPU).network
     frames = torch.rand(1, 1, 3, 7, 9)
-    expected = enhance_frames(PAPER, network, frames)
+    expected = enhance_frames(Model(PAPER, network), frames)
     torch.testing.assert_close(enhance_with(path, frames), expected, atol=1e-5, rtol=0)
     # Training's calibration is no part of what is used.
     assert not [one.name for one in onnx.load(path).graph.initializer if "calibrate" in one.name]

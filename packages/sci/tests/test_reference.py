@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from llve_common.enhance.frames import enhance_frames
 from llve_common.io.images import read_image, to_pixels, to_tensor
-from llve_common.paper.contract import State
+from llve_common.paper.contract import Model, State
 from llve_common.testing.reference import Case, cases, reference_json, shared_file
 from llve_common.train.loader import stack_samples
 from llve_common.weights.files import load_into, read_weights
@@ -212,7 +212,7 @@ def train_steps(case: Case, dtype: torch.dtype, steps: int | None = None) -> dic
     batch = stack_samples([{"low": one} for one in image])
     found: dict = {"losses": [], "grad_norms": []}
     for iteration in range(1, (steps or settings["steps"]) + 1):
-        procedure.before_step(chosen, network, iteration)
+        network.train()
         optimizer.zero_grad()
         total = torch.stack(list(objective(network, batch, iteration).values())).sum()
         total.backward()
@@ -276,7 +276,6 @@ def test_published_finetuning_in_double_precision():
     optimizer = procedure.optimizer(settings, network)
     losses = []
     for iteration in range(1, 6):
-        procedure.before_step(settings, network, iteration)
         optimizer.zero_grad()
         total = torch.stack(list(objective(network, batch, iteration).values())).sum()
         total.backward()
@@ -301,7 +300,7 @@ def test_published_weights_on_published_images(case: Case):
     )
     assert decoded_alike, "this machine's decoder gives other pixels"
     network = network_of({"model": "sci_finetunemodel", "official_weights": group}).eval()
-    enhanced = enhance_frames(PAPER, network, to_tensor(image.pixels)[None, None])[0, 0]
+    enhanced = enhance_frames(Model(PAPER, network), to_tensor(image.pixels)[None, None])[0, 0]
     with torch.no_grad():
         illumination = network.enhance(to_tensor(image.pixels)[None])[0]
     for array in case.arrays:

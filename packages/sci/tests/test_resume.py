@@ -22,7 +22,7 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 FORKS = """
 import json, os, sys
 import torch
-import llve_sci.cli
+import llve_sci.__main__
 torch.optim.Adam([torch.zeros(1, requires_grad=True)]).step()  # imports a great deal more
 for line in sys.stdin:
     pid = os.fork()
@@ -33,7 +33,7 @@ for line in sys.stdin:
         file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(file, 1)
         os.dup2(file, 2)
-        llve_sci.cli.app(prog_name="sci")
+        llve_sci.__main__.app(prog_name="sci")
     print(pid, flush=True)
     print(os.waitpid(pid, 0)[1], flush=True)
 """

@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 from llve_common.data.clip import low_and_high, paired_clips, read_frame
 from llve_common.io.images import read_image
 from llve_common.weights.files import read_weights, write_weights
-from llve_sdsd.cli import app
+from llve_sdsd.__main__ import app
 from llve_sdsd.network import RetinexNet
-from llve_sdsd.weights import to_published
+from llve_sdsd.paper import PAPER
 
 SMALL = (
     "network.nf=8", "network.groups=2", "network.front_blocks=1", "network.back_blocks=1",
@@ -39,7 +39,7 @@ def root(tmp_path_factory):
 def weights_of(folder, **arguments):
     torch.manual_seed(0)
     network = RetinexNet(nf=8, groups=2, front_blocks=1, back_blocks=1, **arguments)
-    write_weights(folder / "w.pth", to_published(network.state_dict()))
+    write_weights(folder / "w.pth", PAPER.to_published(network.state_dict()))
     return folder / "w.pth"
 
 

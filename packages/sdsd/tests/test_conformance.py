@@ -10,7 +10,7 @@ from llve_common.data.clip import Clip, low_and_high, paired_clips
 from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST
 from llve_common.data.synthetic import write_clip_set
 from llve_common.testing.conformance import Conformance
-from llve_sdsd.cli import app
+from llve_sdsd.__main__ import app
 from llve_sdsd.paper import PAPER
 
 TINY = ["network.nf=8", "network.groups=2", "network.front_blocks=1", "network.back_blocks=1"]

@@ -1,14 +1,16 @@
 """Streaming: the same frames as window by window, with each frame's features computed once."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from llve_common.config import Settings
 from llve_common.data.windows import reflected
 from llve_common.enhance.windows import enhance_clip
 from llve_common.errors import DataError
-from llve_common.paper.contract import Paper, Stream, Window
+from llve_common.paper.contract import Model, Window
 from llve_sdsd import fast
+from llve_sdsd import paper as sdsd
 from llve_sdsd.fast import combine, part
 from llve_sdsd.network import RetinexNet
 
@@ -25,22 +27,9 @@ def small_network() -> RetinexNet:
     return network.eval()
 
 
-def paper() -> Paper:
-    """As much of the contract as streaming looks at."""
-    return Paper(
-        name="sdsd",
-        title="SDSD",
-        package="llve_sdsd",
-        network=lambda state: RetinexNet(),
-        enhance=lambda network, frames: network(frames).enhanced[:, None],
-        window=Window(inputs=(-2, -1, 0, 1, 2), outputs=(0,), multiple=16),
-        rounding="round",
-        procedures={},
-        test_settings=Settings,
-        to_published=dict,
-        from_published=dict,
-        stream=Stream(frames=(0,), parts=(-2, -1, 0, 1, 2), part=part, combine=combine),
-    )
+PAPER = replace(
+    sdsd.PAPER, window=lambda network, settings: Window(inputs=(-2, -1, 0, 1, 2), multiple=16)
+)
 
 
 def clip(count: int) -> list[torch.Tensor]:
@@ -53,7 +42,7 @@ def test_streaming_equals_window_by_window(count, monkeypatch):
     # Blocks of three rows, so that there are several.
     monkeypatch.setattr(fast, "_BLOCK", 3 * 4 * 4 * 256 * 24)
     network, frames = small_network(), clip(count)
-    streamed = list(enhance_clip(paper(), network, frames))
+    streamed = list(enhance_clip(Model(PAPER, network), frames))
     assert len(streamed) == count
     for centre, frame in enumerate(streamed):
         indices = [reflected(centre + offset, count - 1) for offset in range(-2, 3)]
@@ -66,7 +55,7 @@ def test_features_of_each_frame_are_computed_once():
     network, frames = small_network(), clip(6)
     seen = []
     network.conv_first_1.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    list(enhance_clip(paper(), network, frames))
+    list(enhance_clip(Model(PAPER, network), frames))
     assert len(seen) == len(frames)
     # The first window asks for its mirrored frames first.
     assert all(any(torch.equal(frame, each) for each in seen) for frame in frames)

@@ -13,7 +13,7 @@ from llve_common.io.images import read_image
 from llve_common.metrics.cost import parameter_count
 from llve_common.testing.reference import reference_json
 from llve_common.weights.files import read_checkpoint, write_weights
-from llve_sdsd.cli import app
+from llve_sdsd.__main__ import app
 from llve_sdsd.network import RetinexNet
 
 E2E, DATA = "sdsd_stcd/e2e_sdsd", "sdsd_stcd/data_sdsd"

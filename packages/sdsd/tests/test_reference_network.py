@@ -10,7 +10,8 @@ from llve_common.errors import DataError
 from llve_common.testing.reference import Case, cases, reference_json
 from llve_common.weights.files import load_into
 from llve_sdsd.network import AttentionFusion, Pyramid, PyramidAlignment, RetinexNet
-from llve_sdsd.weights import from_published, network_arguments, to_published
+from llve_sdsd.paper import PAPER
+from llve_sdsd.weights import network_arguments
 
 pytestmark = pytest.mark.reference
 SET = "sdsd_stcd"
@@ -29,11 +30,11 @@ def arguments_of(published: dict) -> dict:
 
 def with_recipe(network: nn.Module, settings: dict) -> nn.Module:
     """The network with the recipe's weights of a case."""
-    shapes = {key: value.shape for key, value in to_published(network.state_dict()).items()}
+    shapes = {key: value.shape for key, value in PAPER.to_published(network.state_dict()).items()}
     state = video_recipe_weights(
         shapes, settings["weight_seed"], settings["scale"], settings["overrides"]
     )
-    load_into(network, from_published(state), "recipe")
+    load_into(network, PAPER.from_published(state), "recipe")
     return network
 
 
@@ -45,7 +46,7 @@ def network_of(settings: dict) -> RetinexNet:
 def test_keys_shapes_and_parameters(case: Case):
     facts = case.settings
     network = RetinexNet(**arguments_of(facts["arguments"]))
-    published = to_published(network.state_dict())
+    published = PAPER.to_published(network.state_dict())
     assert {k: (list(v.shape), str(v.dtype)) for k, v in published.items()} == {
         k: (v["shape"], f"torch.{v['dtype']}") for k, v in facts["keys"].items()
     }
@@ -57,7 +58,9 @@ def test_keys_shapes_and_parameters(case: Case):
     assert fusion == facts["tsa_fusion_parameter_count"]
     built = DEFAULTS | arguments_of(facts["arguments"])
     # The centre frame leaves no trace in the weights.
-    assert network_arguments(from_published(published)) == {name: built[name] for name in DEFAULTS}
+    assert network_arguments(PAPER.from_published(published)) == {
+        name: built[name] for name in DEFAULTS
+    }
 
 
 @pytest.mark.parametrize("case", cases(f"{SET}/sdsd_state_dict", under="variants"))
@@ -81,7 +84,7 @@ def test_initial_weights():
     facts = reference_json(f"{SET}/sdsd_init")
     torch.manual_seed(facts["torch_manual_seed"])
     network = RetinexNet(**arguments_of(facts["arguments"]))
-    state = to_published(network.state_dict())
+    state = PAPER.to_published(network.state_dict())
     expected = facts["per_key_mean_std_min_max"]
     assert state.keys() == expected.keys()
     for key, (mean, std, smallest, largest) in expected.items():

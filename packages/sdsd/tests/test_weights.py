@@ -6,7 +6,8 @@ import torch
 from llve_common.errors import CheckpointError
 from llve_common.weights.files import load_into, read_weights, write_weights
 from llve_sdsd.network import RetinexNet
-from llve_sdsd.weights import from_published, network_arguments, to_published
+from llve_sdsd.paper import PAPER
+from llve_sdsd.weights import network_arguments
 
 SMALL = {
     "nf": 16, "nframes": 3, "groups": 4, "front_blocks": 1, "back_blocks": 2, "attention": True,
@@ -14,14 +15,14 @@ SMALL = {
 
 
 def test_our_names_are_the_published_ones():
-    published = to_published(RetinexNet().state_dict())
+    published = PAPER.to_published(RetinexNet().state_dict())
     assert len(published) == 196
     assert {
         "conv_first_1.weight", "pcd_align.cas_dcnpack.conv_offset_mask.bias",
         "tsa_fusion.sAtt_add_1.weight", "recon_trunk_denoise.9.conv2.bias",
         "conv_last_denoise.bias",
     } <= published.keys()  # fmt: skip
-    assert from_published(published).keys() == published.keys()
+    assert PAPER.from_published(published).keys() == published.keys()
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
@@ -29,15 +30,15 @@ def test_a_file_of_distributed_training(tmp_path, suffix):
     torch.manual_seed(0)
     ours = RetinexNet(**SMALL).state_dict()
     file = tmp_path / f"latest_G{suffix}"
-    write_weights(file, {f"module.{key}": value for key, value in to_published(ours).items()})
-    state = from_published(read_weights(file))
+    write_weights(file, {f"module.{key}": value for key, value in PAPER.to_published(ours).items()})
+    state = PAPER.from_published(read_weights(file))
     network = RetinexNet(**network_arguments(state))
     load_into(network, state, file)
     assert all(torch.equal(network.state_dict()[key], value) for key, value in ours.items())
 
 
 def test_the_wrapper_is_stripped_without_the_reader_too():
-    assert from_published({"module.HRconv.bias": torch.ones(1)}).keys() == {"HRconv.bias"}
+    assert PAPER.from_published({"module.HRconv.bias": torch.ones(1)}).keys() == {"HRconv.bias"}
 
 
 @pytest.mark.parametrize(

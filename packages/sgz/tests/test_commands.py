@@ -16,7 +16,7 @@ from llve_common.errors import ConfigError
 from llve_common.io.images import read_image, to_pixels, to_tensor, write_image
 from llve_common.testing.reference import shared_file
 from llve_common.weights.files import read_weights, write_weights
-from llve_sgz.cli import app
+from llve_sgz.__main__ import app
 from llve_sgz.config import NetworkSettings, SegmentationSettings, TrainData, TrainSettings
 from llve_sgz.data import LowLightImages, fitting_size
 from llve_sgz.network import Enhancer

@@ -6,7 +6,7 @@ from typing import ClassVar
 from llve_common.data.synthetic import write_image_set
 from llve_common.testing.conformance import Conformance
 from llve_common.weights.files import write_weights
-from llve_sgz.cli import app
+from llve_sgz.__main__ import app
 from llve_sgz.network import Enhancer
 from llve_sgz.paper import PAPER
 

@@ -8,12 +8,12 @@ import torch.nn.functional as F
 from llve_common.enhance import row_blocks
 from llve_common.enhance.frames import enhance_frames, pad_to_fit, pixel_enhancer
 from llve_common.io.images import read_image, to_pixels, to_tensor
-from llve_common.paper.contract import Window
+from llve_common.paper.contract import Model, Window
 from llve_common.testing.reference import shared_file
 from llve_common.weights.files import read_weights
 from llve_sgz.fast import prepare, reduce
 from llve_sgz.network import Enhancer
-from llve_sgz.paper import at_scale
+from llve_sgz.paper import PAPER
 
 CPU = torch.device("cpu")
 # One pixel, too little to mirror, multiples of 12, one more and one less, wide, many blocks.
@@ -56,7 +56,7 @@ def test_blocks_of_rows_equal_the_padded_and_cropped_frame(size, scale):
         kept = block.clone()
         rows = range(0, size[0], 7)
         found = torch.cat([prepared.run(block[:, :, n : n + 7], n, seen) for n in rows], dim=2)
-    expected = enhance_frames(at_scale(scale), network, to_tensor(pixels)[None, None])[:, 0]
+    expected = enhance_frames(Model(PAPER, network), to_tensor(pixels)[None, None])[:, 0]
     torch.testing.assert_close(found, expected, atol=2e-6, rtol=1e-5)
     assert torch.equal(block, kept)
 
@@ -67,9 +67,8 @@ def test_blocks_of_rows_equal_the_padded_and_cropped_frame(size, scale):
 def test_frames_equal_the_plain_ones(scale, conv_type, dtype, monkeypatch):
     monkeypatch.setattr(row_blocks, "_BLOCK", 20 * 160)
     network, pixels = network_of(scale, conv_type), dark((121, 160), dtype)
-    paper = at_scale(scale)
-    plain = enhance_frames(paper, network, to_tensor(pixels)[None, None])[0, 0]
-    found = pixel_enhancer(paper, network, CPU)(pixels).astype(int)
+    plain = enhance_frames(Model(PAPER, network), to_tensor(pixels)[None, None])[0, 0]
+    found = pixel_enhancer(Model(PAPER, network))(pixels).astype(int)
     difference = np.abs(found - to_pixels(plain, "round", dtype).astype(int))
     # One level of 8 bits is 257 of 16, and rounding in float32 is about one level of 16.
     assert difference.max() <= (1 if dtype == np.uint8 else 2)
@@ -79,13 +78,15 @@ def test_frames_equal_the_plain_ones(scale, conv_type, dtype, monkeypatch):
 
 @pytest.mark.reference
 def test_published_weights_whose_unused_filters_are_below_the_normal_numbers():
-    paper, path = at_scale(12), shared_file("data", "sgz", "Epoch99.pth")
+    path = shared_file("data", "sgz", "Epoch99.pth")
     state = read_weights(path)
     assert any(((each.abs() > 0) & (each.abs() < 1.1e-38)).any() for each in state.values())
-    network = paper.network(state).eval()
+    network = PAPER.network(state, None).eval()
     network.load_state_dict(state)
     pixels = read_image(shared_file("data", "sgz", "F1.png")).pixels
-    plain = enhance_frames(paper, network, to_tensor(pixels)[None, None])[0, 0]
-    difference = pixel_enhancer(paper, network, CPU)(pixels).astype(int) - to_pixels(plain, "round")
+    plain = enhance_frames(Model(PAPER, network), to_tensor(pixels)[None, None])[0, 0]
+    difference = pixel_enhancer(Model(PAPER, network))(pixels).astype(int) - to_pixels(
+        plain, "round"
+    )
     assert np.abs(difference).max() <= 1
     assert np.count_nonzero(difference) <= 1e-4 * difference.size

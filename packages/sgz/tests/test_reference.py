@@ -15,7 +15,7 @@ from llve_common.enhance.frames import enhance_frames
 from llve_common.evaluate.test import Pictures, evaluate
 from llve_common.io.images import read_image, to_pixels, to_tensor, write_image
 from llve_common.metrics.cost import multiply_accumulates, parameter_count
-from llve_common.paper.contract import Clip, State
+from llve_common.paper.contract import Clip, Model, Scoring, State
 from llve_common.testing.reference import Case, cases, reference_json, shared_file
 from llve_common.train.loader import stack_samples
 from llve_common.weights.files import load_into, read_weights
@@ -32,8 +32,7 @@ from llve_sgz.objective import (
     spatial,
     total_variation,
 )
-from llve_sgz.paper import PAPER, at_scale
-from llve_sgz.weights import from_published, to_published
+from llve_sgz.paper import PAPER
 
 pytestmark = pytest.mark.reference
 SET = "sci_sgz"
@@ -77,7 +76,7 @@ def network_of(settings: dict, dtype: torch.dtype = torch.float32) -> Enhancer:
         state = read_weights(shared_file("data", "sgz", settings["official_weights"]))
     else:
         state = recipe(model, settings["weight_seed"], settings["gain"])
-    load_into(network, from_published(state), "recipe")
+    load_into(network, PAPER.from_published(state), "recipe")
     return network.to(dtype)
 
 
@@ -111,7 +110,7 @@ def test_every_sgz_model_is_covered():
 def test_keys_shapes_and_parameters(model):
     facts = reference_json(f"{SET}/models")[model]
     network = build(model)
-    published = to_published(network.state_dict())
+    published = PAPER.to_published(network.state_dict())
     assert {k: (list(v.shape), str(v.dtype)) for k, v in published.items()} == {
         k: (v["shape"], f"torch.{v['dtype']}") for k, v in facts["state_dict"].items()
     }
@@ -130,7 +129,7 @@ def test_weight_recipe(case: Case):
     entries = f"{model}_s1" if f"{model}_s1" in models() else model
     drawn = image_recipe_weights(entries_of(entries), facts["seed"], facts["gain"])
     assert digest(drawn) == facts["sha256_drawn"]
-    assert digest(to_published(from_published(drawn))) == facts["sha256_loaded"]
+    assert digest(PAPER.to_published(PAPER.from_published(drawn))) == facts["sha256_loaded"]
     first, last = facts["first_values"], facts["last_values"]
     np.testing.assert_array_equal(
         drawn[facts["first_key"]].flatten()[: len(first)], np.array(first, np.float32)
@@ -349,7 +348,7 @@ def train_steps(case: Case, dtype: torch.dtype, monkeypatch, steps: int | None =
     found: dict = {"losses": [], "grad_norms": [], "terms_tv_spa_col_exp": []}
     found["seg_term_times_0.1"] = []
     for iteration in range(1, (steps or settings["steps"]) + 1):
-        procedure.before_step(chosen, network, iteration)
+        network.train()
         optimizer.zero_grad()
         losses = objective(network, batch, iteration)
         total = torch.stack(list(losses.values())).sum()
@@ -361,7 +360,7 @@ def train_steps(case: Case, dtype: torch.dtype, monkeypatch, steps: int | None =
         found["grad_norms"].append(norm.item())
         found["terms_tv_spa_col_exp"].append(values[:4])
         found["seg_term_times_0.1"].extend(values[4:])
-    for key, value in to_published(network.state_dict()).items():
+    for key, value in PAPER.to_published(network.state_dict()).items():
         flat = value.double().numpy().ravel()
         places = np.unique(np.linspace(0, flat.size - 1, min(flat.size, 8)).astype(int))
         found[f"p/{key}/stats"] = np.array([flat.mean(), flat.std(), np.linalg.norm(flat)])
@@ -437,11 +436,9 @@ def test_crop(tmp_path):
         for parameter in network.parameters():
             nn.init.zeros_(parameter)  # the factor is then 0, and the image stays as it is
         evaluate(
-            at_scale(facts["scale"]),
-            network,
+            Model(PAPER, network),
             [Clip("", (source,))],
-            device=CPU,
-            fit="crop",
+            Scoring(fit="crop"),
             pictures=Pictures(lambda clip, frame, target=target: target),
         )
         written = read_image(target).pixels
@@ -473,7 +470,7 @@ def test_published_weights_on_published_images(case: Case):
     image = to_tensor(pixels)[:, : facts["cropped_height"], : facts["cropped_width"]]
     with torch.no_grad():
         factor = network.factor(image[None])[0]
-    enhanced = enhance_frames(PAPER, network, image[None, None])[0, 0]
+    enhanced = enhance_frames(Model(PAPER, network), image[None, None])[0, 0]
     for name, whole, noise in (
         ("enhanced_s12", enhanced, facts["enhanced_noise_f64"]),
         ("x_r_s12", factor, facts["x_r_noise_f64"]),

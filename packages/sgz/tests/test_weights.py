@@ -7,7 +7,7 @@ from llve_common.errors import CheckpointError
 from llve_common.weights.files import write_weights
 from llve_sgz.network import Enhancer, Segmenter
 from llve_sgz.paper import PAPER
-from llve_sgz.weights import conv_type_of, from_published, load_segmenter, to_published
+from llve_sgz.weights import conv_type_of, load_segmenter
 
 
 @pytest.mark.parametrize(
@@ -18,18 +18,18 @@ from llve_sgz.weights import conv_type_of, from_published, load_segmenter, to_pu
     ],
 )
 def test_our_names_are_the_published_ones(conv_type, count, names):
-    published = to_published(Enhancer(12, conv_type).state_dict())
+    published = PAPER.to_published(Enhancer(12, conv_type).state_dict())
     assert len(published) == count
     assert names <= published.keys()
 
 
 @pytest.mark.parametrize("conv_type", ["dsc", "tc"])
 def test_the_convolutions_show_in_the_names(conv_type):
-    state = to_published(Enhancer(1, conv_type).state_dict())
+    state = PAPER.to_published(Enhancer(1, conv_type).state_dict())
     assert conv_type_of(state) == conv_type
-    network = PAPER.network(state)
+    network = PAPER.network(state, None)
     assert network.scale_factor == 12
-    network.load_state_dict(from_published(state))
+    network.load_state_dict(PAPER.from_published(state))
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import pytest
 from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST
 from llve_common.data.synthetic import write_clip_set
 from llve_common.testing.conformance import Conformance
-from llve_stcd.cli import app
+from llve_stcd.__main__ import app
 from llve_stcd.paper import PAPER
 
 

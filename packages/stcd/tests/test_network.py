@@ -6,8 +6,7 @@ import torch
 from llve_common.errors import ConfigError, DataError
 from llve_common.metrics.cost import parameter_count
 from llve_stcd.network import STCD, ChannelNorm
-from llve_stcd.paper import inference_network
-from llve_stcd.weights import from_published, to_published
+from llve_stcd.paper import PAPER, inference_network
 
 
 def test_published_size():
@@ -65,7 +64,7 @@ def test_norm_is_over_the_channels_of_a_pixel():
 
 
 def test_our_names_are_the_published_ones():
-    published = to_published(STCD().state_dict())
+    published = PAPER.to_published(STCD().state_dict())
     assert len(published) == 50
     assert {
         "conv_first_1.weight", "feature_extraction.0.conv2.bias", "upconv2_ill.weight",
@@ -76,8 +75,8 @@ def test_our_names_are_the_published_ones():
 
 def test_weights_tell_the_network_and_survive_the_published_names(frames, network_of):
     network = network_of(nf=8, front_blocks=3)
-    published = to_published(network.state_dict())
-    ours = from_published({f"module.{key}": value for key, value in published.items()})
+    published = PAPER.to_published(network.state_dict())
+    ours = PAPER.from_published({f"module.{key}": value for key, value in published.items()})
     again = inference_network(ours).eval()
     again.load_state_dict(ours)
     with torch.no_grad():

@@ -29,7 +29,7 @@ from llve_stcd.objective import (
     pixel_loss,
     shading_smoothness,
 )
-from llve_stcd.weights import to_published
+from llve_stcd.paper import PAPER
 
 pytestmark = pytest.mark.reference
 SET = "sdsd_stcd"
@@ -70,7 +70,7 @@ def relative_l2(actual: np.ndarray, expected: np.ndarray) -> float:
 def test_keys_order_shapes_and_parameters(case: Case):
     facts = case.settings
     network = STCD(facts["arguments"]["nf"], facts["arguments"]["front_RBs"])
-    state = to_published(network.state_dict())
+    state = PAPER.to_published(network.state_dict())
     assert [(key, list(value.shape), str(value.dtype)) for key, value in state.items()] == [
         (key, each["shape"], f"torch.{each['dtype']}") for key, each in facts["keys"].items()
     ]

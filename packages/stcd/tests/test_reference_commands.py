@@ -13,7 +13,7 @@ from llve_common.io.images import read_image
 from llve_common.metrics.cost import parameter_count
 from llve_common.testing.reference import reference_json
 from llve_common.weights.files import write_weights
-from llve_stcd.cli import app
+from llve_stcd.__main__ import app
 from llve_stcd.network import STCD
 
 E2E, DATA = "sdsd_stcd/e2e_stcd", "sdsd_stcd/data_stcd"

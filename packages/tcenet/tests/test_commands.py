@@ -13,7 +13,7 @@ from llve_common.flow.raft import Raft
 from llve_common.io.images import read_image, write_image
 from llve_common.io.video import VideoInfo, VideoWriter
 from llve_common.weights.files import read_weights, write_weights
-from llve_tcenet.cli import app
+from llve_tcenet.__main__ import app
 
 
 def run(*command, fails=False):

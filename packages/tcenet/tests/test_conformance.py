@@ -8,7 +8,7 @@ import pytest
 from llve_common.testing import conformance
 from llve_common.testing.conformance import Conformance
 from llve_common.weights import network
-from llve_tcenet.cli import app
+from llve_tcenet.__main__ import app
 from llve_tcenet.paper import PAPER
 
 

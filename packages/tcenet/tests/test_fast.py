@@ -5,6 +5,7 @@ import torch
 
 from llve_common.data.windows import reflected
 from llve_common.enhance.windows import enhance_clip
+from llve_common.paper.contract import Model
 from llve_tcenet.fast import combine, part
 from llve_tcenet.network import TCENet
 from llve_tcenet.paper import INPUTS, OUTPUTS, PAPER
@@ -36,7 +37,7 @@ def test_the_streams_offsets_are_the_windows():
 def test_streamed_frames_equal_whole_windows(network):
     frames = [torch.rand(1, 3, 32, 36) for _ in range(9)]
     encoded, decoded = Count(network.encoder), Count(network.decoder)
-    streamed = list(enhance_clip(PAPER, network, frames))
+    streamed = list(enhance_clip(Model(PAPER, network), frames))
     # One encoding for each frame, and one beyond the clip's end.
     assert (encoded.calls, decoded.calls) == (10, 9)
     for number, frame in enumerate(streamed):
@@ -60,4 +61,4 @@ def test_both_outputs_on_request(network):
 
 def test_a_clip_shorter_than_a_window(network):
     frames = [torch.rand(1, 3, 16, 16) for _ in range(3)]
-    assert len(list(enhance_clip(PAPER, network, frames))) == 3
+    assert len(list(enhance_clip(Model(PAPER, network), frames))) == 3

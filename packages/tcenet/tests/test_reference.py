@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from llve_common.testing.reference import check_summary, reference_arrays, reference_json
 from llve_common.weights.files import load_into
 from llve_tcenet.network import MULTIPLE, REMAINDERS, ConvLSTM, Encoding, TCENet, initialise
+from llve_tcenet.paper import PAPER
 from llve_tcenet.wavelet import haar, inverse_haar
-from llve_tcenet.weights import to_published
 
 pytestmark = pytest.mark.reference
 SET = "tcenet"
@@ -61,7 +61,7 @@ def relative_distance(actual: Tensor, expected: np.ndarray) -> float:
 def test_keys_shapes_and_parameters():
     facts = reference_json(f"{SET}/keys_vtce")
     network = TCENet()
-    state = to_published(network.state_dict())
+    state = PAPER.to_published(network.state_dict())
     ours = {key: (list(v.shape), str(v.dtype)) for key, v in state.items()}
     published = {k: (v["shape"], f"torch.{v['dtype']}") for k, v in facts["keys"].items()}
     # In the order of registration, by which an optimizer's state is stored.

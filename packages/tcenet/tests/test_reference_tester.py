@@ -10,6 +10,7 @@ from recipes import tcenet_recipe_weights
 from llve_common.enhance.windows import enhance_inner_frames, inner_frames
 from llve_common.flow.raft import Raft, raft_flow
 from llve_common.io.images import to_pixels, to_tensor
+from llve_common.paper.contract import Model
 from llve_common.testing.reference import reference_arrays, reference_json
 from llve_tcenet.network import TCENet
 from llve_tcenet.paper import PAPER
@@ -42,7 +43,7 @@ def check_picture(actual: np.ndarray, expected: np.ndarray) -> None:
 
 def test_frames(network, clip):
     expected = reference_arrays(f"{SET}/tester")["frames"]
-    actual = list(enhance_inner_frames(PAPER, network, clip))
+    actual = list(enhance_inner_frames(Model(PAPER, network), clip))
     assert len(actual) == len(expected)
     for frame, picture in zip(actual, expected, strict=True):
         check_picture(to_pixels(frame[0], PAPER.rounding), picture)

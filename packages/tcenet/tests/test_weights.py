@@ -5,7 +5,7 @@ import torch
 
 from llve_common.errors import CheckpointError
 from llve_common.weights.files import read_file, read_weights, write_published
-from llve_common.weights.network import load_network
+from llve_common.weights.network import load_model
 from llve_tcenet.config import TrainSettings
 from llve_tcenet.network import TCENet
 from llve_tcenet.paper import PAPER, adam, build_network
@@ -39,7 +39,7 @@ def test_checkpoints_of_several_gpus_are_read(trained, tmp_path):
     content = published_checkpoint(network, optimizer, 3)
     content["G_net"] = {f"module.{key}": value for key, value in content["G_net"].items()}
     write_published(tmp_path / "a_epoch_3.pth", content)
-    loaded, _ = load_network(PAPER, tmp_path / "a_epoch_3.pth", torch.device("cpu"))
+    loaded = load_model(PAPER, tmp_path / "a_epoch_3.pth", torch.device("cpu")).network
     for key, value in loaded.state_dict().items():
         assert torch.equal(value, network.state_dict()[key])
 

@@ -217,6 +217,32 @@ def as_yaml(settings: Settings) -> str:
     return str(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
 
 
+def annotated_yaml(settings: Settings, flags: Mapping[str, Sequence[str]]) -> str:
+    """Settings as YAML text, each with what it is and the options that give it in a comment.
+
+    Args:
+        settings: to write.
+        flags: dotted setting to the names of its options.
+    """
+    return "".join(f"{line}\n" for line in _annotated(settings, flags, "", ""))
+
+
+def _annotated(
+    part: Settings, flags: Mapping[str, Sequence[str]], prefix: str, indent: str
+) -> Iterator[str]:
+    values = part.model_dump(mode="json")
+    for name, field in type(part).model_fields.items():
+        inner = getattr(part, name)
+        if isinstance(inner, Settings):
+            yield f"{indent}{name}:"
+            yield from _annotated(inner, flags, f"{prefix}{name}.", f"{indent}  ")
+            continue
+        text = yaml.safe_dump(values[name], default_flow_style=True, width=float("inf"))
+        said = [*filter(None, [field.description]), *flags.get(f"{prefix}{name}", ())]
+        note = f"  # {', '.join(said)}" if said else ""
+        yield f"{indent}{name}: {text.removesuffix('...' + chr(10)).strip()}{note}"
+
+
 def read_yaml(file: Path) -> dict[str, Any]:
     """A YAML file's mapping, read by the safe loader.
 

@@ -1,9 +1,11 @@
 """The command ``sgz``, which is ``python -m llve_sgz`` too."""
 
 from llve_common.commands.paper import paper_app
+from llve_sgz.commands import video
 from llve_sgz.paper import PAPER
 
 app = paper_app(PAPER)
+app.command()(video)
 
 if __name__ == "__main__":
     app(prog_name="sgz")

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from llve_common.commands.options import TEST, TRAINING
 from llve_common.commands.terminal import console
-from llve_common.config import as_yaml, load_settings
+from llve_common.config import Settings, annotated_yaml, load_settings
 from llve_common.errors import ConfigError
 from llve_common.io.atomic import write_text
 from llve_common.paper.configs import find_config, settings_class, shipped_configs
@@ -28,11 +29,12 @@ def configs_app(paper: Paper) -> typer.Typer:
 
     @app.command()
     def show(name: Annotated[str, typer.Argument(help="A name from 'configs list'.")]) -> None:
-        """Print a settings file with every setting at its value."""
+        """Print a settings file with every setting at its value, what it is, and its options."""
         file = find_config(paper, name)
         assert file is not None
         settings = load_settings(settings_class(paper, file), file)
-        console.print(as_yaml(settings), highlight=False, soft_wrap=True, markup=False)
+        text = annotated_yaml(settings, _flags(paper, type(settings)))
+        console.print(text, highlight=False, soft_wrap=True, markup=False, end="")
 
     @app.command()
     def copy(
@@ -54,3 +56,16 @@ def configs_app(paper: Paper) -> typer.Typer:
         console.print(f"{file}: every setting is known and in range", soft_wrap=True)
 
     return app
+
+
+def _flags(paper: Paper, kind: type[Settings]) -> dict[str, list[str]]:
+    """The names of the options that give a setting."""
+    given = {**TEST, **paper.test.options.flags}
+    for procedure in paper.procedures.values():
+        if procedure.settings is kind:
+            given = {**TRAINING, **procedure.options.flags}
+    named: dict[str, list[str]] = {}
+    for flag, meaning in given.items():
+        if isinstance(meaning, str):
+            named.setdefault(meaning, []).append(flag)
+    return named

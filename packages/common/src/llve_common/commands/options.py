@@ -16,6 +16,18 @@ from llve_common.published_options import Options, PublishedOptions, read_flags,
 Flags = Mapping[str, Any]
 """Flag to our setting, or to a function of its text, as in :class:`PublishedOptions`."""
 
+TRAINING: Flags = {"--save": "run.save", "--name": "run.name", "--device": "run.device"}
+"""The flags of every training, besides those of its paper."""
+
+TEST: Flags = {
+    "--model": "weights",
+    "--save_path": "save",
+    "--save-images/--no-save-images": "save_images",
+    "--ssim": "ssim",
+    "--device": "device",
+}
+"""The flags of every test, besides those of its paper."""
+
 _METAVARS = {bool: "true|false", int: "INTEGER", float: "FLOAT", Path: "PATH"}
 
 

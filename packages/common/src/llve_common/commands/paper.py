@@ -12,7 +12,7 @@ import typer
 
 from llve_common.commands.configs import configs_app
 from llve_common.commands.enhance import enhance_command
-from llve_common.commands.options import Given, command_with
+from llve_common.commands.options import TEST, TRAINING, Given, command_with
 from llve_common.commands.terminal import Commands, console, progress_bar
 from llve_common.commands.weights import weights_app
 from llve_common.config import Settings, load_settings
@@ -28,18 +28,6 @@ from llve_common.train.trainer import train
 S = TypeVar("S", bound=Settings)
 
 log = logging.getLogger(__name__)
-
-TRAINING = {"--save": "run.save", "--name": "run.name", "--device": "run.device"}
-"""The flags of every training, besides those of its paper."""
-
-TEST = {
-    "--model": "weights",
-    "--save_path": "save",
-    "--save-images/--no-save-images": "save_images",
-    "--ssim": "ssim",
-    "--device": "device",
-}
-"""The flags of every test, besides those of its paper."""
 
 
 def paper_app(paper: Paper, cls: type[Commands] = Commands) -> typer.Typer:

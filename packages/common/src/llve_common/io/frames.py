@@ -91,7 +91,7 @@ def open_sink(path: Path, source: Source) -> Iterator[Callable[[Frame], None]]:
     """
     if source.video is not None:
         info = source.video
-        _make_folder(path.parent)
+        make_folder(path.parent)
         with VideoWriter(path, info, width=info.width, height=info.height) as writer:
             yield lambda frame: _write_video_frame(writer, frame)
     elif is_image(path):
@@ -100,7 +100,12 @@ def open_sink(path: Path, source: Source) -> Iterator[Callable[[Frame], None]]:
         yield lambda frame: write_image(path / frame.name, frame.image.pixels, frame.image.alpha)
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it.
+
+    Raises:
+        MediaError: it cannot be made.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

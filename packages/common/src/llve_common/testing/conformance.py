@@ -43,7 +43,7 @@ from llve_common.weights.files import (
     read_weights,
     write_weights,
 )
-from llve_common.weights.network import bundled_weights, load_network
+from llve_common.weights.network import bundled_weights, load_model
 
 CPU = torch.device("cpu")
 
@@ -136,7 +136,7 @@ class Conformance:
     def images(self, tmp_path: Path) -> Path:
         rng = np.random.default_rng(0)
         # Images of one folder are frames of one clip where the window has several.
-        sizes = [(9, 13), (32, 40)] if len(self.paper.window.inputs) == 1 else [(9, 13), (9, 13)]
+        sizes = [(9, 13), (32, 40) if self.paper.kind == "image" else (9, 13)]
         for number, size in enumerate(sizes):
             pixels = rng.integers(0, 80, (*size, 3), dtype=np.uint8)
             write_image(tmp_path / "images" / f"{number}.png", pixels)
@@ -151,7 +151,7 @@ class Conformance:
 
     @pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
     def test_weights_go_to_published_names_and_back(self, tmp_path: Path, suffix: str) -> None:
-        network, _ = load_network(self.paper, None, CPU)
+        network = load_model(self.paper, None, CPU).network
         ours = network.state_dict()
         file = tmp_path / f"published{suffix}"
         write_weights(file, self.paper.to_published(ours))
@@ -188,14 +188,14 @@ class Conformance:
     )
     def test_any_size(self, size: tuple[int, int]) -> None:
         """One window through the network, and the same as a clip of one frame by the commands."""
-        network, _ = load_network(self.paper, None, CPU)
+        model = load_model(self.paper, None, CPU)
         [pixels] = dark_frames(1, *size)
-        frames = to_tensor(pixels).expand(1, len(self.paper.window.inputs), 3, *size)
-        enhanced = enhance_frames(self.paper, network, frames)
-        assert enhanced.shape == (1, len(self.paper.window.outputs), 3, *size)
+        frames = to_tensor(pixels).expand(1, len(model.window.inputs), 3, *size)
+        enhanced = enhance_frames(model, frames)
+        assert enhanced.shape == (1, len(model.window.outputs), 3, *size)
         assert torch.isfinite(enhanced).all()
-        [frame] = frame_enhancer(self.paper, network, CPU)([Frame(Image(pixels), "", "here")])
-        index = self.paper.window.outputs.index(0)
+        [frame] = frame_enhancer(model)([Frame(Image(pixels), "", "here")])
+        index = model.window.outputs.index(0)
         expected = to_pixels(enhanced[0, index], self.paper.rounding)
         np.testing.assert_allclose(frame.image.pixels, expected.astype(int), atol=1)
 
@@ -215,7 +215,7 @@ class Conformance:
         for file in written:
             source = read_image(images / file.name)
             assert read_image(file).pixels.shape == source.pixels.shape
-            if len(self.paper.window.inputs) == 1:
+            if self.paper.kind == "image":
                 self.run("enhance", images / file.name, "-o", tmp_path / "alone.png")
                 assert (tmp_path / "alone.png").read_bytes() == file.read_bytes()
         assert files_below(images) == before
@@ -230,29 +230,29 @@ class Conformance:
             seen, shown = list(before), list(after)
         assert [frame.time for frame in shown] == [frame.time for frame in seen]
         # The network's frames but for what the codec loses, which of random weights' is much.
-        enhance = frame_enhancer(self.paper, load_network(self.paper, None, CPU)[0], CPU)
+        enhance = frame_enhancer(load_model(self.paper, None, CPU))
         wanted = enhance(Frame(Image(frame.pixels), "", "here") for frame in seen)
         for frame, one, other in zip(wanted, shown, seen, strict=True):
             pixels = frame.image.pixels.astype(int)
             assert np.abs(one.pixels - pixels).mean() < 0.5 * np.abs(other.pixels - pixels).mean()
 
     def test_streaming_equals_window_by_window(self) -> None:
-        network, _ = load_network(self.paper, None, CPU)
-        inputs, multiple = self.paper.window.inputs, self.paper.window.multiple
-        border = self.paper.window.border
-        side = 48 + -48 % multiple
+        model = load_model(self.paper, None, CPU)
+        window, network = model.window, model.network
+        inputs, border = window.inputs, window.border
+        side = 48 + -48 % window.multiple
         frames = [torch.rand(1, 3, side, side) * 0.3 for _ in range(len(inputs) + 3)]
         last = len(frames) - 1
-        streamed = list(enhance_clip(self.paper, network, frames))
+        streamed = list(enhance_clip(model, frames))
         assert len(streamed) == len(frames)
         for number, frame in enumerate(streamed):
-            centre = number - self.paper.window.outputs[0]
-            window = [
+            centre = number - window.outputs[0]
+            around = [
                 frames[index_in_clip(centre + offset, centre, last, len(inputs), border)]
                 for offset in inputs
             ]
             with torch.inference_mode():
-                whole = self.paper.enhance(network, torch.stack(window, 1))[:, 0]
+                whole = self.paper.enhance(network, torch.stack(around, 1))[:, 0]
             torch.testing.assert_close(frame, whole, rtol=1e-4, atol=1e-5)
 
     # Training and testing
@@ -318,7 +318,7 @@ class Conformance:
             plan = Plan(iterations=4, weights_every=4, checkpoint_every=2)
             return train(paper, replace(procedure, plan=lambda *_: plan), *rest, **more)
 
-        monkeypatch.setattr("llve_common.commands.terminal.train", four_updates)
+        monkeypatch.setattr("llve_common.commands.paper.train", four_updates)
         command = self.how_to_train(tmp_path / "train")
         for name in ("whole", "broken"):
             self.run(*command, "--save", tmp_path / name, "run.tensorboard=false")
@@ -434,7 +434,7 @@ class Conformance:
         (images / "2.png").write_bytes((images / "1.png").read_bytes()[:200])
         output = self.run("enhance", images, "-o", tmp_path / "out", fails=True)
         assert f"{images / '2.png'}: the image cannot be decoded" in output
-        if len(self.paper.window.inputs) == 1:
+        if self.paper.kind == "image":
             assert "1 of 3 files" in output
             assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["0.png", "1.png"]
 

@@ -1,0 +1,98 @@
+"""The command that SGZ alone has: ``video``, the published frames by way of a folder."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from llve_common.commands.terminal import console, progress_bar
+from llve_common.data.clip import read_frame
+from llve_common.errors import ConfigError, DataError
+from llve_common.io.folders import list_images
+from llve_common.io.frames import make_folder
+from llve_common.io.images import write_image
+from llve_common.io.video import VideoInfo, VideoReader, VideoWriter
+
+_RATE = Fraction(25)
+
+
+def video(
+    choice: Annotated[
+        Literal["V2I", "I2V"], typer.Option(help="V2I: video to images; I2V: images to video.")
+    ],
+    video_path: Annotated[
+        Path, typer.Option("--video_path", help="The video; in I2V, whose times and sound to keep.")
+    ] = Path("demo/Movie/Ari.mp4"),
+    image_lowlight_folder: Annotated[
+        str, typer.Option("--image_lowlight_folder", help="V2I: where frames go; %d: the number.")
+    ] = "data/test_data/Frames/%d.jpg",
+    image_folder: Annotated[
+        Path, typer.Option("--image_folder", help="I2V: the enhanced frames.")
+    ] = Path("data/test_output/Frames"),
+    save_path: Annotated[Path, typer.Option("--save_path", help="I2V: the video to write.")] = Path(
+        "demo/Movie/Res.mp4"
+    ),
+) -> None:
+    """Take a video apart or put it together, as published; 'sgz enhance VIDEO' does all at once."""
+    if choice == "V2I":
+        _to_images(video_path, image_lowlight_folder)
+    else:
+        _to_video(image_folder, video_path, save_path)
+
+
+def _to_images(source: Path, pattern: str) -> None:
+    if pattern.count("%d") != 1 or "%" in pattern.replace("%d", ""):
+        raise ConfigError(
+            "not a pattern of file names",
+            where="--image_lowlight_folder",
+            got=pattern,
+            expected="%d once, for the frame's number, such as Frames/%d.png",
+        )
+    with VideoReader(source) as reader, progress_bar("reading", "frames") as advance:
+        count = 0
+        for frame in reader:
+            write_image(Path(pattern % count), frame.pixels)
+            count += 1
+            advance(count, reader.info.frames)
+    console.print(f"wrote {count} frames to {Path(pattern).parent}", soft_wrap=True)
+
+
+def _to_video(folder: Path, source: Path, target: Path) -> None:
+    paths = sorted(list_images(folder), key=lambda path: (len(path.stem), path.stem))
+    info, times = _timing(source, paths)
+    make_folder(target.parent)
+    with VideoWriter(target, info, width=info.width, height=info.height) as writer:
+        for path, time in zip(paths, times, strict=True):
+            pixels = read_frame(path)
+            if pixels.shape[:2] != (info.height, info.width):
+                raise DataError(
+                    "the frame has another size than the first",
+                    where=path,
+                    got=f"{pixels.shape[1]}x{pixels.shape[0]}",
+                    expected=f"{info.width}x{info.height}",
+                )
+            writer.write(pixels, time)
+    console.print(f"wrote {len(paths)} frames to {target}", soft_wrap=True)
+
+
+def _timing(source: Path, paths: list[Path]) -> tuple[VideoInfo, list[Fraction]]:
+    """The video's rate, sound and times for as many frames; 25 a second where there is none."""
+    height, width = read_frame(paths[0]).shape[:2]
+    if not source.is_file():
+        console.print(f"no video at {source}: {_RATE} frames a second, without sound")
+        times = [number / _RATE for number in range(len(paths))]
+        return VideoInfo(source, width, height, _RATE, Fraction(1, 12800)), times
+    with VideoReader(source) as reader:
+        times = [frame.time for frame in reader]
+        if len(times) != len(paths):
+            raise DataError(
+                "the folder and the video differ in length",
+                where=paths[0].parent,
+                got=f"{len(paths)} images",
+                expected=f"{len(times)} frames, as {source}",
+            )
+        return replace(reader.info, width=width, height=height), times
