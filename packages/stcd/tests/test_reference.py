@@ -13,7 +13,7 @@ from llve_common.errors import DataError
 from llve_common.paper.contract import State
 from llve_common.testing.reference import Case, cases, reference_json, shared_file
 from llve_common.weights.files import load_into
-from llve_stcd.matcher import matcher_images
+from llve_stcd.matchers import matcher_images
 from llve_stcd.network import (
     STCD,
     ChannelNorm,

@@ -37,8 +37,8 @@ from llve_common.report.page import Section
 from llve_common.weights.network import load_network
 from llve_stcd.config import TEST_OPTIONS, TRAIN_OPTIONS, TestSettings
 from llve_stcd.data import test_clips
-from llve_stcd.dkm.matcher import Place
-from llve_stcd.matcher import MatcherKind, make_matcher, matcher_images
+from llve_stcd.dkm.network import Place
+from llve_stcd.matchers import MatcherKind, make_matcher, matcher_images
 from llve_stcd.paper import PAPER, decomposed
 from llve_stcd.picture import decomposition_group, decomposition_picture, matches_picture
 

@@ -15,8 +15,8 @@ from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST
 from llve_common.metrics.fidelity import Ssim
 from llve_common.paper.published_options import Convert, OptionTable, below, names, only, renamed
 from llve_common.train.schedule import ScheduleSettings
-from llve_stcd.dkm.matcher import Place
-from llve_stcd.matcher import MatcherKind
+from llve_stcd.dkm.network import Place
+from llve_stcd.matchers import MatcherKind
 from llve_stcd.objective import Criterion
 
 TEST_FRAMES = 30

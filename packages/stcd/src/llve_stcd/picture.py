@@ -10,7 +10,7 @@ from torch import Tensor
 
 from llve_common.io.images import Pixels, to_pixels, to_tensor
 from llve_common.report.page import Group, Panel
-from llve_stcd.matcher import Matches
+from llve_stcd.matchers import Matches
 from llve_stcd.network import Decomposition
 
 _GAP = 8
