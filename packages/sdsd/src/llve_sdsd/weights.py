@@ -6,8 +6,6 @@ from typing import Any
 
 from llve_common.paper.contract import State
 
-_WRAPPER = "module."
-
 
 def to_published(state: State) -> State:
     """Our weights under the published names."""
@@ -15,8 +13,8 @@ def to_published(state: State) -> State:
 
 
 def from_published(state: State) -> State:
-    """Published weights under our names, without the prefix that distributed training adds."""
-    return {key.removeprefix(_WRAPPER): value for key, value in state.items()}
+    """Published weights under our names; weights under our names pass unchanged."""
+    return dict(state)
 
 
 def network_arguments(state: State) -> dict[str, Any]:

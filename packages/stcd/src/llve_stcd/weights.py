@@ -11,8 +11,8 @@ def to_published(state: State) -> State:
 
 
 def from_published(state: State) -> State:
-    """Published weights under our names, without the prefix of a network trained in parallel."""
-    return {key.removeprefix("module."): value for key, value in state.items()}
+    """Published weights under our names; weights under our names pass unchanged."""
+    return dict(state)
 
 
 def channels(state: State) -> int:

@@ -1,9 +1,8 @@
 """The published checkpoints' names, both ways.
 
 The published network's names are ours. Its checkpoints, ``<version>_epoch_<n>.pth``, wrap them as
-``G_net``, beside ``epoch``, ``g_optimizer`` and ``lr_scheduler_g``; a network that was trained on
-several GPUs has ``module.`` before every name. The optimizer's state goes by the position of a
-parameter, and ours stand in the published order.
+``G_net``, beside ``epoch``, ``g_optimizer`` and ``lr_scheduler_g``. The optimizer's state goes by
+the position of a parameter, and ours stand in the published order.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ def to_published(state: State) -> State:
 
 def from_published(state: State) -> State:
     """Published weights under our names; weights under our names pass unchanged."""
-    return {key.removeprefix("module."): value for key, value in state.items()}
+    return dict(state)
 
 
 def load_optimizer(optimizer: Optimizer, content: dict[str, Any], path: Path) -> None:
