@@ -18,10 +18,9 @@ from llve_stcd.network import (
     STCD,
     ChannelNorm,
     CrossAttention,
-    CrossBlock,
     FeedForward,
     SelfAttention,
-    SelfBlock,
+    TransformerBlock,
 )
 from llve_stcd.objective import (
     correspondence_loss,
@@ -194,8 +193,10 @@ PARTS = {
     "FeedForward": lambda: FeedForward(16),
     "Attention": lambda: SelfAttention(16),
     "Attention2": lambda: CrossAttention(16),
-    "TransformerBlock": lambda: SelfBlock(16),
-    "TransformerBlock2_bias": lambda: with_biases(CrossBlock(16, expansion=2.0)),
+    "TransformerBlock": lambda: TransformerBlock(16, SelfAttention),
+    "TransformerBlock2_bias": lambda: with_biases(
+        TransformerBlock(16, CrossAttention, expansion=2.0)
+    ),
 }
 
 
