@@ -126,14 +126,6 @@ def test_all_weights_learn():
     assert idle == []
 
 
-def test_initial_weights_follow_the_seed():
-    states = []
-    for _ in range(2):
-        torch.manual_seed(2)
-        states.append(RetinexNet(**SMALL).state_dict())
-    assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
-
-
 @pytest.mark.parametrize(("height", "width"), [(24, 32), (32, 40), (33, 48), (8, 8), (4, 4)])
 def test_sides_that_are_no_multiples_of_16(height, width):
     with pytest.raises(DataError, match=f"got: {width}x{height}"):

@@ -1,31 +1,16 @@
 """STCD cut in two for the window engine: the same result, each frame looked at once."""
 
-from types import SimpleNamespace
-
-import pytest
 import torch
 
 from llve_common.enhance.windows import enhance_clip
 from llve_common.metrics.cost import multiply_accumulates
 from llve_stcd.fast import combine, part
-from llve_stcd.paper import PAPER, WINDOW, enhance
+from llve_stcd.paper import PAPER
 
 
-def test_streaming_equals_the_whole_network(frames, network_of):
-    network, clip = network_of(), frames(5)
-    with torch.inference_mode():
-        parts = [part(network, frame[:, None]) for frame in clip]
-        for index in range(4):
-            whole = enhance(network, torch.stack([clip[index], clip[index + 1]], 1))
-            streamed = combine(network, parts[index : index + 2], (0,))
-            torch.testing.assert_close(streamed, whole, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("stream", [PAPER.stream, None])
-def test_a_clip_pairs_each_frame_with_the_next_and_the_last_with_itself(stream, frames, network_of):
+def test_a_clip_pairs_each_frame_with_the_next_and_the_last_with_itself(frames, network_of):
     network, clip = network_of(), frames(4)
-    paper = SimpleNamespace(window=WINDOW, stream=stream, enhance=enhance)
-    enhanced = list(enhance_clip(paper, network, clip))
+    enhanced = list(enhance_clip(PAPER, network, clip))
     with torch.inference_mode():
         for index, following in ((0, 1), (1, 2), (2, 3), (3, 3)):
             expected = network(clip[index], clip[following]).enhanced1
@@ -37,8 +22,7 @@ def test_streaming_looks_at_every_frame_once(frames, network_of):
     network, looked = network_of(), []
     network.conv_first_1.register_forward_hook(lambda *_: looked.append("head"))
     network.conv_last_ill.register_forward_hook(lambda *_: looked.append("decoder"))
-    paper = SimpleNamespace(window=WINDOW, stream=PAPER.stream, enhance=enhance)
-    list(enhance_clip(paper, network, frames(5)))
+    list(enhance_clip(PAPER, network, frames(5)))
     assert (looked.count("head"), looked.count("decoder")) == (5, 5)
 
 
