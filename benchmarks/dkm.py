@@ -18,7 +18,7 @@ from torch import Tensor
 from llve_common.metrics.cost import latency, multiply_accumulates, parameter_count, peak_memory
 from llve_common.report.tables import Table
 from llve_stcd.dkm.correlation import local_correlation
-from llve_stcd.dkm.matcher import PUBLISHED, DKMv3, Resolution
+from llve_stcd.dkm.network import PUBLISHED, DKMv3, Resolution
 from llve_stcd.dkm.positions import grid
 
 CPU = torch.device("cpu")
@@ -95,7 +95,7 @@ def cost_row() -> tuple[str, ...]:
     first, second = rng.integers(0, 256, (2, HEIGHT, WIDTH, 3), dtype=np.uint8)
 
     def run() -> tuple[Tensor, Tensor]:
-        return matcher.match(first, second)
+        return matcher.match([first], [second])
 
     memory = peak_memory(run, device=CPU)
     return (

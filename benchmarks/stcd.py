@@ -16,7 +16,7 @@ from llve_common.metrics.cost import multiply_accumulates, parameter_count
 from llve_common.report.tables import Table
 from llve_common.testing.motion import moved_views
 from llve_stcd.fast import combine, part
-from llve_stcd.matcher import dis_matches
+from llve_stcd.matchers import dis_matches
 from llve_stcd.network import STCD
 from llve_stcd.paper import enhance
 

@@ -34,7 +34,7 @@ from llve_common.weights.files import read_weights, write_weights
 from llve_common.weights.network import bundled_weights
 from llve_sci.weights import to_published
 from llve_sgz.network import Segmenter
-from llve_stcd.matcher import dis_matches
+from llve_stcd.matchers import dis_matches
 from llve_tcenet.network import TCENet
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -350,7 +350,7 @@ def test_command_of_a_page(desk, monkeypatch, tmp_path, command):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     skip_where_not_installed(words)
-    monkeypatch.setattr("llve_stcd.matcher.dkm_matcher", lambda *settings: dis_matches)
+    monkeypatch.setattr("llve_stcd.matchers.dkm_matcher", lambda *settings: dis_matches)
     desk(program)
     for start, made in NEW.items():
         if command.startswith(start):

@@ -1,24 +1,20 @@
-"""Streaming: the same frames as window by window, with each frame's features computed once."""
-
-from dataclasses import replace
+"""Streaming: each frame's features are computed once, and the widest by blocks of rows."""
 
 import pytest
 import torch
 
-from llve_common.data.windows import reflected
 from llve_common.enhance.windows import enhance_clip
-from llve_common.errors import DataError
-from llve_common.paper.contract import Model, Window
+from llve_common.paper.contract import Model
 from llve_sdsd import fast
-from llve_sdsd import paper as sdsd
 from llve_sdsd.fast import combine, part
-from llve_sdsd.network import RetinexNet
+from llve_sdsd.network import RetinexNet, reconstructed
+from llve_sdsd.paper import PAPER
 
 
-def small_network() -> RetinexNet:
+def small_network(**changed: bool) -> RetinexNet:
     """Random weights, offsets included, which start at zero."""
     torch.manual_seed(0)
-    network = RetinexNet(nf=16, groups=4, front_blocks=1, back_blocks=1)
+    network = RetinexNet(nf=16, groups=4, front_blocks=1, back_blocks=1, **changed)
     for name, weight in network.named_parameters():
         if "conv_offset_mask" in name:
             torch.nn.init.normal_(weight, std=0.1)
@@ -27,28 +23,9 @@ def small_network() -> RetinexNet:
     return network.eval()
 
 
-PAPER = replace(
-    sdsd.PAPER, window=lambda network, settings: Window(inputs=(-2, -1, 0, 1, 2), multiple=16)
-)
-
-
 def clip(count: int) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     return [torch.rand(1, 3, 32, 48, generator=generator) * 0.3 for _ in range(count)]
-
-
-@pytest.mark.parametrize("count", [1, 2, 5, 7])
-def test_streaming_equals_window_by_window(count, monkeypatch):
-    # Blocks of three rows, so that there are several.
-    monkeypatch.setattr(fast, "_BLOCK", 3 * 4 * 4 * 256 * 24)
-    network, frames = small_network(), clip(count)
-    streamed = list(enhance_clip(Model(PAPER, network), frames))
-    assert len(streamed) == count
-    for centre, frame in enumerate(streamed):
-        indices = [reflected(centre + offset, count - 1) for offset in range(-2, 3)]
-        with torch.inference_mode():
-            whole = network(torch.stack([frames[index] for index in indices], 1)).enhanced
-        torch.testing.assert_close(frame, whole, rtol=1e-5, atol=1e-5)
 
 
 def test_features_of_each_frame_are_computed_once():
@@ -65,24 +42,20 @@ def test_blocks_of_rows_cover_the_image_whatever_their_size(monkeypatch):
     network = small_network().to(memory_format=torch.channels_last)
     branch, fused = network.branches()[0], torch.rand(1, 16, 8, 12) - 0.5
     with torch.inference_mode():
-        plain = network.decompose(torch.zeros(1, 3, 32, 48), fused).denoised
-        for rows in (1, 5, 16, 100):
+        plain = reconstructed(branch, fused)
+        for rows in (1, 3, 5, 16, 100):
             monkeypatch.setattr(fast, "_BLOCK", rows * 4 * 4 * 256 * 24)
-            image = fast.reconstructed(branch, fused)
-            torch.testing.assert_close(-image, plain, rtol=1e-5, atol=1e-6)
+            image = fast._by_rows(branch, fused)
+            torch.testing.assert_close(image, plain, rtol=1e-5, atol=1e-6)
 
 
-def test_several_clips_at_once():
-    network = small_network()
-    first, second = clip(5), [frame.flip(-1) for frame in clip(5)]
+@pytest.mark.parametrize("attention", [True, False])
+def test_several_clips_at_once_equal_whole_windows(attention):
+    network = small_network(attention=attention)
+    frames = torch.stack([torch.cat([frame, frame.flip(-1)]) for frame in clip(5)], 1)
     with torch.inference_mode():
-        both = [part(network, torch.cat(pair)[:, None]) for pair in zip(first, second, strict=True)]
-        together = combine(network, both, (0,))
-        alone = combine(network, [part(network, frame[:, None]) for frame in second], (0,))
-    assert together.shape == (2, 1, 3, 32, 48)
-    torch.testing.assert_close(together[1:], alone, rtol=1e-5, atol=1e-5)
-
-
-def test_a_frame_that_is_not_padded():
-    with pytest.raises(DataError, match="multiples of 16"):
-        part(small_network(), torch.zeros(1, 1, 3, 30, 48))
+        streamed = combine(
+            network, [part(network, each[:, None]) for each in frames.unbind(1)], (0,)
+        )
+        whole = network(frames).enhanced
+    torch.testing.assert_close(streamed[:, 0], whole, rtol=1e-5, atol=1e-5)

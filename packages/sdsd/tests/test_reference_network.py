@@ -172,8 +172,7 @@ def test_module(case: Case):
     ]
     if case.name == "PAL":
         module = with_recipe(PyramidAlignment(**arguments), case.settings)
-        neighbour = module.as_neighbour(Pyramid(*inputs[:3]))
-        output = module(neighbour, module.as_centre(Pyramid(*inputs[3:])))
+        output = module(Pyramid(*inputs[:3]), Pyramid(*inputs[3:]))
     else:
         assert case.name == "Fusion"
         module = with_recipe(AttentionFusion(**arguments), case.settings)

@@ -14,7 +14,7 @@ from llve_common.testing.motion import moved_views
 from llve_common.testing.reference import shared_file
 from llve_common.weights.files import read_checkpoint, read_weights, write_weights
 from llve_stcd.__main__ import app
-from llve_stcd.matcher import dis_matches, matcher_images
+from llve_stcd.matchers import dis_matches, matcher_images
 from llve_stcd.network import STCD
 from llve_stcd.picture import matches_picture
 

@@ -8,12 +8,12 @@ from torch import Tensor
 
 from llve_common.errors import CheckpointError, DataError
 from llve_common.metrics.cost import parameter_count
-from llve_stcd.dkm import correlation, sampling
+from llve_stcd.dkm import correlation
 from llve_stcd.dkm.correlation import local_correlation
 from llve_stcd.dkm.decoder import Decoder, Estimate
 from llve_stcd.dkm.embedding import EmbeddingDecoder
 from llve_stcd.dkm.gaussian_process import GaussianProcess, kernel
-from llve_stcd.dkm.matcher import (
+from llve_stcd.dkm.network import (
     PUBLISHED,
     DKMv3,
     Resolution,
@@ -23,7 +23,6 @@ from llve_stcd.dkm.matcher import (
 )
 from llve_stcd.dkm.positions import grid, sample
 from llve_stcd.dkm.refiner import Refiner
-from llve_stcd.dkm.sampling import balancing_weights, density, draw_matches, to_pixels
 
 SIZE = (40, 54)
 
@@ -232,49 +231,31 @@ def test_published_resolutions():
 def test_exchanging_the_pictures_exchanges_the_halves(matcher):
     first, second = pictures(2)
     width = SIZE[1]
-    warp, certainty = matcher.match(first, second)
-    other, other_certainty = matcher.match(second, first)
+    warps, certainties = matcher.match([first, second], [second, first])
+    warp, other = warps
     assert warp.shape == (SIZE[0], 2 * width, 4)
     swapped = torch.cat([other[:, width:], other[:, :width]], 1)[..., [2, 3, 0, 1]]
     torch.testing.assert_close(warp, swapped, rtol=0, atol=1e-4)
-    torch.testing.assert_close(certainty, other_certainty.roll(width, 1), rtol=0, atol=1e-4)
+    torch.testing.assert_close(certainties[0], certainties[1].roll(width, 1), rtol=0, atol=1e-4)
     own = grid(warp.movedim(2, 0)[None, :, :, :width]).permute(1, 2, 0)
     assert torch.equal(warp[:, :width, :2], own)
     assert torch.equal(warp[:, width:, 2:], own)
 
 
-def test_one_sided_is_the_left_half(matcher):
-    first, second = pictures(2)
-    warp, certainty = matcher.match(first, second)
-    left, left_certainty = matcher.match(first, second, symmetric=False)
-    assert left_certainty.shape == (1, *SIZE)
-    torch.testing.assert_close(left, warp[:, : SIZE[1]], rtol=0, atol=1e-4)
-    torch.testing.assert_close(left_certainty[0], certainty[:, : SIZE[1]], rtol=0, atol=1e-4)
-
-
-@pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("second_pass", [None, (50, 61)])
-def test_a_batch_is_its_pairs(matcher, symmetric, second_pass, monkeypatch):
+def test_a_batch_is_its_pairs(matcher, second_pass, monkeypatch):
     monkeypatch.setattr(matcher, "resolution", Resolution(SIZE, second_pass))
     first, second = pictures(2), pictures(2, seed=1)
-    warps, certainties = matcher.match_pairs(first, second, symmetric=symmetric)
+    warps, certainties = matcher.match(first, second)
     assert warps.shape[1] == (second_pass or SIZE)[0]
     for item in range(2):
-        warp, certainty = matcher.match(first[item], second[item], symmetric=symmetric)
-        torch.testing.assert_close(warps[item], warp, rtol=0, atol=1e-4)
-        torch.testing.assert_close(certainties[item], certainty, rtol=0, atol=1e-4)
-
-
-def test_normalised_images_match_like_their_pictures(matcher):
-    first, second = pictures(2)
-    warps, certainties = matcher(prepare(first, SIZE)[None], prepare(second, SIZE)[None])
-    warp, certainty = matcher.match(first, second)
-    assert torch.equal(warps[0], warp)
-    assert torch.equal(certainties[0], certainty)
+        warp, certainty = matcher.match([first[item]], [second[item]])
+        torch.testing.assert_close(warps[item], warp[0], rtol=0, atol=1e-4)
+        torch.testing.assert_close(certainties[item], certainty[0], rtol=0, atol=1e-4)
 
 
 def test_single_precision_without_gradients_whatever_is_around(matcher):
-    first, second = pictures(2)
+    first, second = ([picture] for picture in pictures(2))
     warp, certainty = matcher.match(first, second)
     with torch.enable_grad(), torch.autocast("cpu", torch.bfloat16):
         again, again_certainty = matcher.match(first, second)
@@ -323,13 +304,13 @@ def test_preparing_keeps_colours_in_order():
 )
 def test_other_pictures_are_refused(matcher, picture):
     with pytest.raises(DataError, match=r"picture to match.*\n.*got: .*\n.*\(H, W, 3\) uint8"):
-        matcher.match(picture, pictures(1)[0])
+        matcher.match([picture], pictures(1))
 
 
 @pytest.mark.parametrize(("first", "second"), [(1, 2), (0, 0)])
 def test_pictures_come_in_pairs(matcher, first, second):
     with pytest.raises(DataError, match=f"got: {first} and {second} pictures"):
-        matcher.match_pairs(pictures(first), pictures(second))
+        matcher.match(pictures(first), pictures(second))
 
 
 # Weights
@@ -354,19 +335,6 @@ def test_weights_are_loaded_whole(matcher, tmp_path):
         assert (value == place).all()
 
 
-@pytest.mark.parametrize("place", ["indoor", "outdoor"])
-@pytest.mark.parametrize("given", [True, False])
-def test_missing_weights_say_where_they_are_published(tmp_path, place, given):
-    path = tmp_path / "absent.pth" if given else None
-    with pytest.raises(CheckpointError) as caught:
-        load(place, path)
-    message = str(caught.value)
-    assert f"DKMv3_{place}.pth" in message
-    assert "https://github.com/Parskatt/DKM" in message
-    assert "dis, which needs no weights" in message
-    assert not given or str(path) in message
-
-
 def test_other_names_are_refused(matcher, tmp_path):
     state = compact(matcher)
     state["decoder.other"] = state.pop("encoder.net.fc.bias")
@@ -380,75 +348,3 @@ def test_other_types_are_refused(matcher, tmp_path):
     torch.save(state, tmp_path / "weights.pth")
     with pytest.raises(CheckpointError, match=r"got: .*float16 \(and 710 more\)"):
         load("indoor", tmp_path / "weights.pth")
-
-
-# Drawing matches
-
-
-def test_density_against_a_loop(monkeypatch):
-    monkeypatch.setattr(sampling, "_PART", 7)
-    points = torch.rand(30, 4, dtype=torch.float64)
-    expected = [
-        sum(float(torch.exp(-((p - q) ** 2).sum() / (2 * 0.2**2))) for q in points) for p in points
-    ]
-    found = density(points, deviation=0.2)
-    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
-
-
-def test_balancing_avoids_matches_that_stand_alone():
-    weights = balancing_weights(torch.tensor([1.0, 9.99, 10.0, 99.0]))
-    torch.testing.assert_close(weights, torch.tensor([1e-7, 1e-7, 1 / 11, 0.01]))
-
-
-def warp_of(certainty: Tensor) -> Tensor:
-    """Every match holds its own number."""
-    return torch.arange(certainty.numel()).view(*certainty.shape, 1).expand(-1, -1, 4) / 1e4
-
-
-def test_drawn_matches_are_distinct_and_repeat_with_the_generator():
-    certainty = torch.rand(20, 30, generator=torch.Generator().manual_seed(0))
-    draws = [
-        draw_matches(warp_of(certainty), certainty, 100, generator=torch.Generator().manual_seed(1))
-        for _ in range(2)
-    ]
-    matches, weights = draws[0]
-    assert torch.equal(matches, draws[1][0])
-    assert matches.shape == (100, 4)
-    assert len(matches.unique(dim=0)) == 100
-    numbers = (matches[:, 0] * 1e4).round().long()
-    certain = certainty.flatten()[numbers]
-    assert torch.equal(weights, torch.where(certain > 0.05, 1.0, certain))
-
-
-def test_weightings():
-    certainty = torch.tensor([[0.001, 0.02, 0.064, 0.512]])
-    expected = {
-        "threshold": [0.001, 0.02, 1, 1],
-        "pow": [0.1, 0.02 ** (1 / 3), 0.4, 0.8],
-        "naive": [1, 1, 1, 1],
-    }
-    for weighting, values in expected.items():
-        matches, weights = draw_matches(
-            warp_of(certainty), certainty, 9, weighting=weighting, balanced=False
-        )
-        order = matches[:, 0].argsort()
-        torch.testing.assert_close(weights[order], torch.tensor(values, dtype=torch.float32))
-
-
-def test_uncertain_matches_are_not_drawn():
-    certainty = torch.zeros(10, 10)
-    certainty[3] = 1
-    matches, _ = draw_matches(warp_of(certainty), certainty, 10, balanced=False)
-    assert sorted((matches[:, 0] * 1e4).round().tolist()) == list(range(30, 40))
-
-
-def test_no_match_at_all_is_said():
-    certainty = torch.zeros(4, 4)
-    with pytest.raises(DataError, match="no match to draw"):
-        draw_matches(warp_of(certainty), certainty)
-
-
-def test_matches_in_pixels():
-    first, second = to_pixels(torch.tensor([[-1.0, 1.0, 0.0, 0.5]]), (480, 640), (600, 800))
-    assert first.tolist() == [[0, 480]]
-    assert second.tolist() == [[400, 450]]

@@ -1,31 +1,17 @@
 """STCD cut in two for the window engine: the same result, each frame looked at once."""
 
-from dataclasses import replace
-
-import pytest
 import torch
 
 from llve_common.enhance.windows import enhance_clip
 from llve_common.metrics.cost import multiply_accumulates
 from llve_common.paper.contract import Model
 from llve_stcd.fast import combine, part
-from llve_stcd.paper import PAPER, enhance
+from llve_stcd.paper import PAPER
 
 
-def test_streaming_equals_the_whole_network(frames, network_of):
-    network, clip = network_of(), frames(5)
-    with torch.inference_mode():
-        parts = [part(network, frame[:, None]) for frame in clip]
-        for index in range(4):
-            whole = enhance(network, torch.stack([clip[index], clip[index + 1]], 1))
-            streamed = combine(network, parts[index : index + 2], (0,))
-            torch.testing.assert_close(streamed, whole, rtol=0, atol=1e-5)
-
-
-@pytest.mark.parametrize("stream", [PAPER.stream, None])
-def test_a_clip_pairs_each_frame_with_the_next_and_the_last_with_itself(stream, frames, network_of):
+def test_a_clip_pairs_each_frame_with_the_next_and_the_last_with_itself(frames, network_of):
     network, clip = network_of(), frames(4)
-    enhanced = list(enhance_clip(Model(replace(PAPER, stream=stream), network), clip))
+    enhanced = list(enhance_clip(Model(PAPER, network), clip))
     with torch.inference_mode():
         for index, following in ((0, 1), (1, 2), (2, 3), (3, 3)):
             expected = network(clip[index], clip[following]).enhanced1

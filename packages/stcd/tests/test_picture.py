@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from llve_common.testing.motion import moved_views
-from llve_stcd.matcher import dis_matches
+from llve_stcd.matchers import dis_matches
 from llve_stcd.network import Decomposition
 from llve_stcd.picture import decomposition_picture, matches_picture
 

@@ -13,15 +13,14 @@ from llve_common.errors import DataError
 from llve_common.paper.contract import State
 from llve_common.testing.reference import Case, cases, reference_json, shared_file
 from llve_common.weights.files import load_into
-from llve_stcd.matcher import matcher_images
+from llve_stcd.matchers import matcher_images
 from llve_stcd.network import (
     STCD,
     ChannelNorm,
     CrossAttention,
-    CrossBlock,
     FeedForward,
     SelfAttention,
-    SelfBlock,
+    TransformerBlock,
 )
 from llve_stcd.objective import (
     correspondence_loss,
@@ -194,8 +193,10 @@ PARTS = {
     "FeedForward": lambda: FeedForward(16),
     "Attention": lambda: SelfAttention(16),
     "Attention2": lambda: CrossAttention(16),
-    "TransformerBlock": lambda: SelfBlock(16),
-    "TransformerBlock2_bias": lambda: with_biases(CrossBlock(16, expansion=2.0)),
+    "TransformerBlock": lambda: TransformerBlock(16, SelfAttention),
+    "TransformerBlock2_bias": lambda: with_biases(
+        TransformerBlock(16, CrossAttention, expansion=2.0)
+    ),
 }
 
 

@@ -63,7 +63,7 @@ EVERY_SIZE = """
 import numpy as np
 from llve_common.flow.dis import dis_flow
 rng = np.random.default_rng(0)
-sides = [1, 2, 7, 8, 9, 11, 12, 15, 16, 17, 31, 32, 33, 40, 65, 80, 161]
+sides = [1, 2, 7, 8, 9, 16, 17, 31, 32, 33, 65, 161]
 for height, width in [(h, w) for h in sides for w in sides] + [(8, 2000), (33, 3001), (2000, 3)]:
     first, second = rng.integers(0, 256, (2, height, width, 3), dtype=np.uint8)
     flow = dis_flow(first, second)

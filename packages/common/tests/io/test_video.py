@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import os
 import random
 import resource
-import subprocess
 import weakref
 from fractions import Fraction
 from pathlib import Path
@@ -295,10 +293,11 @@ def test_clip_without_frame_times_follows_its_rate(tmp_path):
         ("libsvtav1", {"preset": "12"}),
     ],
 )
-def test_webm_is_read_whole(tmp_path, codec, fast):
+@pytest.mark.parametrize("muxer", [{}, {"live": "1"}], ids=["sized", "of unknown size"])
+def test_webm_is_read_whole(tmp_path, codec, fast, muxer):
     if codec not in av.codecs_available:
         pytest.skip(f"this ffmpeg has no {codec}")
-    path = make_clip(tmp_path / "a.webm", codec=codec, options=fast, time_base=Fraction(1, 25))
+    path = make_clip(tmp_path / "a.webm", codec=codec, options=fast, muxer=muxer)
     assert times(path) == [Fraction(40 * i, 1000) for i in range(12)]
 
 
@@ -760,72 +759,30 @@ def test_source_cut_within_its_sound(tmp_path):
     assert_only(tmp_path, "a.mp4")
 
 
-def fill(folder, like, count=20):
-    """Write noise, which does not compress, over a target that exists."""
-    target = folder / "a.mp4"
-    with VideoWriter(target, like, width=WIDTH, height=HEIGHT, crf=1) as writer:
-        for index in range(count):
+def fill(folder, like):
+    """Write noise, which does not compress."""
+    with VideoWriter(folder / "a.mp4", like, width=WIDTH, height=HEIGHT, crf=1) as writer:
+        for index in range(20):
             writer.write(noise(index), Fraction(index, 25))
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A folder of its own file system of 64 KiB, mounted by a function that takes options."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-
-    def mount(options):
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-        except FileNotFoundError:
-            pytest.skip("this system has no mount command")
-        if done.returncode:
-            pytest.skip(f"mounting is not permitted here: {done.stderr.strip()}")
-
-    mount("size=64k")
-    yield folder, mount
-    subprocess.run(["umount", str(folder)], check=True)
-
-
-@pytest.mark.parametrize("count", [20, 300])
-def test_disk_full(small_disk, like, count):
-    folder, _ = small_disk
-    (folder / "a.mp4").write_bytes(b"what was there")
-    with pytest.raises(MediaError, match="cannot be written") as caught:
-        fill(folder, like, count)
-    assert "No space left" in str(caught.value)
-    assert_only(folder, "a.mp4")
-    assert (folder / "a.mp4").read_bytes() == b"what was there"
 
 
 @pytest.mark.parametrize("place", ["header", "middle", "last byte"])
 def test_file_size_limit(tmp_path, like, place):
     """What a full disk does, without the rights to mount one."""
     fill(tmp_path, like)
-    size = (tmp_path / "a.mp4").stat().st_size
-    (tmp_path / "a.mp4").unlink()
+    before = (tmp_path / "a.mp4").read_bytes()
+    size = len(before)
     limit = {"header": 100, "middle": size // 2, "last byte": size - 1}[place]
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    whole = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, whole[1]))
         with pytest.raises(MediaError, match="cannot be written") as caught:
             fill(tmp_path, like)
     finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        resource.setrlimit(resource.RLIMIT_FSIZE, whole)
     assert "too large" in str(caught.value)
-    assert_only(tmp_path)
-
-
-def test_read_only_folder(small_disk, like):
-    folder, mount = small_disk
-    (folder / "a.mp4").write_bytes(b"what was there")
-    mount_options = "remount,ro"
-    mount(mount_options)
-    with pytest.raises(MediaError, match="cannot be written") as caught:
-        fill(folder, like)
-    assert "Read-only" in str(caught.value)
-    assert (folder / "a.mp4").read_bytes() == b"what was there"
+    assert_only(tmp_path, "a.mp4")
+    assert (tmp_path / "a.mp4").read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["no/such/folder/a.mp4", "file/a.mp4"])
@@ -872,7 +829,6 @@ def test_frames_are_not_kept(tmp_path, like):
             kept.append(weakref.ref(frame.pixels))
             writer.write(frame.pixels, frame.time)
             del frame
-            gc.collect()
             assert sum(pixels() is not None for pixels in kept) == 0
     assert len(kept) == 12
 

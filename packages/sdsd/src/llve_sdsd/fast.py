@@ -1,9 +1,10 @@
 """SDSD's network cut in two, so that neighbouring windows share their frames' features.
 
-These are the halves of a :class:`Stream`, each part of one frame. On a CPU, memory
-is channels last, in which convolutions are faster, and the widest features, of the frame's size,
-are made by blocks of rows: whole, the system would have to hand out their memory, page by page, for
-every frame again.
+These are the halves of a :class:`Stream`, each part of one frame. In alignment, a convolution over
+two frames' features side by side is the sum of one over each, so each frame's share is computed
+once. On a CPU, memory is channels last, in which convolutions are faster, and the widest features,
+of the frame's size, are made by blocks of rows: whole, the system would have to hand out their
+memory, page by page, for every frame again.
 """
 
 from __future__ import annotations
@@ -14,7 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llve_sdsd.network import Branch, Centre, Neighbour, RetinexNet
+from llve_sdsd.network import (
+    Branch,
+    Pyramid,
+    PyramidAlignment,
+    RetinexNet,
+    decomposed,
+    reconstructed,
+)
 
 # Bytes of the features of a block; larger pieces the C library asks the system for each time.
 _BLOCK = 24 << 20
@@ -23,11 +31,21 @@ _HALO = 2
 
 
 class Part(NamedTuple):
-    """What windows need of one frame: itself (N, 3, H, W), and its parts in alignment."""
+    """What windows need of one frame.
+
+    Attributes:
+        frame: itself, (N, 3, H, W).
+        features: its pyramid.
+        own: its share in each level's first offset convolution where it is aligned.
+        other: its share in these where others are aligned to it.
+        cascade: its share in that of the last refinement, (N, nf, H/4, W/4), likewise.
+    """
 
     frame: Tensor
-    neighbour: Neighbour
-    centre: Centre
+    features: Pyramid
+    own: Pyramid
+    other: Pyramid
+    cascade: Tensor
 
 
 def part(network: nn.Module, frames: Tensor) -> Part:
@@ -42,20 +60,45 @@ def part(network: nn.Module, frames: Tensor) -> Part:
         # All that follows keeps this layout.
         frame = frame.contiguous(memory_format=torch.channels_last)
     features, align = network.pyramid(frame), network.pcd_align
-    return Part(frame, align.as_neighbour(features), align.as_centre(features))
+    convs = (align.L1_offset_conv1, align.L2_offset_conv1, align.L3_offset_conv1)
+    own, other = (
+        Pyramid(*(share(*each) for each in zip(convs, features, strict=True)))
+        for share in (_first_half, _second_half)
+    )
+    cascade = _second_half(align.cas_offset_conv1, features.level1)
+    return Part(frame, features, own, other, cascade)
 
 
 def combine(network: nn.Module, parts: list[Part], outputs: tuple[int, ...]) -> Tensor:
     """The enhanced centre frame (N, 1, 3, H, W), not clipped, of a window's parts in order."""
     assert isinstance(network, RetinexNet)
     centre = parts[network.center]
-    fused = network.fuse([each.neighbour for each in parts], centre.centre)
-    reconstruct = reconstructed if fused.device.type == "cpu" else None
-    return network.decompose(centre.frame, fused, reconstruct).enhanced[:, None]
+    fused = network.fuse([_aligned(network.pcd_align, each, centre) for each in parts])
+    reconstruct = _by_rows if fused.device.type == "cpu" else reconstructed
+    noise, light = (reconstruct(branch, fused) for branch in network.branches())
+    return decomposed(centre.frame, noise, light).enhanced[:, None]
 
 
-def reconstructed(branch: Branch, fused: Tensor) -> Tensor:
-    """A branch: fused features (N, nf, H/4, W/4) to an image (N, 3, H, W)."""
+def _aligned(align: PyramidAlignment, part: Part, centre: Part) -> Tensor:
+    """The features (N, nf, H/4, W/4) of a frame where the centre frame has them."""
+    pairs = zip(part.own, centre.other, strict=True)
+    aligned = align.coarse_to_fine(part.features, Pyramid(*(own + other for own, other in pairs)))
+    compared = _first_half(align.cas_offset_conv1, aligned) + centre.cascade
+    return align.cascade(aligned, compared)
+
+
+def _first_half(conv: nn.Conv2d, features: Tensor) -> Tensor:
+    """What a convolution over two maps side by side makes of the first; without its bias."""
+    return F.conv2d(features, conv.weight[:, : features.shape[1]], None, padding=1)
+
+
+def _second_half(conv: nn.Conv2d, features: Tensor) -> Tensor:
+    """What it makes of the second; with its bias."""
+    return F.conv2d(features, conv.weight[:, -features.shape[1] :], conv.bias, padding=1)
+
+
+def _by_rows(branch: Branch, fused: Tensor) -> Tensor:
+    """:func:`reconstructed`, from half the size on by blocks of rows."""
     features = _upsampled(branch.upconv1, branch.trunk(fused))
     height, width = features.shape[-2:]
     row_bytes = 4 * features.element_size() * branch.upconv2.out_channels * width * len(features)

@@ -10,7 +10,7 @@ the published weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -39,30 +39,6 @@ class Pyramid(NamedTuple):
     level1: Tensor
     level2: Tensor
     level3: Tensor
-
-
-class Neighbour(NamedTuple):
-    """What alignment needs of a frame that is aligned.
-
-    Attributes:
-        features: of the frame.
-        offsets: its share in each level's first convolution for the offsets.
-    """
-
-    features: Pyramid
-    offsets: Pyramid
-
-
-class Centre(NamedTuple):
-    """What alignment needs of the frame that others are aligned to.
-
-    Attributes:
-        offsets: its share in each level's first convolution for the offsets.
-        cascade: its share in that of the last refinement, (N, nf, H/4, W/4).
-    """
-
-    offsets: Pyramid
-    cascade: Tensor
 
 
 class Branch(NamedTuple):
@@ -95,9 +71,6 @@ class PyramidAlignment(nn.Module):
     Offsets are estimated from both frames' features and, below the coarsest level, from the coarser
     level's offsets; the last deformable convolution refines the result once more.
 
-    A convolution over both frames' features side by side is the sum of one over each: so each
-    frame's share in it is computed once, whatever frames it is aligned with.
-
     Args:
         nf: channels.
         groups: deformable groups.
@@ -122,42 +95,42 @@ class PyramidAlignment(nn.Module):
         self.cas_offset_conv2 = _conv(nf, nf)
         self.cas_dcnpack = _deformable(nf, groups)
 
-    def as_neighbour(self, features: Pyramid) -> Neighbour:
-        """A frame's part where it is aligned."""
-        shares = (_first_half(*each) for each in zip(self._offset_convs(), features, strict=True))
-        return Neighbour(features, Pyramid(*shares))
-
-    def as_centre(self, features: Pyramid) -> Centre:
-        """A frame's part where others are aligned to it."""
-        shares = (_second_half(*each) for each in zip(self._offset_convs(), features, strict=True))
-        cascade = _second_half(self.cas_offset_conv1, features.level1)
-        return Centre(Pyramid(*shares), cascade)
-
-    def forward(self, neighbour: Neighbour, centre: Centre) -> Tensor:
+    def forward(self, neighbour: Pyramid, centre: Pyramid) -> Tensor:
         """The neighbour's features (N, nf, H/4, W/4) where the centre frame has them."""
-        features, own, other = neighbour.features, neighbour.offsets, centre.offsets
-        offset3 = _lrelu(self.L3_offset_conv2(_lrelu(own.level3 + other.level3)))
-        aligned3 = _lrelu(self.L3_dcnpack(features.level3, offset3))
+        compared = Pyramid(
+            self.L1_offset_conv1(_cat(neighbour.level1, centre.level1)),
+            self.L2_offset_conv1(_cat(neighbour.level2, centre.level2)),
+            self.L3_offset_conv1(_cat(neighbour.level3, centre.level3)),
+        )
+        aligned = self.coarse_to_fine(neighbour, compared)
+        return self.cascade(aligned, self.cas_offset_conv1(_cat(aligned, centre.level1)))
 
-        offset = _lrelu(own.level2 + other.level2)
+    def coarse_to_fine(self, neighbour: Pyramid, compared: Pyramid) -> Tensor:
+        """The neighbour's features after the pyramid.
+
+        Args:
+            neighbour: the features to align.
+            compared: what each level's first convolution makes of both frames' features; changed.
+        """
+        offset3 = _lrelu(self.L3_offset_conv2(_lrelu(compared.level3)))
+        aligned3 = _lrelu(self.L3_dcnpack(neighbour.level3, offset3))
+
         # Half the pixel's size makes an offset twice as long.
-        offset = _lrelu(self.L2_offset_conv2(_cat(offset, 2 * _up(offset3))))
-        offset2 = _lrelu(self.L2_offset_conv3(offset))
-        aligned2 = self.L2_dcnpack(features.level2, offset2)
+        offset = _cat(_lrelu(compared.level2), 2 * _up(offset3))
+        offset2 = _lrelu(self.L2_offset_conv3(_lrelu(self.L2_offset_conv2(offset))))
+        aligned2 = self.L2_dcnpack(neighbour.level2, offset2)
         aligned2 = _lrelu(self.L2_fea_conv(_cat(aligned2, _up(aligned3))))
 
-        offset = _lrelu(own.level1 + other.level1)
-        offset = _lrelu(self.L1_offset_conv2(_cat(offset, 2 * _up(offset2))))
-        offset1 = _lrelu(self.L1_offset_conv3(offset))
-        aligned1 = self.L1_dcnpack(features.level1, offset1)
-        aligned1 = self.L1_fea_conv(_cat(aligned1, _up(aligned2)))
+        offset = _cat(_lrelu(compared.level1), 2 * _up(offset2))
+        offset1 = _lrelu(self.L1_offset_conv3(_lrelu(self.L1_offset_conv2(offset))))
+        aligned1 = self.L1_dcnpack(neighbour.level1, offset1)
+        fine: Tensor = self.L1_fea_conv(_cat(aligned1, _up(aligned2)))
+        return fine
 
-        offset = _lrelu(_first_half(self.cas_offset_conv1, aligned1) + centre.cascade)
-        offset = _lrelu(self.cas_offset_conv2(offset))
-        return _lrelu(self.cas_dcnpack(aligned1, offset))
-
-    def _offset_convs(self) -> tuple[nn.Conv2d, nn.Conv2d, nn.Conv2d]:
-        return self.L1_offset_conv1, self.L2_offset_conv1, self.L3_offset_conv1
+    def cascade(self, aligned: Tensor, compared: Tensor) -> Tensor:
+        """The last refinement of aligned features, compared once more with the centre's."""
+        offset = _lrelu(self.cas_offset_conv2(_lrelu(compared)))
+        return _lrelu(self.cas_dcnpack(aligned, offset))
 
 
 class AttentionFusion(nn.Module):
@@ -275,11 +248,13 @@ class RetinexNet(nn.Module):
             raise DataError(
                 "wrong number of frames in a window", got=frames.shape[1], expected=self.nframes
             )
-        features = self.pyramid(frames.flatten(0, 1))
-        together, shape = self.pcd_align.as_neighbour(features), frames.shape[:2]
-        neighbours = [_of_frame(together, index, shape) for index in range(self.nframes)]
-        centre = self.pcd_align.as_centre(neighbours[self.center].features)
-        return self.decompose(frames[:, self.center], self.fuse(neighbours, centre))
+        levels = self.pyramid(frames.flatten(0, 1))
+        by_frame = (level.unflatten(0, frames.shape[:2]).unbind(1) for level in levels)
+        pyramids = [Pyramid(*each) for each in zip(*by_frame, strict=True)]
+        aligned = [self.pcd_align(each, pyramids[self.center]) for each in pyramids]
+        fused = self.fuse(aligned)
+        noise, light = (reconstructed(branch, fused) for branch in self.branches())
+        return decomposed(frames[:, self.center], noise, light)
 
     def pyramid(self, frame: Tensor) -> Pyramid:
         """The features of single frames (N, 3, H, W).
@@ -303,31 +278,10 @@ class RetinexNet(nn.Module):
         level3 = _lrelu(self.fea_L3_conv2(_lrelu(self.fea_L3_conv1(level2))))
         return Pyramid(level1, level2, level3)
 
-    def fuse(self, neighbours: Sequence[Neighbour], centre: Centre) -> Tensor:
-        """The features (N, nf, H/4, W/4) of all frames, aligned to the centre and merged."""
-        aligned = [self.pcd_align(each, centre) for each in neighbours]
+    def fuse(self, aligned: Sequence[Tensor]) -> Tensor:
+        """The aligned features of every frame, (N, nf, H/4, W/4) each, merged into one."""
         fused: Tensor = self.tsa_fusion(aligned if self.attention else torch.cat(aligned, 1))
         return fused
-
-    def decompose(
-        self,
-        frame: Tensor,
-        fused: Tensor,
-        reconstruct: Callable[[Branch, Tensor], Tensor] | None = None,
-    ) -> Decomposition:
-        """The centre frame (N, 3, H, W), decomposed by both branches.
-
-        Args:
-            frame: the centre frame.
-            fused: the fused features of the window.
-            reconstruct: another way to compute a branch than the plain one.
-        """
-        noise, light = (
-            (reconstruct or _reconstructed)(branch, fused) for branch in self.branches()
-        )
-        denoised = frame - noise
-        illumination = torch.maximum(light, frame).clamp(max=1)
-        return Decomposition(denoised / illumination.clamp(0.001, 1), illumination, denoised)
 
     def branches(self) -> tuple[Branch, Branch]:
         """The noise and the illumination branch."""
@@ -339,30 +293,19 @@ class RetinexNet(nn.Module):
         return noise, light
 
 
-def _reconstructed(branch: Branch, fused: Tensor) -> Tensor:
-    """Fused features (N, nf, H/4, W/4) to an image (N, 3, H, W)."""
+def reconstructed(branch: Branch, fused: Tensor) -> Tensor:
+    """A branch's image (N, 3, H, W) of the fused features (N, nf, H/4, W/4)."""
     features = _lrelu(F.pixel_shuffle(branch.upconv1(branch.trunk(fused)), 2))
     features = _lrelu(F.pixel_shuffle(branch.upconv2(features), 2))
     image: Tensor = branch.last(_lrelu(branch.last_but_one(features)))
     return image
 
 
-def _of_frame(neighbours: Neighbour, index: int, shape: torch.Size) -> Neighbour:
-    """One frame's part of those of N windows of T frames, (N T, ...)."""
-    parts = (
-        Pyramid(*(level.unflatten(0, shape)[:, index] for level in levels)) for levels in neighbours
-    )
-    return Neighbour(*parts)
-
-
-def _first_half(conv: nn.Conv2d, features: Tensor) -> Tensor:
-    """What a convolution over two maps side by side makes of the first; without its bias."""
-    return F.conv2d(features, conv.weight[:, : features.shape[1]], None, padding=1)
-
-
-def _second_half(conv: nn.Conv2d, features: Tensor) -> Tensor:
-    """What it makes of the second; with its bias."""
-    return F.conv2d(features, conv.weight[:, -features.shape[1] :], conv.bias, padding=1)
+def decomposed(frame: Tensor, noise: Tensor, light: Tensor) -> Decomposition:
+    """The centre frame taken apart by what the two branches made, all (N, 3, H, W)."""
+    denoised = frame - noise
+    illumination = torch.maximum(light, frame).clamp(max=1)
+    return Decomposition(denoised / illumination.clamp(0.001, 1), illumination, denoised)
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:

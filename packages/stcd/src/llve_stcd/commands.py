@@ -15,8 +15,8 @@ from llve_common.errors import DataError
 from llve_common.io.images import to_tensor, write_image
 from llve_common.machine.device import choose_device
 from llve_common.weights.network import load_model
-from llve_stcd.dkm.matcher import Place
-from llve_stcd.matcher import MatcherKind, make_matcher, matcher_images
+from llve_stcd.dkm.network import Place
+from llve_stcd.matchers import MatcherKind, make_matcher, matcher_images
 from llve_stcd.paper import PAPER, decomposed
 from llve_stcd.picture import decomposition_picture, matches_picture
 

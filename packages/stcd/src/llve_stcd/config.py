@@ -17,8 +17,8 @@ from llve_common.data.sdsd.settings import (
     Keys,
 )
 from llve_common.published_options import PublishedOptions, only
-from llve_stcd.dkm.matcher import Place
-from llve_stcd.matcher import MatcherKind
+from llve_stcd.dkm.network import Place
+from llve_stcd.matchers import MatcherKind
 from llve_stcd.objective import Criterion
 
 

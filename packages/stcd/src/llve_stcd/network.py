@@ -96,8 +96,8 @@ class STCD(nn.Module):
         self.upconv2_ill2 = nn.Conv2d(2 * nf, 4 * nf, 3, padding=1)
         self.HRconv_ill2 = nn.Conv2d(2 * nf, nf, 3, padding=1)
         self.conv_last_ill2 = nn.Conv2d(nf, 3, 3, padding=1)
-        self.trans1 = SelfBlock(nf)
-        self.trans2 = CrossBlock(nf)
+        self.trans1 = TransformerBlock(nf, SelfAttention)
+        self.trans2 = TransformerBlock(nf, CrossAttention)
 
     def forward(self, image1: Tensor, image2: Tensor) -> Decomposition:
         """Decompose two frames; exchanging them gives another result.
@@ -153,46 +153,30 @@ class STCD(nn.Module):
         return rgb, ill
 
 
-class SelfBlock(nn.Module):
-    """A transformer block within a frame: attention, then feed-forward, each beside an identity.
+class TransformerBlock(nn.Module):
+    """Attention, then feed-forward, each beside an identity; within a frame or across two.
 
     Args:
         channels: a multiple of 4.
+        attention: within a frame, or across two.
         expansion: of the feed-forward's hidden channels.
     """
 
-    def __init__(self, channels: int, expansion: float = _EXPANSION) -> None:
+    def __init__(
+        self,
+        channels: int,
+        attention: type[SelfAttention | CrossAttention],
+        expansion: float = _EXPANSION,
+    ) -> None:
         super().__init__()
         self.norm1 = ChannelNorm(channels)
-        self.attn = SelfAttention(channels)
+        self.attn = attention(channels)
         self.norm2 = ChannelNorm(channels)
         self.ffn = FeedForward(channels, expansion)
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, C, H, W) to the same."""
-        attended: Tensor = features + self.attn(self.norm1(features))
-        result: Tensor = attended + self.ffn(self.norm2(attended))
-        return result
-
-
-class CrossBlock(nn.Module):
-    """A transformer block across frames: about the first, from both.
-
-    Args:
-        channels: a multiple of 4.
-        expansion: of the feed-forward's hidden channels.
-    """
-
-    def __init__(self, channels: int, expansion: float = _EXPANSION) -> None:
-        super().__init__()
-        self.norm1 = ChannelNorm(channels)
-        self.attn = CrossAttention(channels)
-        self.norm2 = ChannelNorm(channels)
-        self.ffn = FeedForward(channels, expansion)
-
-    def forward(self, features: Tensor, other: Tensor) -> Tensor:
-        """Twice (N, C, H, W) to the same, about the first."""
-        attended: Tensor = features + self.attn(self.norm1(features), self.norm1(other))
+    def forward(self, features: Tensor, *other: Tensor) -> Tensor:
+        """(N, C, H, W), and across frames the other's, to the same about the first."""
+        attended: Tensor = features + self.attn(*map(self.norm1, (features, *other)))
         result: Tensor = attended + self.ffn(self.norm2(attended))
         return result
 

@@ -34,7 +34,7 @@ def decomposition_loss(
         found: what the network gave of two frames, each (N, 3, H, W).
         target1: the first frame's ground truth (N, 3, H, W), RGB, [0, 1].
         target2: the second frame's.
-        warp: matches between the targets, (N, h, 2w, 4); see :mod:`llve_stcd.matcher`.
+        warp: matches between the targets, (N, h, 2w, 4); see :mod:`llve_stcd.matchers`.
         certainty: of the matches, (N, h, 2w) in [0, 1].
         criterion: how differences are penalised.
         pixel_weight: of the pixel and the smoothness term; the correspondence term, as published,
@@ -93,7 +93,7 @@ def correspondence_loss(
     Args:
         rgb1: the first frame's view-independent part (N, 3, H, W).
         rgb2: the second frame's.
-        warp: (N, h, 2w, 4) in [-1, 1]; see :mod:`llve_stcd.matcher`.
+        warp: (N, h, 2w, 4) in [-1, 1]; see :mod:`llve_stcd.matchers`.
         certainty: (N, h, 2w).
         criterion: how differences are penalised.
 

@@ -37,7 +37,7 @@ from llve_common.weights.files import load_into, read_weights
 from llve_stcd.config import TEST_OPTIONS, TRAIN_OPTIONS, TestSettings, TrainSettings
 from llve_stcd.data import FramePairs, test_clips, training_pairs, validation_clips
 from llve_stcd.fast import combine, part
-from llve_stcd.matcher import CachedMatcher, make_matcher, matcher_images
+from llve_stcd.matchers import CachedMatcher, make_matcher, matcher_images
 from llve_stcd.network import MULTIPLE, STCD, Decomposition
 from llve_stcd.objective import decomposition_loss
 from llve_stcd.picture import decomposition_pictures

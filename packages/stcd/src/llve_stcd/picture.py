@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from llve_common.io.images import Pixels, to_pixels, to_tensor
-from llve_stcd.matcher import Matches
+from llve_stcd.matchers import Matches
 from llve_stcd.network import Decomposition
 
 _GAP = 8

@@ -53,31 +53,18 @@ class CoAttention(nn.Module):
         half = (size[0] // 2, size[1] // 2)
         a, b = resized(first, half), resized(second, half)
         attended_a, attended_b = co_attend(self.linear_e, a, b)
-        spatial_a, spatial_b = self._gate_pixels(attended_a, attended_b)
-        bands_a, bands_b = self._gate_bands(haar(attended_a), haar(attended_b))
+        both = torch.cat([attended_a, attended_b], dim=1)
+        spatial_a = gated(attended_a, both, self.gate1, self.fc3, self.fc4)
+        spatial_b = gated(attended_b, both, self.gate2, self.fc1, self.fc2)
+        bands_a, bands_b = haar(attended_a), haar(attended_b)
+        both = torch.cat([bands_a, bands_b], dim=1)
+        bands_a = gated(bands_a, both, self.gate1_fre, self.fc3_fre, self.fc4_fre)
+        bands_b = gated(bands_b, both, self.gate2_fre, self.fc1_fre, self.fc2_fre)
         joined_a = torch.cat([spatial_a, inverse_haar(bands_a), a], dim=1)
         joined_b = torch.cat([spatial_b, inverse_haar(bands_b), b], dim=1)
         new_a = F.leaky_relu(self.bn1(self.conv1(joined_a)), SLOPE)
         new_b = F.leaky_relu(self.bn2(self.conv2(joined_b)), SLOPE)
         return resized(new_a, size), resized(new_b, size)
-
-    def _gate_pixels(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        both = torch.cat([a, b], dim=1)
-        channels_a = channel_gate(both, self.fc3, self.fc4)
-        channels_b = channel_gate(both, self.fc1, self.fc2)
-        return (
-            a * torch.sigmoid(self.gate1(both)) * channels_a,
-            b * torch.sigmoid(self.gate2(both)) * channels_b,
-        )
-
-    def _gate_bands(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        both = torch.cat([a, b], dim=1)
-        channels_a = channel_gate(both, self.fc3_fre, self.fc4_fre)
-        channels_b = channel_gate(both, self.fc1_fre, self.fc2_fre)
-        return (
-            a * torch.sigmoid(self.gate1_fre(both)) * channels_a,
-            b * torch.sigmoid(self.gate2_fre(both)) * channels_b,
-        )
 
 
 def co_attend(affinity: nn.Linear, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,10 +102,21 @@ def as_map(pixels: Tensor, like: Tensor) -> Tensor:
     return pixels[:, 0].transpose(1, 2).reshape(like.shape)
 
 
-def channel_gate(features: Tensor, reduce: nn.Linear, expand: nn.Linear) -> Tensor:
-    """A factor in (0, 1) for each output channel, (N, C, 1, 1), from the means of ``features``."""
-    squeezed = F.leaky_relu(reduce(features.mean(dim=(2, 3))), SLOPE)
-    return torch.sigmoid(expand(squeezed))[:, :, None, None]
+def gated(
+    features: Tensor, both: Tensor, pixels: nn.Conv2d, reduce: nn.Linear, expand: nn.Linear
+) -> Tensor:
+    """A map (N, C, h, w) times a factor in (0, 1) for each pixel, and one for each channel.
+
+    Args:
+        features: the map.
+        both: it and the other one, (N, 2C, h, w), which the factors are made of.
+        pixels: gives the pixels' factors.
+        reduce: the first of two layers that give the channels' factors, from the means of ``both``.
+        expand: the second.
+    """
+    squeezed = F.leaky_relu(reduce(both.mean(dim=(2, 3))), SLOPE)
+    channels = torch.sigmoid(expand(squeezed))[:, :, None, None]
+    return features * torch.sigmoid(pixels(both)) * channels
 
 
 def resized(features: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:

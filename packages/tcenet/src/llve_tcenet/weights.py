@@ -1,9 +1,8 @@
 """The published checkpoints' names, both ways.
 
 The published network's names are ours. Its checkpoints, ``<version>_epoch_<n>.pth``, wrap them as
-``G_net``, beside ``epoch``, ``g_optimizer`` and ``lr_scheduler_g``; a network that was trained on
-several GPUs has ``module.`` before every name. The optimizer's state goes by the position of a
-parameter, and ours stand in the published order.
+``G_net``, beside ``epoch``, ``g_optimizer`` and ``lr_scheduler_g``. The optimizer's state goes by
+the position of a parameter, and ours stand in the published order.
 """
 
 from __future__ import annotations

@@ -75,6 +75,8 @@ def read_file(path: Path) -> dict[str, Any]:
 def read_weights(path: Path) -> State:
     """The weights in a file: a state dict, one of our checkpoints, or a dict that wraps one.
 
+    Names are without the prefix ``module.`` that training on several devices adds.
+
     Raises:
         CheckpointError: as :func:`read_file`, or there is no state dict in it.
     """

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from llve_common.errors import DataError
 from llve_common.flow.raft.correlation import LEVELS, correlation_pyramid, look_up
 from llve_common.flow.raft.encoder import Encoder
-from llve_common.flow.raft.update import MULTIPLE, SmallUpdate, Update
+from llve_common.flow.raft.update import MULTIPLE, Update
 
 ITERATIONS = 12
 SHORTEST_SIDE = 128
@@ -51,11 +51,7 @@ class Raft(nn.Module):
         self.fnet = Encoder(128 if small else 256, "instance", small=small)
         self.cnet = Encoder(self.hidden + context, "none" if small else "batch", small=small)
         window = LEVELS * (2 * self.radius + 1) ** 2
-        self.update_block = (
-            SmallUpdate(window, self.hidden, context)
-            if small
-            else Update(window, self.hidden, context)
-        )
+        self.update_block = Update(window, self.hidden, context, small=small)
 
     def forward(
         self,

@@ -11,22 +11,29 @@ MULTIPLE = 8
 
 
 class Update(nn.Module):
-    """The full model's recurrent update (Section 3.3).
+    """The recurrent update (Section 3.3).
 
     Args:
         window: channels of the correlation samples.
         hidden: channels of the hidden state.
         context: channels of the context features.
+        small: the small model's: one GRU, and bilinear upsampling.
     """
 
-    def __init__(self, window: int, hidden: int, context: int) -> None:
+    def __init__(self, window: int, hidden: int, context: int, *, small: bool) -> None:
         super().__init__()
-        self.encoder = MotionEncoder(window)
-        self.gru = SeparableGru(hidden, context + 128)
-        self.flow_head = FlowHead(hidden, 256)
-        self.mask = nn.Sequential(
-            nn.Conv2d(hidden, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 9 * MULTIPLE**2, 1)
-        )
+        self.mask: nn.Sequential | None = None
+        if small:
+            self.encoder: nn.Module = SmallMotionEncoder(window)
+            self.gru: nn.Module = Gru(hidden, context + 82)
+            self.flow_head = FlowHead(hidden, 128)
+        else:
+            self.encoder = MotionEncoder(window)
+            self.gru = SeparableGru(hidden, context + 128)
+            self.flow_head = FlowHead(hidden, 256)
+            self.mask = nn.Sequential(
+                nn.Conv2d(hidden, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 9 * MULTIPLE**2, 1)
+            )
 
     def forward(
         self, hidden: Tensor, context: Tensor, samples: Tensor, flow: Tensor
@@ -37,33 +44,13 @@ class Update(nn.Module):
         return hidden, self.flow_head(hidden)
 
     def upsample(self, flow: Tensor, hidden: Tensor) -> Tensor:
-        """The flow at full size, by learned convex combinations of neighbours."""
+        """The flow at full size, by learned convex combinations of neighbours, or bilinearly."""
+        if self.mask is None:
+            return MULTIPLE * F.interpolate(
+                flow, scale_factor=MULTIPLE, mode="bilinear", align_corners=True
+            )
         # The factor balances the gradients that mask and flow get.
         return convex_upsample(flow, 0.25 * self.mask(hidden))
-
-
-class SmallUpdate(nn.Module):
-    """The small model's recurrent update; arguments as for :class:`Update`."""
-
-    def __init__(self, window: int, hidden: int, context: int) -> None:
-        super().__init__()
-        self.encoder = SmallMotionEncoder(window)
-        self.gru = Gru(hidden, context + 82)
-        self.flow_head = FlowHead(hidden, 128)
-
-    def forward(
-        self, hidden: Tensor, context: Tensor, samples: Tensor, flow: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """The next hidden state and what to add to the flow, at an eighth of the size."""
-        motion = self.encoder(samples, flow)
-        hidden = self.gru(hidden, torch.cat([context, motion], 1))
-        return hidden, self.flow_head(hidden)
-
-    def upsample(self, flow: Tensor, hidden: Tensor) -> Tensor:
-        """The flow at full size, bilinearly."""
-        return MULTIPLE * F.interpolate(
-            flow, scale_factor=MULTIPLE, mode="bilinear", align_corners=True
-        )
 
 
 class MotionEncoder(nn.Module):

@@ -15,7 +15,10 @@ from llve_common.errors import MediaError
 # With these a packet without a frame is a lost frame; other codecs have packets that show nothing.
 _FRAME_PER_PACKET = frozenset({"av1", "h264", "hevc", "vp9"})
 
-_EBML_HEADER, _MATROSKA_SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
+_MATROSKA = b"\x1a\x45\xdf\xa3"
+# All but the head is one segment; the 1 says that its size follows in seven bytes, as muxers have
+# it that fill it in at the end.
+_SEGMENT, _UNKNOWN_SIZE = b"\x18\x53\x80\x67\x01", b"\xff" * 7
 
 
 class Decoder:
@@ -130,15 +133,7 @@ def _stated_size(path: Path) -> int:
         head = file.read(4096)
     if head.startswith(b"RIFF"):
         return 8 + int.from_bytes(head[4:8], "little")
-    found = head.find(_MATROSKA_SEGMENT)
-    if head.startswith(_EBML_HEADER) and found >= 0:
-        return _element_end(head, found + len(_MATROSKA_SEGMENT))
-    return 0
-
-
-def _element_end(head: bytes, at: int) -> int:
-    # An EBML size: as many zero bits as bytes follow, a one, the value; all ones mean unknown.
-    length = 9 - head[at].bit_length()
-    value_bits = 7 * length
-    value = int.from_bytes(head[at : at + length], "big") & ((1 << value_bits) - 1)
-    return 0 if value == (1 << value_bits) - 1 else at + length + value
+    before, segment, rest = head.partition(_SEGMENT)
+    if not before.startswith(_MATROSKA) or not segment or rest[:7] == _UNKNOWN_SIZE:
+        return 0
+    return len(before + segment) + 7 + int.from_bytes(rest[:7], "big")

@@ -1,4 +1,4 @@
-"""The matcher: two pictures in, where each pixel of one lies in the other and how surely out."""
+"""The whole network: pictures in, where each pixel of one lies in the other and how surely out."""
 
 from __future__ import annotations
 
@@ -68,38 +68,21 @@ class DKMv3(nn.Module):
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stub
 
     def match(
-        self, first: NDArray[np.uint8], second: NDArray[np.uint8], *, symmetric: bool = True
+        self, first: Sequence[NDArray[np.uint8]], second: Sequence[NDArray[np.uint8]]
     ) -> tuple[Tensor, Tensor]:
-        """Match two pictures.
+        """Match pairs of pictures.
 
         Args:
-            first: A, (H, W, 3) uint8, RGB.
-            second: B, alike; of any size of its own.
-            symmetric: also match B to A.
+            first: N pictures A, (H, W, 3) uint8, RGB, each of any size.
+            second: as many pictures B, likewise.
 
         Returns:
-            The warp (H, 2 W, 4) and its certainty (H, 2 W) in [0, 1], at the resolution's size.
-            The warp's last axis is (x, y) in A and (x, y) in B: the left half holds every pixel
-            of A and its match in B, the right half every pixel of B, behind its match in A.
-            One-sided: (H, W, 4), the left half alone, and (1, H, W).
+            The warp (N, H, 2 W, 4) and its certainty (N, H, 2 W) in [0, 1], at the resolution's
+            size. The warp's last axis is (x, y) in A and (x, y) in B: the left half holds every
+            pixel of A and its match in B, the right half every pixel of B, behind its match in A.
 
         Raises:
-            DataError: a picture is not of that shape and type.
-        """
-        warp, certainty = self.match_pairs([first], [second], symmetric=symmetric)
-        return warp[0], certainty[0]
-
-    def match_pairs(
-        self,
-        first: Sequence[NDArray[np.uint8]],
-        second: Sequence[NDArray[np.uint8]],
-        *,
-        symmetric: bool = True,
-    ) -> tuple[Tensor, Tensor]:
-        """Match several pairs of pictures at once: :meth:`match` with a leading axis N.
-
-        Raises:
-            DataError: the numbers differ, or a picture is not (H, W, 3) uint8.
+            DataError: the numbers differ, or a picture is not of that shape and type.
         """
         if len(first) != len(second) or not first:
             raise DataError(
@@ -110,62 +93,55 @@ class DKMv3(nn.Module):
         fine = None
         if self.resolution.second is not None:
             fine = self._prepared(pictures, self.resolution.second)
-        return self._match(self._prepared(pictures, self.resolution.first), fine, symmetric)
+        found: tuple[Tensor, Tensor] = self(self._prepared(pictures, self.resolution.first), fine)
+        return found
 
-    def forward(
-        self, first: Tensor, second: Tensor, *, symmetric: bool = True
-    ) -> tuple[Tensor, Tensor]:
-        """Match normalised images (N, 3, H, W) as they are, in one pass.
-
-        Returns:
-            The warp (N, H, 2 W, 4) and certainty (N, H, 2 W); one-sided (N, H, W, 4) and
-            (N, 1, H, W).
-        """
-        return self._match(torch.cat([first, second]), None, symmetric)
-
-    def estimates(
-        self, images: Tensor, fine: Tensor | None = None, *, symmetric: bool = True
-    ) -> tuple[dict[int, Estimate], dict[int, Estimate]]:
-        """The estimates after every stride of the first and the second pass.
+    @torch.no_grad()
+    def forward(self, images: Tensor, fine: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The warp and the certainty of :meth:`match` from prepared images, in one or two passes.
 
         Args:
             images: (2 N, 3, H, W), normalised: N images A, then N images B.
             fine: the same in the second pass's size, or None.
-            symmetric: estimate (2 N) flows, A to B and then B to A, instead of N.
         """
-        first = self.decoder(*_paired(self.encoder(images), symmetric))
-        if fine is None:
-            return first, {}
-        features = _paired(self.encoder(fine, coarsest=8), symmetric)
-        return first, self.decoder.refine(*features, first[1])
-
-    @torch.no_grad()
-    def _match(self, images: Tensor, fine: Tensor | None, symmetric: bool) -> tuple[Tensor, Tensor]:
         # Half precision from a training around this is not what the weights were made for.
         with torch.autocast(images.device.type, enabled=False):
-            first, second = self.estimates(images, fine, symmetric=symmetric)
-        last = second.get(1, first[1])
-        return warp_and_certainty(last, first[16].certainty, symmetric=symmetric)
+            first, second = self.estimates(images, fine)
+        return warp_and_certainty(second.get(1, first[1]), first[16].certainty)
+
+    def estimates(
+        self, images: Tensor, fine: Tensor | None = None
+    ) -> tuple[dict[int, Estimate], dict[int, Estimate]]:
+        """The estimates after every stride of the first and the second pass.
+
+        Arguments are those of :meth:`forward`; each estimate is of 2 N pairs, A to B and then B
+        to A.
+        """
+        features = self.encoder(images)
+        first = self.decoder(features, _exchanged(features))
+        if fine is None:
+            return first, {}
+        features = self.encoder(fine, coarsest=8)
+        return first, self.decoder.refine(features, _exchanged(features), first[1])
 
     def _prepared(self, pictures: Sequence[NDArray[np.uint8]], size: tuple[int, int]) -> Tensor:
         device = next(self.parameters()).device
         return torch.stack([prepare(picture, size) for picture in pictures]).to(device)
 
 
-def load(place: Place, weights: Path | None, resolution: Resolution | None = None) -> DKMv3:
-    """The matcher with its published weights, loaded strictly.
+def load(place: Place, weights: Path | None) -> DKMv3:
+    """The matcher with its published weights, loaded strictly, at their resolution.
 
     Args:
-        place: what the weights were trained on, which also names their file and resolution.
+        place: what the weights were trained on, which also names their file.
         weights: ``DKMv3_indoor.pth`` or ``DKMv3_outdoor.pth``.
-        resolution: instead of the published one.
 
     Raises:
         CheckpointError: the file is missing, damaged or holds other weights.
     """
     weights = require_weights("dkm", place, weights)
     with torch.device("meta"):  # the file holds every value, so none is drawn
-        matcher = DKMv3(resolution or PUBLISHED[place])
+        matcher = DKMv3(PUBLISHED[place])
     matcher.to_empty(device="cpu")
     state = read_weights(weights)
     load_into(matcher, state, weights)
@@ -215,41 +191,29 @@ def prepare(picture: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
     return (to_tensor(np.asarray(resized)) - mean) / deviation
 
 
-def warp_and_certainty(
-    estimate: Estimate, coarse: Tensor, *, symmetric: bool = True
-) -> tuple[Tensor, Tensor]:
-    """The result in the form that :meth:`DKMv3.forward` gives.
+def warp_and_certainty(estimate: Estimate, coarse: Tensor) -> tuple[Tensor, Tensor]:
+    """The result in the form that :meth:`DKMv3.match` gives.
 
     Where the certainty at stride 16 is negative, half of it is taken off the final one, which
     thereby rises: as released. A match outside the other image gets certainty 0 and is clamped.
 
     Args:
-        estimate: the last one; of (2 N) pairs, A to B and then B to A, where symmetric.
-        coarse: (2 N or N, 1, h, w), the first pass's certainty logit at stride 16.
-        symmetric: whether both directions are there.
+        estimate: the last one, of 2 N pairs, A to B and then B to A.
+        coarse: (2 N, 1, h, w), the first pass's certainty logit at stride 16.
     """
     flow, logit = estimate
     logit = logit - 0.5 * resize(coarse, logit.shape[-2:]).clamp(max=0)
     outside = (flow.abs() > 1).any(1, keepdim=True)
     certainty = torch.sigmoid(logit).masked_fill(outside, 0.0)
-    match = flow.clamp(-1, 1)
-    own = grid(flow).expand_as(flow)
-    if not symmetric:
-        return torch.cat([own, match], 1).permute(0, 2, 3, 1), certainty
-    a_to_b, b_to_a = match.chunk(2)
-    own = own.chunk(2)[0]
+    a_to_b, b_to_a = flow.clamp(-1, 1).chunk(2)
+    own = grid(flow).expand_as(a_to_b)
     warp = torch.cat([torch.cat([own, a_to_b], 1), torch.cat([b_to_a, own], 1)], 3)
     return warp.permute(0, 2, 3, 1), torch.cat(certainty.chunk(2), 3)[:, 0]
 
 
-def _paired(features: Features, symmetric: bool) -> tuple[Features, Features]:
-    """The features of the images that are matched and of those that they are matched to."""
-    exchanged = {stride: torch.cat(each.chunk(2)[::-1]) for stride, each in features.items()}
-    return (features, exchanged) if symmetric else (_first(features), _first(exchanged))
-
-
-def _first(features: Features) -> Features:
-    return {stride: each.chunk(2)[0] for stride, each in features.items()}
+def _exchanged(features: Features) -> Features:
+    """The features of the images that each image is matched to."""
+    return {stride: torch.cat(each.chunk(2)[::-1]) for stride, each in features.items()}
 
 
 def _refuse_other_types(matcher: DKMv3, state: dict[str, Tensor], path: Path) -> None:

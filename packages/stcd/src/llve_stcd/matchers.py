@@ -22,7 +22,6 @@ import numpy as np
 import numpy.typing as npt
 import PIL.Image
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from llve_common.errors import ConfigError
@@ -30,7 +29,8 @@ from llve_common.flow.dis import dis_flow, forward_backward_error
 from llve_common.io.atomic import replacing
 from llve_common.io.images import to_pixels
 from llve_common.weights.files import file_digest
-from llve_stcd.dkm.matcher import SOURCE, Place, load, require_weights
+from llve_stcd.dkm.network import SOURCE, Place, load, require_weights
+from llve_stcd.dkm.positions import grid, resize
 
 Images = npt.NDArray[np.uint8]
 """A batch (N, h, w, 3), RGB, or one image of it."""
@@ -116,9 +116,7 @@ def _common_form(places: Tensor) -> Tensor:
 
 def _grid(height: int, width: int) -> Tensor:
     """The places of an image's own pixels, (h, w, 2) as (x, y)."""
-    x = (torch.arange(width) * 2 + 1) / width - 1
-    y = (torch.arange(height) * 2 + 1) / height - 1
-    return torch.stack(torch.meshgrid(x, y, indexing="xy"), -1)
+    return grid(torch.empty(1, 1, height, width)).movedim(0, -1)
 
 
 def make_matcher(
@@ -158,7 +156,7 @@ def dkm_matcher(weights: Path | None, place: Place, device: torch.device) -> Mat
     model = load(place, weights).to(device)
 
     def match(first: Images, second: Images) -> Matches:
-        found = Matches(*model.match_pairs(list(first), list(second)))
+        found = Matches(*model.match(list(first), list(second)))
         return _resized(found, first.shape[1], first.shape[2])
 
     return match
@@ -215,10 +213,7 @@ def _resized(matches: Matches, height: int, width: int) -> Matches:
     if matches.certainty.shape[1:] == (height, 2 * width):
         return matches
     both = torch.cat([matches.warp, matches.certainty[..., None]], -1).movedim(-1, 1)
-    halves = [
-        F.interpolate(half, size=(height, width), mode="bilinear", align_corners=False)
-        for half in both.chunk(2, dim=3)
-    ]
+    halves = [resize(half, (height, width)) for half in both.chunk(2, dim=3)]
     whole = torch.cat(halves, 3).movedim(1, -1)
     return Matches(whole[..., :4].contiguous(), whole[..., 4].contiguous())
 

@@ -11,8 +11,8 @@ from skimage import data
 
 from llve_common.errors import CheckpointError, ConfigError, MediaError
 from llve_common.testing.motion import moved_views
-from llve_stcd.dkm.matcher import DKMv3, Resolution
-from llve_stcd.matcher import (
+from llve_stcd.dkm.network import DKMv3, Resolution
+from llve_stcd.matchers import (
     CachedMatcher,
     Matches,
     dis_matches,
@@ -271,13 +271,15 @@ def test_a_package_that_lacks_another_says_which(install, weights):
 
 
 @pytest.mark.parametrize("kind", ["dkm", "dkm-package"])
-def test_missing_weights_are_named_with_where_to_get_them(tmp_path, kind):
+@pytest.mark.parametrize("place", ["indoor", "outdoor"])
+def test_missing_weights_are_named_with_where_to_get_them(tmp_path, kind, place):
     with pytest.raises(CheckpointError, match="no weights"):
-        make_matcher(kind, None, "outdoor", CPU)
+        make_matcher(kind, None, place, CPU)
     with pytest.raises(CheckpointError) as found:
-        make_matcher(kind, tmp_path / "nowhere.pth", "outdoor", CPU)
+        make_matcher(kind, tmp_path / "nowhere.pth", place, CPU)
     message = str(found.value)
-    for part in ("nowhere.pth", "DKMv3_outdoor.pth", "github.com/Parskatt/DKM", "dis"):
+    needless = "the matcher dis, which needs no weights"
+    for part in ("nowhere.pth", f"DKMv3_{place}.pth", "https://github.com/Parskatt/DKM", needless):
         assert part in message
 
 
@@ -293,7 +295,7 @@ def test_matchers_by_name(install, weights):
 def test_our_dkm_answers_in_the_common_form(tmp_path, monkeypatch):
     torch.manual_seed(0)
     network = DKMv3(Resolution((96, 128)))
-    monkeypatch.setattr("llve_stcd.matcher.load", lambda place, weights: network)
+    monkeypatch.setattr("llve_stcd.matchers.load", lambda place, weights: network)
     first, second = random_pairs(2, 64, 96)
     warp, certainty = dkm_matcher(tmp_path / "unread.pth", "indoor", CPU)(first, second)
     assert warp.shape == (2, 64, 192, 4)
