@@ -79,7 +79,7 @@ def test_number_without_a_point_is_a_string_in_yaml_and_still_a_number(load, tmp
 
 def test_command_line_wins_over_override_over_file(load):
     file = "train: {lr: 1, seed: 1, batch_size: 1}\n"
-    settings = load(file, "train.lr=2", "train.seed=2", **{"train.lr": 3, "train.batch_size": None})
+    settings = load(file, "train.lr=2", "train.seed=2", **{"train.lr": 3})
     assert (settings.train.lr, settings.train.seed, settings.train.batch_size) == (3, 2, 1)
 
 

@@ -30,7 +30,7 @@ def test_the_shipped_settings_are_the_defaults_but_for_the_subset(subset):
     own = {"seed": train.train.seed}
     assert train.train == TrainSettings().train.model_copy(update=own)
     for settings in (train, shipped(f"test/{subset}")):
-        assert settings.data.test_clips == SPLITS[subset]
+        assert names_of_test(settings.data) == SPLITS[subset]
     assert names_of_test(TrainSettings().data) == SDSD_INDOOR_TEST
 
 
@@ -69,7 +69,7 @@ def read(tmp_path, content, table):
 
 
 def settings_of(tmp_path, content):
-    return load_settings(TrainSettings, base=read(tmp_path, content, TRAIN_OPTIONS).given)
+    return load_settings(TrainSettings, base=read(tmp_path, content, TRAIN_OPTIONS.file).given)
 
 
 @pytest.mark.reference
@@ -81,8 +81,8 @@ def test_published_files_as_they_are(tmp_path):
         command, _, subset = name.removesuffix(".yml").partition("/")
         subset = SUBSETS[subset.removeprefix(f"{command}_")]
         table, kind = {
-            "train": (TRAIN_OPTIONS, TrainSettings),
-            "test": (TEST_OPTIONS, config.TestSettings),
+            "train": (TRAIN_OPTIONS.file, TrainSettings),
+            "test": (TEST_OPTIONS.file, config.TestSettings),
         }[command]
         options = read(tmp_path, content, table)
         found = load_settings(kind, base=options.given)
@@ -108,7 +108,7 @@ def test_published_files_with_a_slip(tmp_path):
     content = published_files()["train/train_in_sdsd.yml"]
     content = content | {"train": content["train"] | {"lr_g": 1e-3}, "networkG": {"nf": 3}}
     with pytest.raises(ConfigError) as caught:
-        read(tmp_path, content, TRAIN_OPTIONS)
+        read(tmp_path, content, TRAIN_OPTIONS.file)
     said = str(caught.value)
     assert "train.lr_g: unknown key; did you mean 'train.lr_G'?" in said
     assert "networkG.nf: unknown key; did you mean 'network_G.nf'?" in said
@@ -141,7 +141,7 @@ def test_published_errors_for_wrong_options(tmp_path):
 def test_what_a_published_file_leaves_out(tmp_path):
     text = "train: {T_period: [5, 5], lr_G: !!float 4e-4}\ndatasets: {train: {N_frames: 3}}\n"
     (tmp_path / "options.yml").write_text(text)
-    given = read_options(tmp_path / "options.yml", TRAIN_OPTIONS).given
+    given = read_options(tmp_path / "options.yml", TRAIN_OPTIONS.file).given
     settings = load_settings(TrainSettings, base=given)
     assert settings.train.fusion_only == 0
     assert settings.train.schedule.restarts == ()

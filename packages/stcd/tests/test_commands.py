@@ -98,7 +98,7 @@ def test_train_resume_test_enhance(tmp_path, root):
     assert summary["mean_of_frames"].keys() == summary["mean_of_clips"].keys()
     assert len(list((out / "images").glob("*/*/*.png"))) == 3 * 10
     page = (out / "index.html").read_text()
-    for words in ("Decomposition", "pair13, 0002.npy", "view-independent", "shading"):
+    for words in ("In detail", "pair13, 0002.npy", "view-independent", "shading"):
         assert words in page
     truth = read_image(root / "GT" / "pair13" / "0002.npy").pixels
     written = read_image(out / "images" / "GT" / "pair13" / "0002.png").pixels

@@ -161,7 +161,7 @@ def test_missing_networks_say_what_does_without_them(tmp_path, pairs):
     [
         ("train.crop=40", "crop has to be a multiple of 16"),
         ("train.batch_size=1", "greater than or equal to 2"),
-        ("train.scales=[2, 1]", "larger factor first"),
+        ("train.scale_min=3", "scale_min is larger"),
         ("train.accumulate=3", "at least 2 samples"),
     ],
 )
@@ -243,18 +243,20 @@ def test_pictures(tmp_path, random_weights):
         assert read_image(folder / names[0]).pixels.shape == (40, 48, 3)
 
 
-def test_published_names_of_weights(tmp_path, random_weights):
-    output = run(
-        "test", "--version", "Mine", "--pretrained_model", 7, "--data_path", tmp_path,
-        "--model_save_path", tmp_path, fails=True,
-    )  # fmt: skip
-    assert "holds no image" in output
+def test_published_names_of_weights(tmp_path, random_weights, monkeypatch):
+    """By version and epoch, or the last epoch of the newest run."""
+    monkeypatch.chdir(tmp_path)
     write_clip_set(tmp_path / "set", suffix=".png", clips=1, frames=7, height=40, width=48)
-    output = run(
-        "test", "--version", "Mine", "--pretrained_model", 7, "--data_path",
-        tmp_path / "set" / "input", "--model_save_path", tmp_path, fails=True,
-    )  # fmt: skip
-    assert f"{tmp_path / 'Mine_epoch_7.pth'}: no such weights file" in output
+    command = ["--mode", "test", "--version", "Mine", "--data_path", tmp_path / "set" / "input"]
+    output = run(*command, "--pretrained_model", 7, fails=True)
+    assert "no weights of that name" in output
+    assert "expected: Mine_epoch_7.pth" in output
+    for place in ("Train-1/models/Mine_epoch_7.pth", "Train-2/models/Mine_epoch_3.pth"):
+        file = tmp_path / "results" / place
+        file.parent.mkdir(parents=True)
+        file.write_bytes(random_weights.read_bytes())
+    assert "Train-2/models/Mine_epoch_3.pth" in run(*command)
+    assert "Train-1/models/Mine_epoch_7.pth" in run(*command, "--pretrained_model", 7)
 
 
 def test_enhance_without_weights_says_so(tmp_path):

@@ -25,7 +25,7 @@ def trained():
 
 
 def test_our_names_are_the_published_ones(trained):
-    published = published_checkpoint(*trained, 3)["G_net"]
+    published = published_checkpoint(*trained, 3, 1e-4)["G_net"]
     assert len(published) == 171
     assert {
         "encoder.conv_1_1.weight", "encoder.convlstm.Gates.bias",
@@ -36,7 +36,7 @@ def test_our_names_are_the_published_ones(trained):
 
 def test_checkpoints_of_several_gpus_are_read(trained, tmp_path):
     network, optimizer = trained
-    content = published_checkpoint(network, optimizer, 3)
+    content = published_checkpoint(network, optimizer, 3, 1e-4)
     content["G_net"] = {f"module.{key}": value for key, value in content["G_net"].items()}
     write_published(tmp_path / "a_epoch_3.pth", content)
     loaded = load_model(PAPER, tmp_path / "a_epoch_3.pth", torch.device("cpu")).network
@@ -47,7 +47,7 @@ def test_checkpoints_of_several_gpus_are_read(trained, tmp_path):
 def test_training_goes_on_from_a_published_checkpoint(trained, tmp_path):
     network, optimizer = trained
     path = tmp_path / "a_epoch_1.pth"
-    write_published(path, published_checkpoint(network, optimizer, 1))
+    write_published(path, published_checkpoint(network, optimizer, 1, 1e-4))
     assert read_file(path)["epoch"] == 1
     settings = TrainSettings(weights=path, optimizer_state=True)
     again = build_network(settings)
@@ -59,13 +59,27 @@ def test_training_goes_on_from_a_published_checkpoint(trained, tmp_path):
     assert adam(TrainSettings(weights=path), again).state == {}
 
 
+def test_the_published_scheduler_takes_the_state_up(trained):
+    """LambdaLR with the published rule, made anew and loaded, goes on at the next epoch's rate."""
+    network, optimizer = trained
+    content = published_checkpoint(network, optimizer, 225, 1e-4)
+    again = torch.optim.Adam(network.parameters(), 1e-4)
+    rule = lambda epoch: 1 - max(0, epoch + 1 - 150) / 150  # noqa: E731
+    scheduler = torch.optim.lr_scheduler.LambdaLR(again, rule)
+    scheduler.load_state_dict(content["lr_scheduler_g"])
+    again.load_state_dict(content["g_optimizer"])
+    assert scheduler.last_epoch == 225
+    scheduler.step()
+    assert again.param_groups[0]["lr"] == pytest.approx(1e-4 * rule(226))
+
+
 def test_a_state_that_is_not_there_or_does_not_fit(trained, tmp_path):
     network, optimizer = trained
     settings = TrainSettings(weights=tmp_path / "plain.pth", optimizer_state=True)
     write_published(tmp_path / "plain.pth", network.state_dict())
     with pytest.raises(CheckpointError, match="holds no optimizer's state"):
         adam(settings, build_network(settings))
-    content = published_checkpoint(network, optimizer, 1)
+    content = published_checkpoint(network, optimizer, 1, 1e-4)
     state = dict(content["g_optimizer"]["state"])
     state[0], state[2] = state[2], state[0]
     content["g_optimizer"] = {**content["g_optimizer"], "state": state}

@@ -32,8 +32,10 @@ class TrainData(Data):
     flip_vertical: bool = True
 
 
-class TestData(sdsd.ClipTestData, Data):
+class TestData(Data):
     """Where the clips are, and how they are read."""
+
+    first: PositiveInt | None = sdsd.FIRST
 
 
 class NetworkSettings(Settings):
@@ -109,7 +111,7 @@ class TrainSettings(Settings):
 class TestSettings(sdsd.TestSettings):
     """Score the test's clips: the first 30 frames of each, means of clips, then of all clips."""
 
-    data: TestData = TestData()
+    data: TestData = TestData()  # type: ignore[assignment]
     save_images: bool = Field(False, description="write enhanced and input frames too")
 
 
@@ -120,14 +122,7 @@ _LAYOUTS: dict[str, Layout] = {
     "video_samesize_smid1": "smid",
 }
 
-
-def _layout(value: str) -> dict[str, object]:
-    """The layout that a data set's mode names; SMID's test clips stand in no file."""
-    found = renamed("data.layout", _LAYOUTS)(value)
-    return {**found, "data.test_clips": "smid"} if found["data.layout"] == "smid" else dict(found)
-
-
-_DATA: Keys = {"mode": _layout, "padding": "data.border"}
+_DATA: Keys = {"mode": renamed("data.layout", _LAYOUTS), "padding": "data.border"}
 _AUGMENTATION: Keys = {
     "GT_size": "data.crop",
     "use_flip": "data.flip_horizontal",

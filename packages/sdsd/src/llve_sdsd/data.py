@@ -14,7 +14,7 @@ from llve_common.data.clip import (
     smid_clips,
 )
 from llve_common.data.sdsd.settings import TEST_FRAMES
-from llve_common.data.sdsd.splits import test_names
+from llve_common.data.sdsd.splits import split_names
 from llve_common.data.windows import Border
 from llve_sdsd.config import Data, TestData, TrainData
 
@@ -30,7 +30,7 @@ def training_windows(chosen: TrainData, frames: int) -> Windows:
         DataError: a folder is missing, or clips or frames do not match, or are too few.
     """
     return Windows(
-        clips_to_train(all_clips(chosen), test_names(chosen.test_clips)),
+        clips_to_train(all_clips(chosen), test_names(chosen)),
         frames=frames,
         border=chosen.border,
         crop=chosen.crop,
@@ -50,7 +50,7 @@ def test_clips(chosen: TestData, frames: int) -> list[Clip]:
         DataError: a folder is missing, none of the clips is there, or they do not match, or are too
             short.
     """
-    found = clips_to_test(all_clips(chosen), test_names(chosen.test_clips), chosen.first)
+    found = clips_to_test(all_clips(chosen), test_names(chosen), chosen.first)
     return _long_enough(found, frames, chosen.border)
 
 
@@ -64,7 +64,7 @@ def validation_clips(chosen: Data, frames: int) -> list[Clip]:
     Raises:
         DataError: a folder is missing, or clips or frames do not match, or are too few.
     """
-    found = clips_to_validate(all_clips(chosen), test_names(chosen.test_clips), TEST_FRAMES)
+    found = clips_to_validate(all_clips(chosen), test_names(chosen), TEST_FRAMES)
     return _long_enough(found, frames, chosen.border)
 
 
@@ -77,6 +77,11 @@ def all_clips(chosen: Data) -> list[Clip]:
     low, high = set_folders(chosen.root, chosen.low, chosen.high)
     read = smid_clips if chosen.layout == "smid" else paired_clips
     return read(low, high, chosen.size)
+
+
+def test_names(chosen: Data) -> tuple[str, ...]:
+    """The names of the test's clips."""
+    return split_names(chosen.test_clips, "smid" if chosen.layout == "smid" else "indoor")
 
 
 def _long_enough(clips: list[Clip], frames: int, border: Border) -> list[Clip]:

@@ -280,7 +280,7 @@ class RetinexNet(nn.Module):
 
     def fuse(self, aligned: Sequence[Tensor]) -> Tensor:
         """The aligned features of every frame, (N, nf, H/4, W/4) each, merged into one."""
-        fused: Tensor = self.tsa_fusion(aligned if self.attention else torch.cat(aligned, 1))
+        fused: Tensor = self.tsa_fusion(aligned if self.attention else torch.cat(tuple(aligned), 1))
         return fused
 
     def branches(self) -> tuple[Branch, Branch]:

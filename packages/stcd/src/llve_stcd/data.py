@@ -16,7 +16,7 @@ from llve_common.data.clip import (
     set_folders,
 )
 from llve_common.data.sdsd.settings import TEST_FRAMES, ClipData, ClipTestData
-from llve_common.data.sdsd.splits import test_names
+from llve_common.data.sdsd.splits import split_names
 from llve_common.errors import DataError
 from llve_common.io.images import to_tensor
 
@@ -79,7 +79,8 @@ def training_pairs(chosen: ClipData) -> FramePairs:
     Raises:
         DataError: a folder is missing, or clips or frames do not match.
     """
-    return FramePairs(clips_to_train(all_clips(chosen), test_names(chosen.test_clips)))
+    names = split_names(chosen.test_clips, "indoor")
+    return FramePairs(clips_to_train(all_clips(chosen), names))
 
 
 def test_clips(chosen: ClipTestData) -> list[Clip]:
@@ -88,7 +89,8 @@ def test_clips(chosen: ClipTestData) -> list[Clip]:
     Raises:
         DataError: a folder is missing, none of the clips is there, or they do not match.
     """
-    return clips_to_test(all_clips(chosen), test_names(chosen.test_clips), chosen.first)
+    names = split_names(chosen.test_clips, "indoor")
+    return clips_to_test(all_clips(chosen), names, chosen.first)
 
 
 def validation_clips(chosen: ClipData) -> list[Clip]:
@@ -97,7 +99,8 @@ def validation_clips(chosen: ClipData) -> list[Clip]:
     Raises:
         DataError: a folder is missing, or clips or frames do not match.
     """
-    return clips_to_validate(all_clips(chosen), test_names(chosen.test_clips), TEST_FRAMES)
+    names = split_names(chosen.test_clips, "indoor")
+    return clips_to_validate(all_clips(chosen), names, TEST_FRAMES)
 
 
 def all_clips(chosen: ClipData) -> list[Clip]:

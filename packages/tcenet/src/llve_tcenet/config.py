@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -161,40 +160,6 @@ class TestSettings(common.TestSettings):
     metric_raft: Path | None = Field(
         None, description="RAFT's weights, to measure warping error along its flow; null: by DIS"
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _find_weights_by_their_names(cls, values: Any) -> Any:
-        names = ("version", "epoch", "runs", "models")
-        if not isinstance(values, dict) or values.get("weights") is not None:
-            return values
-        default = {name: cls.model_fields[name].default for name in names}
-        given = {name: values.get(name, default[name]) for name in names}
-        found = trained_weights(**given)
-        if found is None and ("version" in values or "epoch" in values):
-            raise ValueError(
-                f"there are no weights {weights_name(given['version'], given['epoch'] or 'N')} "
-                f"in {given['models']} or in a run below {given['runs']}; give --model FILE"
-            )
-        return {**values, "weights": found}
-
-
-def weights_name(version: object, epoch: object) -> str:
-    """The published file name of weights."""
-    return f"{version}_epoch_{epoch}.pth"
-
-
-def trained_weights(version: object, epoch: object, runs: object, models: object) -> Path | None:
-    """The weights of a version that a training wrote: of an epoch, or the last of the newest run.
-
-    They lie in the folder ``models``, or in the folder of that name of ``runs`` or of one of them.
-    """
-    root, folder = Path(str(runs)), Path(str(models))
-    name = weights_name(glob.escape(str(version)), epoch or "*")
-    files = [*folder.glob(name)]
-    if not folder.is_absolute():
-        files += [*root.glob(f"{folder}/{name}"), *root.glob(f"*/{folder}/{name}")]
-    return max(files, key=lambda file: (file.stat().st_mtime_ns, str(file)), default=None)
 
 
 def _beside(prefix: str, normal: str, names: str) -> Convert:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,7 @@ from llve_tcenet.objective import (
     temporal_consistency,
 )
 from llve_tcenet.pictures import write_pictures
-from llve_tcenet.weights import load_optimizer, published_checkpoint
+from llve_tcenet.weights import load_optimizer, published_checkpoint, trained_weights
 
 log = logging.getLogger(__name__)
 
@@ -270,6 +271,18 @@ def test_videos(settings: TestSettings, window: Window) -> list[Clip]:
     return video_clips(settings.data.low, settings.data.normal, settings.data.list)
 
 
+def test_weights(settings: TestSettings) -> Path:
+    """The file given, or that of a training by its version.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    chosen = settings
+    return chosen.weights or trained_weights(
+        chosen.version, chosen.epoch, chosen.runs, chosen.models
+    )
+
+
 def scoring(settings: TestSettings, device: torch.device) -> Scoring:
     """Without a clip's ends, as published, and with the temporal scores.
 
@@ -332,6 +345,7 @@ PAPER = Paper(
     test=Test(
         settings=TestSettings,
         clips=test_videos,
+        weights=test_weights,
         pictures=lambda settings: Pictures(files_below(settings.folder / "frames")),
         scoring=scoring,
         details=flow_pictures,

@@ -7,6 +7,7 @@ the position of a parameter, and ours stand in the published order.
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,32 @@ from torch import nn
 from torch.optim import Optimizer
 
 from llve_common.errors import CheckpointError
+
+
+def trained_weights(version: str, epoch: int | None, runs: Path, models: Path) -> Path:
+    """The weights of a version that a training wrote: of an epoch, or the last of the newest run.
+
+    Args:
+        version: begins the file's name.
+        epoch: from 1; None: the last.
+        runs: the folder of the runs.
+        models: the folder in one of them, in ``runs``, or anywhere, that holds weights.
+
+    Raises:
+        CheckpointError: there are none.
+    """
+    name = f"{glob.escape(version)}_epoch_{epoch or '*'}.pth"
+    files = [*models.glob(name)]
+    if not models.is_absolute():
+        files += [*runs.glob(f"{models}/{name}"), *runs.glob(f"*/{models}/{name}")]
+    if not files:
+        raise CheckpointError(
+            "no weights of that name, and none come with this package",
+            where=models if models.is_absolute() else f"{models}, {runs / '*' / models}",
+            expected=f"{version}_epoch_{epoch or 'N'}.pth",
+            mend="give --model FILE, or --version NAME of a training",
+        )
+    return max(files, key=lambda file: (file.stat().st_mtime_ns, str(file)))
 
 
 def load_optimizer(optimizer: Optimizer, content: dict[str, Any], path: Path) -> None:

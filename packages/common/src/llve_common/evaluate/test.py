@@ -135,7 +135,7 @@ def run_test(paper: Paper, settings: Any, watch: Watcher | None = None) -> Teste
         UserError: data or weights are missing or do not fit, and as :func:`evaluate`.
     """
     protocol, device = paper.test, choose_device(settings.device)
-    model = load_model(paper, settings.weights, device, settings)
+    model = load_model(paper, protocol.weights(settings), device, settings)
     clips = protocol.clips(settings, model.window)
     pictures = protocol.pictures(settings) if settings.save_images else NO_PICTURES
     if clips[0].targets is None and pictures.enhanced is None:

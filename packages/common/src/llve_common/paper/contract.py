@@ -275,6 +275,11 @@ def _images_below(settings: Any) -> Pictures:
     return Pictures(files_below(settings.folder / "images"))
 
 
+def _named_weights(settings: Any) -> Path | None:
+    weights: Path | None = settings.weights
+    return weights
+
+
 def _by_settings(settings: Any, device: torch.device) -> Scoring:
     return Scoring(settings.ssim)
 
@@ -286,6 +291,7 @@ class Test(Generic[T]):
     Attributes:
         settings: the settings class, whose docstring is the command's help.
         clips: the clips to test on, for a network of that window.
+        weights: the weights file; None is the bundled one.
         pictures: what is written of every frame, where ``settings.save_images`` asks for it.
         scoring: how frames are scored; called before anything is computed.
         details: gives what shows more of a tested network; it is called before anything is
@@ -297,6 +303,7 @@ class Test(Generic[T]):
 
     settings: type[T]
     clips: Callable[[T, Window], list[Clip]]
+    weights: Callable[[T], Path | None] = _named_weights
     pictures: Callable[[T], Pictures] = _images_below
     scoring: Callable[[T, torch.device], Scoring] = _by_settings
     details: Callable[[T, torch.device], Details | None] | None = None

@@ -26,18 +26,21 @@ class ClipData(Settings):
     root: Path = Field(Path("data/indoor_np"), description="folder that holds GT and input (or LQ)")
     low: Path | None = Field(None, description="the input's folder; null: in the root")
     high: Path | None = Field(None, description="the ground truth's folder; null: in the root")
-    test_clips: Split | tuple[str, ...] = Field(
-        "indoor", description="not trained on: names, or the published indoor, outdoor or smid"
+    test_clips: Split | tuple[str, ...] | None = Field(
+        None, description="not trained on: names, or indoor, outdoor or smid; null: as published"
     )
     size: tuple[PositiveInt, PositiveInt] | None = Field(
         (960, 512), description="width and height that frames are resized to; null: as they are"
     )
 
 
+FIRST: Any = Field(TEST_FRAMES, description="frames of each clip; null: all")
+
+
 class ClipTestData(ClipData):
     """Where the clips are, and how they are read."""
 
-    first: PositiveInt | None = Field(TEST_FRAMES, description="frames of each clip; null: all")
+    first: PositiveInt | None = FIRST
 
 
 class ClipTraining(TrainerSettings):
