@@ -1,0 +1,35 @@
+"""The published command lines of SCI."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from published import PublishedLines, random_weights
+
+from llve_common.data.synthetic import write_image_set
+from llve_sci.__main__ import app
+from llve_sci.network import Cascade
+from llve_sci.paper import PAPER
+
+
+class TestPublishedLines(PublishedLines):
+    paper = PAPER
+    app = app
+    scripts: ClassVar = {
+        "sci/train.py": ["train"],
+        "sci/finetune.py": ["finetune"],
+        "sci/test.py": ["test"],
+    }
+    parsers: ClassVar = {file: [words] for file, words in scripts.items()}
+
+    def make_data(self):
+        for name in ("medium", "finetune"):
+            write_image_set(Path("data") / name, clips=1, frames=1, height=16, width=24)
+        for name in ("medium", "difficult"):
+            random_weights(Path(f"weights/{name}.pt"), Cascade, PAPER)
+
+    def smaller(self, settings):
+        if settings.procedure == "test":
+            return settings
+        run = settings.run.model_copy(update={"tensorboard": False})
+        train = settings.train.model_copy(update={"epochs": 1})
+        return settings.model_copy(update={"train": train, "run": run})

@@ -1,0 +1,55 @@
+"""The published command lines of TCE-Net."""
+
+from pathlib import Path
+from typing import ClassVar
+
+from published import PublishedLines
+
+from llve_common.data.synthetic import write_clip_set
+from llve_tcenet.__main__ import app
+from llve_tcenet.paper import PAPER
+
+
+class TestPublishedLines(PublishedLines):
+    paper = PAPER
+    app = app
+    scripts: ClassVar = {"tcenet/main.py": []}
+    parsers: ClassVar = {"tcenet/config.py": [["train"], ["test"]]}
+    # A log line at every iteration would hide the others; epoch 0 there is none.
+    other_defaults: ClassVar = {"--log_step"}
+
+    def make_data(self):
+        folders = {"SDSD_CUHK": ("videoSDSD_low", "videoSDSD_normal"),
+                   "DS_LOL": ("low_and_noise", "normal"),
+                   "DRV_HKUST": ("VBM4D_rawRGB", "long")}  # fmt: skip
+        for name, (low, normal) in folders.items():
+            root = Path("data") / name
+            write_clip_set(root, suffix=".png", clips=1, frames=7, height=32, width=36)
+            (root / "input").rename(root / low)
+            (root / "GT").rename(root / normal)
+            videos = sorted(each.name for each in (root / low).iterdir())
+            (root / "train_list.txt").write_text("\n".join(videos))
+            (root / "test_list.txt").write_text(videos[0])
+
+    def smaller(self, settings):
+        if settings.procedure == "test":
+            return settings
+        changed = {
+            "objective": {"flow": "dis", "perceptual": False},
+            "train": {"epochs": 1, "repeat": 1, "batch_size": 2, "workers": 0, "crop": 16},
+            "run": {"tensorboard": False},
+        }  # fmt: skip
+        parts = {k: getattr(settings, k).model_copy(update=v) for k, v in changed.items()}
+        return settings.model_copy(update=parts)
+
+    def test_one_data_set_alone_takes_what_lies_beside_it(self):
+        """``--DRV_dir`` with its ground truth; the bare test with the published list."""
+        drv = Path("data/DRV_HKUST")
+        self.run("--mode", "train", "--version", "Mine", "--DRV_dir", str(drv / "VBM4D_rawRGB"))
+        real = self.seen[-1].data.real
+        assert (real.low, real.normal) == (drv / "VBM4D_rawRGB", drv / "long")
+        assert real.list == drv / "train_list.txt"
+        self.run("--mode", "test", "--version", "Mine")
+        data = self.seen[-1].data
+        root = Path("data/SDSD_CUHK")
+        assert (data.normal, data.list) == (root / "videoSDSD_normal", root / "test_list.txt")
