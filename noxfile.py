@@ -36,8 +36,8 @@ def demo(session: nox.Session) -> None:
 def reproduce(session: nox.Session) -> None:
     """Check every claim that can be checked here; --data, --weights and --quick after a "--"."""
     session.run(
-        python(session), "tools/reproduce.py", *session.posargs, external=True,
-        interrupt_timeout=30,
+        python(session), "-m", "reproduce", *session.posargs, external=True,
+        env={"PYTHONPATH": str(ROOT / "tools")}, interrupt_timeout=30,
     )  # fmt: skip
 
 
