@@ -53,10 +53,6 @@ def written(ledger, tmp_path):
     return {path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()}
 
 
-def test_three_files(written):
-    assert written.keys() == {"index.html", "ledger.md", "ledger.json"}
-
-
 def test_counts(ledger):
     assert ledger.counts() == {"passed": 1, "failed": 1, "differs": 1, "not run": 3}
     assert ledger.counts("common") == {"passed": 0, "failed": 0, "differs": 0, "not run": 1}

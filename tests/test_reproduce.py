@@ -1,22 +1,26 @@
-"""The tool behind ``nox -s reproduce``: what it concludes, and one run of it."""
+"""The tool behind ``nox -s reproduce``: what it concludes, and runs of it."""
 
-import importlib.util
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import reproduce.__main__ as tool
+from reproduce import checks
+from reproduce.checks import Given
 from reproduce.claims import Claim, Embedded, data_digest, read_claims
+from reproduce.ledger import FILES, Check, Ledger, write_ledger
 
 from llve_common.errors import UserError
 from llve_common.weights.files import file_digest
 
 ROOT = Path(__file__).resolve().parents[1]
-FIVE = Path(__file__).parent / "papers" / "llve_five"
+FIVE = ROOT / "tests" / "papers" / "llve_five"
 
 REPORT = """<testsuites><testsuite>
 <testcase classname="packages.sci.tests.test_reference" name="test_a" time="1"/>
@@ -36,32 +40,21 @@ REPORT = """<testsuites><testsuite>
 </testsuite></testsuites>"""
 
 
-@pytest.fixture(scope="module")
-def tool():
-    spec = importlib.util.spec_from_file_location("reproduce", ROOT / "tools" / "reproduce.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["reproduce"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["reproduce"]
+@pytest.fixture
+def given(tmp_path):
+    """Images, which a claim below is of, and its weights."""
+    for folder in ("work", "LOL/low", "LOL/high"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "LOL" / "low" / "1.png").write_text("an image")
+    (tmp_path / "weights.pt").write_text("weights")
+    return Given(tmp_path, tmp_path / "LOL", tmp_path)
 
 
 @pytest.fixture
-def given(tool, tmp_path):
-    """What a user gives, nothing of it by default."""
+def runs(monkeypatch):
+    """Stands in for the commands: gives this status, and has scores and losses written."""
 
-    def make(data=None, weights=(), quick=False):
-        (tmp_path / "work").mkdir(exist_ok=True)
-        return tool.Given(tmp_path, data, tuple(weights), quick)
-
-    return make
-
-
-@pytest.fixture
-def runs(tool, monkeypatch):
-    """Stands in for the commands: gives this status, and has scores written."""
-
-    def make(status=0, psnr=20.0, digest="0" * 64, losses=()):
+    def make(status=0, psnr=20.0, digest="0" * 64, losses=(2, 1)):
         calls = []
 
         def run(words, paper, package):
@@ -77,49 +70,19 @@ def runs(tool, monkeypatch):
                 folder.mkdir(parents=True)
                 lines = [json.dumps({"losses": {"total": loss}}) + "\n" for loss in losses]
                 (folder / "losses.jsonl").write_text("".join(lines))
-            return tool.Done(status, "what it printed", 1.0)
+            return checks.Done(status, "what it printed", 1.0)
 
-        monkeypatch.setattr(tool, "run", run)
-        tool.made_set.cache_clear()
+        monkeypatch.setattr(checks, "run", run)
+        monkeypatch.setattr(checks, "made_set", checks.made_set.__wrapped__)
         return calls
-
-    yield make
-    tool.made_set.cache_clear()
-
-
-@pytest.fixture
-def images(tmp_path):
-    (tmp_path / "LOL" / "low").mkdir(parents=True)
-    (tmp_path / "LOL" / "low" / "1.png").write_text("an image")
-    (tmp_path / "weights.pt").write_text("weights")
-    return tmp_path / "LOL"
-
-
-@pytest.fixture
-def claim(images, tmp_path):
-    """A measured claim on the images and weights above."""
-
-    def make(**parts):
-        command = "p test $DATA $WEIGHTS $OUT"
-        block = {
-            "metrics": {"psnr": 20.0, "ssim": 0.5}, "command": command, "date": "2026-01-31",
-            "versions": {}, "hardware": "h", "data_sha256": data_digest(images),
-            "weights_sha256": file_digest(tmp_path / "weights.pt"),
-        }  # fmt: skip
-        fields = {
-            "name": "one", "source": "s", "data": "LOL v1 eval15", "metrics": {"psnr": 20.0},
-            "tolerance": {"psnr": 0.1}, "status": "reproduced",
-            "command": command, "weights": "weights.pt", "measured": block,
-        }  # fmt: skip
-        return Claim.model_validate(fields | parts)
 
     return make
 
 
-def test_report_of_pytest_is_told_apart(tool, tmp_path):
+def test_report_of_pytest_is_told_apart(tmp_path):
     (tmp_path / "report.xml").write_text(REPORT)
-    checks = tool.read_report("sci", tmp_path / "report.xml", "pytest")
-    assert [(c.name, c.state, c.detail) for c in checks] == [
+    found = checks.read_report("sci", tmp_path / "report.xml", "pytest")
+    assert [(c.name, c.state, c.detail) for c in found] == [
         ("collection: 1 test", "failed", "packages.sci.tests.test_broken: collection failure"),
         ("test_other: 1 test", "failed", "test_e: AssertionError: 1 != 2"),
         ("test_reference: 1 test", "differs", "test_d: expected to fail: known"),
@@ -140,50 +103,70 @@ def test_report_of_pytest_is_told_apart(tool, tmp_path):
         ([], "finite", "failed"),
     ],
 )
-def test_losses_are_judged(tool, losses, wanted, state):
-    assert tool.judge_losses(losses, wanted)[0] == state
+def test_losses_are_judged(losses, wanted, state):
+    assert checks.judge_losses(losses, wanted)[0] == state
+
+
+# Claims
+
+
+@pytest.fixture
+def check_claim(given):
+    """Checks a measured claim on the images and weights above; keywords replace parts of either."""
+    command = "p test $DATA $WEIGHTS $OUT"
+    measured = {
+        "metrics": {"psnr": 20.0, "ssim": 0.5}, "command": command, "date": "2026-01-31",
+        "versions": {}, "hardware": "h", "data_sha256": data_digest(given.data),
+        "weights_sha256": file_digest(given.weights / "weights.pt"),
+    }  # fmt: skip
+
+    def check(here=None, **parts):
+        claim = {
+            "name": "one", "source": "s", "data": "LOL v1 eval15", "metrics": {"psnr": 20.0},
+            "tolerance": {"psnr": 0.1}, "status": "reproduced",
+            "command": command, "weights": "weights.pt", "measured": measured,
+        }  # fmt: skip
+        chosen = replace(given, **here or {})
+        return checks.check_claim("p", "llve_p", Claim.model_validate(claim | parts), chosen)
+
+    return check
 
 
 @pytest.mark.parametrize(("psnr", "state"), [(20.05, "passed"), (20.15, "differs")])
-def test_claim_is_run_and_compared(tool, given, runs, claim, images, tmp_path, psnr, state):
+def test_claim_is_run_and_compared(check_claim, given, runs, psnr, state):
     calls = runs(psnr=psnr)
-    check = tool.check_claim("p", "llve_p", claim(), given(images, [tmp_path]))
+    check = check_claim()
     assert (check.state, check.found) == (state, {"psnr": psnr})
-    assert calls == [["p", "test", str(images), str(tmp_path / "weights.pt"), str(
-        tmp_path / "work" / "p-one")]]  # fmt: skip
-    assert check.inputs == {"weights": "0" * 64, "data": data_digest(images)}
+    assert calls == [["p", "test", str(given.data), str(given.weights / "weights.pt"), str(
+        given.out / "work" / "p-one")]]  # fmt: skip
+    assert check.inputs == {"weights": "0" * 64, "data": data_digest(given.data)}
 
 
-def test_mean_of_clips(tool, given, runs, claim, images, tmp_path):
+def test_mean_of_clips(check_claim, runs):
     runs(psnr=20.0)
-    check = tool.check_claim("p", "llve_p", claim(mean="clips"), given(images, [tmp_path]))
+    check = check_claim(mean="clips")
     assert (check.state, check.found) == ("differs", {"psnr": 21.0})
 
 
-def test_command_that_fails(tool, given, runs, claim, images, tmp_path):
+def test_command_that_fails(check_claim, runs):
     runs(status=1)
-    check = tool.check_claim("p", "llve_p", claim(), given(images, [tmp_path]))
+    check = check_claim()
     assert (check.state, check.detail, check.found) == ("failed", "what it printed", {})
 
 
-def test_figure_that_does_not_come_out(tool, given, runs, claim, images, tmp_path):
+def test_figure_that_does_not_come_out(check_claim, runs):
     runs()
-    wanted = claim(metrics={"ssim": 0.5}, tolerance={"ssim": 0.1})
-    check = tool.check_claim("p", "llve_p", wanted, given(images, [tmp_path]))
+    check = check_claim(metrics={"ssim": 0.5}, tolerance={"ssim": 0.1})
     assert (check.state, check.detail) == ("failed", "no ssim came out")
 
 
 @pytest.mark.parametrize(
-    ("parts", "options", "reason"),
+    ("parts", "here", "reason"),
     [
         ({}, {"quick": True}, "left out by --quick"),
         ({}, {"data": None}, "needs LOL v1 eval15: --data DIR"),
-        ({}, {"weights": ()}, "needs the published weights.pt: --weights DIR"),
-        (
-            {"weights": "gone.pt"},
-            {},
-            "needs the published gone.pt: --weights DIR; none is in /",
-        ),
+        ({}, {"weights": None}, "needs the published weights.pt: --weights DIR"),
+        ({"weights": "no.pt"}, {}, "needs the published no.pt: --weights DIR; none is in /"),
         ({"data": "LSRW"}, {}, "needs LSRW"),
         ({"status": "not run: needs a GPU", "measured": None}, {}, "needs a GPU"),
         (
@@ -193,107 +176,192 @@ def test_figure_that_does_not_come_out(tool, given, runs, claim, images, tmp_pat
         ),
     ],
 )
-def test_what_is_not_here_is_not_run(
-    tool, given, runs, claim, images, tmp_path, parts, options, reason
-):
+def test_what_is_not_here_is_not_run(check_claim, runs, parts, here, reason):
     calls = runs()
-    here = {"data": images, "weights": [tmp_path]} | options
-    check = tool.check_claim("p", "llve_p", claim(**parts), given(**here))
+    check = check_claim(here, **parts)
     assert (check.state, check.found, calls) == ("not run", {}, [])
     assert check.detail.startswith(reason)
 
 
-def test_other_images_or_weights_than_on_record_are_not_run(
-    tool, given, runs, claim, images, tmp_path
-):
-    calls, wanted = runs(), claim()
-    (tmp_path / "weights.pt").write_text("others")
-    check = tool.check_claim("p", "llve_p", wanted, given(images, [tmp_path]))
-    assert "is not the file on record" in check.detail
-    (images / "low" / "2.png").write_text("one more")
-    check = tool.check_claim("p", "llve_p", wanted, given(images, [tmp_path]))
-    assert "does not hold the images that the figure is of" in check.detail
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        ("weights.pt", "is not the file on record"),
+        ("LOL/low/2.png", "does not hold the images that the figure is of"),
+    ],
+)
+def test_other_images_or_weights_than_on_record_are_not_run(check_claim, given, runs, file, reason):
+    calls = runs()
+    (given.out / file).write_text("others")
+    check = check_claim()
     assert (check.state, calls) == ("not run", [])
+    assert reason in check.detail
 
 
-def embedded(**parts):
+# The embedded set
+
+
+@pytest.fixture
+def check_embedded(given):
+    """Checks bundled weights and a training; keywords replace parts of the record."""
     measured = {"metrics": {"psnr": 20.0}, "command": "c", "date": "2026-01-31", "versions": {},
-                "hardware": "h", "weights_sha256": "0" * 64}  # fmt: skip
-    fields = {"make": "make $DATA", "train": "p train $OUT", "test": "p test $OUT",
-              "tolerance": {"psnr": 0.1}, "measured": measured}  # fmt: skip
-    return Embedded.model_validate(fields | parts)
+                "hardware": "h", "weights_sha256": "0" * 64, "data_sha256": "2" * 64}  # fmt: skip
 
+    def check(**parts):
+        fields = {"make": "make $DATA", "train": "p train $OUT", "test": "p test $OUT",
+                  "tolerance": {"psnr": 0.1}, "measured": measured}  # fmt: skip
+        embedded = Embedded.model_validate(fields | parts)
+        return list(checks.check_embedded("p", "llve_p", embedded, given))
 
-def states(checks):
-    return [(check.part, check.state) for check in checks]
+    return check
 
 
 @pytest.mark.parametrize(
-    ("outcome", "wanted"),
+    ("outcome", "states"),
     [
-        ({"losses": (2, 1)}, ("passed", "passed")),
-        ({"losses": (1, 2)}, ("passed", "failed")),
-        ({"losses": (2, 1), "psnr": 20.2}, ("differs", "passed")),
-        ({"losses": (2, 1), "digest": "1" * 64}, ("differs", "passed")),
-        ({"status": 1}, ("failed", "failed")),
+        ({}, ["passed", "passed"]),
+        ({"losses": (1, 2)}, ["passed", "failed"]),
+        ({"psnr": 20.2}, ["differs", "passed"]),
+        ({"digest": "1" * 64}, ["differs", "passed"]),
+        ({"status": 1}, ["failed", "failed"]),
     ],
 )
-def test_embedded_set(tool, given, runs, outcome, wanted, tmp_path, monkeypatch):
+def test_embedded_set(check_embedded, runs, outcome, states, monkeypatch):
     runs(**outcome)
-    monkeypatch.setattr(tool, "data_digest", lambda folder: "2" * 64)
-    found = list(tool.check_embedded("p", "llve_p", embedded(), given()))
-    assert states(found) == [("embedded", wanted[0]), ("training", wanted[1])]
+    monkeypatch.setattr(checks, "data_digest", lambda folder: "2" * 64)
+    found = check_embedded()
+    assert [(c.part, c.state) for c in found] == list(
+        zip(("embedded", "training"), states, strict=True)
+    )
 
 
 @pytest.mark.parametrize(("digest", "words"), [("2" * 64, "is of"), ("3" * 64, "is not of")])
-def test_images_of_other_bytes_are_told(tool, given, runs, monkeypatch, digest, words):
-    runs(losses=(2, 1))
-    monkeypatch.setattr(tool, "data_digest", lambda folder: digest)
-    measured = embedded().measured.model_copy(update={"data_sha256": "2" * 64})
-    source = embedded().model_copy(update={"measured": measured})
-    scores = next(tool.check_embedded("p", "llve_p", source, given()))
+def test_images_of_other_bytes_are_told(check_embedded, runs, monkeypatch, digest, words):
+    runs()
+    monkeypatch.setattr(checks, "data_digest", lambda folder: digest)
+    scores, _ = check_embedded()
     assert scores.state == "passed"
     assert f"the set made here {words} the same bytes as on record" in scores.detail
 
 
-def test_paper_without_bundled_weights_or_embedded_set(tool, given, runs):
-    runs(losses=(2, 1))
-    bare = embedded(test=None, measured=None, tolerance={})
-    assert states(tool.check_embedded("p", "llve_p", bare, given())) == [
-        ("embedded", "not run"),
-        ("training", "passed"),
-    ]
-    found = list(tool.check_embedded("p", "llve_p", None, given()))
-    assert states(found) == [("embedded", "not run"), ("training", "not run")]
-    assert all("no embedded set" in check.detail for check in found)
+def test_paper_without_bundled_weights_or_embedded_set(check_embedded, given, runs):
+    runs()
+    scores, training = check_embedded(test=None, measured=None, tolerance={})
+    assert (scores.state, training.state) == ("not run", "passed")
+    for check in checks.check_embedded("p", "llve_p", None, given):
+        assert (check.state, check.detail) == ("not run", "paper.toml has no embedded set")
 
 
-def test_paper_without_a_record_fails_and_the_others_go_on(tool, given, monkeypatch, tmp_path):
+# Other papers, other commands
+
+
+def test_paper_without_a_record_fails_and_the_others_go_on(given, monkeypatch, tmp_path):
     class Entry:
         module = "llve_common.paper.contract"
 
     monkeypatch.setattr(tool, "check_reference", lambda paper, given: [])
-    claims = {}
-    checks = list(tool.check_all({"sixth": Entry}, given(), claims))
-    assert [(c.part, c.state) for c in checks] == [("record", "failed")]
-    assert "without a paper.toml" in checks[0].detail
-    tool.write_ledger(tool.Ledger(checks, claims), tmp_path)
+    found = list(tool.check_all({"sixth": Entry}, replace(given, papers=["sixth"]), {}))
+    assert [(c.part, c.state) for c in found] == [("record", "failed")]
+    write_ledger(Ledger(found, {}), tmp_path)
     assert "without a paper.toml" in (tmp_path / "index.html").read_text(encoding="utf-8")
 
 
-def test_paper_from_elsewhere_has_no_tests_here(tool, given):
-    [check] = tool.check_reference("sixth", given())
+def test_paper_from_elsewhere_has_no_tests_here(given):
+    [check] = checks.check_reference("sixth", given)
     assert (check.state, check.detail.split(" is ")[0]) == ("not run", "packages/sixth/tests")
 
 
 @pytest.mark.parametrize(
     "command", ["rm -rf $OUT", "sci test", "python -c 1", "python -m http.server"]
 )
-def test_only_the_papers_own_commands_are_run(tool, command):
+def test_only_the_papers_own_commands_are_run(command):
     with pytest.raises(UserError, match="not a command of this paper"):
-        tool.run(command.split(), "p", "llve_p")
+        checks.run(command.split(), "p", "llve_p")
 
 
+# The program
+
+
+@pytest.fixture
+def main(monkeypatch, tmp_path, capsys):
+    """Runs the program in this process; gives its status and what it printed."""
+    handler = signal.getsignal(signal.SIGTERM)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["reproduce", "--out", str(tmp_path / "out"), *words])
+        with pytest.raises(SystemExit) as ended:
+            tool.main()
+        code, printed = ended.value.code, "".join(capsys.readouterr())
+        # Python prints a message that is given instead of a status, and ends with 1.
+        return (1, printed + code) if isinstance(code, str) else (code, printed)
+
+    yield run
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def earlier(tmp_path):
+    """The folder of an earlier ledger, with what a run that was killed left there."""
+    (tmp_path / "out" / "work" / "five-training").mkdir(parents=True)
+    (tmp_path / "out" / "ledger.json").write_text("of before")
+    return tmp_path / "out"
+
+
+def content(folder):
+    return {file.name: file.read_text() for file in folder.iterdir() if file.is_file()}
+
+
+@pytest.mark.parametrize(("state", "status"), [("passed", 0), ("differs", 1)])
+def test_status_says_whether_anything_differs(main, monkeypatch, earlier, state, status):
+    check = Check("common", "reference", "pytest", state, "why", "command")
+    monkeypatch.setattr(tool, "check_all", lambda *_: iter([check]))
+    ended, printed = main()
+    assert ended == status
+    assert f"1 {state}" in printed
+    assert content(earlier).keys() == set(FILES)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--paper", "gone"), "no such paper is installed"),
+        (("--data", "."), "not the images of LOL v1 eval15"),
+        (("--weights", "gone"), "--weights gone: no such folder"),
+    ],
+)
+def test_mistake_leaves_what_was_there(main, earlier, options, message):
+    status, printed = main(*options)
+    assert status == 1
+    assert message in printed
+    assert content(earlier) == {"ledger.json": "of before"}
+    shutil.rmtree(earlier)
+    assert main(*options)[0] == 1
+    assert not earlier.exists()
+
+
+def test_folder_that_holds_other_things(main, earlier):
+    (earlier / "thesis.tex").write_text("years of work")
+    status, printed = main()
+    assert status == 1
+    assert "holds something other than a ledger" in printed
+    assert (earlier / "thesis.tex").read_text() == "years of work"
+
+
+def test_given_folders_are_taken(monkeypatch, given):
+    out = given.out / "new"
+    words = ["--data", str(given.data), "--weights", str(given.weights), "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", ["reproduce", *words])
+    assert tool.parse_arguments() == replace(given, out=out)
+
+
+def test_stop_by_sigterm_is_as_by_ctrl_c(main, monkeypatch, earlier):
+    monkeypatch.setattr(tool, "check_all", lambda *_: signal.raise_signal(signal.SIGTERM))
+    status, printed = main()
+    assert (status, printed.strip()) == (130, STOPPED.format(earlier))
+    assert content(earlier) == {"ledger.json": "of before"}
+
+
+STOPPED = "stopped: nothing was written; what {} held before is as it was"
 CLAIMS = """
 [paper]
 title = "Five"
@@ -306,23 +374,6 @@ source = "Table 1"
 data = "somewhere"
 metrics = {{ psnr = "not at hand" }}
 status = "not at hand"
-
-[[claim]]
-name = "lol"
-source = "Table 2"
-data = "LOL v1 eval15"
-metrics = {{ psnr = 99 }}
-tolerance = {{ psnr = 0 }}
-status = "reproduced"
-command = "five test --data_path $DATA/low data.high=$DATA/high --save_path $OUT"
-
-[claim.measured]
-metrics = {{ psnr = 99 }}
-command = "made up"
-date = 2026-01-31
-versions = {{}}
-hardware = "none"
-data_sha256 = "{data}"
 
 [embedded]
 make = "python -m llve_common synthetic $DATA --clips 1 --frames 1 --height 24 --width 32"
@@ -343,126 +394,52 @@ weights_sha256 = "{weights}"
 
 
 @pytest.fixture
-def started(tmp_path, image_file):
-    """Starts the tool where the test paper is installed as from a wheel."""
-    for folder in ("low", "high"):
-        image_file(f"LOL/{folder}/1.png", 24, 32, seed=len(folder))
-    site = tmp_path / "site"
-    shutil.copytree(FIVE, site / "llve_five")
+def started(tmp_path):
+    """Starts the program where the test paper is installed as from a checkout."""
+    source = tmp_path / "five" / "src"
+    shutil.copytree(FIVE, source / "llve_five")
     weights = file_digest(FIVE / "bundled" / "five-random.safetensors")
-    text = CLAIMS.format(weights=weights, data=data_digest(tmp_path / "LOL"))
-    (site / "llve_five" / "paper.toml").write_text(text)
-    info = site / "llve_five-0.1.0.dist-info"
+    (tmp_path / "five" / "paper.toml").write_text(CLAIMS.format(weights=weights))
+    info = source / "llve_five-0.1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: llve-five\nVersion: 0.1.0\n")
     (info / "entry_points.txt").write_text("[llve.papers]\nfive = llve_five.paper:PAPER\n")
-    path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": path, "LLVE_SHARED": str(tmp_path / "none")}
-
-    def start(*options):
-        return subprocess.Popen(
-            [sys.executable, ROOT / "tools" / "reproduce.py", "--out", tmp_path / "out",
-             "--paper", "five", *options],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-            # A shell's background job, as this may run in, ignores Ctrl-C.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-            cwd=tmp_path,
-        )  # fmt: skip
-
-    return start
+    path = [str(source), str(ROOT / "tools"), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(path), "LLVE_SHARED": str(info)}
+    return subprocess.Popen(
+        [sys.executable, "-m", "reproduce", "--out", tmp_path / "out", "--paper", "five",
+         "--quick"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        # A shell's background job, as this may run in, ignores Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), cwd=tmp_path,
+    )  # fmt: skip
 
 
-@pytest.fixture
-def reproduce(started):
-    """Runs the tool to its end."""
-
-    def run(*options):
-        process = started(*options)
-        out, error = process.communicate()
-        return subprocess.CompletedProcess(process.args, process.returncode, out, error)
-
-    return run
-
-
-def test_quick_run(reproduce, tmp_path):
-    (tmp_path / "out" / "work" / "five-training").mkdir(parents=True)  # by a run that was killed
-    done = reproduce("--quick")
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_quick_run(started, tmp_path):
+    printed, errors = started.communicate()
+    assert started.returncode == 0, printed + errors
     ledger = json.loads((tmp_path / "out" / "ledger.json").read_text(encoding="utf-8"))
     assert [(c["part"], c["state"]) for c in ledger["checks"]] == [
-        ("claims", "not run"),
         ("claims", "not run"),
         ("embedded", "passed"),
         ("training", "passed"),
         ("reference", "not run"),
     ]
-    assert "left out by --quick" in ledger["checks"][1]["detail"]
     assert ledger["good"] is True
-    assert "not run  five claims: lol: left out by --quick\n" in done.stdout
-    assert f"The ledger is at {tmp_path / 'out' / 'index.html'}" in done.stdout
-    assert (tmp_path / "out" / "index.html").is_file()
-    assert "○ 3 not run" in (tmp_path / "out" / "ledger.md").read_text(encoding="utf-8")
+    assert "not run  five claims: table: the published figure is not at hand\n" in printed
+    assert f"The ledger is at {tmp_path / 'out' / 'index.html'}" in printed
+    assert "○ 2 not run" in (tmp_path / "out" / "ledger.md").read_text(encoding="utf-8")
     block = (tmp_path / "out" / "measured.toml").read_text(encoding="utf-8")
-    record = (tmp_path / "site" / "llve_five" / "paper.toml").read_text(encoding="utf-8")
-    (tmp_path / "paper.toml").write_text(record.partition("[embedded.measured]")[0] + block)
-    taken_over = read_claims(tmp_path / "paper.toml").embedded.measured
-    assert taken_over.metrics == ledger["checks"][2]["found"]
+    record = tmp_path / "five" / "paper.toml"
+    record.write_text(record.read_text().partition("[embedded.measured]")[0] + block)
+    taken_over = read_claims(record).embedded.measured
+    assert taken_over.metrics == ledger["checks"][1]["found"]
 
 
-@pytest.mark.slow
-def test_run_with_images_that_give_another_figure(reproduce, tmp_path):
-    done = reproduce("--data", tmp_path / "LOL")
-    assert done.returncode == 1, done.stdout + done.stderr
-    ledger = json.loads((tmp_path / "out" / "ledger.json").read_text(encoding="utf-8"))
-    assert [c["state"] for c in ledger["checks"][:2]] == ["not run", "differs"]
-    assert ledger["checks"][1]["found"]["psnr"] < 99
-
-
-def test_folder_that_holds_other_things(reproduce, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "thesis.tex").write_text("years of work")
-    done = reproduce("--quick")
-    assert done.returncode != 0
-    assert "holds something other than a ledger" in done.stderr
-    assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
-
-
-@pytest.fixture
-def earlier(tmp_path):
-    """The folder of an earlier ledger."""
-    (tmp_path / "out" / "work").mkdir(parents=True)
-    (tmp_path / "out" / "ledger.json").write_text("of before")
-    return tmp_path / "out"
-
-
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
-def test_run_that_is_stopped_leaves_the_earlier_ledger(started, earlier, name):
-    process = started("--quick")
-    assert any(line.startswith("$ ") for line in process.stdout)
-    process.send_signal(signal.Signals[name])
-    _, error = process.communicate()
-    assert process.returncode == 130
-    assert error.strip() == f"stopped: nothing was written; what {earlier} held before is as it was"
+def test_ctrl_c_leaves_the_earlier_ledger(earlier, started):
+    assert any(line.startswith("$ ") for line in started.stdout)
+    started.send_signal(signal.SIGINT)
+    _, errors = started.communicate()
+    assert (started.returncode, errors.strip()) == (130, STOPPED.format(earlier))
     assert [file.name for file in earlier.iterdir()] == ["ledger.json"]
-    assert (earlier / "ledger.json").read_text() == "of before"
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (("--paper", "gone"), "no such paper is installed"),
-        (("--data", "."), "not the images of LOL v1 eval15"),
-        (("--weights", "gone"), "--weights gone: no such folder"),
-    ],
-)
-def test_mistake_leaves_the_earlier_ledger(reproduce, earlier, options, message):
-    done = reproduce("--quick", *options)
-    assert done.returncode == 1
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-    assert (earlier / "ledger.json").read_text() == "of before"
-
-
-def test_mistake_makes_no_folder(reproduce, tmp_path):
-    assert reproduce("--paper", "gone").returncode == 1
-    assert not (tmp_path / "out").exists()
+    assert content(earlier) == {"ledger.json": "of before"}

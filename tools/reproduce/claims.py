@@ -199,7 +199,7 @@ def agreeing(published: Figures, found: Figures, tolerance: Mapping[str, float])
 
 
 def claims_file(package: str) -> Path:
-    """A paper's ``paper.toml``: in its installed package, or in the checkout it is live from.
+    """A paper's ``paper.toml``, in the checkout that its package is live from.
 
     Args:
         package: the import name, such as ``llve_sci``.
@@ -207,11 +207,10 @@ def claims_file(package: str) -> Path:
     Raises:
         ConfigError: there is none.
     """
-    inside = Path(str(files(package)))
-    for folder in (inside, inside.parent.parent):
-        if (folder / "paper.toml").is_file():
-            return folder / "paper.toml"
-    raise ConfigError("the package comes without a paper.toml", where=package)
+    file = Path(str(files(package))).parent.parent / "paper.toml"
+    if not file.is_file():
+        raise ConfigError("the package comes without a paper.toml", where=package)
+    return file
 
 
 def read_claims(file: Path) -> PaperClaims:

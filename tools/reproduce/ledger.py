@@ -1,4 +1,7 @@
-"""The ledger of a reproduction: what was checked, what came out, and what was not run and why."""
+"""The ledger of a reproduction: what was checked, what came out, and what was not run and why.
+
+It is written as a page, as Markdown and as JSON; what was measured also in the form of paper.toml.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +14,11 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
+
+import jinja2
 
 from llve_common.io.atomic import write_text
-from llve_common.report.page import render
 from llve_common.report.tables import Table
 from llve_common.train import record
 from reproduce.claims import Claim, Figures, PaperClaims, show
@@ -22,6 +26,7 @@ from reproduce.claims import Claim, Figures, PaperClaims, show
 Part = Literal["record", "claims", "reference", "embedded", "training"]
 State = Literal["passed", "failed", "differs", "not run"]
 
+FILES = ("index.html", "ledger.md", "ledger.json", "measured.toml")
 STATES: tuple[State, ...] = get_args(State)
 SIGNS: Mapping[State, str] = {"passed": "✓", "failed": "✗", "differs": "≠", "not run": "○"}
 HEADINGS: Mapping[Part, str] = {
@@ -116,22 +121,29 @@ class Ledger:
 
 
 def write_ledger(ledger: Ledger, folder: Path) -> None:
-    """Write ``index.html``, which needs nothing beside it, ``ledger.md`` and ``ledger.json``.
+    """Write the ledger's four files; ``index.html`` needs nothing beside it.
 
     Raises:
         MediaError: they cannot be written.
     """
-    page = render(
-        "ledger.html.jinja",
-        ledger=ledger,
-        signs=SIGNS,
-        headings=HEADINGS,
-        titles={paper: title(ledger, paper) for paper in ledger.papers},
-        show=show,
+    texts = (as_page(ledger), as_markdown(ledger), as_json(ledger), measured_blocks(ledger))
+    for name, text in zip(FILES, texts, strict=True):
+        write_text(folder / name, text)
+
+
+def as_page(ledger: Ledger) -> str:
+    """The ledger as an HTML page; every value is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    write_text(folder / "index.html", page)
-    write_text(folder / "ledger.md", as_markdown(ledger))
-    write_text(folder / "ledger.json", as_json(ledger))
+    titles = {paper: title(ledger, paper) for paper in ledger.papers}
+    return environment.get_template("ledger.html.jinja").render(
+        ledger=ledger, signs=SIGNS, headings=HEADINGS, titles=titles, show=show
+    )
 
 
 def as_json(ledger: Ledger) -> str:
@@ -165,6 +177,38 @@ def as_markdown(ledger: Ledger) -> str:
                 parts.append(f"### {heading}\n\n{table.markdown()}")
                 parts += _commands(checks)
     return "\n".join(parts)
+
+
+def measured_blocks(ledger: Ledger) -> str:
+    """What was measured, in the form of paper.toml, to be taken over into it."""
+    threads = os.environ.get("OMP_NUM_THREADS")
+    prefix = f"OMP_NUM_THREADS={threads} " if threads else ""
+    blocks = []
+    for check in ledger.checks:
+        if check.part not in {"claims", "embedded"} or not check.inputs:
+            continue
+        if check.part == "claims":
+            table, template = "claim", ledger.claim(check).command
+        else:
+            embedded = ledger.claims[check.paper].embedded
+            table, template = "embedded", embedded.test if embedded else None
+        lines = [
+            f"# {check.paper}: {check.name}",
+            f"[{table}.measured]",
+            f"metrics = {_inline(check.found)}",
+            f"command = {json.dumps(f'{prefix}{template}')}",
+            f"date = {datetime.now(UTC):%Y-%m-%d}",
+            f"versions = {_inline(ledger.versions)}",
+            f"hardware = {json.dumps(ledger.hardware)}",
+            *(f'{name}_sha256 = "{digest}"' for name, digest in check.inputs.items()),
+        ]
+        blocks.append("\n".join(lines) + "\n")
+    return "\n".join(blocks)
+
+
+def _inline(values: Mapping[str, Any]) -> str:
+    """A TOML inline table."""
+    return "{ " + ", ".join(f"{name} = {json.dumps(v)}" for name, v in values.items()) + " }"
 
 
 def title(ledger: Ledger, paper: str) -> str:

@@ -87,7 +87,7 @@ def evenly_spread(items: Sequence[T], count: int) -> list[T]:
 
 
 def write_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -> None:
-    """Write one HTML file that needs nothing beside it.
+    """Write one HTML file that needs nothing beside it; every value is escaped.
 
     Args:
         path: the file.
@@ -98,11 +98,6 @@ def write_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -
     Raises:
         MediaError: the file cannot be written.
     """
-    write_text(path, render("page.html.jinja", title=title, lead=lead, sections=sections))
-
-
-def render(template: str, **values: object) -> str:
-    """A page from one of this package's templates; every value is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("llve_common.report", "templates"),
         autoescape=True,
@@ -111,7 +106,8 @@ def render(template: str, **values: object) -> str:
         lstrip_blocks=True,
     )
     environment.filters["data_uri"] = _data_uri
-    return environment.get_template(template).render(values)
+    template = environment.get_template("page.html.jinja")
+    write_text(path, template.render(title=title, lead=lead, sections=sections))
 
 
 def curve(

@@ -1,1 +1,1 @@
-"""What the packages' tests share: reference values, weight recipes, the conformance suite."""
+"""What the packages' tests share: reference values, the conformance suite."""
