@@ -1,58 +1,24 @@
 """What SDSD's tests share: option files as the published scripts take, of small runs."""
 
-from pathlib import Path
+from functools import partial
 
 import pytest
-import yaml
+from option_files import write_option_file
 
-BASE = {
-    "model": "video_base", "distortion": "sr", "scale": 1, "gpu_ids": [0],
+OWN = {
+    "top": {"model": "video_base"},
     "network_G": {
-        "which_model_G": "denoise_illumination_enhance", "nf": 16, "nframes": 5, "groups": 4,
-        "front_RBs": 1, "back_RBs": 2, "predeblur": True, "HR_in": True, "w_TSA": True,
+        "which_model_G": "denoise_illumination_enhance", "nf": 16, "groups": 4, "back_RBs": 2,
+    },
+    "path": {},
+    "train": {"mode": "video_samesize"},
+    "test": {"mode": "video_samesize"},
+    "schedule": {
+        "niter": 6, "ft_tsa_only": 3, "T_period": [3, 3], "restarts": [3], "manual_seed": 2318,
     },
 }  # fmt: skip
 
 
-def write_option_file(
-    folder: Path, command: str, root: Path, *, clips: str, size: list[int], weights: Path | None
-) -> Path:
-    """Write a published option file.
-
-    Args:
-        folder: for the file, and for what the command writes.
-        command: ``train`` or ``test``.
-        root: holds GT and input.
-        clips: the test's, with commas between them.
-        size: width and height that frames are resized to.
-        weights: to test, or to start from.
-    """
-    data = {
-        "name": "tiny", "mode": "video_samesize", "dataroot_GT": str(root / "GT"),
-        "dataroot_LQ": str(root / "input"), "train_size": size, "N_frames": 5,
-        "padding": "new_info", "cache_data": True, "testing_dir": clips,
-    }  # fmt: skip
-    start = None if weights is None else str(weights)
-    path = {"root": str(folder), "pretrain_model_G": start}
-    content = BASE | {"name": "tiny", "path": path, "datasets": {command: data}}
-    if command == "train":
-        data |= {
-            "batch_size": 2, "GT_size": 16, "LQ_size": 16, "n_workers": 0,
-            "use_flip": True, "use_rot": True, "use_shuffle": True, "color": "RGB",
-        }  # fmt: skip
-        content["datasets"]["val"] = data
-        content["train"] = {
-            "lr_G": 1e-5, "lr_scheme": "CosineAnnealingLR_Restart", "beta1": 0.9, "beta2": 0.99,
-            "niter": 6, "ft_tsa_only": 3, "warmup_iter": -1, "T_period": [3, 3], "restarts": [3],
-            "restart_weights": [1], "eta_min": 1e-7, "pixel_criterion": "cb", "pixel_weight": 1.0,
-            "val_freq": 2.0, "manual_seed": 2318,
-        }  # fmt: skip
-        content["logger"] = {"print_freq": 1, "save_checkpoint_freq": 3.0}
-    file = folder / f"{command}.yml"
-    file.write_text(yaml.dump(content))
-    return file
-
-
 @pytest.fixture(name="write_option_file")
 def write_option_file_fixture():
-    return write_option_file
+    return partial(write_option_file, own=OWN)

@@ -11,6 +11,7 @@ import torch
 from recipes import image_recipe_weights, low_light_input
 from torch import Tensor, nn
 
+from llve_common.paper.contract import Model
 from llve_common.enhance.frames import enhance_frames
 from llve_common.evaluate.test import Pictures, evaluate
 from llve_common.io.images import read_image, to_pixels, to_tensor, write_image

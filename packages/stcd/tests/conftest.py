@@ -1,64 +1,30 @@
 """What STCD's tests share: published option files of small runs, random frames and networks."""
 
-from pathlib import Path
+from functools import partial
 
 import pytest
 import torch
-import yaml
+from option_files import write_option_file
 
 from llve_stcd.network import STCD
 
-BASE = {
-    "model": "video_base4_m2", "distortion": "sr", "scale": 1, "gpu_ids": [0],
+OWN = {
+    "top": {"model": "video_base4_m2"},
     "network_G": {
-        "which_model_G": "low_light_transformer42", "nf": 64, "nframes": 5, "groups": 8,
-        "front_RBs": 1, "back_RBs": 1, "predeblur": True, "HR_in": True, "w_TSA": True,
+        "which_model_G": "low_light_transformer42", "nf": 64, "groups": 8, "back_RBs": 1,
+    },
+    "path": {"strict_load": False},
+    "train": {"mode": "video_samesize_SDSD_train"},
+    "test": {"mode": "video_samesize_SDSD_test"},
+    "schedule": {
+        "niter": 4, "ft_tsa_only": 0, "T_period": [4], "restarts": [4], "manual_seed": 11,
     },
 }  # fmt: skip
 
 
-def write_option_file(
-    folder: Path, command: str, root: Path, *, clips: str, size: list[int], weights: Path | None
-) -> Path:
-    """Write a published option file.
-
-    Args:
-        folder: for the file, and for what the command writes.
-        command: ``train`` or ``test``.
-        root: holds GT and input.
-        clips: the test's, with commas between them.
-        size: width and height that frames are resized to.
-        weights: to test, or to start from.
-    """
-    data = {
-        "name": "tiny", "mode": f"video_samesize_SDSD_{command}", "dataroot_GT": str(root / "GT"),
-        "dataroot_LQ": str(root / "input"), "train_size": size, "N_frames": 5,
-        "padding": "new_info", "cache_data": True, "testing_dir": clips,
-    }  # fmt: skip
-    start = None if weights is None else str(weights)
-    path = {"root": str(folder), "pretrain_model_G": start, "strict_load": False}
-    content = BASE | {"name": "tiny", "path": path, "datasets": {command: data}}
-    if command == "train":
-        content["datasets"]["val"] = dict(data)
-        data |= {
-            "batch_size": 2, "GT_size": 16, "LQ_size": 16, "n_workers": 0,
-            "use_flip": True, "use_rot": True, "use_shuffle": True, "color": "RGB",
-        }  # fmt: skip
-        content["train"] = {
-            "lr_G": 1e-5, "lr_scheme": "CosineAnnealingLR_Restart", "beta1": 0.9, "beta2": 0.99,
-            "niter": 4, "ft_tsa_only": 0, "warmup_iter": -1, "T_period": [4], "restarts": [4],
-            "restart_weights": [1], "eta_min": 1e-7, "pixel_criterion": "cb", "pixel_weight": 1.0,
-            "val_freq": 2.0, "manual_seed": 11,
-        }  # fmt: skip
-        content["logger"] = {"print_freq": 1, "save_checkpoint_freq": 2.0}
-    file = folder / f"{command}.yml"
-    file.write_text(yaml.dump(content))
-    return file
-
-
 @pytest.fixture(name="write_option_file")
 def write_option_file_fixture():
-    return write_option_file
+    return partial(write_option_file, own=OWN)
 
 
 def _frames(number, height=16, width=20, seed=0):

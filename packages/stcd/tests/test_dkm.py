@@ -223,11 +223,6 @@ def test_published_size(matcher):
     assert channels == {"16": 1377, "8": 1137, "4": 569, "2": 144, "1": 24}
 
 
-def test_published_resolutions():
-    assert PUBLISHED["indoor"] == Resolution((480, 640))
-    assert PUBLISHED["outdoor"] == Resolution((540, 720), (864, 1152))
-
-
 def test_exchanging_the_pictures_exchanges_the_halves(matcher):
     first, second = pictures(2)
     width = SIZE[1]

@@ -831,12 +831,3 @@ def test_frames_are_not_kept(tmp_path, like):
             del frame
             assert sum(pixels() is not None for pixels in kept) == 0
     assert len(kept) == 12
-
-
-@pytest.mark.parametrize("threads", [1, 2])
-def test_threads_do_not_change_what_is_read(tmp_path, threads):
-    path = make_clip(tmp_path / "a.mp4", draw=noise)
-    with VideoReader(path) as reader, VideoReader(path, threads=threads) as other:
-        for one, two in zip(reader, other, strict=True):
-            assert one.time == two.time
-            np.testing.assert_array_equal(one.pixels, two.pixels)

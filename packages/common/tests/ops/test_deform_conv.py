@@ -184,12 +184,6 @@ def test_the_output_may_be_changed_in_place(implementation, layout, bias):
     assert arguments["input"].grad.abs().max() > 0
 
 
-def test_torchvision_agrees():
-    ops = pytest.importorskip("torchvision.ops", reason="torchvision is not installed here")
-    arguments = draw(padding=1)
-    assert_equal([deform_conv2d(**arguments)], [ops.deform_conv2d(**arguments)], 1e-10)
-
-
 @pytest.mark.parametrize("name", ["torch", "c"])
 def test_the_operator_is_what_torch_expects(name, monkeypatch):
     monkeypatch.setenv("LLVE_DCN", name)

@@ -278,7 +278,7 @@ class RetinexNet(nn.Module):
         level3 = _lrelu(self.fea_L3_conv2(_lrelu(self.fea_L3_conv1(level2))))
         return Pyramid(level1, level2, level3)
 
-    def fuse(self, aligned: Sequence[Tensor]) -> Tensor:
+    def fuse(self, aligned: list[Tensor]) -> Tensor:
         """The aligned features of every frame, (N, nf, H/4, W/4) each, merged into one."""
         fused: Tensor = self.tsa_fusion(aligned if self.attention else torch.cat(tuple(aligned), 1))
         return fused

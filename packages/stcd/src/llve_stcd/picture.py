@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from llve_common.io.images import Pixels, to_pixels, to_tensor
+from llve_stcd.dkm.positions import grid
 from llve_stcd.matchers import Matches
 from llve_stcd.network import Decomposition
 
@@ -71,8 +72,7 @@ def _match_column(image: Pixels, other: Pixels, places: Tensor, certainty: Tenso
 
 def _direction_picture(places: Tensor) -> Pixels:
     height, width = places.shape[:2]
-    identity = torch.eye(2, 3)[None]
-    own = F.affine_grid(identity, [1, 1, height, width], align_corners=False)[0]
+    own = grid(torch.empty(1, 1, height, width)).movedim(0, -1)
     step = (places.cpu() - own).numpy() * np.array([width / 2, height / 2], np.float32)
     length, angle = cv2.cartToPolar(step[..., 0], step[..., 1], angleInDegrees=True)
     saturation = np.asarray(length) / max(float(np.max(length)), 1.0)

@@ -20,6 +20,7 @@ from llve_common.flow.colours import flow_picture
 from llve_common.flow.warp import warp
 from llve_common.io.images import Pixels, read_image, to_pixels, to_tensor, write_image
 from llve_common.paper.contract import Clip, Model, Window
+from llve_tcenet.fast import combine, part
 from llve_tcenet.network import Encoding
 from llve_tcenet.objective import FlowEstimator, consistency_mask
 
@@ -69,10 +70,9 @@ def output_pairs(
         five.append(pad_to_fit(frame[:, None], window))
         if len(five) < 5:
             continue
-        encoding: Encoding = network.encoder(torch.cat(tuple(five), dim=1))  # type: ignore[operator]
+        encoding = part(network, torch.cat(tuple(five), dim=1))
         if last is not None:
-            pair = network.exchange(last, encoding)  # type: ignore[operator]
-            first, second = (network.decoder(each) for each in pair)  # type: ignore[operator]
+            first, second = combine(network, [last, encoding], (0, 1)).unbind(1)
             yield first[..., :height, :width], second[..., :height, :width]
         last = encoding
 

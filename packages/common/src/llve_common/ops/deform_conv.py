@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
 from llve_common.errors import DataError
-from llve_common.ops.implementation import Geometry, Pair
+from llve_common.ops.implementation import Geometry, Operands, Pair
 from llve_common.ops.selection import implementation_for
 
 
@@ -158,7 +158,7 @@ def _refuse(tensors: dict[str, Tensor], name: str, expected: str) -> None:
 
 @torch.library.custom_op("llve::deform_conv2d", mutates_args=())
 def _operator(
-    input: Tensor,  # noqa: A002
+    image: Tensor,
     offset: Tensor,
     mask: Tensor,
     weight: Tensor,
@@ -167,17 +167,16 @@ def _operator(
     padding: Sequence[int],
     dilation: Sequence[int],
 ) -> Tensor:
-    with torch.autocast(input.device.type, enabled=False):
-        output = implementation_for(input.device, input.dtype).forward(
-            input, offset, mask, weight, bias, _geometry(stride, padding, dilation)
-        )
-    return output.contiguous(memory_format=_layout(input))
+    operands = Operands(image, offset, mask, weight, _geometry(stride, padding, dilation))
+    with torch.autocast(image.device.type, enabled=False):
+        output = implementation_for(image.device, image.dtype).forward(operands, bias)
+    return output.contiguous(memory_format=_layout(image))
 
 
 @torch.library.custom_op("llve::deform_conv2d_backward", mutates_args=())
 def _backward_operator(
     grad_output: Tensor,
-    input: Tensor,  # noqa: A002
+    image: Tensor,
     offset: Tensor,
     mask: Tensor,
     weight: Tensor,
@@ -185,26 +184,36 @@ def _backward_operator(
     padding: Sequence[int],
     dilation: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of input, offset, mask, weight and bias."""
-    with torch.autocast(input.device.type, enabled=False):
-        gradients = implementation_for(input.device, input.dtype).backward(
-            grad_output, input, offset, mask, weight, _geometry(stride, padding, dilation)
-        )
-    by_input, by_offset, by_mask, by_weight = gradients
-    by_input = by_input.contiguous(memory_format=_layout(input))
-    by_offset, by_mask = by_offset.contiguous(), by_mask.contiguous()
-    return by_input, by_offset, by_mask, by_weight.contiguous(), grad_output.sum((0, 2, 3))
+    """The gradients of image, offset, mask, weight and bias."""
+    operands = Operands(image, offset, mask, weight, _geometry(stride, padding, dilation))
+    with torch.autocast(image.device.type, enabled=False):
+        gradients = implementation_for(image.device, image.dtype).backward(grad_output, operands)
+    by_image, *others = gradients
+    by_offset, by_mask, by_weight = (each.contiguous() for each in others)
+    by_image = by_image.contiguous(memory_format=_layout(image))
+    return by_image, by_offset, by_mask, by_weight, grad_output.sum((0, 2, 3))
 
 
 @_operator.register_fake
-def _(input: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, *rest: object) -> Tensor:  # noqa: A002
-    shape = (input.shape[0], weight.shape[0], *mask.shape[2:])
-    return torch.empty(shape, dtype=input.dtype, device=input.device, memory_format=_layout(input))
+def _(image: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, *rest: object) -> Tensor:
+    shape = (image.shape[0], weight.shape[0], *mask.shape[2:])
+    return torch.empty(shape, dtype=image.dtype, device=image.device, memory_format=_layout(image))
+
+
+@_backward_operator.register_fake
+def _(
+    grad_output: Tensor, image: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, *rest: object
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    by_image = torch.empty_like(image, memory_format=_layout(image))
+    by_offset, by_mask, by_weight = (
+        tensor.new_empty(tensor.shape) for tensor in (offset, mask, weight)
+    )
+    return by_image, by_offset, by_mask, by_weight, weight.new_empty(weight.shape[0])
 
 
 @register_flop_formula(torch.ops.llve.deform_conv2d)
 def _count(
-    input: Sequence[int],  # noqa: A002
+    image: Sequence[int],
     offset: Sequence[int],
     mask: Sequence[int],
     weight: Sequence[int],
@@ -215,28 +224,10 @@ def _count(
     return 2 * math.prod(out_shape) * math.prod(weight[1:])
 
 
-@_backward_operator.register_fake
-def _(
-    grad_output: Tensor,
-    input: Tensor,  # noqa: A002
-    offset: Tensor,
-    mask: Tensor,
-    weight: Tensor,
-    *rest: object,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    by_input = torch.empty(
-        input.shape, dtype=input.dtype, device=input.device, memory_format=_layout(input)
-    )
-    by_offset, by_mask, by_weight = (
-        tensor.new_empty(tensor.shape) for tensor in (offset, mask, weight)
-    )
-    return by_input, by_offset, by_mask, by_weight, weight.new_empty(weight.shape[0])
-
-
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    input, offset, mask, weight, ctx.bias, *ctx.geometry = inputs  # noqa: A001
-    ctx.save_for_backward(input, offset, mask, weight)
-    ctx.bias = ctx.bias is not None
+    image, offset, mask, weight, bias, *ctx.geometry = inputs
+    ctx.save_for_backward(image, offset, mask, weight)
+    ctx.bias = bias is not None
 
 
 def _differentiate(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
@@ -247,10 +238,10 @@ def _differentiate(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
 _operator.register_autograd(_differentiate, setup_context=_save)
 
 
-def _layout(input: Tensor) -> torch.memory_format:  # noqa: A002
-    """The memory format of the output, and of the input's gradient: the input's, as in torch."""
+def _layout(image: Tensor) -> torch.memory_format:
+    """The memory format of the output, and of the image's gradient: the image's, as in torch."""
     last = torch.channels_last
-    plain = input.is_contiguous() or not input.is_contiguous(memory_format=last)
+    plain = image.is_contiguous() or not image.is_contiguous(memory_format=last)
     return torch.contiguous_format if plain else last
 
 

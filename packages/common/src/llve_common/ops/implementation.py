@@ -30,12 +30,18 @@ class Unavailable(Exception):  # noqa: N818
     """An implementation that this machine cannot run, with the whole cause."""
 
 
-class Implementation(Protocol):
-    """A module that computes deformable convolutions of checked arguments.
+class Operands(NamedTuple):
+    """Checked arguments of :func:`llve_common.ops.deform_conv.deform_conv2d`, of any strides."""
 
-    Shapes are those of :func:`llve_common.ops.deform_conv.deform_conv2d`; tensors may have any
-    strides.
-    """
+    image: Tensor
+    offset: Tensor
+    mask: Tensor
+    weight: Tensor
+    geometry: Geometry
+
+
+class Implementation(Protocol):
+    """A module that computes deformable convolutions."""
 
     def require(self, device: torch.device, dtype: torch.dtype) -> None:
         """Make ready for tensors of this kind.
@@ -44,24 +50,10 @@ class Implementation(Protocol):
             Unavailable: it cannot be had for them.
         """
 
-    def forward(
-        self,
-        input: Tensor,  # noqa: A002
-        offset: Tensor,
-        mask: Tensor,
-        weight: Tensor,
-        bias: Tensor | None,
-        geometry: Geometry,
-    ) -> Tensor:
+    def forward(self, operands: Operands, bias: Tensor | None) -> Tensor:
         """The output."""
 
     def backward(
-        self,
-        grad_output: Tensor,
-        input: Tensor,  # noqa: A002
-        offset: Tensor,
-        mask: Tensor,
-        weight: Tensor,
-        geometry: Geometry,
+        self, grad_output: Tensor, operands: Operands
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The gradients of input, offset, mask and weight."""
+        """The gradients of image, offset, mask and weight."""

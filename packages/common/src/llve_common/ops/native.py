@@ -20,7 +20,7 @@ from torch.nn.functional import pad
 
 from llve_common.machine.threads import lone_workers
 from llve_common.ops.compiler import shared_library
-from llve_common.ops.implementation import Geometry, Unavailable
+from llve_common.ops.implementation import Operands, Unavailable
 
 # Output positions that are worked on at a time: rows and columns. Columns are no power of two:
 # arrays of such a length, of which the C file has several, share few places of the cache.
@@ -47,16 +47,10 @@ class _Layer(ctypes.Structure):
     )
 
     @classmethod
-    def of(
-        cls,
-        input: Tensor,  # noqa: A002
-        offset: Tensor,
-        mask: Tensor,
-        weight: Tensor,
-        geometry: Geometry,
-    ) -> _Layer:
+    def of(cls, operands: Operands) -> _Layer:
         """The layer for offset and mask whose positions are one dimension."""
-        channels, height, width = input.shape[1:]
+        image, offset, mask, weight, geometry = operands
+        channels, height, width = image.shape[1:]
         kernel = (weight.shape[2], weight.shape[3])
         groups = mask.shape[1] // (kernel[0] * kernel[1])
         return cls(
@@ -90,31 +84,25 @@ def require(device: torch.device, dtype: torch.dtype) -> None:
     _library(dtype)
 
 
-def forward(
-    input: Tensor,  # noqa: A002
-    offset: Tensor,
-    mask: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    geometry: Geometry,
-) -> Tensor:
+def forward(operands: Operands, bias: Tensor | None) -> Tensor:
     """The output (N, C', H', W')."""
-    library = _library(input.dtype)
+    image, offset, mask, weight, geometry = operands
+    library = _library(image.dtype)
     size = mask.shape[2:]
     offset, mask = offset.flatten(2), mask.flatten(2)
-    layer = _Layer.of(input, offset, mask, weight, geometry)
+    layer = _Layer.of(Operands(image, offset, mask, weight, geometry))
     matrix = _matrix(weight, layer)
     panels, bias = _panels(library, matrix, bias)
     # Not a permuted view: those may not be changed in place where gradients are recorded.
     output = torch.empty(
-        (len(input), len(weight), *size), dtype=input.dtype, memory_format=torch.channels_last
+        (len(image), len(weight), *size), dtype=image.dtype, memory_format=torch.channels_last
     )
     parts = _parts(layer, range(layer.groups))
     memories = [
         _memory(library, matrix, bias) for _ in range(min(torch.get_num_threads(), len(parts)))
     ]
     # In turns, so that threads which find no part left of one image can arrange the next.
-    arranged = [_space(layer, input) for _ in input[:2]]
+    arranged = [_space(layer, image) for _ in image[:2]]
 
     def convolve(n: int, begun: ctypes.c_int64, memory: Sequence[Tensor]) -> None:
         library.convolve(
@@ -124,38 +112,32 @@ def forward(
         )  # fmt: skip
 
     convolving: list[Callable[[], None]] = []
-    for n in range(len(input)):
-        _do([*convolving, *_arranging(library, layer, input[n], arranged[n % 2])])
+    for n in range(len(image)):
+        _do([*convolving, *_arranging(library, layer, image[n], arranged[n % 2])])
         begun = ctypes.c_int64(0)
         convolving = [partial(convolve, n, begun, memory) for memory in memories]
     _do(convolving)
     return output
 
 
-def backward(
-    grad_output: Tensor,
-    input: Tensor,  # noqa: A002
-    offset: Tensor,
-    mask: Tensor,
-    weight: Tensor,
-    geometry: Geometry,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of input, offset, mask and weight."""
-    library = _library(input.dtype)
+def backward(grad_output: Tensor, operands: Operands) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of image, offset, mask and weight."""
+    image, offset, mask, weight, geometry = operands
+    library = _library(image.dtype)
     grad_offset = torch.empty_like(offset, memory_format=torch.contiguous_format)
     grad_mask = torch.empty_like(mask, memory_format=torch.contiguous_format)
     offset, mask = offset.flatten(2), mask.flatten(2)
-    layer = _Layer.of(input, offset, mask, weight, geometry)
+    layer = _Layer.of(Operands(image, offset, mask, weight, geometry))
     matrix = _matrix(weight, layer)
     grads = grad_output.permute(0, 2, 3, 1)
-    grad_input, grad_matrix = torch.empty_like(input), torch.zeros_like(matrix)
-    arranged = _space(layer, input)
+    grad_image, grad_matrix = torch.empty_like(image), torch.zeros_like(matrix)
+    arranged = _space(layer, image)
     grad_arranged = torch.empty_like(arranged)
 
     def work(n: int, groups: range) -> None:
         some = matrix[:, groups.start : groups.stop].flatten(1)
         grad_some = torch.zeros_like(some)
-        columns = input.new_empty(_ROWS * _COLUMNS, some.shape[1])
+        columns = image.new_empty(_ROWS * _COLUMNS, some.shape[1])
         pointers = _pointers(
             arranged, offset[n], mask[n], columns, grad_arranged, grad_offset[n], grad_mask[n]
         )
@@ -174,18 +156,18 @@ def backward(
     shares = [
         range(first, min(first + step, layer.groups)) for first in range(0, layer.groups, step)
     ]
-    for n in range(len(input)):
-        _do(_arranging(library, layer, input[n], arranged))
+    for n in range(len(image)):
+        _do(_arranging(library, layer, image[n], arranged))
         grad_arranged.zero_()
         _do([partial(work, n, groups) for groups in shares])
         inner = grad_arranged[:, 2:-1, 1:-1].permute(0, 3, 1, 2)
-        grad_input[n].unflatten(0, (layer.groups, -1)).copy_(inner)
-    return grad_input, grad_offset, grad_mask, _weight(grad_matrix, weight)
+        grad_image[n].unflatten(0, (layer.groups, -1)).copy_(inner)
+    return grad_image, grad_offset, grad_mask, _weight(grad_matrix, weight)
 
 
-def _space(layer: _Layer, input: Tensor) -> Tensor:  # noqa: A002
+def _space(layer: _Layer, image: Tensor) -> Tensor:
     """Memory for an image and its border as the C file wants it, (G, H + 3, W + 2, C / G)."""
-    return input.new_empty(
+    return image.new_empty(
         layer.groups, layer.height + 3, layer.width + 2, layer.channels // layer.groups
     )
 

@@ -2,7 +2,7 @@
 
 Triton comes with CUDA builds of torch; this module is imported only when it is asked for. One image
 at a time is sampled into columns (C K, L), which torch multiplies by the weight; L = H' W'. Sums
-are taken in float32. The gradient of the input is summed atomically, so its last digits may vary.
+are taken in float32. The gradient of the image is summed atomically, so its last digits may vary.
 
 ``TRITON_INTERPRET=1`` makes Triton's interpreter run the kernels on a CPU, slowly, for tests.
 """
@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from llve_common.ops.implementation import Geometry, Unavailable
+from llve_common.ops.implementation import Operands, Unavailable
 
 # Output positions of a program.
 _BLOCK = 128
@@ -33,52 +33,39 @@ def require(device: torch.device, dtype: torch.dtype) -> None:
         )
 
 
-def forward(
-    input: Tensor,  # noqa: A002
-    offset: Tensor,
-    mask: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    geometry: Geometry,
-) -> Tensor:
+def forward(operands: Operands, bias: Tensor | None) -> Tensor:
     """The output (N, C', H', W')."""
-    input, offset, mask = input.contiguous(), offset.contiguous(), mask.contiguous()  # noqa: A001
-    matrix = _matrix(weight, input.shape[1])
-    output = input.new_empty(len(input), len(weight), *mask.shape[2:])
+    image, offset, mask = (each.contiguous() for each in operands[:3])
+    matrix = _matrix(operands.weight, image.shape[1])
+    output = image.new_empty(len(image), len(operands.weight), *mask.shape[2:])
     columns = _columns(matrix, output)
-    grid, layer = _launch(input, mask, weight, geometry)
-    for n in range(len(input)):
-        _sample[grid](input[n], offset[n], mask[n], columns, *layer, block=_BLOCK)
+    grid, layer = _launch(operands)
+    for n in range(len(image)):
+        _sample[grid](image[n], offset[n], mask[n], columns, *layer, block=_BLOCK)
         output[n] = torch.bmm(matrix, columns).reshape(output.shape[1:])
     return output if bias is None else output + bias[:, None, None]
 
 
-def backward(
-    grad_output: Tensor,
-    input: Tensor,  # noqa: A002
-    offset: Tensor,
-    mask: Tensor,
-    weight: Tensor,
-    geometry: Geometry,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The gradients of input, offset, mask and weight."""
-    input, offset, mask = input.contiguous(), offset.contiguous(), mask.contiguous()  # noqa: A001
-    matrix = _matrix(weight, input.shape[1])
+def backward(grad_output: Tensor, operands: Operands) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The gradients of image, offset, mask and weight."""
+    image, offset, mask = (each.contiguous() for each in operands[:3])
+    weight = operands.weight
+    matrix = _matrix(weight, image.shape[1])
     columns = _columns(matrix, grad_output)
-    grad_input = torch.zeros_like(input, dtype=torch.float32)
+    grad_image = torch.zeros_like(image, dtype=torch.float32)
     grad_offset, grad_mask = torch.empty_like(offset), torch.empty_like(mask)
     grad_matrix = torch.zeros_like(matrix, dtype=torch.float32)
-    grid, layer = _launch(input, mask, weight, geometry)
-    for n in range(len(input)):
+    grid, layer = _launch(operands)
+    for n in range(len(image)):
         grad = grad_output[n].reshape(len(matrix), matrix.shape[1], -1)
         grad_columns = torch.bmm(matrix.transpose(1, 2), grad)
         _sample_backward[grid](
-            input[n], offset[n], mask[n], columns, *layer,
-            grad_columns, grad_input[n], grad_offset[n], grad_mask[n], block=_BLOCK,
+            image[n], offset[n], mask[n], columns, *layer,
+            grad_columns, grad_image[n], grad_offset[n], grad_mask[n], block=_BLOCK,
         )  # fmt: skip
         grad_matrix += torch.bmm(grad, columns.transpose(1, 2))
     grad_weight = grad_matrix.reshape(weight.shape).to(weight.dtype)
-    return grad_input.to(input.dtype), grad_offset, grad_mask, grad_weight
+    return grad_image.to(image.dtype), grad_offset, grad_mask, grad_weight
 
 
 def _matrix(weight: Tensor, channels: int) -> Tensor:
@@ -93,14 +80,10 @@ def _columns(matrix: Tensor, output: Tensor) -> Tensor:
     return matrix.new_empty(len(matrix), matrix.shape[2], positions)
 
 
-def _launch(
-    input: Tensor,  # noqa: A002
-    mask: Tensor,
-    weight: Tensor,
-    geometry: Geometry,
-) -> tuple[tuple[int, int], tuple[int, ...]]:
+def _launch(operands: Operands) -> tuple[tuple[int, int], tuple[int, ...]]:
     """The grid, and the sizes that both kernels take, in the order of their parameters."""
-    channels, height, width = input.shape[1:]
+    image, _, mask, weight, geometry = operands
+    channels, height, width = image.shape[1:]
     taps = weight.shape[2] * weight.shape[3]
     groups = mask.shape[1] // taps
     positions = mask.shape[2] * mask.shape[3]

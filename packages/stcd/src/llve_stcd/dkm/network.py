@@ -58,7 +58,7 @@ class DKMv3(nn.Module):
         resolution: what pictures are resized to.
     """
 
-    def __init__(self, resolution: Resolution = PUBLISHED["indoor"]) -> None:
+    def __init__(self, resolution: Resolution) -> None:
         super().__init__()
         self.resolution = resolution
         self.encoder = Encoder()

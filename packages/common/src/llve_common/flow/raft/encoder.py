@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -26,11 +27,9 @@ class Encoder(nn.Module):
         self.norm1 = _norm(norm, stem)
         self.conv1 = nn.Conv2d(3, stem, 7, stride=2, padding=3)
         self.layer1 = nn.Sequential(block(stem, widths[0], norm), block(widths[0], widths[0], norm))
-        self.layer2 = nn.Sequential(
-            block(widths[0], widths[1], norm, stride=2), block(widths[1], widths[1], norm)
-        )
-        self.layer3 = nn.Sequential(
-            block(widths[1], widths[2], norm, stride=2), block(widths[2], widths[2], norm)
+        self.layer2, self.layer3 = (
+            nn.Sequential(block(inputs, width, norm, stride=2), block(width, width, norm))
+            for inputs, width in pairwise(widths)
         )
         self.conv2 = nn.Conv2d(widths[2], outputs, 1)
 

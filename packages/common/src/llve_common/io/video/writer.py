@@ -53,7 +53,6 @@ class VideoWriter:
         height: rows.
         crf: constant rate factor of x264, 0 (lossless but for the colour conversion) to 51; 18 is
             generally taken as visually lossless.
-        threads: threads of the encoder and of the conversion; 0 takes one per processor.
 
     Raises:
         MediaError: before any frame is taken, if the suffix is not supported, the folder cannot be
@@ -69,12 +68,10 @@ class VideoWriter:
         width: int,
         height: int,
         crf: int = 18,
-        threads: int = 0,
     ) -> None:
         self._target = Path(path)
         self._like = like
         self._shape = height, width, 3
-        self._threads = threads
         self._colour = encoded_colour(like.colour, self._target)
         self._reformatter = VideoReformatter()
         self._last_pts: int | None = None
@@ -141,7 +138,7 @@ class VideoWriter:
         stream.width, stream.height = width, height
         stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
         stream.thread_type = "AUTO"
-        stream.thread_count = self._threads
+        stream.thread_count = 0  # one per processor
         stream.time_base = stream.codec_context.time_base = self._like.time_base
         stream.codec_context.sample_aspect_ratio = self._like.pixel_aspect
         stream.color_range = self._colour.range
@@ -165,7 +162,7 @@ class VideoWriter:
             dst_colorspace=SWSCALE_MATRIX[self._colour.matrix],
             dst_color_range=self._colour.range or LIMITED_RANGE,
             interpolation=Interpolation.BICUBIC,
-            threads=self._threads,
+            threads=0,
         )
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
