@@ -9,7 +9,7 @@ import platform
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -139,12 +139,12 @@ def versions() -> dict[str, str]:
     }
 
 
-def tensorboard(folder: Path, first: int) -> Any:
-    """TensorBoard's writer; what the folder has from iteration ``first`` on is hidden."""
+def tensorboard(run: Run) -> Any:
+    """TensorBoard's writer; what an interrupted process wrote after the checkpoint is hidden."""
     # Imported here: it takes a second, and a run without it should not wait.
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder), purge_step=first)
+    return SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.iteration + 1)
 
 
 def log_losses(run: Run) -> None:
@@ -172,20 +172,17 @@ def log_scores(run: Run, scores: Mapping[str, float]) -> None:
 
 
 def cut_losses(file: Path, iteration: int) -> None:
-    """Drop the lines that an interrupted process logged after a checkpoint's iteration."""
-    if file.is_file():
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-        kept = [line for line in lines if 0 < _iteration_of(line) <= iteration]
-        if len(kept) < len(lines):
-            write_text(file, "".join(line + "\n" for line in kept))
-
-
-def _iteration_of(line: str) -> int:
-    """Of a line in the losses' file; 0 for one that was cut off."""
-    try:
-        return int(json.loads(line)["iteration"])
-    except (ValueError, LookupError, TypeError):
-        return 0
+    """Drop what an interrupted process logged after a checkpoint's iteration, or only in part."""
+    if not file.is_file():
+        return
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    kept = []
+    for line in lines:
+        with suppress(ValueError, LookupError, TypeError):
+            if json.loads(line)["iteration"] <= iteration:
+                kept.append(line)
+    if len(kept) < len(lines):
+        write_text(file, "".join(line + "\n" for line in kept))
 
 
 def publish(run: Run, name: str) -> None:

@@ -113,8 +113,7 @@ def train(
             if me.first:
                 record.describe(run, notes)
         if me.first and settings.run.tensorboard:
-            folder = run.folder / "tensorboard"
-            run.writer = stack.enter_context(record.tensorboard(folder, run.iteration + 1))
+            run.writer = stack.enter_context(record.tensorboard(run))
         stack.enter_context(stopping_softly(run))
         iterations = range(run.iteration + 1, run.plan.iterations + 1)
         batches = load_batches(run.data, settings.train, iterations, me, procedure.enlarge)
