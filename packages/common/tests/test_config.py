@@ -6,6 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from llve_common.config import (
+    RunSettings,
     ScheduleSettings,
     Settings,
     TrainerSettings,
@@ -276,3 +277,9 @@ def test_dotted_names_are_in_order():
 def test_a_schedule_that_does_not_fit_together_is_an_error(wrong, said):
     with pytest.raises(ValidationError, match=said):
         ScheduleSettings(**wrong)
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", ""])
+def test_a_runs_name_is_no_path(name):
+    with pytest.raises(ValidationError):
+        RunSettings(name=name)

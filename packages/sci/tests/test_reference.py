@@ -12,7 +12,7 @@ from llve_common.enhance.frames import enhance_frames
 from llve_common.io.images import read_image, to_pixels, to_tensor
 from llve_common.paper.contract import Model, State
 from llve_common.testing.reference import Case, cases, reference_json, shared_file
-from llve_common.train.loader import stack_samples
+from llve_common.train.batches import stack_samples
 from llve_common.weights.files import load_into, read_weights
 from llve_sci.config import FinetuneSettings, TrainSettings
 from llve_sci.data import LowLightImages

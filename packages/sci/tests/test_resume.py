@@ -1,5 +1,6 @@
 """Real training runs, killed at random moments or stopped, end as unbroken ones."""
 
+import functools
 import json
 import logging
 import os
@@ -11,6 +12,8 @@ import time
 
 import pytest
 import torch
+from llve_sci.cli import app
+from typer.testing import CliRunner
 
 from llve_common.data.synthetic import write_image_set
 from llve_common.weights.files import read_checkpoint, read_weights
@@ -65,16 +68,29 @@ def fork(tmp_path_factory):
         server.stdin.close()
 
 
-@pytest.fixture
-def finish(fork):
-    """Runs ``sci`` to its end and gives the exit code and the output."""
-    return lambda arguments: fork(arguments)[1]()
+@pytest.fixture(scope="module")
+def whole(fork, images, tmp_path_factory):
+    """Gives the folder of a run of so many epochs that nothing interrupts; made once."""
+
+    @functools.cache
+    def run(epochs):
+        save = tmp_path_factory.mktemp("whole")
+        assert fork(command(images, save, epochs))[1]()[0] == 0
+        return only(save)
+
+    return run
 
 
 def command(images, save, epochs, procedure="train"):
     chosen = ["run.log_every=3", "run.tensorboard=false", "train.batch_size=2"]
     options = ["--data-path", images, "--save", save, "--device", "cpu", "--epochs", epochs]
-    return [procedure, *chosen, *options]
+    return [str(word) for word in (procedure, *chosen, *options)]
+
+
+def sci(*arguments):
+    """Runs ``sci`` in this process and gives the exit code and the output."""
+    result = CliRunner().invoke(app, [str(word) for word in arguments])
+    return result.exit_code, result.output
 
 
 def ending(folder):
@@ -131,10 +147,9 @@ def kill_at_random(pid, chance, save):
     ("kills", "epochs"), [(3, 10), pytest.param(20, 60, marks=pytest.mark.slow)]
 )
 def test_killed_and_resumed_run_ends_as_an_unbroken_one(
-    fork, finish, images, tmp_path, kills, epochs, caplog
+    fork, whole, images, tmp_path, kills, epochs, caplog
 ):
     caplog.set_level(logging.INFO)
-    assert finish(command(images, tmp_path / "whole", epochs))[0] == 0
     chance, save = random.Random(kills), tmp_path / "killed"
     arguments, resumed_from, leftovers = command(images, save, epochs), set(), 0
     for _ in range(kills):
@@ -148,86 +163,70 @@ def test_killed_and_resumed_run_ends_as_an_unbroken_one(
             resumed_from.add(newest(save))
     assert leftovers
     assert len(resumed_from) > kills // 3
-    assert finish(arguments)[0] == 0
+    assert fork(arguments)[1]()[0] == 0
     assert not writing(save)
-    assert same(ending(only(save)), ending(only(tmp_path / "whole")))
+    assert same(ending(only(save)), ending(whole(epochs)))
 
 
-def sci(*arguments, **options):
-    command = [sys.executable, "-m", "llve_sci", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(command, env=ENVIRONMENT, **pipes, **options)
-
-
-def wait_for(found, process):
-    started = time.monotonic()
-    while not found():
-        assert process.poll() is None
-        assert time.monotonic() - started < 60
+def wait_for_a_checkpoint(save):
+    deadline = time.monotonic() + 60
+    while newest(save) == 0:
+        assert time.monotonic() < deadline
         time.sleep(0.005)
 
 
 @pytest.mark.multiprocess
-def test_console_command_goes_on_after_a_signal(finish, images, tmp_path):
-    save = tmp_path / "stopped"
-    process = sci(*command(images, save, 12))
-    wait_for(lambda: any(save.glob("*/checkpoints/*5.ckpt")), process)
-    process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 1
+def test_console_command_goes_on_after_a_signal(fork, whole, images, tmp_path):
+    pid, wait = fork(command(images, tmp_path, 10))
+    wait_for_a_checkpoint(tmp_path)
+    os.kill(pid, signal.SIGTERM)
+    code, said = wait()
+    assert code == 1
     assert said.count("error:") == 1
-    assert f"go on with --resume {only(save)}" in said
-    assert finish(["train", "--resume", only(save)])[0] == 0
-    assert finish(command(images, tmp_path / "whole", 12))[0] == 0
-    assert same(ending(only(save)), ending(only(tmp_path / "whole")))
+    assert f"go on with --resume {only(tmp_path)}" in said
+    assert fork(["train", "--resume", only(tmp_path)])[1]()[0] == 0
+    assert same(ending(only(tmp_path)), ending(whole(10)))
 
 
-@pytest.mark.multiprocess
-def test_finetuning_is_exact_across_the_freezing_of_batch_norm(finish, images, tmp_path):
+def test_finetuning_is_exact_across_the_freezing_of_batch_norm(images, tmp_path):
     chosen = ["train.preview_every=4", "run.keep_checkpoints=9"]
-    for name in ("whole", "cut"):
-        assert finish([*command(images, tmp_path / name, 4, "finetune"), *chosen])[0] == 0
-    cut = only(tmp_path / "cut")
-    for file in cut.glob("checkpoints/*.ckpt"):
+    assert sci(*command(images, tmp_path, 4, "finetune"), *chosen)[0] == 0
+    folder = only(tmp_path)
+    unbroken = ending(folder)
+    for file in folder.glob("checkpoints/*.ckpt"):
         if int(file.stem) > 8:
             file.unlink()
-    assert finish(["finetune", "--resume", cut])[0] == 0
-    assert same(ending(cut), ending(only(tmp_path / "whole")))
+    assert sci("finetune", "--resume", folder)[0] == 0
+    assert same(ending(folder), unbroken)
 
 
 @pytest.mark.multiprocess
-def test_uses_of_resume_that_cannot_go_on_say_so_in_one_message(finish, images, tmp_path):
-    assert finish(command(images, tmp_path / "run", 1))[0] == 0
-    folder = only(tmp_path / "run")
+def test_uses_of_resume_that_cannot_go_on_say_so_in_one_message(whole, tmp_path):
+    folder = whole(10)
     for arguments, expected, message in [
         (["train", "--resume", tmp_path], 1, "not a run's folder"),
         (["train", "--resume", folder, "--epochs", 3], 1, "a run that goes on keeps its settings"),
         (["finetune", "--resume", folder], 1, "procedure: got 'train'"),
         (["train", "--resume", folder], 0, "the run is finished already"),
     ]:
-        code, said = finish(arguments)
+        code, said = sci(*arguments)
         assert (code, said.count("error:")) == (expected, expected)
         assert message in said
         assert "Traceback" not in said
 
 
-def torchrun(*arguments):
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    launch += ["--nproc_per_node", "2", "-m", "llve_sci", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen(launch, env=ENVIRONMENT, **pipes)
-
-
 @pytest.mark.multiprocess
 def test_two_processes_write_one_run_and_stop_together(images, tmp_path):
-    save = tmp_path / "two"
-    process = torchrun(*command(images, save, 400))
-    wait_for(lambda: any(save.glob("*/checkpoints/*5.ckpt")), process)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    launch += ["--nproc_per_node", "2", "-m", "llve_sci", *command(images, tmp_path, 400)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    process = subprocess.Popen(launch, env=ENVIRONMENT, **pipes)
+    wait_for_a_checkpoint(tmp_path)
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
     assert said.count("error:") == 1
     assert "stopped by a signal" in said
-    folder = only(save)
+    folder = only(tmp_path)
     last = sorted((folder / "checkpoints").iterdir())[-1]
     assert len(read_checkpoint(last)["processes"]) == 2
     lines = (folder / "losses.jsonl").read_text().splitlines()
@@ -235,12 +234,3 @@ def test_two_processes_write_one_run_and_stop_together(images, tmp_path):
     assert iterations == list(range(3, iterations[-1] + 1, 3))
     for file in folder.glob("model_epochs/*"):
         assert read_weights(file)
-
-
-@pytest.mark.multiprocess
-def test_batch_that_two_processes_cannot_share_is_one_error(images, tmp_path):
-    process = torchrun(*command(images, tmp_path / "odd", 1), "train.batch_size=3")
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert said.count("the batch cannot be shared out evenly") == 1
-    assert not (tmp_path / "odd").exists()

@@ -11,14 +11,13 @@ import torch
 from recipes import image_recipe_weights, low_light_input
 from torch import Tensor, nn
 
-from llve_common.paper.contract import Model
 from llve_common.enhance.frames import enhance_frames
 from llve_common.evaluate.test import Pictures, evaluate
 from llve_common.io.images import read_image, to_pixels, to_tensor, write_image
 from llve_common.metrics.cost import multiply_accumulates, parameter_count
 from llve_common.paper.contract import Clip, Model, Scoring, State
 from llve_common.testing.reference import Case, cases, reference_json, shared_file
-from llve_common.train.loader import stack_samples
+from llve_common.train.batches import stack_samples
 from llve_common.weights.files import load_into, read_weights
 from llve_sgz.config import ObjectiveSettings, SegmentationSettings, TrainSettings
 from llve_sgz.data import LowLightImages, shuffled

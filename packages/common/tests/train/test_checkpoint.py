@@ -1,6 +1,5 @@
 """A run that was interrupted ends as an unbroken one."""
 
-import json
 import os
 import signal
 
@@ -10,7 +9,6 @@ from torch import nn
 
 from llve_common.errors import CheckpointError, UserError
 from llve_common.paper.contract import Plan
-from llve_common.train.trainer import train
 from llve_common.weights.files import read_checkpoint, write_checkpoint
 
 
@@ -46,40 +44,53 @@ CHANCY = {
 }
 
 
-class Stop:
-    """A watcher that sends this process a signal after an iteration."""
-
-    def __init__(self, at, number=signal.SIGTERM):
-        self.at, self.number = at, number
-
-    def __call__(self, done, total, loss):
-        if done == self.at:
-            os.kill(os.getpid(), self.number)
-
-
 @pytest.fixture
-def go(paper, procedure, settings_in):
-    """Trains, parts of the procedure replaced; ``at`` sends a signal after these iterations."""
+def go(go):
+    """Trains for nine iterations, two samples a batch."""
 
-    def start(train_settings=None, run=None, resume=None, watch=None, **changes):
-        settings = settings_in(run, **{"iterations": 9, "batch_size": 2} | (train_settings or {}))
-        return train(paper(), procedure(**changes), settings, resume=resume, watch=watch)
+    def start(chosen=None, *args, **options):
+        return go({"iterations": 9, "batch_size": 2} | (chosen or {}), *args, **options)
 
     return start
 
 
 @pytest.fixture
 def stopped(go, tmp_path):
-    """Trains until a signal after iteration ``at`` and gives the run's folder."""
+    """Trains until a signal after iteration ``at``, and gives the run's folder.
 
-    def start(at, number=signal.SIGTERM, **options):
+    It comes when that iteration is done, and is seen after the one that runs then.
+    """
+
+    def start(at, *args, **options):
         before = set((tmp_path / "runs").glob("*"))
-        with pytest.raises(UserError, match="stopped by a signal"):
-            go(watch=Stop(at, number), **options)
+        with pytest.raises(UserError, match=f"stopped by a signal after iteration {at + 1} of"):
+            go(
+                *args,
+                watch=lambda done, *_: done == at and os.kill(os.getpid(), signal.SIGTERM),
+                **options,
+            )
         (folder,) = set((tmp_path / "runs").glob("*")) - before
         return folder
 
     return start
+
+
+@pytest.fixture
+def assert_as_unbroken(go, losses):
+    """Compares a run's end with that of a run which never stopped."""
+
+    def final(folder):
+        """All that the last checkpoint holds and the losses, without times."""
+        state = read_checkpoint(sorted((folder / "checkpoints").glob("*.ckpt"))[-1])
+        return {
+            "state": {key: state[key] for key in state if key not in ("seconds", "settings")},
+            "losses": [line | {"seconds": 0} for line in losses(folder)],
+        }
+
+    def check(folder, *args, **options):
+        assert same(final(folder), final(go(*args, **options)))
+
+    return check
 
 
 def same(one, other):
@@ -90,42 +101,23 @@ def same(one, other):
     return torch.equal(one, other) if isinstance(one, torch.Tensor) else one == other
 
 
-def final(folder):
-    """All that the last checkpoint holds and the losses, without times."""
-    state = read_checkpoint(sorted((folder / "checkpoints").glob("*.ckpt"))[-1])
-    lines = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
-    return {
-        "state": {key: value for key, value in state.items() if key not in ("seconds", "settings")},
-        "losses": [{key: line[key] for key in line if key != "seconds"} for line in lines],
-    }
-
-
 def checkpoints(folder):
     return sorted(file.name for file in (folder / "checkpoints").iterdir())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signal_ends_the_iteration_and_resume_is_exact(go, stopped, number):
-    folder = stopped(4, number, **CHANCY)
-    # The signal comes when iteration 4 is done and is seen after the one that runs then.
+def test_resume_is_exact(go, stopped, assert_as_unbroken):
+    folder = stopped(4, **CHANCY)
     assert checkpoints(folder) == ["00000003.ckpt", "00000005.ckpt"]
-    handler = signal.getsignal(number)
     go(resume=folder, **CHANCY)
-    assert signal.getsignal(number) is handler
-    assert same(final(folder), final(go(**CHANCY)))
+    assert_as_unbroken(folder, **CHANCY)
 
 
-def test_signal_says_how_to_go_on(go, tmp_path):
-    with pytest.raises(UserError) as caught:
-        go(watch=Stop(4))
-    (folder,) = (tmp_path / "runs").iterdir()
-    assert "stopped by a signal after iteration 5 of 9" in str(caught.value)
-    assert f"go on with --resume {folder}" in str(caught.value)
-
-
-def test_signal_in_the_last_iteration_lets_the_run_finish(go):
-    folder = go(watch=Stop(8))
-    assert "finished after 9 iterations" in (folder / "train.log").read_text()
+def test_checkpoint_says_what_it_is_of(go):
+    content = read_checkpoint(go() / "checkpoints" / "00000008.ckpt")
+    assert (content["paper"], content["procedure"], content["iteration"]) == ("tiny", "Train", 8)
+    assert content["versions"]["torch"] == torch.__version__
+    assert content["settings"]["train"]["lr"] == 0.05
+    assert content["optimizer"]["state"][0]["step"] == 8
 
 
 @pytest.mark.parametrize(
@@ -133,23 +125,23 @@ def test_signal_in_the_last_iteration_lets_the_run_finish(go):
     [{"accumulate": 2}, {"clip_norm": 0.1}, {"precision": "bf16"}, {"precision": "fp16"}],
     ids=str,
 )
-def test_resume_is_exact_with(go, stopped, chosen):
-    folder = stopped(3, train_settings=chosen, **CHANCY)
+def test_resume_is_exact_with(go, stopped, assert_as_unbroken, chosen):
+    folder = stopped(3, chosen, **CHANCY)
     go(chosen, resume=folder, **CHANCY)
-    assert same(final(folder), final(go(chosen, **CHANCY)))
+    assert_as_unbroken(folder, chosen, **CHANCY)
 
 
-def test_losses_not_yet_logged_survive(go, stopped):
+def test_losses_not_yet_logged_survive(go, stopped, assert_as_unbroken):
     folder = stopped(4, run={"log_every": 4})
     go(run={"log_every": 4}, resume=folder)
-    assert same(final(folder), final(go(run={"log_every": 4})))
+    assert_as_unbroken(folder, run={"log_every": 4})
 
 
 @pytest.mark.multiprocess
-def test_loader_processes_change_nothing_after_a_resume(go, stopped):
-    folder = stopped(4, train_settings={"workers": 2}, **CHANCY)
+def test_loader_processes_change_nothing_after_a_resume(go, stopped, assert_as_unbroken):
+    folder = stopped(4, {"workers": 2}, **CHANCY)
     go({"workers": 2}, resume=folder, **CHANCY)
-    assert same(final(folder), final(go(**CHANCY)))
+    assert_as_unbroken(folder, **CHANCY)
 
 
 def test_tensorboard_goes_on_in_its_folder(go, stopped):
@@ -158,7 +150,9 @@ def test_tensorboard_goes_on_in_its_folder(go, stopped):
     assert len(list((folder / "tensorboard").iterdir())) == 2
 
 
-def test_truncated_checkpoint_is_named_and_the_one_before_is_used(go, stopped, caplog):
+def test_truncated_checkpoint_is_named_and_the_one_before_is_used(
+    go, stopped, assert_as_unbroken, caplog
+):
     folder = stopped(4, **CHANCY)
     newest = folder / "checkpoints" / "00000005.ckpt"
     newest.write_bytes(newest.read_bytes()[:1000])
@@ -166,7 +160,7 @@ def test_truncated_checkpoint_is_named_and_the_one_before_is_used(go, stopped, c
     warnings = [each.getMessage() for each in caplog.records if each.levelname == "WARNING"]
     assert len(warnings) == 1
     assert str(newest) in warnings[0]
-    assert same(final(folder), final(go(**CHANCY)))
+    assert_as_unbroken(folder, **CHANCY)
 
 
 def test_no_whole_checkpoint_is_one_clear_error(go, stopped):
@@ -178,12 +172,12 @@ def test_no_whole_checkpoint_is_one_clear_error(go, stopped):
     assert str(folder / "checkpoints" / "00000005.ckpt") in str(caught.value)
 
 
-def test_run_without_a_checkpoint_begins_anew_in_its_folder(go, stopped):
+def test_run_without_a_checkpoint_begins_anew_in_its_folder(go, stopped, assert_as_unbroken):
     folder = stopped(1, **CHANCY)
     for file in (folder / "checkpoints").iterdir():
         file.unlink()
     assert go(resume=folder, **CHANCY) == folder
-    assert same(final(folder), final(go(**CHANCY)))
+    assert_as_unbroken(folder, **CHANCY)
 
 
 def test_leftovers_of_killed_writers_are_removed_and_other_hidden_files_are_not(go, stopped):
@@ -198,13 +192,13 @@ def test_leftovers_of_killed_writers_are_removed_and_other_hidden_files_are_not(
 
 
 @pytest.mark.parametrize("cut", [-1, -2, -3, 10])
-def test_cut_off_line_of_the_losses_is_dropped(go, stopped, cut):
+def test_cut_off_line_of_the_losses_is_dropped(go, stopped, assert_as_unbroken, cut):
     folder = stopped(4)
     file = folder / "losses.jsonl"
     last = file.read_text().splitlines()[-1].replace('"iteration": 5', '"iteration": 6')
     file.write_text(file.read_text() + last[:cut])
     go(resume=folder)
-    assert same(final(folder), final(go()))
+    assert_as_unbroken(folder)
 
 
 def test_finished_run_is_left_as_it_is_and_says_so(go, caplog):

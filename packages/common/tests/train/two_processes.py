@@ -1,19 +1,24 @@
-"""A training in float64, run by the tests alone and under torchrun: FOLDER NORM ACCUMULATE."""
+"""Trainings in float64 by one process and by two, which a test compares: FOLDER.
 
+The processes are forked here and not started by torchrun: importing torch anew takes seconds.
+"""
+
+import json
+import os
+import runpy
+import signal
+import socket
 import sys
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from llve_common.config import RunSettings, Settings, TrainerSettings
-from llve_common.paper.contract import Paper, Plan, Procedure, Window
+from llve_common.errors import DataError, UserError
+from llve_common.paper.contract import Plan
 from llve_common.train.trainer import train
 
-
-class Job(Settings):
-    train: TrainerSettings = TrainerSettings()
-    run: RunSettings = RunSettings()
+TINY = runpy.run_path(str(Path(__file__).parents[1] / "conftest.py"))
 
 
 class Pictures:
@@ -25,43 +30,90 @@ class Pictures:
         return {"low": torch.rand(3, 8, 8, generator=chance, dtype=torch.float64)}
 
 
-def network(norm):
-    layers = [nn.Conv2d(3, 4, 3), *([nn.BatchNorm2d(4)] if norm else []), nn.Tanh()]
-    return nn.Sequential(*layers, nn.Conv2d(4, 3, 3)).double()
+class FaultyInOne(Pictures):
+    def sample(self, index, rng):
+        if os.environ["RANK"] == "1":
+            raise DataError("only in the second process")
+        return super().sample(index, rng)
 
 
-def main(folder, norm, accumulate):
-    chosen = TrainerSettings(seed=1, batch_size=4, clip_norm=0.05, accumulate=accumulate)
-    run = RunSettings(save=Path(folder), device="cpu", tensorboard=False, log_every=1)
-    procedure = Procedure(
-        name="Train",
-        settings=Job,
-        network=lambda settings: network(norm),
-        data=lambda settings: Pictures(),
-        objective=lambda settings, device: (
-            lambda network, batch, _: {
-                "l2": (network(batch["low"]) - batch["low"][..., 2:-2, 2:-2]).square().mean()
-            }
-        ),
-        optimizer=lambda settings, network: torch.optim.Adam(network.parameters(), 0.01),
+def run(folder, norm, data=Pictures, stop=None, resume=None, **chosen):
+    """Seven iterations; the second process gets a signal in iteration ``stop``."""
+
+    def objective(settings, device):
+        def loss(network, batch, iteration):
+            if iteration == stop and os.environ["RANK"] == "1":
+                os.kill(os.getpid(), signal.SIGTERM)
+            return {"l2": (network(batch["low"]) - batch["low"][..., 2:-2, 2:-2]).square().mean()}
+
+        return loss
+
+    def network(settings):
+        layers = [nn.Conv2d(3, 4, 3), *([nn.BatchNorm2d(4)] if norm else []), nn.Tanh()]
+        return nn.Sequential(*layers, nn.Conv2d(4, 3, 3)).double()
+
+    procedure = TINY["make_procedure"](
+        network=network,
+        data=lambda settings: data(),
+        objective=objective,
         plan=lambda settings, length: Plan(7, 99, 99),
-        weights_name="weights_{iteration}.pt",
     )
-    paper = Paper(
-        name="job",
-        title="Job",
-        package="llve_common",
-        network=lambda state: network(norm),
-        enhance=lambda network, frames: frames,
-        window=Window(),
-        rounding="round",
-        procedures={"train": procedure},
-        test_settings=Job,
-        to_published=dict,
-        from_published=dict,
-    )
-    train(paper, procedure, Job(train=chosen, run=run))
+    chosen = {"seed": 1, "batch_size": 4, "clip_norm": 0.05, "lr": 0.01} | chosen
+    where = {"save": folder, "device": "cpu", "tensorboard": False, "log_every": 1}
+    settings = TINY["TinySettings"].model_validate({"train": chosen, "run": where})
+    train(TINY["make_paper"](), procedure, settings, resume=resume)
+
+
+def mistake(*args, **options):
+    try:
+        run(*args, **options)
+    except UserError as error:
+        return error
+    raise AssertionError("nothing was wrong")
+
+
+def by_two(folder, rank, ports):
+    """What each of the two does; every group of them needs a port of its own."""
+    os.environ |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+
+    def next_group():
+        os.environ["MASTER_PORT"] = str(ports.pop())
+
+    next_group()
+    run(folder / "plain 2", norm=False)
+    next_group()
+    run(folder / "norm 2", norm=True)
+    next_group()
+    stopped = mistake(folder / "stopped 2", norm=True, stop=3)
+    next_group()
+    run(folder / "stopped 2", norm=True, resume=stopped.where)
+    next_group()
+    batch = mistake(folder / "batch 2", norm=False, batch_size=3)
+    next_group()
+    sample = mistake(folder / "sample 2", norm=False, data=FaultyInOne)
+    said = {"signal": str(stopped), "batch": str(batch), "sample": str(sample)}
+    said["everywhere"] = stopped.everywhere and batch.everywhere and sample.everywhere
+    (folder / f"said{rank}.json").write_text(json.dumps(said))
+
+
+def main(folder):
+    torch.set_num_threads(1)
+    torch.optim.Adam([torch.zeros(1, requires_grad=True)]).step()  # imports a great deal more
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(6)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    forks = []
+    for rank in ("0", "1"):
+        forks.append(os.fork())
+        if forks[-1] == 0:
+            by_two(folder, rank, ports)
+            sys.exit()
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in forks]
+    assert codes == [0, 0]
+    run(folder / "plain 1", norm=False)
+    run(folder / "norm 1", norm=True, accumulate=2)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2] == "norm", int(sys.argv[3]))
+    main(Path(sys.argv[1]))

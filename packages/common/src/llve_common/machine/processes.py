@@ -80,7 +80,8 @@ def raise_in_all_processes(me: Processes) -> Iterator[None]:
     except UserError as error:
         if me.count == 1:
             raise
-        fault = error
+        # Its traceback may hold what is to be freed before the process group.
+        fault = error.with_traceback(None)
     if me.count > 1 and any_process(fault is not None, me):
         found = next(each for each in gather(fault, me) if each is not None)
         found.everywhere = True

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim import Optimizer
 
+from llve_common.config import Settings
 from llve_common.errors import CheckpointError
 from llve_common.machine.processes import broadcast, gather, raise_in_all_processes
 from llve_common.train.record import cut_losses, versions
@@ -67,7 +69,7 @@ def restore(run: Run) -> None:
         else:
             _load(run, path)
         if run.me.first:
-            cut_losses(run)
+            cut_losses(run.folder / "losses.jsonl", run.iteration)
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -76,18 +78,17 @@ def newest_checkpoint(folder: Path) -> Path | None:
     Raises:
         CheckpointError: there are checkpoints, but none is whole.
     """
-    found = sorted((folder / "checkpoints").glob("*.ckpt"), reverse=True)
-    fault = None
-    for path in found:
+    faults = []
+    for path in sorted((folder / "checkpoints").glob("*.ckpt"), reverse=True):
         try:
             read_checkpoint(path)
         except CheckpointError as error:
-            fault = fault or error
+            faults.append(error)
             log.warning("left out: %s", error)
         else:
             return path
-    if fault is not None:
-        raise fault
+    if faults:
+        raise faults[0]
     return None
 
 
@@ -100,9 +101,9 @@ def _load(run: Run, path: Path) -> None:
             got=f"{state['paper']} {state['procedure']}",
             expected=f"{run.paper.name} {run.procedure.name}",
         )
-    _require_same_settings(run, state["settings"], path)
+    _require_same_settings(run.settings, state["settings"], path)
     load_into(run.network, state["network"], str(path))
-    _load_optimizer(run, state["optimizer"], path)
+    _load_optimizer(run.optimizer, state["optimizer"], path)
     run.scaler.load_state_dict(state["scaler"])
     run.iteration, run.seconds = state["iteration"], state["seconds"]
     each = state["processes"]
@@ -113,9 +114,9 @@ def _load(run: Run, path: Path) -> None:
     log.info("going on after iteration %d (%s)", run.iteration, path)
 
 
-def _load_optimizer(run: Run, state: dict[str, Any], path: Path) -> None:
+def _load_optimizer(optimizer: Optimizer, state: dict[str, Any], path: Path) -> None:
     try:
-        run.optimizer.load_state_dict(state)
+        optimizer.load_state_dict(state)
     except (KeyError, ValueError) as error:
         raise CheckpointError(
             "the optimizer's state does not fit",
@@ -125,18 +126,15 @@ def _load_optimizer(run: Run, state: dict[str, Any], path: Path) -> None:
         ) from error
 
 
-def _require_same_settings(run: Run, saved: dict[str, Any], path: Path) -> None:
+def _require_same_settings(settings: Settings, saved: dict[str, Any], path: Path) -> None:
     """Where a run is and what it computes on may change; what it computes may not."""
-    then, now = _flat(saved), _flat(run.settings.model_dump(mode="json"))
-    kept = [
-        name
-        for name in sorted(then.keys() | now.keys())
-        if name.split(".")[0] in ("network", "objective", "train") and name != "train.workers"
-    ]
+    then, now = _flat(saved), _flat(settings.model_dump(mode="json"))
     differing = [
         f"{name}={now.get(name)} instead of {then.get(name)}"
-        for name in kept
-        if then.get(name) != now.get(name)
+        for name in sorted(then.keys() | now.keys())
+        if name.split(".")[0] in ("network", "objective", "train")
+        and name != "train.workers"
+        and then.get(name) != now.get(name)
     ]
     if differing:
         raise CheckpointError(

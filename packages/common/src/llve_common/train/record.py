@@ -1,26 +1,29 @@
-"""What a run leaves to be read: settings, losses, weights, previews, scores."""
+"""What a run leaves to be read: its folder, log, settings, losses, weights, previews, scores."""
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
 
 from llve_common import __version__
-from llve_common.config import Settings, as_yaml
-from llve_common.evaluate.test import evaluate
+from llve_common.config import RunSettings, as_yaml
+from llve_common.errors import MediaError
 from llve_common.io.atomic import write_text
 from llve_common.io.images import to_pixels, write_image
 from llve_common.machine.processes import gather
-from llve_common.paper.contract import Model
 from llve_common.train.run import Run
 from llve_common.weights.files import write_published, write_weights
 from llve_common.weights.network import evaluating
@@ -28,23 +31,102 @@ from llve_common.weights.network import evaluating
 log = logging.getLogger(__name__)
 
 
-def describe(run: Run, samples: int, notes: Sequence[str]) -> None:
+def new_folder(chosen: RunSettings, procedure: str) -> Path:
+    """Make a run's folder, never one that holds something.
+
+    It is ``<save>/<name>``, and one that is there already becomes ``<name>_archived_<timestamp>``;
+    without a name it is ``<save>/<procedure>-<timestamp>``. A timestamp that is taken is numbered.
+
+    Raises:
+        MediaError: the folder cannot be made, or the old one not renamed.
+    """
+    now = datetime.now()
+    folder = chosen.save / (chosen.name or f"{procedure}-{now:%Y%m%d-%H%M%S}")
+    try:
+        if chosen.name is None:
+            return _fresh_folder(folder)
+        if folder.exists():
+            archived = folder.with_name(f"{folder.name}_archived_{now:%y%m%d-%H%M%S}")
+            archived = next(each for each in _numbered(archived) if not each.exists())
+            folder.rename(archived)
+            log.warning("%s is there already: renamed to %s", folder, archived)
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise MediaError(
+            "the run's folder cannot be made",
+            where=folder,
+            got=error.strerror,
+            mend="choose a folder that you may write to",
+        ) from error
+    return folder
+
+
+def _fresh_folder(wanted: Path) -> Path:
+    for folder in _numbered(wanted):
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            # Another run's, begun within this second; or what should hold it is a file.
+            if not folder.parent.is_dir():
+                raise
+        else:
+            break
+    return folder
+
+
+def _numbered(path: Path) -> Iterator[Path]:
+    yield path
+    yield from (path.with_name(f"{path.name}-{number}") for number in count(1))
+
+
+@contextmanager
+def train_log(package: str = "llve_common") -> Iterator[Callable[[Path], None]]:
+    """Write what this project's packages log in the block to a file that begins later.
+
+    Args:
+        package: besides the core, what is to be in it from the level INFO on.
+
+    Yields:
+        What begins the file. What was logged in the block before stands in it too, so that
+        warnings from before there was a run folder are not lost.
+    """
+    handler: logging.StreamHandler[TextIO] = logging.StreamHandler(early := io.StringIO())
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(lambda record: record.name.startswith("llve_"))
+    root = logging.getLogger()
+    levels = {each: each.level for each in map(logging.getLogger, ("llve_common", package))}
+
+    def begin(file: Path) -> None:
+        handler.setStream(file.open("a", encoding="utf-8", errors="backslashreplace"))
+        handler.stream.write(early.getvalue())
+        handler.flush()
+
+    root.addHandler(handler)
+    for each in levels:
+        if not each.isEnabledFor(logging.INFO):
+            # A program that never set up its logging still gets the whole file.
+            each.setLevel(logging.INFO)
+    try:
+        yield begin
+    finally:
+        for each, level in levels.items():
+            each.setLevel(level)
+        root.removeHandler(handler)
+        handler.close()
+        handler.stream.close()
+
+
+def describe(run: Run, notes: Sequence[str]) -> None:
     """Say what is run, on how many samples, in the run's folder and in the log."""
-    settings: Settings = run.settings
-    write_text(run.folder / "settings.yml", as_yaml(settings))
+    write_text(run.folder / "settings.yml", as_yaml(run.settings))
     with (run.folder / "command.txt").open("a", encoding="utf-8") as file:
         file.write(shlex.join(sys.argv) + "\n")
     for note in notes:
         log.warning("%s", note)
     log.info("%s %s: %s", run.paper.name, run.procedure.name, run.folder)
     log.info("%s", ", ".join(f"{name} {version}" for name, version in versions().items()))
-    log.info(
-        "%d samples, %d iterations of %d to an epoch, on %s",
-        samples,
-        run.plan.iterations,
-        run.epoch_length,
-        run.device,
-    )
+    amount = f"{len(run.data)} samples, {run.plan.iterations} iterations of {run.epoch_length}"
+    log.info("%s to an epoch, on %s", amount, run.device)
 
 
 def versions() -> dict[str, str]:
@@ -57,12 +139,12 @@ def versions() -> dict[str, str]:
     }
 
 
-def tensorboard(folder: Path, first: int) -> Any:
-    """TensorBoard's writer; what the folder has from iteration ``first`` on is hidden."""
+def tensorboard(run: Run) -> Any:
+    """TensorBoard's writer; what an interrupted process wrote after the checkpoint is hidden."""
     # Imported here: it takes a second, and a run without it should not wait.
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder), purge_step=first)
+    return SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.iteration + 1)
 
 
 def log_losses(run: Run) -> None:
@@ -74,48 +156,44 @@ def log_losses(run: Run) -> None:
         return
     means = {name: float(np.mean([one[name] for one in each])) for name in mine}
     rates = [group["lr"] for group in run.optimizer.param_groups]
-    seconds = round(run.seconds, 3)
-    line = {"iteration": run.iteration, "epoch": run.progress.epoch, "seconds": seconds}
+    iteration, epoch, seconds = run.iteration, run.progress.epoch, round(run.seconds, 3)
+    line = {"iteration": iteration, "epoch": epoch, "seconds": seconds, "lr": rates}
     with (run.folder / "losses.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps({**line, "lr": rates, "losses": means}) + "\n")
-    log.info("epoch %d, iteration %d: %s", run.progress.epoch, run.iteration, listed(means))
-    for name, value in means.items():
-        _scalar(run, f"loss/{name}", value)
-    _scalar(run, "lr", rates[0])
+        file.write(json.dumps({**line, "losses": means}) + "\n")
+    log.info("epoch %d, iteration %d: %s", epoch, iteration, listed(means))
+    scalars = {f"loss/{name}": value for name, value in means.items()}
+    _to_tensorboard(run, {**scalars, "lr": rates[0]})
 
 
-def cut_losses(run: Run) -> None:
-    """Drop the lines that an interrupted process logged after the checkpoint."""
-    path = run.folder / "losses.jsonl"
-    if path.is_file():
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        kept = [line for line in lines if 0 < _iteration_of(line) <= run.iteration]
-        if len(kept) < len(lines):
-            write_text(path, "".join(line + "\n" for line in kept))
+def log_scores(run: Run, scores: Mapping[str, float]) -> None:
+    """Log the means of a validation."""
+    log.info("iteration %d, validation: %s", run.iteration, listed(scores))
+    _to_tensorboard(run, {f"validation/{name}": value for name, value in scores.items()})
 
 
-def _iteration_of(line: str) -> int:
-    """Of a line in the losses' file; 0 for one that was cut off."""
-    try:
-        return int(json.loads(line)["iteration"])
-    except (ValueError, LookupError, TypeError):
-        return 0
+def cut_losses(file: Path, iteration: int) -> None:
+    """Drop what an interrupted process logged after a checkpoint's iteration, or only in part."""
+    if not file.is_file():
+        return
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    kept = []
+    for line in lines:
+        with suppress(ValueError, LookupError, TypeError):
+            if json.loads(line)["iteration"] <= iteration:
+                kept.append(line)
+    if len(kept) < len(lines):
+        write_text(file, "".join(line + "\n" for line in kept))
 
 
 def publish(run: Run, name: str) -> None:
     """Write weights as the paper publishes them, under one of the procedure's file names."""
-    progress, procedure = run.progress, run.procedure
-    file = name.format(
-        iteration=progress.iteration,
-        epoch=progress.epoch,
-        epochs=progress.epochs,
-        settings=run.settings,
-    )
-    if procedure.published is None:
-        write_weights(run.folder / file, run.paper.to_published(run.network.state_dict()))
+    now, published = run.progress, run.procedure.published
+    counts = {"iteration": now.iteration, "epoch": now.epoch, "epochs": now.epochs}
+    file = run.folder / name.format(**counts, settings=run.settings)
+    if published is None:
+        write_weights(file, run.paper.to_published(run.network.state_dict()))
     else:
-        content = procedure.published(run.settings, run.network, run.optimizer, progress)
-        write_published(run.folder / file, content)
+        write_published(file, published(run.settings, run.network, run.optimizer, now))
 
 
 def save_previews(run: Run) -> None:
@@ -126,22 +204,12 @@ def save_previews(run: Run) -> None:
             write_image(run.folder / name, to_pixels(picture, run.paper.rounding))
 
 
-def validate(run: Run) -> None:
-    """Score the validation's clips, and log the means."""
-    with evaluating(run.network):
-        model = Model(run.paper, run.network, run.settings)
-        scores = evaluate(model, run.clips, run.procedure.scoring)
-    means = {name: value for name, value in scores.mean_of_clips.items() if "input" not in name}
-    log.info("iteration %d, validation: %s", run.iteration, listed(means))
-    for name, value in means.items():
-        _scalar(run, f"validation/{name}", value)
-
-
-def listed(values: dict[str, float]) -> str:
+def listed(values: Mapping[str, float]) -> str:
     """Losses or scores in a line: ``psnr 20.1, ssim 0.8``."""
     return ", ".join(f"{name} {value:.6g}" for name, value in values.items())
 
 
-def _scalar(run: Run, name: str, value: float) -> None:
+def _to_tensorboard(run: Run, values: Mapping[str, float]) -> None:
     if run.writer is not None:
-        run.writer.add_scalar(name, value, run.iteration)
+        for name, value in values.items():
+            run.writer.add_scalar(name, value, run.iteration)

@@ -1,8 +1,11 @@
-"""A training run between two iterations."""
+"""A training run between two iterations, and the signals that end it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +15,9 @@ from torch import nn
 from torch.optim import Optimizer
 
 from llve_common.machine.processes import Processes
-from llve_common.paper.contract import Clip, Paper, Plan, Procedure, Progress
+from llve_common.paper.contract import Clip, Paper, Plan, Procedure, Progress, TrainingSet
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass
@@ -23,7 +28,7 @@ class Run:
         paper: whose network.
         procedure: one of the paper's.
         settings: of the procedure's settings class.
-        folder: where it writes.
+        data: the training set.
         network: the network that is trained.
         step: (batch, iteration from 1) to the named losses; shared by the processes.
         optimizer: of the network's weights.
@@ -33,6 +38,7 @@ class Run:
         device: what it computes on.
         me: which process this is.
         clips: to validate with and to draw previews from; the first process alone has them.
+        folder: where it writes.
         iteration: how many updates were made.
         seconds: how long they took, those before a resume included.
         recent: the losses since they were logged last, by name.
@@ -43,7 +49,7 @@ class Run:
     paper: Paper
     procedure: Procedure[Any]
     settings: Any
-    folder: Path
+    data: TrainingSet
     network: nn.Module
     step: nn.Module
     optimizer: Optimizer
@@ -52,7 +58,8 @@ class Run:
     epoch_length: int
     device: torch.device
     me: Processes
-    clips: Sequence[Clip] = ()
+    clips: Sequence[Clip]
+    folder: Path = Path()
     iteration: int = 0
     seconds: float = 0.0
     recent: dict[str, list[float]] = field(default_factory=dict)
@@ -63,3 +70,33 @@ class Run:
     def progress(self) -> Progress:
         """Where the run stands."""
         return Progress(self.iteration, self.epoch_length)
+
+
+@contextmanager
+def stopping_softly(run: Run) -> Iterator[None]:
+    """Let the first Ctrl-C or SIGTERM end the iteration; the second acts as usual."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    usual = {number: signal.getsignal(number) for number in _STOPPING}
+
+    def restore() -> None:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+
+    def stop(number: int, frame: Any) -> None:
+        run.stopped = True
+        restore()
+
+    for number in usual:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        restore()
+
+
+def leave_signals_to_trainer(worker: int) -> None:
+    """A terminal and torchrun send signals to loader processes too, which are still needed."""
+    for number in _STOPPING:
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,196 @@
+"""Batches of training samples: drawn, loaded, stacked, cut into parts, and put on a device.
+
+Which samples an iteration sees, and the chance of their augmentation, is a pure function of seed,
+iteration and rank: a run that goes on at any iteration sees what an unbroken one would have seen.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator, Iterator
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from llve_common.config import TrainerSettings
+from llve_common.errors import DataError, UserError
+from llve_common.machine.processes import ALONE, Processes
+from llve_common.paper.contract import Batch, Sample, TrainingSet
+from llve_common.train.run import leave_signals_to_trainer
+
+
+class Draw(NamedTuple):
+    """One sample of one iteration: which, and the seed of its augmentation."""
+
+    sample: int
+    seed: str
+
+
+def batches_per_epoch(length: int, batch_size: int) -> int:
+    """Iterations in one pass over the set; the last batch may be short."""
+    return -(-length // batch_size)
+
+
+def load_batches(
+    data: TrainingSet,
+    chosen: TrainerSettings,
+    iterations: range,
+    me: Processes = ALONE,
+    enlarge: int = 1,
+) -> Generator[Batch | UserError]:
+    """Load one process's share of the batches that :func:`draw_batches` draws.
+
+    A user's mistake comes in the batch's place, for it may have been made in a loader's process.
+    """
+    size, seed = chosen.batch_size, chosen.seed
+    yield from DataLoader(
+        _Loaded(data),
+        # A batch is one item for torch, so that a mistake in one sample can stand for it.
+        batch_size=None,
+        sampler=draw_batches(len(data), size, seed, iterations, me, enlarge),
+        num_workers=chosen.workers,
+        worker_init_fn=leave_signals_to_trainer,
+        # Its own generator, so that loading leaves the global one alone.
+        generator=torch.Generator().manual_seed(seed),
+    )
+
+
+class _Loaded(Dataset[Batch | UserError]):
+    """A training set's batches, each sample with a generator of its own.
+
+    A user's mistake is returned in the batch's place, because torch would turn what is raised in a
+    loader's process into a traceback.
+    """
+
+    def __init__(self, samples: TrainingSet) -> None:
+        self.samples = samples
+
+    def __getitem__(self, draws: Any) -> Batch | UserError:
+        try:
+            return stack_samples(
+                [self.samples.sample(each.sample, random.Random(each.seed)) for each in draws]  # noqa: S311
+            )
+        except UserError as error:
+            return error
+
+
+def draw_batches(
+    length: int,
+    batch_size: int,
+    seed: int,
+    iterations: range,
+    me: Processes = ALONE,
+    enlarge: int = 1,
+) -> Iterator[list[Draw]]:
+    """Draw one process's share of the batches of some iterations.
+
+    Every epoch is a permutation of the set from a generator seeded by (seed, epoch); the last batch
+    of an epoch may be short. Each process takes a run of neighbours of the batch; a short batch is
+    filled up from the epoch's start, so that every process has as many.
+
+    Args:
+        length: number of samples in the set.
+        batch_size: samples in a batch, of all processes together; a multiple of their count.
+        seed: of the run.
+        iterations: counted from 1.
+        me: which process this is.
+        enlarge: above 1, an epoch goes through the set so often, in :func:`enlarged_order`.
+    """
+    epoch_length = batches_per_epoch(length * enlarge, batch_size)
+    drawn, order = -1, list[int]()
+    for iteration in iterations:
+        epoch, number = divmod(iteration - 1, epoch_length)
+        if epoch != drawn and enlarge > 1:
+            order = enlarged_order(length, epoch, enlarge, me.count)
+        elif epoch != drawn:
+            # Not torch's generator: it looks at the lower 32 bits of its seed alone.
+            order = np.random.default_rng((seed, epoch)).permutation(length).tolist()
+        drawn = epoch
+        batch = order[number * batch_size : (number + 1) * batch_size]
+        batch += [order[place % len(order)] for place in range(-len(batch) % me.count)]
+        each = len(batch) // me.count
+        mine = range(me.rank * each, (me.rank + 1) * each)
+        yield [Draw(batch[place], f"{seed}/{iteration}/{place}") for place in mine]
+
+
+def enlarged_order(length: int, epoch: int, enlarge: int, processes: int = 1) -> list[int]:
+    """The published order of an epoch that goes through a set many times in one permutation.
+
+    It depends on the epoch, not on the run's seed, and is filled up to a multiple of the processes;
+    process r takes places r, r + processes, ... of it.
+
+    Args:
+        length: number of samples in the set.
+        epoch: from 0.
+        enlarge: how often the set goes into the epoch.
+        processes: how many share it.
+
+    Returns:
+        Indices of samples.
+    """
+    places = -(-length * enlarge // processes) * processes
+    generator = torch.Generator().manual_seed(epoch)
+    order: list[int] = (torch.randperm(places, generator=generator) % length).tolist()
+    return order
+
+
+def stack_samples(samples: list[Sample]) -> Batch:
+    """Stack samples into a batch.
+
+    Args:
+        samples: of one nesting, each tensor without a batch dimension.
+
+    Returns:
+        The same nesting, each tensor (N, ...).
+
+    Raises:
+        DataError: sizes differ within a batch of more than one.
+    """
+    try:
+        batch: Batch = default_collate(samples)
+    except RuntimeError as error:
+        shapes = sorted({str(tuple(each.shape)) for each in _tensors(samples)})
+        raise DataError(
+            "the images of a batch differ in size",
+            got=", ".join(shapes),
+            mend="use train.batch_size=1, or images of one size",
+        ) from error
+    return batch
+
+
+def parts_of(batch: Batch, count: int) -> list[Batch]:
+    """Cut a batch along its first dimension into at most ``count`` parts of almost one size."""
+    if count == 1:
+        return [batch]
+    size = next(_tensors(batch)).shape[0]
+    length = -(-size // count)
+    rows = [slice(start, start + length) for start in range(0, size, length)]
+    return [_map(batch, itemgetter(each)) for each in rows]
+
+
+def to_device(batch: Batch, device: torch.device) -> Any:
+    """The batch with its tensors on a device."""
+    return _map(batch, lambda tensor: tensor.to(device, non_blocking=True))
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
+    elif isinstance(value, list):
+        for each in value:
+            yield from _tensors(each)
+
+
+def _map(value: Any, change: Callable[[Tensor], Any]) -> Any:
+    """The same nesting with every tensor changed."""
+    if isinstance(value, Tensor):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: _map(each, change) for key, each in value.items()}
+    return value
