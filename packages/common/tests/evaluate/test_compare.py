@@ -25,7 +25,7 @@ from llve_common.flow.raft import Raft, raft_frame_flow
 from llve_common.io.images import read_image, write_image
 from llve_common.io.video import VideoInfo, VideoWriter
 from llve_common.metrics.cost import parameter_count
-from llve_common.metrics.temporal import NamedFlow, warping_error
+from llve_common.metrics.temporal import NamedFlow, WarpingError
 from llve_common.paper.contract import Window
 from llve_common.weights.files import write_weights
 from llve_common.weights.pretrained import load_raft
@@ -389,12 +389,12 @@ def test_warping_error_is_along_the_flow_of_raft_with_its_weights(
         name: " ".join(run(*given, *more, "-o", tmp_path / name).stdout.split())
         for name, more in (("dis", ()), ("raft", ("--raft", raft)))
     }
-    frames = [read_image(path).pixels for path in clip]
     estimate = partial(raft_frame_flow, load_raft(raft, statistics="running"))
-    expected = {
-        "dis": warping_error(frames, frames),
-        "raft": warping_error(frames, frames, estimate),
-    }
+    errors = {"dis": WarpingError(), "raft": WarpingError(estimate)}
+    for frame in (read_image(path).pixels for path in clip):
+        for error in errors.values():
+            error.update(frame, frame)
+    expected = {name: error.compute() for name, error in errors.items()}
     assert expected["dis"] != pytest.approx(expected["raft"], rel=0.01)
     for name, said in (("dis", "DIS"), ("raft", "RAFT, raft-tiny.pth, sha256 ")):
         for row in rows_in(tmp_path / name).values():

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 import numpy as np
 import pytest
@@ -9,9 +9,24 @@ import torch
 from skimage import data
 
 from llve_common.errors import DataError
-from llve_common.metrics.temporal import Mabd, WarpingError, mabd, warping_error
+from llve_common.flow.dis import dis_flow
+from llve_common.metrics.temporal import Mabd, WarpingError
 
 torch.set_num_threads(1)
+
+
+def warping_error(frames, guides, estimate=dis_flow):
+    metric = WarpingError(estimate)
+    for frame, guide in zip(frames, guides, strict=True):
+        metric.update(frame, guide)
+    return metric.compute()
+
+
+def mabd(frames, targets=()):
+    metric = Mabd()
+    for frame, target in zip_longest(frames, targets):
+        metric.update(frame, target)
+    return metric.compute()
 
 
 def panning_clip(length, dx=3, dy=2, height=112, width=144):
@@ -115,21 +130,6 @@ def test_flicker_raises_both():
     assert mabd(flickering, clip).mse > mabd(clip, clip).mse == 0
 
 
-def test_streaming_equals_the_whole_clip():
-    guides = panning_clip(4)
-    clip = flicker(guides)
-    error, brightness = WarpingError(), Mabd()
-    errors = [error.update(f, g) for f, g in zip(clip, guides, strict=True)]
-    differences = [brightness.update(f, g) for f, g in zip(clip, guides, strict=True)]
-
-    assert errors[0] is None
-    assert differences[0] is None
-    assert error.pairs == 3
-    assert error.compute() == warping_error(clip, guides) == pytest.approx(np.mean(errors[1:]))
-    assert brightness.compute() == mabd(iter(clip), iter(guides))
-    assert brightness.compute().mean == pytest.approx(np.mean(differences[1:]))
-
-
 def test_a_reused_buffer_does_not_hide_a_change():
     buffer = np.zeros((40, 40, 3), np.float32)
     guide = still_clip(1, 40, 40)[0]
@@ -182,11 +182,9 @@ def test_a_pair_without_valid_pixels_is_left_out():
         x = next(flows)
         return np.full((*first.shape[:2], 2), (x, x * 2 / 3), np.float32)
 
-    metric = WarpingError(cut_then_pan)
-    values = [metric.update(f, f) for f in clip]
-    assert values[:2] == [None, None]
-    assert metric.pairs == 1
-    assert metric.compute() == values[2] == pytest.approx(0, abs=1e-10)
+    assert warping_error(clip, clip, cut_then_pan) == pytest.approx(0, abs=1e-10)
+    flows = iter([1000, 1000])
+    assert warping_error(clip[:2], clip[:2], cut_then_pan) is None
 
 
 def test_eight_bit_and_floating_frames_measure_the_same():
@@ -219,14 +217,6 @@ def test_frames_that_do_not_fit_are_refused(bad):
         mabd([good, bad])
     with pytest.raises(DataError):
         mabd([good, good], [good, bad])
-
-
-def test_clips_of_different_lengths_are_refused():
-    clip = still_clip(3)
-    with pytest.raises(DataError, match="ends after 2 frames"):
-        warping_error(clip, clip[:2])
-    with pytest.raises(DataError, match="ends after 2 frames"):
-        mabd(clip[:2], clip)
 
 
 def test_a_target_for_some_frames_only_is_refused():

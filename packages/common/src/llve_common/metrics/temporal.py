@@ -9,9 +9,8 @@ number, so that one such clip neither ends an evaluation nor enters an average.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -68,21 +67,12 @@ class WarpingError:
         self._errors = _Mean()
         self._previous: tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]] | None = None
 
-    @property
-    def pairs(self) -> int:
-        """How many pairs of frames had valid pixels and make up the clip's mean."""
-        return self._errors.count
-
-    def update(self, frame: Frame, guide: Frame) -> float | None:
+    def update(self, frame: Frame, guide: Frame) -> None:
         """Add the next frame.
 
         Args:
             frame: the frame to measure, as the module describes.
             guide: the same moment of the clip on which the flow is estimated; same size.
-
-        Returns:
-            The error between the previous frame and this one; ``None`` for the first frame and
-            where no pixel is valid.
 
         Raises:
             DataError: a frame is not what the module describes, or its size differs from its
@@ -92,56 +82,29 @@ class WarpingError:
         size = None if self._previous is None else self._previous[0].shape
         current = _unit_range(frame, where, size)
         current_guide = _eight_bit(_unit_range(guide, f"{where} of the guide", current.shape))
-        error = None
         if self._previous is not None:
-            error = self._between(*self._previous, current, current_guide)
+            self._compare(*self._previous, current, current_guide)
         self._previous = current, current_guide
         self._frames += 1
-        if error is not None:
-            self._errors.add(error)
-        return error
 
     def compute(self) -> float | None:
         """Return the clip's warping error so far; ``None`` where no pair has one."""
         return self._errors.value
 
-    def _between(
+    def _compare(
         self,
         previous: npt.NDArray[np.float32],
         previous_guide: npt.NDArray[np.uint8],
         current: npt.NDArray[np.float32],
         current_guide: npt.NDArray[np.uint8],
-    ) -> float | None:
+    ) -> None:
         # The warped frame lies on the current one's pixels, so the flow must start there.
         to_previous = self._estimate(current_guide, previous_guide)
         to_current = self._estimate(previous_guide, current_guide)
         valid = forward_backward_valid(to_previous, to_current)
-        if not valid.any():
-            return None
-        difference = current[valid] - warp_frame(previous, to_previous)[valid]
-        return float(np.mean(np.square(difference), dtype=np.float64))
-
-
-def warping_error(
-    frames: Iterable[Frame], guides: Iterable[Frame], estimate: FlowEstimator = dis_flow
-) -> float | None:
-    """Measure a whole clip's warping error; see :class:`WarpingError`.
-
-    Args:
-        frames: the clip to measure, in order.
-        guides: the reference clip where there is one, else the network's input; as many frames.
-        estimate: the flow estimator.
-
-    Returns:
-        Mean squared intensity difference in [0, 1]; ``None`` where no pair of frames has one.
-
-    Raises:
-        DataError: a frame does not fit, or the clips differ in length.
-    """
-    metric = WarpingError(estimate)
-    for frame, guide in _together(frames, guides):
-        metric.update(frame, guide)
-    return metric.compute()
+        if valid.any():
+            difference = current[valid] - warp_frame(previous, to_previous)[valid]
+            self._errors.add(float(np.mean(np.square(difference), dtype=np.float64)))
 
 
 @dataclass(frozen=True)
@@ -177,15 +140,12 @@ class Mabd:
         self._with_target: bool | None = None
         self._means, self._squared_errors = _Mean(), _Mean()
 
-    def update(self, frame: Frame, target: Frame | None = None) -> float | None:
+    def update(self, frame: Frame, target: Frame | None = None) -> None:
         """Add the next frame.
 
         Args:
             frame: the frame to measure, as the module describes.
             target: the same moment of the target clip, for all frames or for none; same size.
-
-        Returns:
-            The sequence's next value; ``None`` for the first frame.
 
         Raises:
             DataError: a frame is not what the module describes, its size differs from its
@@ -205,34 +165,10 @@ class Mabd:
             self._means.add(value)
             if target_value is not None:
                 self._squared_errors.add((value - target_value) ** 2)
-        return value
 
     def compute(self) -> MabdResult:
         """Return the clip's MABD so far."""
         return MabdResult(mean=self._means.value, mse=self._squared_errors.value)
-
-
-def mabd(frames: Iterable[Frame], targets: Iterable[Frame] | None = None) -> MabdResult:
-    """Measure a whole clip's MABD; see :class:`Mabd`.
-
-    Args:
-        frames: the clip to measure, in order.
-        targets: the target clip, as many frames.
-
-    Returns:
-        The mean, and the mean squared error against the target's sequence.
-
-    Raises:
-        DataError: a frame does not fit, or the clips differ in length.
-    """
-    metric = Mabd()
-    if targets is None:
-        for frame in frames:
-            metric.update(frame)
-    else:
-        for frame, target in _together(frames, targets):
-            metric.update(frame, target)
-    return metric.compute()
 
 
 class _Mean:
@@ -298,11 +234,3 @@ def _unit_range(frame: Frame, where: str, size: tuple[int, ...] | None) -> npt.N
 
 def _eight_bit(frame: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     return np.asarray(np.rint(frame * np.float32(255)), dtype=np.uint8)
-
-
-def _together(frames: Iterable[Frame], others: Iterable[Frame]) -> Iterator[tuple[Frame, Frame]]:
-    """Pair two clips' frames and refuse clips of different lengths."""
-    for number, (frame, other) in enumerate(zip_longest(frames, others)):
-        if frame is None or other is None:
-            raise DataError(f"one of the two clips ends after {number} frames, the other goes on")
-        yield frame, other
