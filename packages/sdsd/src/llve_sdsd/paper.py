@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from llve_common.data.clip import Windows, require_whole_batch
+from llve_common.data.sdsd.windows import Windows, require_whole_batch
 from llve_common.data.windows import Border
 from llve_common.enhance.frames import pad_to_fit
 from llve_common.errors import CheckpointError
