@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from llve_common.data.clip import Clip, clip_of, clips_in, image_clips, paired_clips, read_frame
-from llve_common.errors import DataError, MediaError
+from llve_common.errors import DataError
 from llve_common.io.images import write_image
 
 
@@ -53,13 +53,6 @@ def test_the_first_frames_of_image_files_are_those_files(image_file):
     assert (clip.count, clip.first(3).count) == (5, 3)
     assert (clip.place, clip.file(4)) == (low[0].parent, low[4])
     assert len(list(clip.first(3).read(start=1))) == 2
-
-
-def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    frames = Clip("a", (tmp_path / "none.png",)).read()
-    with pytest.raises(MediaError, match="no such image file") as caught:
-        next(frames)
-    assert caught.value.where == tmp_path / "none.png"
 
 
 # Finding
@@ -120,9 +113,14 @@ def test_folders_without_clips_are_refused(root):
         paired_clips(root / "nowhere", None)
     (root / "input" / ".hidden").mkdir()
     assert list(clips_in(root / "input")) == ["pair1", "pair10", "pair2"]
+    (root / "input" / "pair2.mp4").touch()
+    with pytest.raises(DataError, match="several clips have one name"):
+        clips_in(root / "input")
 
 
-def test_images_of_a_folder_are_one_clip_unless_there_are_videos(tmp_path, image_file, video_file):
+def test_images_of_a_folder_are_one_clip_unless_there_are_videos(
+    tmp_path, image_file, video_file, caplog
+):
     low = [image_file(f"low/{name}") for name in ("b.png", "sub/a.png")]
     high = [image_file(f"high/{name}") for name in ("sub/a.png", "b.jpg")]
     low[0].with_suffix(".txt").touch()
@@ -132,5 +130,10 @@ def test_images_of_a_folder_are_one_clip_unless_there_are_videos(tmp_path, image
     assert flat.frames == (low[0],)
     video = video_file("videos/a.mp4", [1])
     assert image_clips(video.parent, None) == image_clips(video, None) == [Clip("a", (video,))]
+    image_file("videos/b.png")
+    assert image_clips(video.parent, low[0].parent.parent / "videos") == [
+        Clip("a", (video,), (video,))
+    ]
+    assert "left out, images beside videos: b.png" in caplog.text
     with pytest.raises(DataError, match="is a file, not a folder"):
         image_clips(low[0].with_suffix(".txt"), None)

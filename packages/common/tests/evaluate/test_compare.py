@@ -160,13 +160,6 @@ def test_multiply_accumulates_and_parameters_by_hand(contender, pairs):
     assert row.cost.seconds > 0
 
 
-def test_clips_shown_are_spread_evenly(tmp_path):
-    for number in range(20):
-        write_image(tmp_path / "many" / f"{number:02}.png", flat(number, 12, 12))
-    shown = compare([], find_clips(tmp_path / "many", None, clips=False), CPU).rows[0].views
-    assert [name[:2] for name in shown] == ["01", "05", "08", "11", "15", "18"]
-
-
 # What fails
 
 

@@ -11,7 +11,7 @@ from llve_common.data.clip import Clip
 from llve_common.errors import DataError
 from llve_common.evaluate import meter
 from llve_common.evaluate.meter import Camera, Meter, evenly_spread, put_through
-from llve_common.io.images import Image, read_image, write_image
+from llve_common.io.images import Image, read_image
 from llve_common.metrics.fidelity import psnr, ssim
 from llve_common.metrics.temporal import NamedFlow
 
@@ -65,14 +65,6 @@ def test_a_frame_is_read_once_it_is_wanted(clip, monkeypatch):
     passing = put_through(clip(9), iter)
     next(passing), next(passing)
     assert [path.parent.name for path in read] == ["low", "high"] * 2
-
-
-def test_sixteen_bits_count_as_their_upper_eight(tmp_path, picture):
-    pixels = picture(12, 14)
-    write_image(tmp_path / "deep.png", pixels.astype(np.uint16) * 256 + 99)
-    [passed] = put_through(Clip("a", (tmp_path / "deep.png",)), iter)
-    np.testing.assert_array_equal(passed.result, pixels)
-    assert passed.target is None
 
 
 def test_frames_and_ground_truth_are_cropped_alike(clip):

@@ -8,15 +8,14 @@ LINKS = {"src", "href", "xlink:href", "srcset", "data", "action", "poster", "bac
 
 
 class Reader(HTMLParser):
-    """The elements, the words, the names of attributes and the links of a page."""
+    """The elements, the words, the names of attributes, the links and the pictures of a page."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.tags: list[str] = []
-        self.links: list[str] = []
-        self.words: list[str] = []
-        self.attributes: list[str] = []
+        self.tags, self.links, self.words, self.attributes = [], [], [], []
         self.feed(page)
+        self.text = " ".join(" ".join(self.words).split())
+        self.pictures = [link for link in self.links if link.startswith("data:image/webp;base64,")]
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
@@ -25,16 +24,6 @@ class Reader(HTMLParser):
 
     def handle_data(self, data):
         self.words.append(data)
-
-    @property
-    def text(self) -> str:
-        """All words."""
-        return " ".join(" ".join(self.words).split())
-
-    @property
-    def pictures(self) -> list[str]:
-        """The pictures in the page."""
-        return [link for link in self.links if link.startswith("data:image/webp;base64,")]
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ Frames are image files, ``.npy`` files of uint8 BGR (H, W, 3) among them, or tho
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -26,6 +27,8 @@ from llve_common.io.folders import (
 from llve_common.io.frames import Frame, open_source
 from llve_common.io.images import Image, Pixels, in_8_bits, read_image
 from llve_common.io.video import is_video
+
+log = logging.getLogger(__name__)
 
 Size = tuple[int, int]
 """Width and height, in the order that the published settings have."""
@@ -133,7 +136,7 @@ def clip_of(
 
     Args:
         low: the frames.
-        high: their ground truth, likewise; None: there is none.
+        high: their ground truth, likewise, or one image for all; None: there is none.
         size: see :class:`Clip`.
         recursive: whether images in subfolders belong to it.
 
@@ -141,10 +144,14 @@ def clip_of(
         DataError: a folder is missing or holds no image, or a frame has no partner.
     """
     frames = clip_files(low, recursive=recursive)
-    targets = None if high is None else clip_files(high, recursive=recursive)
-    if targets is not None and not is_video(frames[0]) and not is_video(targets[0]):
+    if high is None:
+        return Clip(_name(low), tuple(frames), None, size)
+    targets = clip_files(high, recursive=recursive)
+    if targets == [high] and is_image(high):
+        targets *= len(frames)
+    elif not is_video(frames[0]) and not is_video(targets[0]):
         targets = [target for _, target in match_by_name(frames, targets)]
-    return Clip(_name(low), tuple(frames), None if targets is None else tuple(targets), size)
+    return Clip(_name(low), tuple(frames), tuple(targets), size)
 
 
 def clip_files(path: Path, *, recursive: bool = False) -> list[Path]:
@@ -169,9 +176,13 @@ def image_clips(low: Path, high: Path | None) -> list[Clip]:
     Raises:
         DataError: a folder is missing or empty, or the names do not match.
     """
-    if is_video(low) or (low.is_dir() and any(is_video(each) for each in low.iterdir())):
-        return paired_clips(low, high)
-    return [clip_of(low, high, recursive=True)]
+    inside = sorted(low.iterdir()) if low.is_dir() else []
+    if not is_video(low) and not any(map(is_video, inside)):
+        return [clip_of(low, high, recursive=True)]
+    images = [each.name for each in inside if is_image(each)]
+    if images:
+        log.warning("%s: left out, images beside videos: %s", low, ", ".join(images))
+    return paired_clips(low, high)
 
 
 def paired_clips(low: Path, high: Path | None, size: Size | None = None) -> list[Clip]:
@@ -197,7 +208,7 @@ def clips_in(folder: Path) -> dict[str, Path]:
     """The clips in a folder by name, sorted: videos, and folders that are not hidden.
 
     Raises:
-        DataError: the folder is missing, or holds none.
+        DataError: the folder is missing, holds none, or two of one name.
     """
     if not folder.is_dir():
         raise DataError("no such folder", where=folder, expected="a folder of clips")
@@ -207,7 +218,11 @@ def clips_in(folder: Path) -> dict[str, Path]:
         raise DataError(
             "the folder holds no clip", where=folder, expected="a folder of frames for each clip"
         )
-    return {_name(each): each for each in sorted(found, key=_name)}
+    named = {_name(each): each for each in sorted(found, key=_name)}
+    if len(named) < len(found):
+        twins = sorted(each.name for each in found if named[_name(each)] != each)
+        raise DataError("several clips have one name", where=folder, got=", ".join(twins))
+    return named
 
 
 def matched_clips(low: Path, high: Path | None) -> list[tuple[Path, Path | None]]:

@@ -47,6 +47,8 @@ INPUT = "input"
 PICTURES = 6
 """How many clips are shown, spread evenly over all."""
 _REPEATS = 5
+# Torch raises these where memory or a kernel is missing; the others may have enough.
+_TOO_LARGE = (RuntimeError, MemoryError)
 _MEASURES: Mapping[str, Measure] = {
     "psnr": psnr,
     "ssim_skimage7": partial(ssim, definition="skimage7"),
@@ -334,8 +336,7 @@ def _measure_input(
             measured[clip.name] = measure(clip, iter, flow, counter.step)
         except UserError as error:
             left_out[clip.name] = str(error.at(clip.place))
-        except (RuntimeError, MemoryError) as error:
-            # RAFT's memory grows with the square of the pixels; the other clips may fit.
+        except _TOO_LARGE as error:
             left_out[clip.name] = f"{clip.place}: {type(error).__name__}: {error}"
     return measured, left_out
 
@@ -359,12 +360,9 @@ def _contend(
         enhance = frame_enhancer(model)
         measured = {clip.name: measure(clip, enhance, flow, counter.step) for clip in clips}
         cost = measure_cost(model, first)
-    except UserError as error:
-        return Row(contender.name, title, weights=weights, failure=str(error))
-    except (RuntimeError, MemoryError) as error:
-        # What torch raises where memory or a kernel is missing; the other papers may have enough.
-        reason = f"{type(error).__name__}: {error}"
-        return Row(contender.name, title, weights=weights, failure=reason)
+    except (UserError, *_TOO_LARGE) as error:
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        return Row(contender.name, title, weights=weights, failure=f"{kind}{error}")
     return _row(contender.name, title, measured, shown, cost, weights)
 
 

@@ -89,8 +89,7 @@ def put_through(
             target = _target(next(targets, None), frame, size, multiple)
         yield Passed(index, frame, source, in_8_bits(frame.image.pixels), target, seconds)
         started = time.perf_counter()
-    beyond = next(islice(targets, len(waiting), None), None)
-    if beyond is not None:
+    for beyond in islice(targets, len(waiting), None):
         got = f"more from {beyond.where} on"
         raise DataError("the ground truth has more frames", where=clip.place, got=got)
 

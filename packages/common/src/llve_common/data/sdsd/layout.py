@@ -11,7 +11,7 @@ import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from llve_common.data.clip import Clip, Size, matched_clips, paired_clips
+from llve_common.data.clip import Clip, Size, clip_of, matched_clips, paired_clips
 from llve_common.errors import DataError
 from llve_common.io.folders import list_images
 from llve_common.io.video import is_video
@@ -116,12 +116,10 @@ def smid_clips(low: Path, high: Path | None, size: Size | None = None) -> list[C
     Raises:
         DataError: a folder is missing or empty, or a scene has no ground truth.
     """
-    clips = []
-    for folder, scene in matched_clips(low, high):
-        frames = tuple(list_images(folder))
-        targets = None if scene is None else (_scene_target(scene),) * len(frames)
-        clips.append(Clip(folder.name, frames, targets, size))
-    return clips
+    return [
+        clip_of(folder, scene and _scene_target(scene), size=size)
+        for folder, scene in matched_clips(low, high)
+    ]
 
 
 def _scene_target(folder: Path) -> Path:
