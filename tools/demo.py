@@ -7,6 +7,7 @@ just trained and with the bundled ones. The page holds each command beside what 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import shlex
 import shutil
@@ -15,9 +16,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
 from llve_common.config import as_yaml, load_settings
 from llve_common.io.images import read_image
-from llve_common.report.page import Section, Slider, curve, write_page
+from llve_common.report.page import Group, Panel, Section, write_page
 from llve_common.report.tables import Table
 from llve_sci.config import TrainSettings
 
@@ -80,8 +84,8 @@ def training_section(commands: list[str], folder: Path) -> Section:
     settings = load_settings(TrainSettings, folder / "settings.yml")
     lines = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
     iterations = [line["iteration"] for line in lines]
-    series = {
-        name: (iterations, smooth([line["losses"][name] for line in lines]))
+    losses = {
+        name: smooth([line["losses"][name] for line in lines])
         for name in ("total", "smoothness", "fidelity")
     }
     return Section(
@@ -90,9 +94,25 @@ def training_section(commands: list[str], folder: Path) -> Section:
         f"{iterations[-1]} updates, in {lines[-1]['seconds']:.0f} s, at a learning rate of "
         f"{settings.train.lr:g} instead of 1000 epochs at 0.0003. It needs no ground truth.",
         commands=commands,
-        plots=[curve("Loss", series, "update", "loss, running mean of 60 updates")],
+        plots=[loss_curve(iterations, losses)],
         tables=[setting_table(as_yaml(settings))],
     )
+
+
+def loss_curve(iterations: list[int], losses: dict[str, list[float]]) -> str:
+    """The losses as SVG text."""
+    buffer = io.StringIO()
+    with rc_context({"svg.hashsalt": "llve", "font.size": 9}):
+        figure = Figure(figsize=(7, 3), layout="constrained")
+        axes = figure.subplots()
+        for name, values in losses.items():
+            axes.plot(iterations, values, label=name, linewidth=1.4)
+        axes.legend()
+        axes.set(title="Loss", xlabel="update", ylabel="loss, running mean of 60 updates")
+        axes.grid(alpha=0.3)
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    drawn = buffer.getvalue()
+    return drawn[drawn.index("<svg") :]
 
 
 def smooth(values: list[float], length: int = 6) -> list[float]:
@@ -122,8 +142,13 @@ def test_section(command: str, out: Path) -> Section:
         ),
     )
     frames = ("coffee0_0000.png", "stereo_motorcycle0_0000.png")
-    sliders = [
-        slider(out / "synthetic/test/low" / frame, out / "tested" / frame, f"test frame {frame}")
+    test = out / "synthetic" / "test"
+    groups = [
+        group(
+            f"test frame {frame}",
+            test / "low" / frame,
+            {"enhanced": out / "tested" / frame, "original": test / "high" / frame},
+        )
         for frame in frames
     ]
     return Section(
@@ -131,7 +156,7 @@ def test_section(command: str, out: Path) -> Section:
         text="Photographs that the training did not see, against their normal-light originals.",
         commands=[command],
         tables=[table],
-        sliders=sliders,
+        groups=groups,
     )
 
 
@@ -145,25 +170,24 @@ def photograph_section(commands: list[str], out: Path) -> Section:
         "bundled weights are llve's own, made by the same commands on one thread. Single precision "
         "makes SCI's training chaotic, so another number of threads gives other weights.",
         commands=commands,
-        sliders=[
-            slider(dark, enhanced / "trained.png", "with the weights just trained"),
-            slider(dark, enhanced / "bundled.png", "with the bundled weights"),
-            slider(
-                enhanced / "bundled.png",
-                out / "photograph" / "astronaut.png",
-                "bundled weights against the photograph as it was taken",
-                ("enhanced", "original"),
-            ),
+        groups=[
+            group(
+                "the photograph",
+                dark,
+                {
+                    "with the weights just trained": enhanced / "trained.png",
+                    "with the bundled weights": enhanced / "bundled.png",
+                    "as it was taken": out / "photograph" / "astronaut.png",
+                },
+            )
         ],
     )
 
 
-def slider(
-    before: Path, after: Path, caption: str, labels: tuple[str, str] = ("dark", "enhanced")
-) -> Slider:
-    """Two image files under a handle."""
-    pictures = (read_image(before).pixels, read_image(after).pixels)
-    return Slider(*pictures, caption, *labels)
+def group(caption: str, dark: Path, others: dict[str, Path]) -> Group:
+    """An image file, and others by their labels, each under a handle that uncovers it."""
+    panels = [Panel(label, read_image(file).pixels) for label, file in others.items()]
+    return Group(caption, read_image(dark).pixels, "dark", panels)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import torch
 from torch import nn
 
 from llve_common.config import RunSettings, Settings, TestSettings, TrainerSettings
-from llve_common.io.folders import list_images
+from llve_common.data.clip import image_clips
 from llve_common.io.images import write_image
-from llve_common.paper.contract import Clip, Model, Paper, Plan, Procedure, Test, Window
+from llve_common.io.video import VideoInfo, VideoWriter
+from llve_common.paper.contract import Model, Paper, Plan, Procedure, Test, Window
 
 
 class TinyTrain(TrainerSettings):
@@ -28,7 +30,8 @@ class TinySettings(Settings):
 
 
 class TinyTest(TestSettings):
-    low: Path = Path("low")
+    low: Path
+    high: Path | None = None
     device: str = "cpu"
 
 
@@ -76,10 +79,6 @@ def make_procedure(**changes: Any) -> Procedure:
     return Procedure(**(parts | changes))
 
 
-def _clips(settings: TinyTest, window: Window) -> list[Clip]:
-    return [Clip(settings.low.name, tuple(list_images(settings.low)))]
-
-
 ONE_FRAME = Window()
 
 
@@ -95,7 +94,7 @@ def make_paper(window: Window = ONE_FRAME, **changes: Any) -> Paper:
         "window": lambda network, settings: window,
         "rounding": "round",
         "procedures": {"train": make_procedure()},
-        "test": Test(TinyTest, _clips),
+        "test": Test(TinyTest, lambda settings, window: image_clips(settings.low, settings.high)),
         "to_published": lambda state: {f"net.{key}": value for key, value in state.items()},
         "from_published": lambda state: {k.removeprefix("net."): v for k, v in state.items()},
     }
@@ -159,6 +158,23 @@ def image_file(tmp_path: Path, picture: Callable[..., np.ndarray]) -> Callable[.
     def make(name: str, *args: Any, **options: Any) -> Path:
         path = tmp_path / name
         write_image(path, picture(*args, **options))
+        return path
+
+    return make
+
+
+@pytest.fixture
+def video_file(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a video of grey frames of the levels given, and gives its path."""
+
+    def make(name: str, levels: Sequence[int], height: int = 40, width: int = 48) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        info = VideoInfo(path, width, height, Fraction(25), Fraction(1, 12800))
+        with VideoWriter(path, info, width=width, height=height) as writer:
+            for number, level in enumerate(levels):
+                frame = np.full((height, width, 3), level, np.uint8)
+                writer.write(frame, Fraction(number, 25))
         return path
 
     return make

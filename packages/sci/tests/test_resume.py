@@ -12,11 +12,11 @@ import time
 
 import pytest
 import torch
-from llve_sci.cli import app
 from typer.testing import CliRunner
 
 from llve_common.data.synthetic import write_image_set
 from llve_common.weights.files import read_checkpoint, read_weights
+from llve_sci.__main__ import app
 
 log = logging.getLogger(__name__)
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}

@@ -7,7 +7,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from llve_common.data.clip import low_and_high, paired_clips, read_frame
+from llve_common.data.clip import paired_clips, read_frame
+from llve_common.data.sdsd.layout import low_and_high
 from llve_common.io.images import read_image
 from llve_common.weights.files import read_weights, write_weights
 from llve_sdsd.__main__ import app

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 import pytest
 
-from llve_common.data.clip import Clip, low_and_high, paired_clips
+from llve_common.data.clip import Clip, paired_clips
+from llve_common.data.sdsd.layout import low_and_high
 from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST
 from llve_common.data.synthetic import write_clip_set
 from llve_common.testing.conformance import Conformance

@@ -8,7 +8,8 @@ import pytest
 import torch
 from recipes import fingerprint, write_sdsd_set
 
-from llve_common.data.clip import Clip, clips_to_test, clips_to_train, paired_clips
+from llve_common.data.clip import Clip, paired_clips
+from llve_common.data.sdsd.layout import clips_to_test, clips_to_train
 from llve_common.errors import DataError
 from llve_common.io.images import write_image
 from llve_common.testing.reference import reference_arrays, reference_json

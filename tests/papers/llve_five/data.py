@@ -3,22 +3,12 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
 import torch
 
 from llve_common.data.windows import reflected
-from llve_common.io.folders import list_images, match_by_name
 from llve_common.io.images import read_image, to_tensor
 from llve_common.paper.contract import Clip, Sample
-
-
-def clip_of(low: Path, high: Path | None) -> Clip:
-    frames = list_images(low)
-    if high is None:
-        return Clip(low.name, tuple(frames))
-    pairs = match_by_name(frames, list_images(high))
-    return Clip(low.name, tuple(frames), tuple(target for _, target in pairs))
 
 
 class Windows:

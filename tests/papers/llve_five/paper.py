@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from llve_common.data.clip import clip_of
 from llve_common.paper.contract import Paper, Pictures, Plan, Procedure, Stream, Test, Window
 from llve_five.config import OPTIONS, TestSettings, TrainSettings
-from llve_five.data import Windows, clip_of
+from llve_five.data import Windows
 from llve_five.network import Five
 
 

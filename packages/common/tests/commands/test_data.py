@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from llve_common.commands.data import data_app
 from llve_common.commands.terminal import Commands
-from llve_common.data.clip import low_and_high, paired_clips, read_frame
-from llve_common.data.inspection import inspect_clips
+from llve_common.data.clip import paired_clips, read_frame
+from llve_common.data.sdsd.inspection import inspect_clips
+from llve_common.data.sdsd.layout import low_and_high
 from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST
 from llve_common.errors import DataError
 from llve_common.io.images import write_image

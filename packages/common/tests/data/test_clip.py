@@ -1,68 +1,74 @@
-"""Clips in folders and windows of them, against the published values and by themselves."""
-
-import hashlib
-import random
-from pathlib import Path
+"""Clips of image files and of videos, read and found alike."""
 
 import numpy as np
 import pytest
-import torch
-from recipes import fingerprint, sdsd_frame, write_sdsd_set
 
-from llve_common.data.clip import (
-    Clip,
-    Windows,
-    clips_to_test,
-    clips_to_train,
-    clips_to_validate,
-    crop_and_flip,
-    either_name,
-    low_and_high,
-    paired_clips,
-    read_frame,
-    require_length,
-    require_whole_batch,
-    set_folders,
-    smid_clips,
-)
-from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST, SDSD_OUTDOOR_TEST, SMID_TEST
-from llve_common.data.windows import window_indices
-from llve_common.errors import ConfigError, DataError, MediaError
+from llve_common.data.clip import Clip, clip_of, clips_in, image_clips, paired_clips, read_frame
+from llve_common.errors import DataError
 from llve_common.io.images import write_image
-from llve_common.testing.reference import reference_arrays, reference_json
-
-PUBLISHED = "sdsd_stcd/data_sdsd"
 
 
-def write_clip(folder, length, kind=".npy", size=(6, 8), seed=0):
-    """Random frames; ``size`` is height and width."""
-    rng = np.random.default_rng(seed)
-    for number in range(length):
-        pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
-        write_image(folder / f"{number:04d}{kind}", pixels)
+def levels(frames):
+    """What grey frames hold, to the nearest ten: a video's encoder changes a little."""
+    return [round(frame.image.pixels.mean(), -1) for frame in frames]
 
 
-@pytest.fixture
-def root(tmp_path):
-    for side in ("GT", "input"):
-        for clip, length in (("pair1", 6), ("pair2", 5), ("pair10", 5)):
-            write_clip(tmp_path / "indoor_np" / side / clip, length)
-    return tmp_path / "indoor_np"
+# Reading
 
 
-# The layout
+def test_image_files_are_read_in_8_bits_and_resized(tmp_path, picture):
+    pixels = picture(6, 8)
+    write_image(tmp_path / "eight.npy", pixels)
+    write_image(tmp_path / "deep.png", pixels.astype(np.uint16) * 256 + 7)
+    files = (tmp_path / "eight.npy", tmp_path / "deep.png")
+    for frame, file in zip(Clip("a", files, files).read_targets(), files, strict=True):
+        np.testing.assert_array_equal(frame.image.pixels, pixels)
+        assert (frame.name, frame.where) == (file.name, file)
+    [small] = Clip("a", files, size=(4, 3)).read(start=1)
+    np.testing.assert_array_equal(small.image.pixels, read_frame(files[0], (4, 3)))
+    assert small.image.pixels.shape == (3, 4, 3)
+    assert list(Clip("a", files).read_targets()) == []
+
+
+def test_a_video_is_read_as_its_frames(video_file):
+    video = video_file("dark.mp4", [20, 40, 60, 80])
+    clip = Clip("dark", (video,), (video,))
+    assert levels(clip.read()) == [20, 40, 60, 80]
+    assert levels(clip.read(start=2)) == levels(clip.read_targets(start=2)) == [60, 80]
+    [first, second] = clip.first(2).read()
+    assert second.where == f"{video}, frame 1"
+    assert (clip.count, clip.first(2).count, clip.first(9).count) == (4, 2, 4)
+    assert (clip.place, clip.file(12)) == (video, video / "00012.png")
+    resized = next(Clip("dark", (video,), size=(10, 6)).read()).image.pixels
+    assert resized.shape == (6, 10, 3)
+    assert first.image.pixels.shape == (40, 48, 3)
+
+
+def test_the_first_frames_of_image_files_are_those_files(image_file):
+    low, high = (
+        tuple(image_file(f"{side}/{n}.png", seed=n) for n in range(5)) for side in ("low", "high")
+    )
+    clip = Clip("a", low, high)
+    assert (clip.first(3).frames, clip.first(3).targets) == (low[:3], high[:3])
+    assert (clip.count, clip.first(3).count) == (5, 3)
+    assert (clip.place, clip.file(4)) == (low[0].parent, low[4])
+    assert len(list(clip.first(3).read(start=1))) == 2
+
+
+# Finding
 
 
 def test_clips_and_frames_are_matched_by_name(root):
-    clips = paired_clips(*low_and_high(root))
+    clips = paired_clips(root / "input", root / "GT")
     assert [clip.name for clip in clips] == ["pair1", "pair10", "pair2"]
-    assert [len(clip.frames) for clip in clips] == [6, 5, 5]
+    assert [clip.count for clip in clips] == [6, 5, 5]
     for clip in clips:
         for frame, target in zip(clip.frames, clip.targets, strict=True):
             assert frame.relative_to(root / "input") == target.relative_to(root / "GT")
+    assert [clip.targets for clip in paired_clips(root / "input", None)] == [None] * 3
 
 
-def test_numpy_and_images_may_face_each_other(root, tmp_path):
+def test_numpy_and_images_may_face_each_other(tmp_path, write_clip):
     write_clip(tmp_path / "png" / "pair7", 5, ".png")
     write_clip(tmp_path / "npy" / "pair7", 5, ".npy")
     [clip] = paired_clips(tmp_path / "png", tmp_path / "npy")
@@ -70,8 +76,19 @@ def test_numpy_and_images_may_face_each_other(root, tmp_path):
     np.testing.assert_array_equal(read_frame(clip.frames[3]), read_frame(clip.targets[3]))
 
 
-def test_without_ground_truth_there_are_frames_alone(root):
-    assert [clip.targets for clip in paired_clips(root / "input", None)] == [None] * 3
+def test_videos_and_folders_may_face_each_other(tmp_path, video_file, write_clip):
+    a, b = video_file("low/a.mp4", [1, 2]), video_file("low/b.mp4", [1])
+    write_clip(tmp_path / "low" / "c", 1, ".png")
+    write_clip(tmp_path / "high" / "a", 2, ".png")
+    write_clip(tmp_path / "high" / "c", 1, ".png")
+    bright = video_file("high/b.mkv", [1])
+    clips = paired_clips(tmp_path / "low", tmp_path / "high")
+    assert [clip.name for clip in clips] == ["a", "b", "c"]
+    assert [clip.frames[0] for clip in clips[:2]] == [a, b]
+    assert [file.name for file in clips[0].targets] == ["0000.png", "0001.png"]
+    assert clips[1].targets == (bright,)
+    [alone] = paired_clips(a, bright, (10, 6))
+    assert alone == Clip("a", (a,), (bright,), (10, 6))
 
 
 @pytest.mark.parametrize(
@@ -89,409 +106,34 @@ def test_what_has_no_partner_is_named(root, lost, said):
         paired_clips(root / "input", root / "GT")
 
 
-def test_the_input_may_be_called_lq_and_the_set_may_be_images(root):
-    (root / "input").rename(root / "LQ")
-    assert low_and_high(root) == (root / "LQ", root / "GT")
-    assert either_name(root / "input") == root / "LQ"
-    images = root.with_name("indoor_png")
-    root.rename(images)
-    assert either_name(root) == images
-    assert either_name(root / "GT") == images / "GT"
-    assert either_name(root / "input") == images / "LQ"
-    assert either_name(root / "elsewhere") == root / "elsewhere"
-
-
-def test_folders_that_are_given_and_those_in_the_root(root, tmp_path):
-    low, high = root / "input", root / "GT"
-    assert set_folders(root, None, None) == (low, high)
-    assert set_folders(root, None, tmp_path / "elsewhere") == (low, tmp_path / "elsewhere")
-    # An input that is given may have no ground truth, whatever stands in the root.
-    assert set_folders(tmp_path / "nowhere", low, None) == (low, None)
-    assert set_folders(root, root / "LQ", high) == (low, high)
-    high.rename(root / "other")
-    assert set_folders(root, None, None) == (low, None)
-
-
-def test_a_folder_that_is_laid_out_otherwise(root, tmp_path):
-    with pytest.raises(DataError, match="not laid out as a data set of clips"):
-        low_and_high(root / "GT")
-    with pytest.raises(DataError, match="no such folder"):
-        low_and_high(tmp_path / "nowhere")
+def test_folders_without_clips_are_refused(root):
     with pytest.raises(DataError, match="holds no clip"):
-        paired_clips(root / "GT" / "pair1", None)
-
-
-def test_training_and_test_are_disjoint(root, caplog):
-    clips = paired_clips(*low_and_high(root))
-    assert [clip.name for clip in clips_to_train(clips, ["pair10"])] == ["pair1", "pair2"]
-    chosen = clips_to_test(clips, ["pair10", "pair1"], 4)
-    assert [(clip.name, len(clip.frames), len(clip.targets)) for clip in chosen] == [
-        ("pair1", 4, 4),
-        ("pair10", 4, 4),
-    ]
-    assert not caplog.records
-    clips_to_test(clips, ["pair1", "pair99"], None)
-    assert "1 of the test's 2 clips are missing" in caplog.text
-    assert "pair99" in caplog.text
-    with pytest.raises(DataError, match="none of the test's clips"):
-        clips_to_test(clips, ["pair99"], None)
-    with pytest.raises(DataError, match="none is left to train on"):
-        clips_to_train(clips, ["pair1", "pair2", "pair10"])
-
-
-def test_clips_to_validate_with_need_not_be_there(root, caplog):
-    clips = paired_clips(*low_and_high(root))
-    assert clips_to_validate(clips, ["pair99"], 4) == []
-    assert not caplog.records
-    assert clips_to_validate(clips, ["pair1", "pair99"], 4) == [clips[0].first(4)]
-    assert "1 of the test's 2 clips are missing" in caplog.text
-
-
-def test_published_splits():
-    assert (len(SDSD_INDOOR_TEST), len(SDSD_OUTDOOR_TEST), len(SMID_TEST)) == (12, 13, 49)
-    assert all(len(set(names)) == len(names) for names in (SDSD_OUTDOOR_TEST, SMID_TEST))
-
-
-def test_smid_has_one_ground_truth_for_a_scene(tmp_path):
-    write_clip(tmp_path / "SMID_LQ_np" / "0007", 5)
-    rng = np.random.default_rng(0)
-    for name in ("00_half.npy", "01.ARW.npy", "02.npy", "03.npy"):
-        pixels = rng.integers(0, 256, (6, 8, 3), dtype=np.uint8)
-        write_image(tmp_path / "SMID_Long_np" / "0007" / name, pixels)
-    [clip] = smid_clips(*low_and_high(tmp_path))
-    assert {path.name for path in clip.targets} == {"02.npy"}
-    assert len(clip.targets) == len(clip.frames) == 5
-    for name in ("02.npy", "03.npy"):
-        (tmp_path / "SMID_Long_np" / "0007" / name).unlink()
-    with pytest.raises(DataError, match="the scene has no ground truth"):
-        smid_clips(*low_and_high(tmp_path))
-
-
-# Windows
-
-
-def test_a_window_is_the_frame_with_its_neighbours(root):
-    data = Windows(paired_clips(*low_and_high(root)))
-    assert len(data) == 16
-    sample = data.sample(6, random.Random(0))
-    assert (sample["frames"].shape, sample["target"].shape) == ((5, 3, 6, 8), (3, 6, 8))
-    expected = read_frame(root / "input" / "pair10" / "0004.npy").transpose(2, 0, 1) / 255
-    np.testing.assert_allclose(sample["frames"][0], expected, atol=1e-7)
-
-
-def test_chance_comes_from_the_generator_alone(root):
-    data = Windows(paired_clips(*low_and_high(root)), crop=4, horizontal=True, vertical=True)
-    one, same = (data.sample(3, random.Random("3/1")) for _ in range(2))
-    assert all(torch.equal(one[key], same[key]) for key in one)
-    assert one["frames"].shape == (5, 3, 4, 4)
-    others = [data.sample(3, random.Random(seed))["target"] for seed in range(9)]
-    assert any(not torch.equal(one["target"], other) for other in others)
-
-
-def test_frames_and_target_are_cut_and_mirrored_alike():
-    image = np.arange(7 * 9 * 3, dtype=np.uint8).reshape(7, 9, 3)
-    for seed in range(20):
-        chosen = {"crop": 4, "horizontal": True, "vertical": True}
-        one, other = crop_and_flip([image, 255 - image], random.Random(seed), **chosen)
-        torch.testing.assert_close(one + other, torch.ones(3, 4, 4))
-
-
-def test_a_clip_that_is_too_short_is_named(tmp_path):
-    for side in ("GT", "input"):
-        write_clip(tmp_path / side / "pair3", 4)
-    clips = paired_clips(tmp_path / "input", tmp_path / "GT")
-    with pytest.raises(DataError, match="input/pair3: the clip is too short"):
-        Windows(clips)
-    assert len(Windows(clips, border="replicate")) == 4
-
-
-def test_a_window_of_several_sizes_is_refused(root):
-    write_image(root / "input" / "pair1" / "0003.npy", np.zeros((4, 4, 3), np.uint8))
-    clips = paired_clips(*low_and_high(root))
-    with pytest.raises(DataError, match=r"0003\.npy: the frames of a window differ in size"):
-        Windows(clips).sample(3, random.Random(0))
-    resized = Windows(paired_clips(*low_and_high(root), size=(8, 6)))
-    assert resized.sample(3, random.Random(0))["frames"].shape == (5, 3, 6, 8)
-
-
-def test_a_batch_larger_than_the_set_is_refused():
-    require_whole_batch(5, 5)
-    with pytest.raises(ConfigError, match="larger than the data set"):
-        require_whole_batch(5, 6)
-
-
-# The published values
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory):
-    """The synthetic set of the reference values; its seventh of frames is checked by digest."""
-    dataset = reference_json(PUBLISHED)["dataset"]
-    folder = write_sdsd_set(tmp_path_factory.mktemp("set") / "sdsd", dataset)
-    for name, digest in dataset["sha256_16"].items():
-        side, pair, number = name.split("/")
-        frame = np.load(folder / side / pair / f"{int(number):04d}.npy")
-        assert hashlib.sha256(frame.tobytes()).hexdigest()[:16] == digest
-    return folder
-
-
-@pytest.mark.reference
-def test_published_window_indices():
-    listed = reference_json(PUBLISHED)["index_generation"]
-    for name, case in listed.items():
-        border, frames, length = name.split()
-        last, size = int(length.removeprefix("length=")) - 1, int(frames.removeprefix("N="))
-        for centre, expected in case["index"].items():
-            if int(centre) in case["out_of_range_centers"]:
-                # Mended: an IndexError there, or frames of the clip's other end.
-                with pytest.raises(DataError, match="too short"):
-                    window_indices(int(centre), last, size, border)
-            else:
-                assert window_indices(int(centre), last, size, border) == expected, name
-    assert len(listed) > 100
-
-
-@pytest.mark.reference
-def test_published_even_windows_have_a_frame_more():
-    for centre, expected in reference_json(PUBLISHED)["index_generation_even_N4"].items():
-        assert window_indices(int(centre), 6, 4, "reflection") == expected
-
-
-@pytest.mark.reference
-def test_published_short_clips():
-    case = reference_json(PUBLISHED)["clips_shorter_than_N_frames"]["new_info_N5"]
-    for length, outcome in case.items():
-        clip = Clip("pair1", tuple(Path("input/pair1", f"{t}.npy") for t in range(int(length))))
-        if "IndexError" in str(outcome):
-            # Mended: ours says so before training, and names the clip.
-            with pytest.raises(DataError, match="too short"):
-                require_length(clip, 5, "new_info")
-        else:
-            require_length(clip, 5, "new_info")
-
-
-@pytest.mark.reference
-def test_published_frames(published):
-    """Exact, and to 1/255 where they are resized."""
-    arrays, listed = reference_arrays(PUBLISHED), reference_json(PUBLISHED)["read_img_seq2"]
-    frames = [published / "GT" / "pair1" / f"{t:04d}.npy" for t in (0, 1)]
-
-    def read(size):
-        return np.stack(
-            [read_frame(each, size).transpose(2, 0, 1) / np.float32(255) for each in frames]
-        )
-
-    np.testing.assert_array_equal(read(None), arrays["read_img_seq2/no_resize"])
-    small, large = read((56, 30)), read((960, 512))
-    assert large.shape == tuple(listed["shape_960x512"])
-    atol = 1 / 255 + 1e-6
-    np.testing.assert_allclose(small, arrays["read_img_seq2/resize_56x30"], atol=atol)
-    thinned = arrays["read_img_seq2/resize_960x512_every_32nd"]
-    np.testing.assert_allclose(large[..., ::32, ::32], thinned, atol=atol)
-    assert fingerprint(large)[:2] == pytest.approx(listed["fingerprint_960x512"][:2], abs=1e-4)
-
-
-@pytest.mark.reference
-def test_published_odd_frames(tmp_path, published):
-    """Mended: grey, transparent and floating-point frames were taken as they came; ours refuses."""
-    listed = reference_json(PUBLISHED)
-    assert listed["read_img2"].keys() == {
-        "gray_shape", "four_channel_shape", "four_channel_keeps_first_three",
-        "float64_file_is_also_divided_by_255_dtype",
-    }  # fmt: skip
-    odd = [np.zeros((6, 7), np.uint8), np.zeros((6, 7, 4), np.uint8), np.zeros((6, 7, 3))]
-    for number, array in enumerate(odd):
-        np.save(tmp_path / f"{number}.npy", array)
-        with pytest.raises(MediaError, match=rf"{number}\.npy: the image cannot be decoded"):
-            read_frame(tmp_path / f"{number}.npy")
-    assert listed["read_img_missing_file"].startswith("AttributeError")
-    with pytest.raises(MediaError, match="no such image file"):
-        read_frame(tmp_path / "none.npy")
-    assert listed["read_img_png_equals_npy"]
-    frame = published / "GT" / "pair1" / "0000.npy"
-    write_image(tmp_path / "0.png", read_frame(frame))
-    np.testing.assert_array_equal(read_frame(tmp_path / "0.png"), read_frame(frame))
-
-
-@pytest.mark.reference
-def test_published_flips():
-    image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
-    for name, expected in reference_json(PUBLISHED)["augment_torch"]["results"].items():
-        seed, horizontal, vertical = (part.split("=")[1] for part in name.split())
-        rng = random.Random(int(seed))
-        chosen = {"horizontal": horizontal == "True", "vertical": vertical == "True"}
-        [result] = crop_and_flip([image], rng, crop=None, **chosen)
-        wanted = image[:, ::-1] if expected["flipped_left_right"] else image
-        wanted = wanted[::-1] if expected["flipped_up_down"] else wanted
-        np.testing.assert_array_equal(result * 255, wanted.transpose(2, 0, 1))
-        assert rng.random() == expected["next_random"]
-
-
-@pytest.mark.reference
-def test_published_crops():
-    case = reference_json(PUBLISHED)["crop_and_flip_draws_for_512x960_crop128"]
-    place = np.indices((512, 960)).astype(np.float64)
-    image = np.stack([place[0] // 2, place[1] // 4, place[0] * 0], -1).astype(np.uint8)
-    for seed, (row, column, mirrored, upside_down) in case["rows"].items():
-        [result] = crop_and_flip(
-            [image], random.Random(int(seed)), crop=128, horizontal=True, vertical=True
-        )
-        wanted = image[row : row + 128, column : column + 128]
-        wanted = wanted[:, ::-1] if mirrored else wanted
-        wanted = wanted[::-1] if upside_down else wanted
-        np.testing.assert_array_equal((result * 255).round(), wanted.transpose(2, 0, 1))
-
-
-@pytest.mark.reference
-def test_published_splits_of_the_set(published):
-    listed = reference_json(PUBLISHED)
-    clips = paired_clips(*low_and_high(published))
-    splits = {
-        "train_split": clips_to_train(clips, ["pair10"]),
-        "test_split": clips_to_test(clips, ["pair10"], 30),
-        # Mended: validation took the training class and its folders; ours takes the test split.
-        "validation_during_training": clips,
-    }
-    for name, chosen in splits.items():
-        case = listed[name]
-        assert len(Windows(chosen)) == case["length"]
-        assert [clip.name for clip in chosen] == case["folders"]
-        items = [(clip.name, place, len(clip.frames)) for clip, place in Windows(chosen).items]
-        assert [each[0] for each in items] == case["folder"]
-        assert [f"{place}/{length}" for _, place, length in items] == case["idx"]
-        ends = [int(not 2 <= place < length - 2) for _, place, length in items]
-        assert ends == case["border"]
-        files = [f"sdsd/input/{chosen[0].name}/{path.name}" for path in chosen[0].frames[:3]]
-        assert files == case["files"]
-
-
-@pytest.mark.reference
-def test_published_first_30_frames(tmp_path):
-    case = reference_json(PUBLISHED)["test_keeps_first_30_frames"]
-    for side in ("GT", "input"):
-        write_clip(tmp_path / side / "pair10", 33, size=(2, 2))
-    [clip] = clips_to_test(paired_clips(tmp_path / "input", tmp_path / "GT"), ["pair10"], 30)
-    assert len(clip.frames) == case["length"]
-    assert f"{len(clip.frames) - 1}/{len(clip.frames)}" == case["last"]
-    last = window_indices(29, len(clip.frames) - 1, 5, "new_info")
-    assert last == case["last_window_is_clipped_to_30"]
-
-
-@pytest.mark.reference
-def test_published_pairing_is_mended(tmp_path):
-    listed = reference_json(PUBLISHED)
-    assert listed["folders_are_paired_by_sorted_position"] == [
-        ["pair1", "pair1"], ["pair10", "pair2"],
-    ]  # fmt: skip
-    assert listed["different_frame_counts"].startswith("AssertionError")
-    assert listed["empty_or_missing_root_length"] == 0
-    for side, clip in (("GT", "pair1"), ("GT", "pair2"), ("input", "pair1"), ("input", "pair10")):
-        write_clip(tmp_path / side / clip, 5)
-    with pytest.raises(DataError, match=r"pair10 has no ground truth; .*pair2 has no input"):
-        paired_clips(tmp_path / "input", tmp_path / "GT")
+        clips_in(root / "GT" / "pair1")
     with pytest.raises(DataError, match="no such folder"):
-        paired_clips(tmp_path / "nowhere", None)
+        paired_clips(root / "nowhere", None)
+    (root / "input" / ".hidden").mkdir()
+    assert list(clips_in(root / "input")) == ["pair1", "pair10", "pair2"]
+    (root / "input" / "pair2.mp4").touch()
+    with pytest.raises(DataError, match="several clips have one name"):
+        clips_in(root / "input")
 
 
-ITEMS = {
-    # Keywords of Windows, and the size; those the file does not list were found from its values.
-    "train": ({"crop": 16, "horizontal": True, "vertical": True}, None),
-    "train_resized": ({"crop": 32, "horizontal": True, "vertical": True}, (64, 48)),
-    "train_960x512_crop128": ({"crop": 128, "horizontal": True, "vertical": True}, (960, 512)),
-    "crop_larger_than_frame_height": ({"crop": 32, "horizontal": True, "vertical": True}, None),
-    "train_3frames_noflip": ({"crop": 16, "frames": 3}, None),
-    "test_padding_replicate": ({"border": "replicate"}, None),
-    "test_padding_reflection": ({"border": "reflection"}, None),
-    "test_padding_circle": ({"border": "circle"}, None),
-    "test": ({}, None),
-    "val": ({}, None),
-    "smid_train": ({"crop": 16, "horizontal": True, "vertical": True}, None),
-    "smid_test": ({}, None),
-}
-
-
-@pytest.fixture(scope="module")
-def published_smid(tmp_path_factory):
-    root = tmp_path_factory.mktemp("smid")
-    for k, scene in enumerate(("0007", "0011", "0021")):
-        for t in range(5 + k):
-            frame = sdsd_frame(506, k, t, 1, 24, 40)
-            write_image(root / "SMID_LQ_np" / scene / f"{t:04d}.npy", frame)
-        names = ("00_a_half.npy", "01_b.ARW.npy", "02_c.npy", "03_d.npy")
-        for t, name in enumerate(names):
-            frame = sdsd_frame(506, k, t, 0, 24, 40)
-            write_image(root / "SMID_Long_np" / scene / name, frame)
-    return root
-
-
-@pytest.mark.reference
-def test_published_smid_split(published_smid):
-    case = reference_json(PUBLISHED)["smid"]
-    clips = smid_clips(*low_and_high(published_smid))
-    for name, chosen in (
-        ("train", clips_to_train(clips, case["test_list"])),
-        ("test", clips_to_test(clips, case["test_list"], 30)),
-    ):
-        items = [(clip.name, place, len(clip.frames)) for clip, place in Windows(chosen).items]
-        assert len(items) == case[name]["length"]
-        assert [each[0] for each in items] == case[name]["folder"]
-        assert [f"{place}/{length}" for _, place, length in items] == case[name]["idx"]
-        assert {clip.targets[0].name for clip in chosen} == {case["gt_files_kept"][0]}
-    # Mended: the test's list was a hard-coded path.
-    assert reference_json(PUBLISHED)["smid_test_without_the_hard_coded_list"].startswith("FileNot")
-
-
-@pytest.mark.reference
-def test_published_items(published, published_smid):
-    """Exact; 1/255 where frames are resized. The draw after each shows how many there were."""
-    listed, arrays = reference_json(PUBLISHED)["items"], reference_arrays(PUBLISHED)
-    for name, case in listed.items():
-        options, size = ITEMS[name if name in ITEMS else name.rpartition("_")[0]]
-        if name.startswith("smid"):
-            clips = smid_clips(*low_and_high(published_smid))
-            test = ["0007", "0099"]
-        else:
-            clips = paired_clips(*low_and_high(published), size=size)
-            test = ["pair10"]
-        if "test" in name:
-            clips = clips_to_test(clips, test, 30)
-        elif "val" not in name:
-            clips = clips_to_train(clips, test)
-        data, rng = Windows(clips, **options), random.Random(case["seed"])
-        clip, centre = data.items[case["index"]]
-        assert (clip.name, f"{centre}/{len(clip.frames)}") == (case["folder"], case["idx"])
-        sample = data.sample(case["index"], rng)
-        assert rng.random() == case["next_random"], name
-        for ours, theirs in (("frames", "LQs"), ("target", "GT")):
-            assert list(sample[ours].shape) == case[f"{theirs}_shape"], name
-            tolerance = 1e-6 if size is None else 1 / 255 + 1e-6
-            found, wanted = fingerprint(sample[ours]), case[f"{theirs}_fingerprint"]
-            # The third number, the norm, grows with the number of pixels.
-            assert found[2] == pytest.approx(wanted[2], rel=1e-3)
-            np.testing.assert_allclose(np.delete(found, 2), np.delete(wanted, 2), atol=tolerance)
-            if f"items/{name}/{theirs}" in arrays:
-                np.testing.assert_array_equal(sample[ours], arrays[f"items/{name}/{theirs}"])
-
-
-@pytest.mark.reference
-def test_what_of_the_published_data_does_not_apply():
-    listed = reference_json(PUBLISHED)
-    reasons = {
-        "lmdb": "published code refuses it; ours has no such setting",
-        "cache_data_false": "crashed there; ours never keeps the whole set in memory",
-        "printed_at_construction": "what the published code prints",
-        "index_generation_wrong_padding": "settings take the four names only",
-        "index_generation_wrong_padding_in_the_interior": "the same",
-        "dataloader_batch_at_test": "ours tests clip by clip, not through a loader",
-        "train_dataloader": "a short last batch is dropped there; see the sampler's tests",
-        "DistIterSampler": "see the sampler's tests",
-    }
-    covered = {
-        "dataset", "index_generation", "index_generation_even_N4", "read_img_seq2", "read_img2",
-        "read_img_png_equals_npy", "read_img_missing_file", "augment_torch", "train_split",
-        "test_split", "validation_during_training", "items", "test_keeps_first_30_frames",
-        "crop_and_flip_draws_for_512x960_crop128", "clips_shorter_than_N_frames",
-        "different_frame_counts", "folders_are_paired_by_sorted_position", "smid",
-        "empty_or_missing_root_length", "smid_test_without_the_hard_coded_list",
-    }  # fmt: skip
-    assert listed.keys() == covered | reasons.keys()
+def test_images_of_a_folder_are_one_clip_unless_there_are_videos(
+    tmp_path, image_file, video_file, caplog
+):
+    low = [image_file(f"low/{name}") for name in ("b.png", "sub/a.png")]
+    high = [image_file(f"high/{name}") for name in ("sub/a.png", "b.jpg")]
+    low[0].with_suffix(".txt").touch()
+    [clip] = image_clips(tmp_path / "low", tmp_path / "high")
+    assert clip == Clip("low", tuple(low), (high[1], high[0]))
+    [flat] = [clip_of(tmp_path / "low")]
+    assert flat.frames == (low[0],)
+    video = video_file("videos/a.mp4", [1])
+    assert image_clips(video.parent, None) == image_clips(video, None) == [Clip("a", (video,))]
+    image_file("videos/b.png")
+    assert image_clips(video.parent, low[0].parent.parent / "videos") == [
+        Clip("a", (video,), (video,))
+    ]
+    assert "left out, images beside videos: b.png" in caplog.text
+    with pytest.raises(DataError, match="is a file, not a folder"):
+        image_clips(low[0].with_suffix(".txt"), None)

@@ -4,13 +4,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from llve_common.data.clip import (
-    clips_to_test,
-    clips_to_train,
-    low_and_high,
-    paired_clips,
-    read_frame,
-)
+from llve_common.data.clip import paired_clips, read_frame
+from llve_common.data.sdsd.layout import clips_to_test, clips_to_train, low_and_high
 from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST, SDSD_OUTDOOR_TEST
 from llve_common.data.synthetic import (
     SPLITS,

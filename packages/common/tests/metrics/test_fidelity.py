@@ -11,7 +11,7 @@ import torch
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from llve_common.errors import DataError, UserError
-from llve_common.evaluate.test import FrameScore, Scores
+from llve_common.evaluate.scores import FrameScore, Scores
 from llve_common.io.images import to_pixels
 from llve_common.metrics.fidelity import fsim, psnr, ssim
 from llve_common.testing.reference import reference_arrays, reference_json
@@ -274,7 +274,7 @@ def test_published_8_bit_images():
 def test_published_means():
     case = reference_json("sdsd_stcd/metrics")["aggregation"]
     frames = [
-        FrameScore(clip, str(number), {"psnr": value}, 0.0)
+        FrameScore(clip, str(number), number, {"psnr": value}, 0.0)
         for clip, values in case["values"].items()
         for number, value in enumerate(values)
     ]

@@ -10,15 +10,15 @@ from skimage import data
 
 from llve_common.errors import DataError
 from llve_common.flow.dis import dis_flow
-from llve_common.metrics.temporal import Mabd, WarpingError
+from llve_common.metrics.temporal import GuideFlow, Mabd, WarpingError
 
 torch.set_num_threads(1)
 
 
 def warping_error(frames, guides, estimate=dis_flow):
-    metric = WarpingError(estimate)
+    motion, metric = GuideFlow(estimate), WarpingError()
     for frame, guide in zip(frames, guides, strict=True):
-        metric.update(frame, guide)
+        metric.update(frame, motion.next(guide))
     return metric.compute()
 
 
@@ -133,10 +133,10 @@ def test_flicker_raises_both():
 def test_a_reused_buffer_does_not_hide_a_change():
     buffer = np.zeros((40, 40, 3), np.float32)
     guide = still_clip(1, 40, 40)[0]
-    error, brightness = WarpingError(), Mabd()
+    motion, error, brightness = GuideFlow(), WarpingError(), Mabd()
     for level in (0.0, 0.5):
         buffer[...] = level
-        error.update(buffer, guide)
+        error.update(buffer, motion.next(guide))
         brightness.update(buffer)
     assert error.compute() == pytest.approx(0.25)
     assert brightness.compute().mean == pytest.approx(0.5, rel=1e-6)
@@ -144,11 +144,11 @@ def test_a_reused_buffer_does_not_hide_a_change():
 
 def test_memory_does_not_grow_with_the_clip():
     frame = still_clip(1, 64, 64)[0]
-    error, brightness = WarpingError(constant_estimator(0, 0)), Mabd()
+    motion, error, brightness = GuideFlow(constant_estimator(0, 0)), WarpingError(), Mabd()
 
     def feed(count):
         for _ in range(count):
-            error.update(frame, frame)
+            error.update(frame, motion.next(frame))
             brightness.update(frame, frame)
         return tracemalloc.get_traced_memory()[0]
 

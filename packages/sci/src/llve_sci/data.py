@@ -6,9 +6,9 @@ import random
 from pathlib import Path
 
 from llve_common.errors import DataError
-from llve_common.io.folders import list_images, match_by_name
+from llve_common.io.folders import list_images
 from llve_common.io.images import image_size, read_image, to_tensor
-from llve_common.paper.contract import Clip, Sample
+from llve_common.paper.contract import Sample
 
 _SMALLEST = 3
 
@@ -48,16 +48,3 @@ class LowLightImages:
             MediaError: the image cannot be decoded.
         """
         return {"low": to_tensor(read_image(self.paths[index]).pixels)}
-
-
-def image_clip(low: Path, high: Path | None) -> Clip:
-    """A folder of images as one clip, with ground truth of the same file names where given.
-
-    Raises:
-        DataError: a folder is missing or empty, or the names do not match.
-    """
-    frames = list_images(low, recursive=True)
-    if high is None:
-        return Clip(low.name, tuple(frames))
-    pairs = match_by_name(frames, list_images(high, recursive=True))
-    return Clip(low.name, tuple(frames), tuple(target for _, target in pairs))

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from llve_common.data.clip import image_clips
 from llve_common.io.folders import list_images
 from llve_common.io.images import read_image, to_tensor
 from llve_common.paper.contract import (
@@ -35,7 +36,7 @@ from llve_sci.config import (
     TestSettings,
     TrainSettings,
 )
-from llve_sci.data import LowLightImages, image_clip
+from llve_sci.data import LowLightImages
 from llve_sci.fast import prepare
 from llve_sci.network import Cascade, Enhancer, divide, initialise
 from llve_sci.objective import illumination_loss
@@ -147,7 +148,7 @@ def finetune_previews(
 def validation_clips(settings: TrainSettings) -> list[Clip]:
     """The validation pairs as one clip, or none."""
     chosen = settings.data.validation
-    return [] if chosen.low is None else [image_clip(chosen.low, chosen.high)]
+    return [] if chosen.low is None else image_clips(chosen.low, chosen.high)
 
 
 def test_pictures(settings: TestSettings) -> Pictures:
@@ -207,7 +208,7 @@ PAPER = Paper(
     },
     test=Test(
         settings=TestSettings,
-        clips=lambda settings, window: [image_clip(settings.data.low, settings.data.high)],
+        clips=lambda settings, window: image_clips(settings.data.low, settings.data.high),
         pictures=test_pictures,
         options=TEST_OPTIONS,
     ),

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from llve_common.data.clip import (
-    Clip,
-    Windows,
+from llve_common.data.clip import Clip, paired_clips
+from llve_common.data.sdsd.layout import (
     clips_to_test,
     clips_to_train,
     clips_to_validate,
-    paired_clips,
-    require_length,
     set_folders,
     smid_clips,
 )
 from llve_common.data.sdsd.settings import TEST_FRAMES
 from llve_common.data.sdsd.splits import split_names
+from llve_common.data.sdsd.windows import Windows, require_length
 from llve_common.data.windows import Border
 from llve_sdsd.config import Data, TestData, TrainData
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from llve_common.data.clip import Windows, require_whole_batch
+from llve_common.data.sdsd.windows import Windows, require_whole_batch
 from llve_common.enhance.frames import pad_to_fit
 from llve_common.paper.contract import (
     Batch,

@@ -10,9 +10,9 @@ import PIL.Image
 
 from llve_common.data.clip import read_frame
 from llve_common.errors import ConfigError
-from llve_common.io.folders import list_images, match_by_name
+from llve_common.io.folders import list_images
 from llve_common.io.images import image_size, to_tensor
-from llve_common.paper.contract import Clip, Sample
+from llve_common.paper.contract import Sample
 
 _ORDER_SEED = 1143
 
@@ -72,16 +72,3 @@ def fitting_size(size: int, scale_factor: int) -> int:
             expected=f"at most data.size, {size}",
         )
     return round(size / scale_factor) * scale_factor
-
-
-def image_clip(low: Path, high: Path | None) -> Clip:
-    """A folder of images as one clip, with ground truth of the same file names where given.
-
-    Raises:
-        DataError: a folder is missing or empty, or the names do not match.
-    """
-    frames = list_images(low, recursive=True)
-    if high is None:
-        return Clip(low.name, tuple(frames))
-    pairs = match_by_name(frames, list_images(high, recursive=True))
-    return Clip(low.name, tuple(frames), tuple(target for _, target in pairs))

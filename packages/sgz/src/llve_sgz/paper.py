@@ -7,6 +7,7 @@ import logging
 import torch
 from torch import Tensor, nn
 
+from llve_common.data.clip import image_clips
 from llve_common.machine.processes import processes
 from llve_common.paper.contract import (
     Batch,
@@ -29,7 +30,7 @@ from llve_sgz.config import (
     TestSettings,
     TrainSettings,
 )
-from llve_sgz.data import LowLightImages, fitting_size, image_clip
+from llve_sgz.data import LowLightImages, fitting_size
 from llve_sgz.fast import prepare
 from llve_sgz.network import Enhancer, Segmenter
 from llve_sgz.objective import enhancement_losses
@@ -174,7 +175,7 @@ PAPER = Paper(
     },
     test=Test(
         settings=TestSettings,
-        clips=lambda settings, window: [image_clip(settings.data.low, settings.data.high)],
+        clips=lambda settings, window: image_clips(settings.data.low, settings.data.high),
         pictures=test_pictures,
         scoring=lambda settings, device: Scoring(settings.ssim, fit="crop"),
         options=TEST_OPTIONS,

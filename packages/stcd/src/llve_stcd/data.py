@@ -6,13 +6,11 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from llve_common.data.clip import (
-    Clip,
+from llve_common.data.clip import Clip, paired_clips, read_frame
+from llve_common.data.sdsd.layout import (
     clips_to_test,
     clips_to_train,
     clips_to_validate,
-    paired_clips,
-    read_frame,
     set_folders,
 )
 from llve_common.data.sdsd.settings import TEST_FRAMES, ClipData, ClipTestData

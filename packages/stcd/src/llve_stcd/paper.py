@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from llve_common.data.clip import read_frame, require_whole_batch
+from llve_common.data.clip import read_frame
+from llve_common.data.sdsd.windows import require_whole_batch
 from llve_common.enhance.frames import pad_to_fit
 from llve_common.io.images import to_tensor
 from llve_common.machine.processes import processes

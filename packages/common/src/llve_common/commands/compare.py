@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from llve_common.commands.terminal import Device, console, progress_bar
+from llve_common.data.sdsd.layout import is_set, low_and_high
 from llve_common.errors import ConfigError, UserError
-from llve_common.evaluate.compare import Comparison, Contender, find_contenders, find_items
+from llve_common.evaluate.compare import Comparison, Contender, find_clips, find_contenders
 from llve_common.evaluate.compare import compare as put_side_by_side
 from llve_common.machine.device import choose_device
 from llve_common.paper.installed import find_papers
@@ -21,7 +22,10 @@ from llve_common.weights.pretrained import warping_flow
 
 def compare(
     source: Annotated[
-        Path, typer.Argument(help="An image, a video, or a folder of images or videos.")
+        Path,
+        typer.Argument(
+            help="An image, a video, a folder of images or videos, or of GT and input (or LQ)."
+        ),
     ],
     reference: Annotated[
         Path | None,
@@ -49,15 +53,16 @@ def compare(
     """Compare papers on your images or clips: a table and a page of quality, pictures and cost."""
     chosen = find_papers([name.strip() for name in papers.split(",")] if papers else None)
     contenders = find_contenders(chosen, _files_by_paper(weights or ()))
-    items = find_items(source, reference, clips=clip)
+    clips = find_clips(source, reference, clips=clip)
     options = ["--reference", str(reference)] if reference else []
     options += ["--raft", str(raft)] if raft else []
     options += [*(["--clip"] if clip else []), *(["--device", device] if device else [])]
-    command = _commands(source, contenders, options, output)
+    low = low_and_high(source)[0] if reference is None and is_set(source) else source
+    command = _commands(source, low, contenders, options, output)
     where = choose_device(device or "auto")
     flow = warping_flow(raft, where)
     with progress_bar("comparing", "frames, {task.fields[note]}") as advance:
-        found = put_side_by_side(contenders, items, where, flow=flow, watch=advance)
+        found = put_side_by_side(contenders, clips, where, flow=flow, watch=advance)
     write_comparison(output, found, command)
     _report_comparison(found, output)
 
@@ -75,9 +80,9 @@ def _files_by_paper(given: Sequence[str]) -> dict[str, list[Path]]:
 
 
 def _commands(
-    source: Path, contenders: Sequence[Contender], options: Sequence[str], output: Path
+    source: Path, low: Path, contenders: Sequence[Contender], options: Sequence[str], output: Path
 ) -> Command:
-    """What makes the whole again, and each row."""
+    """What makes the whole again, and each row, whose pictures are of what lies at ``low``."""
     start = ["python", "-m", "llve_common", "compare", str(source), *options]
     names = ",".join(dict.fromkeys(each.entry.name for each in contenders))
     given = [f"{each.entry.name}={each.weights}" for each in contenders if each.weights]
@@ -88,7 +93,7 @@ def _commands(
         own = [f"{paper}={each.weights}"] if each.weights else []
         alone = [*start, "--papers", paper, *_repeated("--weights", own), "-o", folder]
         file = ["--weights", str(each.weights)] if each.weights else []
-        enhance = [paper, "enhance", str(source), *file, "-o", str(output / each.name / "pictures")]
+        enhance = [paper, "enhance", str(low), *file, "-o", str(output / each.name / "pictures")]
         rows[each.name] = [shlex.join(alone), shlex.join(enhance)]
     return Command(shlex.join(whole), rows)
 

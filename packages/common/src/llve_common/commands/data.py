@@ -10,7 +10,7 @@ import typer
 
 from llve_common.commands.terminal import console, progress_bar
 from llve_common.data.clip import Size, read_frame
-from llve_common.data.inspection import inspect_clips
+from llve_common.data.sdsd.inspection import inspect_clips
 from llve_common.data.sdsd.splits import TEST_CLIPS, Split
 from llve_common.data.synthetic import write_clip_set
 from llve_common.errors import ConfigError, DataError

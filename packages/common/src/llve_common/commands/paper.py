@@ -17,7 +17,8 @@ from llve_common.commands.terminal import Commands, console, progress_bar
 from llve_common.commands.weights import weights_app
 from llve_common.config import Settings, load_settings
 from llve_common.errors import ConfigError
-from llve_common.evaluate.test import Tested, run_test, write_scores
+from llve_common.evaluate.scores import write_scores
+from llve_common.evaluate.test import Tested, run_test
 from llve_common.io.atomic import write_text
 from llve_common.machine.processes import processes
 from llve_common.paper.configs import find_config

@@ -1,34 +1,34 @@
-"""Video clips in folders, in low and in normal light, and windows of them to train on.
+"""Clips: frames that belong together, perhaps with ground truth, all read through one door.
 
-The SDSD layout is ``<subset>/GT/<clip>/<frame>`` and ``<subset>/input/<clip>/<frame>`` (``LQ`` for
-``input`` is known too); the SMID layout is ``SMID_LQ_np/<scene>/<frame>`` with one ground truth for
-each scene in ``SMID_Long_np/<scene>``. Frames are ``.npy`` files of uint8 BGR (H, W, 3), or images.
+Frames are image files, ``.npy`` files of uint8 BGR (H, W, 3) among them, or those of a video.
 """
 
 from __future__ import annotations
 
 import logging
-import random
-from collections.abc import Collection, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from llve_common.data.windows import Border, window_indices
-from llve_common.errors import ConfigError, DataError
-from llve_common.io.folders import list_images, match_by_name
-from llve_common.io.images import in_8_bits, read_image, to_tensor
+from llve_common.errors import DataError
+from llve_common.io.folders import (
+    is_image,
+    list_images,
+    match_by_name,
+    some_of,
+    without_partner,
+)
+from llve_common.io.frames import Frame, open_source
+from llve_common.io.images import Image, Pixels, in_8_bits, read_image
+from llve_common.io.video import is_video
 
 log = logging.getLogger(__name__)
-
-_OTHER_NAMES = (("input", "LQ"), ("LQ", "input"))
-_OTHER_KINDS = (("_np", "_png"), ("_png", "_np"))
 
 Size = tuple[int, int]
 """Width and height, in the order that the published settings have."""
@@ -42,231 +42,72 @@ class Clip:
 
     Attributes:
         name: of the clip.
-        frames: files in low light, in order.
-        targets: files of their ground truth, one for each frame.
+        frames: image files in low light, in order; or one video.
+        targets: image files of their ground truth, one for each frame; or one video.
         size: what frames and ground truth are resized to before anything is done with them, as
             (width, height); None leaves them as they are.
+        length: how many frames are read, from the first on; None reads all.
     """
 
     name: str
     frames: tuple[Path, ...]
     targets: tuple[Path, ...] | None = None
     size: Size | None = None
+    length: int | None = None
+
+    @property
+    def of_video(self) -> bool:
+        """Whether the frames are those of a video."""
+        return is_video(self.frames[0])
+
+    @property
+    def place(self) -> Path:
+        """The video, or the folder of the first frame."""
+        return self.frames[0] if self.of_video else self.frames[0].parent
+
+    @cached_property
+    def count(self) -> int | None:
+        """How many frames are read; of a video, as far as its file tells."""
+        if not self.of_video:
+            return len(self.frames)
+        with open_source(self.frames[0]) as source:
+            known = [each for each in (source.count, self.length) if each is not None]
+        return min(known, default=None)
+
+    def file(self, index: int) -> Path:
+        """A frame's file; for a frame of a video, a name by its number, as if it were a folder."""
+        return self.frames[0] / f"{index:05d}.png" if self.of_video else self.frames[index]
 
     def first(self, count: int) -> Clip:
         """The clip of the first ``count`` frames alone."""
         targets = None if self.targets is None else self.targets[:count]
-        return replace(self, frames=self.frames[:count], targets=targets)
+        return replace(self, frames=self.frames[:count], targets=targets, length=count)
+
+    def read(self, start: int = 0) -> Iterator[Frame]:
+        """The frames from ``start`` on, one by one, in 8 bits and resized.
+
+        Raises:
+            MediaError: a frame cannot be decoded.
+        """
+        return _read(self.frames, self, start)
+
+    def read_targets(self, start: int = 0) -> Iterator[Frame]:
+        """The ground truth of these frames, likewise; nothing where there is none.
+
+        Raises:
+            MediaError: a frame cannot be decoded.
+        """
+        return _read(self.targets or (), self, start)
 
 
-def low_and_high(root: Path) -> tuple[Path, Path]:
-    """The two folders of a set: ``input`` or ``LQ``, and ``GT``; or SMID's two.
-
-    Raises:
-        DataError: the root is missing or holds no image, or is not laid out so.
-    """
-    pairs = [(root / "input", root / "GT"), (root / "LQ", root / "GT")]
-    pairs += [(root / f"SMID_LQ{kind}", root / f"SMID_Long{kind}") for kind in ("_np", "_png")]
-    for low, high in pairs:
-        if low.is_dir():
-            return low, high
-    list_images(root, recursive=True)
-    raise DataError(
-        "not laid out as a data set of clips",
-        where=root,
-        got=", ".join(sorted(each.name for each in root.iterdir())[:10]),
-        expected="GT and input (or LQ) in it, or SMID_Long_np and SMID_LQ_np",
-    )
-
-
-def set_folders(root: Path, low: Path | None, high: Path | None) -> tuple[Path, Path | None]:
-    """The folders of a set's input and ground truth: those given, and for the rest the root's.
-
-    Args:
-        root: see :func:`low_and_high`; not looked at where the input's folder is given.
-        low: the input's folder; None: the one in the root.
-        high: the ground truth's folder; None: the one in the root, beside the input.
-
-    Returns:
-        Each by whichever of its names is there (:func:`either_name`); None for the ground truth
-        where there is none.
-
-    Raises:
-        DataError: the root is missing or laid out otherwise.
-    """
-    low, high = (None if each is None else either_name(each) for each in (low, high))
-    if low is None:
-        low, beside = low_and_high(either_name(root))
-        if high is None and beside.is_dir():
-            high = beside
-    return low, high
-
-
-def either_name(folder: Path) -> Path:
-    """The folder, or where it is missing, what stands there under its other published names.
-
-    The input is called ``input`` or ``LQ``, and a set in images ``_png`` instead of ``_np``.
-    """
-    swapped = [folder, *(folder.with_name(b) for a, b in _OTHER_NAMES if folder.name == a)]
-    for candidate in [*swapped, *(_other_kind(each) for each in swapped)]:
-        if candidate.is_dir():
-            return candidate
-    return folder
-
-
-def _other_kind(folder: Path) -> Path:
-    """The same folder in a set of the other kind: ``indoor_png/GT`` for ``indoor_np/GT``."""
-    for here in (folder, folder.parent):
-        for ours, other in _OTHER_KINDS:
-            if here.name.endswith(ours):
-                swapped = here.with_name(here.name.removesuffix(ours) + other)
-                return swapped if here is folder else swapped / folder.name
-    return folder
-
-
-def paired_clips(low: Path, high: Path | None, size: Size | None = None) -> list[Clip]:
-    """The clips of the SDSD layout, sorted by name; both sides matched by folder and file name.
-
-    Args:
-        low: a folder of folders of frames in low light.
-        high: the same in normal light, or None where there is no ground truth.
-        size: see :class:`Clip`.
-
-    Raises:
-        DataError: a folder is missing or empty, or a clip or frame has no partner.
-    """
-    folders = clip_folders(low)
-    if high is None:
-        return [Clip(each.name, tuple(list_images(each)), None, size) for each in folders]
-    _require_partners(folders, clip_folders(high))
-    clips = []
-    for folder in folders:
-        pairs = match_by_name(list_images(folder), list_images(high / folder.name))
-        frames, targets = zip(*pairs, strict=True)
-        clips.append(Clip(folder.name, frames, targets, size))
-    return clips
-
-
-def smid_clips(low: Path, high: Path | None, size: Size | None = None) -> list[Clip]:
-    """The clips of the SMID layout, sorted by name; every frame of a scene has one ground truth.
-
-    It is the scene's first file whose name holds neither ``.ARW`` nor ``half``.
-
-    Args:
-        low: a folder of folders of frames in low light.
-        high: a folder of folders with the ground truth, or None.
-        size: see :class:`Clip`.
-
-    Raises:
-        DataError: a folder is missing or empty, or a scene has no ground truth.
-    """
-    folders = clip_folders(low)
-    if high is None:
-        return [Clip(each.name, tuple(list_images(each)), None, size) for each in folders]
-    _require_partners(folders, clip_folders(high))
-    clips = []
-    for folder in folders:
-        frames = tuple(list_images(folder))
-        target = _scene_target(high / folder.name)
-        clips.append(Clip(folder.name, frames, (target,) * len(frames), size))
-    return clips
-
-
-def _scene_target(folder: Path) -> Path:
-    for path in list_images(folder):
-        if ".ARW" not in path.name and "half" not in path.name:
-            return path
-    raise DataError(
-        "the scene has no ground truth",
-        where=folder,
-        expected="a file whose name holds neither '.ARW' nor 'half'",
-    )
-
-
-def clip_folders(folder: Path) -> list[Path]:
-    """The folders in a folder, sorted by name, hidden ones left out.
-
-    Raises:
-        DataError: the folder is missing, or holds none.
-    """
-    if not folder.is_dir():
-        raise DataError("no such folder", where=folder, expected="a folder of clips")
-    found = [each for each in folder.iterdir() if each.is_dir() and not each.name.startswith(".")]
-    if not found:
-        raise DataError(
-            "the folder holds no clip", where=folder, expected="a folder of frames for each clip"
-        )
-    return sorted(found, key=lambda each: each.name)
-
-
-def _require_partners(low: Sequence[Path], high: Sequence[Path]) -> None:
-    lows, highs = {each.name for each in low}, {each.name for each in high}
-    faults = [f"{each} has no ground truth" for each in low if each.name not in highs]
-    faults += [f"{each} has no input" for each in high if each.name not in lows]
-    if faults:
-        raise DataError(
-            "inputs and ground truth do not match by folder name",
-            where=high[0].parent,
-            got="; ".join(faults[:10])
-            + (f"; and {len(faults) - 10} more" if len(faults) > 10 else ""),
-            expected="one folder of the same name on each side",
-        )
-
-
-def clips_to_train(clips: Sequence[Clip], test: Collection[str]) -> list[Clip]:
-    """All clips but the test's.
-
-    Raises:
-        DataError: none is left.
-    """
-    chosen = [clip for clip in clips if clip.name not in test]
-    if not chosen:
-        raise DataError(
-            "every clip is one of the test's, so none is left to train on",
-            where=_place(clips),
-            got=", ".join(clip.name for clip in clips[:10]),
-        )
-    return chosen
-
-
-def clips_to_test(clips: Sequence[Clip], test: Collection[str], frames: int | None) -> list[Clip]:
-    """The test's clips, cut to their first frames; missing ones are named in the log.
-
-    Args:
-        clips: to choose from.
-        test: names of the test's clips.
-        frames: how many of each clip to keep; None keeps all.
-
-    Raises:
-        DataError: none is there.
-    """
-    chosen = [clip if frames is None else clip.first(frames) for clip in clips if clip.name in test]
-    missing = sorted(set(test) - {clip.name for clip in clips})
-    if not chosen:
-        raise DataError(
-            "none of the test's clips is there",
-            where=_place(clips),
-            got=", ".join(clip.name for clip in clips[:10]),
-            expected=", ".join(sorted(test)[:10]),
-        )
-    if missing:
-        log.warning(
-            "%s: %d of the test's %d clips are missing, so the means are of the others alone: %s",
-            _place(clips), len(missing), len(set(test)), ", ".join(missing),
-        )  # fmt: skip
-    return chosen
-
-
-def clips_to_validate(
-    clips: Sequence[Clip], test: Collection[str], frames: int | None
-) -> list[Clip]:
-    """The test's clips, as :func:`clips_to_test` gives them, where training has any; else none."""
-    there = any(clip.name in test for clip in clips)
-    return clips_to_test(clips, test, frames) if there else []
-
-
-def _place(clips: Sequence[Clip]) -> Path:
-    return clips[0].frames[0].parent.parent
+def _read(files: Sequence[Path], clip: Clip, start: int) -> Iterator[Frame]:
+    if files and is_video(files[0]):
+        with open_source(files[0]) as source:
+            for frame in islice(source.frames, start, clip.length):
+                yield replace(frame, image=Image(_fitted(frame.image.pixels, clip.size)))
+    else:
+        for file in files[start : clip.length]:
+            yield Frame(Image(read_frame(file, clip.size)), file.name, file)
 
 
 def read_frame(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
@@ -275,136 +116,135 @@ def read_frame(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
     Raises:
         MediaError: the file cannot be decoded.
     """
+    return _fitted(read_image(path).pixels, size)
+
+
+def _fitted(pixels: Pixels, size: Size | None) -> NDArray[np.uint8]:
     # The published tests read every image as 8 bits; so do the scores.
-    pixels = in_8_bits(read_image(path).pixels)
-    if size is None or (pixels.shape[1], pixels.shape[0]) == size:
-        return pixels
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+    frame = in_8_bits(pixels)
+    if size is None or (frame.shape[1], frame.shape[0]) == size:
+        return frame
+    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
-class Windows:
-    """Every frame of every clip with its neighbours, as the published SDSD training has them.
+def clip_of(
+    low: Path, high: Path | None = None, *, size: Size | None = None, recursive: bool = False
+) -> Clip:
+    """The clip of a video, or of a folder of frames, by its name.
 
-    A sample is ``{"frames": (T, 3, h, w), "target": (3, h, w)}``, float32 RGB in [0, 1].
-
-    Args:
-        clips: with ground truth.
-        frames: T, an odd number.
-        border: what stands in for frames beyond a clip's ends.
-        crop: the side of a random square, as far as the frames are that large; None keeps all.
-        horizontal: whether half of the samples are mirrored left to right.
-        vertical: whether half of the samples are turned upside down.
-
-    Raises:
-        DataError: a clip is too short for the border mode, or has no ground truth.
-    """
-
-    def __init__(
-        self,
-        clips: Sequence[Clip],
-        *,
-        frames: int = 5,
-        border: Border = "new_info",
-        crop: int | None = None,
-        horizontal: bool = False,
-        vertical: bool = False,
-    ) -> None:
-        self.frames, self.border, self.crop = frames, border, crop
-        self.horizontal, self.vertical = horizontal, vertical
-        self.items = [(clip, centre) for clip in clips for centre in range(len(clip.frames))]
-        for clip in clips:
-            require_length(clip, frames, border)
-            if clip.targets is None:
-                raise DataError("the clip has no ground truth", where=clip.frames[0].parent)
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def sample(self, index: int, rng: random.Random) -> dict[str, Any]:
-        """The window around one frame.
-
-        Raises:
-            MediaError: a frame cannot be decoded.
-            DataError: two frames of a window differ in size.
-        """
-        clip, centre = self.items[index]
-        assert clip.targets is not None
-        places = window_indices(centre, len(clip.frames) - 1, self.frames, self.border)
-        paths = [*(clip.frames[place] for place in places), clip.targets[centre]]
-        images = [read_frame(path, clip.size) for path in paths]
-        for path, image in zip(paths, images, strict=True):
-            if image.shape != images[0].shape:
-                raise DataError(
-                    "the frames of a window differ in size",
-                    where=path,
-                    got=f"{image.shape[1]}x{image.shape[0]}",
-                    expected=f"{images[0].shape[1]}x{images[0].shape[0]}",
-                )
-        *window, target = crop_and_flip(
-            images, rng, crop=self.crop, horizontal=self.horizontal, vertical=self.vertical
-        )
-        return {"frames": torch.stack(window), "target": target}
-
-
-def require_length(clip: Clip, frames: int, border: Border) -> None:
-    """Refuse a clip that is too short for its windows.
-
-    Raises:
-        DataError: it is.
-    """
-    last = len(clip.frames) - 1
-    try:
-        # Both ends: a window in the middle of a clip asks for less.
-        for centre in {min(place, last) for place in range(frames)} | {last}:
-            window_indices(centre, last, frames, border)
-    except DataError as error:
-        raise error.at(clip.frames[0].parent) from None
-
-
-def crop_and_flip(
-    images: Sequence[NDArray[np.uint8]],
-    rng: random.Random,
-    *,
-    crop: int | None,
-    horizontal: bool,
-    vertical: bool,
-) -> list[Tensor]:
-    """The same random square of several images, mirrored alike, as tensors.
-
-    The draws are the published ones: row, column, horizontal, vertical; what is switched off draws
-    nothing.
+    Frames and ground truth are matched by file name, or in order where either is a video.
 
     Args:
-        images: (H, W, 3) uint8, all of one size.
-        rng: drawn from.
-        crop: the square's side; None keeps the whole images.
-        horizontal: whether to mirror left to right with probability 0.5.
-        vertical: whether to turn upside down with probability 0.5.
-
-    Returns:
-        For each image (3, h, w) float32 in [0, 1].
-    """
-    height, width = images[0].shape[:2]
-    rows, columns = slice(None), slice(None)
-    if crop is not None:
-        top = rng.randint(0, max(0, height - crop))
-        left = rng.randint(0, max(0, width - crop))
-        rows, columns = slice(top, top + crop), slice(left, left + crop)
-    across = slice(None, None, -1 if horizontal and rng.random() < 0.5 else 1)
-    down = slice(None, None, -1 if vertical and rng.random() < 0.5 else 1)
-    return [to_tensor(image[rows, columns][down, across]) for image in images]
-
-
-def require_whole_batch(samples: int, batch_size: int) -> None:
-    """Refuse a batch that is larger than the set, with which the published training did nothing.
+        low: the frames.
+        high: their ground truth, likewise, or one image for all; None: there is none.
+        size: see :class:`Clip`.
+        recursive: whether images in subfolders belong to it.
 
     Raises:
-        ConfigError: it is.
+        DataError: a folder is missing or holds no image, or a frame has no partner.
     """
-    if batch_size > samples:
-        raise ConfigError(
-            "the batch is larger than the data set",
-            where="train.batch_size",
-            got=f"{batch_size}, of {samples} samples",
-            expected=f"at most {samples}",
+    frames = clip_files(low, recursive=recursive)
+    if high is None:
+        return Clip(_name(low), tuple(frames), None, size)
+    targets = clip_files(high, recursive=recursive)
+    if targets == [high] and is_image(high):
+        targets *= len(frames)
+    elif not is_video(frames[0]) and not is_video(targets[0]):
+        targets = [target for _, target in match_by_name(frames, targets)]
+    return Clip(_name(low), tuple(frames), tuple(targets), size)
+
+
+def clip_files(path: Path, *, recursive: bool = False) -> list[Path]:
+    """The frames of a clip: a video or an image itself, or the images in a folder, sorted.
+
+    Raises:
+        DataError: the folder is missing or holds no image.
+    """
+    if not path.is_dir() and (is_video(path) or is_image(path)):
+        return [path]
+    return list_images(path, recursive=recursive)
+
+
+def image_clips(low: Path, high: Path | None) -> list[Clip]:
+    """What an image method is tested on: all images of a folder as one clip, or videos.
+
+    Args:
+        low: a folder of images, with subfolders; or a video, or a folder of videos, see
+            :func:`paired_clips`.
+        high: ground truth of the same names; None: there is none.
+
+    Raises:
+        DataError: a folder is missing or empty, or the names do not match.
+    """
+    inside = sorted(low.iterdir()) if low.is_dir() else []
+    if not is_video(low) and not any(map(is_video, inside)):
+        return [clip_of(low, high, recursive=True)]
+    images = [each.name for each in inside if is_image(each)]
+    if images:
+        log.warning("%s: left out, images beside videos: %s", low, ", ".join(images))
+    return paired_clips(low, high)
+
+
+def paired_clips(low: Path, high: Path | None, size: Size | None = None) -> list[Clip]:
+    """The clips in a folder, sorted by name: folders of frames, and videos.
+
+    Clips are matched by name with their ground truth, folders or videos as well, and frames as
+    :func:`clip_of` does.
+
+    Args:
+        low: a folder of clips in low light, or a single video.
+        high: the same in normal light, or None where there is no ground truth.
+        size: see :class:`Clip`.
+
+    Raises:
+        DataError: a folder is missing or empty, or a clip or frame has no partner.
+    """
+    if is_video(low):
+        return [clip_of(low, high, size=size)]
+    return [clip_of(*pair, size=size) for pair in matched_clips(low, high)]
+
+
+def clips_in(folder: Path) -> dict[str, Path]:
+    """The clips in a folder by name, sorted: videos, and folders that are not hidden.
+
+    Raises:
+        DataError: the folder is missing, holds none, or two of one name.
+    """
+    if not folder.is_dir():
+        raise DataError("no such folder", where=folder, expected="a folder of clips")
+    found = [each for each in folder.iterdir() if each.is_dir() or is_video(each)]
+    found = [each for each in found if not each.name.startswith(".")]
+    if not found:
+        raise DataError(
+            "the folder holds no clip", where=folder, expected="a folder of frames for each clip"
         )
+    named = {_name(each): each for each in sorted(found, key=_name)}
+    if len(named) < len(found):
+        twins = sorted(each.name for each in found if named[_name(each)] != each)
+        raise DataError("several clips have one name", where=folder, got=", ".join(twins))
+    return named
+
+
+def matched_clips(low: Path, high: Path | None) -> list[tuple[Path, Path | None]]:
+    """The clips in a folder, sorted by name, with those of the same names in another.
+
+    Raises:
+        DataError: a folder is missing or empty, or a clip has no partner.
+    """
+    lows = clips_in(low)
+    if high is None:
+        return [(path, None) for path in lows.values()]
+    highs = clips_in(high)
+    faults = without_partner(lows, highs)
+    if faults:
+        raise DataError(
+            "inputs and ground truth do not match by folder name",
+            where=high,
+            got=some_of(faults),
+            expected="one folder of the same name on each side",
+        )
+    return [(path, highs[name]) for name, path in lows.items()]
+
+
+def _name(path: Path) -> str:
+    return path.stem if is_video(path) else path.name

@@ -10,14 +10,17 @@ from pathlib import Path
 
 from llve_common.enhance.background import in_background
 from llve_common.enhance.frames import Enhance, frame_enhancer
-from llve_common.errors import DataError, MediaError, UserError
-from llve_common.io.folders import is_image, list_images
-from llve_common.io.frames import Frame, open_sink, open_source, video_target
+from llve_common.errors import DataError, UserError
+from llve_common.io.folders import is_image
+from llve_common.io.frames import Frame, open_sink, open_source, sources_in, video_target
 from llve_common.io.video import is_video
 from llve_common.paper.contract import Model, Paper
 
 Job = tuple[Path, Path]
-"""A source and its target: an image file, a folder of frames, or a video, each to its like."""
+"""A source and its target: an image file, a folder of frames, or a video, each to its like.
+
+No clip: depth, transparency, times and sound are kept, and there is nothing to compare with.
+"""
 
 Watcher = Callable[[int, int | None], None]
 """Is told (frames done, frames in all as far as known)."""
@@ -108,44 +111,22 @@ def plan_jobs(paper: Paper, source: Path, output: Path | None) -> list[Job]:
         DataError: the source folder is missing or holds neither image nor video.
         MediaError: there is no such file, or it is neither image nor video.
     """
+    sources = sources_in(source, clips=paper.kind == "video")
     if source.is_dir():
         target = output or source.with_name(f"{source.resolve().name}-enhanced")
-        return _folder_jobs(paper, source, target)
-    if not source.exists():
-        raise MediaError("no such file or folder", where=source, mend="check the path")
+        return [(path, _alike(path, target / path.relative_to(source))) for path in sources]
     if output is None:
-        name = video_target(source) if is_video(source) else source.name
-        return [(source, source.with_name(name).with_stem(f"{source.stem}-enhanced"))]
+        target = _alike(source, source)
+        return [(source, target.with_stem(f"{source.stem}-enhanced"))]
     if is_image(output) or is_video(output):
         return [(source, output)]
-    return [(source, output / (video_target(source) if is_video(source) else source.name))]
+    return [(source, _alike(source, output / source.name))]
 
 
-def sources_in(folder: Path, *, clips: bool) -> list[Path]:
-    """The videos and images in a folder and its subfolders, videos first, each sorted.
-
-    Args:
-        folder: to look through.
-        clips: images of one folder are the frames of a clip; the folder stands for them.
-
-    Raises:
-        DataError: the folder is missing or holds neither.
-    """
-    videos = sorted(path for path in folder.rglob("*") if path.is_file() and is_video(path))
-    if videos:
-        images = sorted(path for path in folder.rglob("*") if path.is_file() and is_image(path))
-    else:
-        images = list_images(folder, recursive=True)
-    return videos + (sorted({path.parent for path in images}) if clips else images)
-
-
-def _folder_jobs(paper: Paper, source: Path, target: Path) -> list[Job]:
-    jobs = []
-    for path in sources_in(source, clips=paper.kind == "video"):
-        written = target / path.relative_to(source)
-        is_one = path.is_file() and is_video(path)
-        jobs.append((path, written.with_name(video_target(path)) if is_one else written))
-    return jobs
+def _alike(source: Path, target: Path) -> Path:
+    """The target, of a kind that can be written where the source is a video."""
+    one_video = source.is_file() and is_video(source)
+    return target.with_name(video_target(target)) if one_video else target
 
 
 def naming_faults(jobs: Sequence[Job], kept: Iterable[Path] = ()) -> None:

@@ -1,8 +1,6 @@
 """Papers side by side on the same images and clips: quality, steadiness over time, and cost.
 
-Frames stream through the networks and the metrics one by one
-(:mod:`~llve_common.evaluate.meter`), so memory does not grow with a clip's length; of each clip one
-frame is kept, and one row of pixels over a bounded time.
+Frames stream through the networks and the metrics one by one (:mod:`~llve_common.evaluate.meter`).
 """
 
 from __future__ import annotations
@@ -10,35 +8,55 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from statistics import fmean
 
 import torch
 
-from llve_common.enhance.files import sources_in
-from llve_common.enhance.frames import frame_enhancer, pad_to_fit
+from llve_common.data.clip import Clip, clip_files
+from llve_common.data.sdsd.layout import is_set, set_clips
+from llve_common.enhance.frames import Enhance, frame_enhancer, pad_to_fit
 from llve_common.errors import CheckpointError, ConfigError, DataError, UserError
-from llve_common.evaluate.meter import Eight, Figures, Item, Measured, View, first_frame, measure
+from llve_common.evaluate.meter import (
+    Camera,
+    Eight,
+    Measure,
+    Meter,
+    View,
+    evenly_spread,
+    put_through,
+)
 from llve_common.io.folders import match_by_name
-from llve_common.io.frames import Frame
-from llve_common.io.images import Image, to_tensor
+from llve_common.io.frames import Frame, sources_in
+from llve_common.io.images import Image, in_8_bits, to_tensor
 from llve_common.metrics.cost import (
     latency,
     multiply_accumulates,
     parameter_count,
     peak_memory,
 )
+from llve_common.metrics.fidelity import psnr, ssim
 from llve_common.metrics.temporal import DIS, NamedFlow
 from llve_common.paper.contract import LoadedWeights, Model, Paper
 from llve_common.paper.installed import load_paper
-from llve_common.report.page import evenly_spread
 from llve_common.weights.network import load_model
 
 INPUT = "input"
 PICTURES = 6
-"""How many items are shown, spread evenly over all."""
+"""How many clips are shown, spread evenly over all."""
 _REPEATS = 5
+# Torch raises these where memory or a kernel is missing; the others may have enough.
+_TOO_LARGE = (RuntimeError, MemoryError)
+_MEASURES: Mapping[str, Measure] = {
+    "psnr": psnr,
+    "ssim_skimage7": partial(ssim, definition="skimage7"),
+    "ssim_gaussian11": partial(ssim, definition="gaussian11"),
+}
+
+Figures = dict[str, float | None]
+"""What a row scored on one clip, by measure; None where there was nothing to compare with."""
 
 Watch = Callable[[int, int | None, str], None]
 """Is told (frames done, frames in all as far as known, whose turn it is)."""
@@ -72,6 +90,23 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """One row's passage through one clip.
+
+    Attributes:
+        frames: how many there were.
+        figures: the clip's means.
+        view: what is shown of the enhanced frames.
+        reference: the same of the ground truth, if there is one.
+    """
+
+    frames: int
+    figures: Figures
+    view: View
+    reference: View | None
+
+
+@dataclass(frozen=True)
 class Row:
     """One line of the comparison: the input as it is, or a paper with its weights."""
 
@@ -84,7 +119,7 @@ class Row:
     failure: str | None = None
 
     def mean(self, measure: str) -> float | None:
-        """The mean over the items that have the measure."""
+        """The mean over the clips that have the measure."""
         values = [each[measure] for each in self.figures.values()]
         present = [value for value in values if value is not None]
         return fmean(present) if present else None
@@ -97,8 +132,8 @@ class Comparison:
     Attributes:
         rows: the input first, then the contenders in their order.
         references: what is shown of the ground truth.
-        frames: how many frames each item has.
-        left_out: items that cannot be read or scored, and why.
+        frames: how many frames each clip has.
+        left_out: clips that cannot be read or scored, and why.
         size: height and width at which cost was measured.
         device: where.
         flow: what the flow of warping error is called.
@@ -114,32 +149,40 @@ class Comparison:
 
     @property
     def failures(self) -> list[str]:
-        """Why rows are missing, and items."""
+        """Why rows are missing, and clips."""
         rows = [f"{row.name}: {row.failure}" for row in self.rows if row.failure]
         return rows + [f"{name}: {reason}" for name, reason in self.left_out.items()]
 
 
-def find_items(source: Path, reference: Path | None, *, clips: bool) -> list[Item]:
-    """What is compared: a file, or the images and videos in a folder and its subfolders.
+def find_clips(source: Path, reference: Path | None, *, clips: bool) -> list[Clip]:
+    """What is compared: a file, the images and videos in a folder and its subfolders, or a set.
 
     Args:
-        source: an image, a video, or a folder.
+        source: an image, a video, or a folder; without a reference also a data set in SDSD's or
+            SMID's layout, whose ground truth is then the reference.
         reference: the same in normal light; in folders matched by name without suffix.
         clips: a folder's images are the frames of a clip, not images by themselves.
 
     Raises:
         DataError: a folder holds nothing, or names do not match.
+        MediaError: there is no such file or folder.
     """
-    sources = sources_in(source, clips=clips) if source.is_dir() else [source]
-    root = source if source.is_dir() and sources != [source] else source.parent
-    names = [path.relative_to(root).as_posix() for path in sources]
-    targets: list[Path | None] = [None] * len(sources)
-    if reference is not None and root == source:
-        pairs = match_by_name(sources, sources_in(reference, clips=clips))
-        targets = [target for _, target in pairs]
-    elif reference is not None:
-        targets = [reference]
-    return [Item(*each) for each in zip(names, sources, targets, strict=True)]
+    if reference is None and is_set(source):
+        return set_clips(source)
+    sources = sources_in(source, clips=clips)
+    alone = sources == [source]
+    targets: Sequence[Path | None] = [reference] * len(sources)
+    if reference is not None and not alone:
+        targets = [path for _, path in match_by_name(sources, sources_in(reference, clips=clips))]
+    root = source.parent if alone else source
+    return [
+        Clip(
+            path.relative_to(root).as_posix(),
+            tuple(clip_files(path)),
+            None if target is None else tuple(clip_files(target)),
+        )
+        for path, target in zip(sources, targets, strict=True)
+    ]
 
 
 def find_contenders(
@@ -172,37 +215,37 @@ def find_contenders(
 
 def compare(
     contenders: Sequence[Contender],
-    items: Sequence[Item],
+    clips: Sequence[Clip],
     device: torch.device,
     *,
     flow: NamedFlow = DIS,
     watch: Watch = lambda done, total, note: None,
 ) -> Comparison:
-    """Put every contender through every item.
+    """Put every contender through every clip.
 
-    An item that cannot be read or scored is left out for all, so that rows stay comparable. A
+    A clip that cannot be read or scored is left out for all, so that rows stay comparable. A
     contender that fails is a row with its reason.
 
     Args:
         contenders: as :func:`find_contenders` makes them.
-        items: as :func:`find_items` makes them.
+        clips: as :func:`find_clips` makes them.
         device: to compute on.
         flow: along which warping error is measured.
         watch: follows the frames.
 
     Raises:
-        DataError: no item is left.
+        DataError: no clip is left.
     """
     counter = _Counter(watch)
-    measured, left_out = _measure_input(items, flow, counter)
-    left = [item for item in items if item.name in measured]
+    measured, left_out = _measure_input(clips, flow, counter)
+    left = [clip for clip in clips if clip.name in measured]
     if not left:
         reasons = "".join(f"\n- {name}: {reason}" for name, reason in left_out.items())
         raise DataError("nothing can be compared", got=reasons)
-    shown = evenly_spread([item.name for item in left], PICTURES)
+    shown = evenly_spread([clip.name for clip in left], PICTURES)
     frames = {name: each.frames for name, each in measured.items()}
     counter.expect(sum(frames.values()), 1 + len(contenders))
-    first = first_frame(left[0])
+    first = in_8_bits(next(left[0].read()).image.pixels)
     rows = [_row(INPUT, "the frames as they are", measured, shown)]
     for contender in contenders:
         counter.name = contender.name
@@ -210,6 +253,34 @@ def compare(
     references = {name: view for name in shown if (view := measured[name].reference)}
     size = first.shape[0], first.shape[1]
     return Comparison(tuple(rows), references, frames, left_out, size, device, flow.name)
+
+
+def measure(clip: Clip, enhance: Enhance, flow: NamedFlow, step: Callable[[], None]) -> Measured:
+    """Stream a clip through a network and the metrics.
+
+    Args:
+        clip: what to measure.
+        enhance: frames to as many enhanced ones; ``iter`` leaves them as they are.
+        flow: of warping error.
+        step: is called after each frame.
+
+    Raises:
+        UserError: as :func:`~llve_common.evaluate.meter.put_through`, or frames are too small for
+            SSIM.
+    """
+    meter = Meter(_MEASURES, flow, before=False)
+    middle = (clip.count or 1) // 2
+    camera, target_camera = Camera(middle), Camera(middle)
+    for passed in put_through(clip, enhance):
+        meter.add(passed)
+        camera.add(passed.result, passed.frame.name)
+        if passed.target is not None:
+            target_camera.add(passed.target, passed.frame.name)
+        step()
+    missing = dict.fromkeys((*_MEASURES, "warping_error", "mabd", "mabd_mse"))
+    figures = {**missing, **meter.means(), **meter.over_time()}
+    reference = None if clip.targets is None else target_camera.view()
+    return Measured(camera.count, figures, camera.view(), reference)
 
 
 def measure_cost(model: Model, pixels: Eight) -> Cost:
@@ -255,25 +326,24 @@ class _Counter:
 
 
 def _measure_input(
-    items: Sequence[Item], flow: NamedFlow, counter: _Counter
+    clips: Sequence[Clip], flow: NamedFlow, counter: _Counter
 ) -> tuple[dict[str, Measured], dict[str, str]]:
-    """The items as they are, and why the others cannot be measured."""
+    """The clips as they are, and why the others cannot be measured."""
     measured: dict[str, Measured] = {}
     left_out: dict[str, str] = {}
-    for item in items:
+    for clip in clips:
         try:
-            measured[item.name] = measure(item, iter, flow.estimate, counter.step)
+            measured[clip.name] = measure(clip, iter, flow, counter.step)
         except UserError as error:
-            left_out[item.name] = str(error.at(item.source))
-        except (RuntimeError, MemoryError) as error:
-            # RAFT's memory grows with the square of the pixels; the other items may fit.
-            left_out[item.name] = f"{item.source}: {type(error).__name__}: {error}"
+            left_out[clip.name] = str(error.at(clip.place))
+        except _TOO_LARGE as error:
+            left_out[clip.name] = f"{clip.place}: {type(error).__name__}: {error}"
     return measured, left_out
 
 
 def _contend(
     contender: Contender,
-    items: Sequence[Item],
+    clips: Sequence[Clip],
     first: Eight,
     shown: Collection[str],
     device: torch.device,
@@ -288,16 +358,11 @@ def _contend(
         model = load_model(paper, contender.weights, device)
         weights = model.weights
         enhance = frame_enhancer(model)
-        measured = {
-            item.name: measure(item, enhance, flow.estimate, counter.step) for item in items
-        }
+        measured = {clip.name: measure(clip, enhance, flow, counter.step) for clip in clips}
         cost = measure_cost(model, first)
-    except UserError as error:
-        return Row(contender.name, title, weights=weights, failure=str(error))
-    except (RuntimeError, MemoryError) as error:
-        # What torch raises where memory or a kernel is missing; the other papers may have enough.
-        reason = f"{type(error).__name__}: {error}"
-        return Row(contender.name, title, weights=weights, failure=reason)
+    except (UserError, *_TOO_LARGE) as error:
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        return Row(contender.name, title, weights=weights, failure=f"{kind}{error}")
     return _row(contender.name, title, measured, shown, cost, weights)
 
 
@@ -317,6 +382,6 @@ def _row(
     cost: Cost | None = None,
     weights: LoadedWeights | None = None,
 ) -> Row:
-    figures = {item: each.figures for item, each in measured.items()}
-    views = {item: measured[item].view for item in shown}
+    figures = {clip: each.figures for clip, each in measured.items()}
+    views = {clip: measured[clip].view for clip in shown}
     return Row(name, title, figures, views, cost, weights)

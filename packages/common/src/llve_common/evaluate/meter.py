@@ -1,22 +1,28 @@
-"""One image or clip through one network and all measures, a frame at a time."""
+"""One clip through one network and all measures, a frame at a time.
+
+So memory does not grow with the clip's length; of the pictures, one frame is kept, and one row of
+pixels over a bounded time.
+"""
 
 from __future__ import annotations
 
+import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from itertools import islice
+from typing import TypeVar
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from llve_common.data.clip import Clip
+from llve_common.enhance.frames import Enhance
 from llve_common.errors import DataError
-from llve_common.io.frames import Frame, open_source
+from llve_common.io.frames import Frame
 from llve_common.io.images import Image, in_8_bits
-from llve_common.metrics.fidelity import psnr, ssim
-from llve_common.metrics.temporal import FlowEstimator, Mabd, WarpingError
+from llve_common.metrics.temporal import GuideFlow, Mabd, NamedFlow, WarpingError
 
 LONGEST_SIDE = 1280
 """A picture is shown at no more than this many pixels."""
@@ -24,24 +30,171 @@ STRIP_FRAMES = 256
 """How many frames, from a clip's start, a strip of pixels over time shows."""
 
 Eight = NDArray[np.uint8]
-Figures = dict[str, float | None]
-"""What a row scored on one item, by measure; None where there was nothing to compare with."""
-
-Enhance = Callable[[Iterable[Frame]], Iterator[Frame]]
+Measure = Callable[[Eight, Eight], float]
+"""From a frame and its ground truth, (H, W, 3) RGB, to a score."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Item:
-    """An image, a video or a folder of a clip's frames, with its ground truth if there is one."""
+class Passed:
+    """A frame that went through a network.
 
-    name: str
-    source: Path
-    reference: Path | None = None
+    Attributes:
+        index: its place in the clip.
+        frame: the enhanced one, with its name and place.
+        source: its pixels as they were, (H, W, 3) RGB in 8 bits, cropped where that is asked for.
+        result: the enhanced ones, likewise.
+        target: those of its ground truth, likewise, where there is one.
+        seconds: to read and enhance it.
+    """
+
+    index: int
+    frame: Frame
+    source: Eight
+    result: Eight
+    target: Eight | None
+    seconds: float
+
+
+def put_through(
+    clip: Clip, enhance: Enhance, *, multiple: int = 1, first: int = 0
+) -> Iterator[Passed]:
+    """Enhance a clip's frames, read in 8 bits as the papers' tests read them.
+
+    Args:
+        clip: to read.
+        enhance: frames to as many enhanced ones; ``iter`` leaves them as they are.
+        multiple: images are cropped at the bottom and right to sides that are multiples of this.
+        first: the first frame that ``enhance`` gives, where it leaves out the clip's ends.
+
+    Raises:
+        DataError: the ground truth has another size or length, or nothing is left to crop to.
+        MediaError: a frame cannot be read, or comes out as not a number.
+    """
+    waiting: deque[tuple[Eight, tuple[int, ...]]] = deque()
+
+    def sources() -> Iterator[Frame]:
+        for index, frame in enumerate(clip.read()):
+            cropped = _cropped(frame, multiple)
+            if index >= first:
+                waiting.append((cropped, frame.image.pixels.shape))
+            yield replace(frame, image=Image(cropped))
+
+    targets = clip.read_targets(first)
+    started = time.perf_counter()
+    for index, frame in enumerate(enhance(sources()), first):
+        seconds = time.perf_counter() - started
+        source, size = waiting.popleft()
+        target = None
+        if clip.targets is not None:
+            target = _target(next(targets, None), frame, size, multiple)
+        yield Passed(index, frame, source, in_8_bits(frame.image.pixels), target, seconds)
+        started = time.perf_counter()
+    for beyond in islice(targets, len(waiting), None):
+        got = f"more from {beyond.where} on"
+        raise DataError("the ground truth has more frames", where=clip.place, got=got)
+
+
+def _target(target: Frame | None, frame: Frame, size: tuple[int, ...], multiple: int) -> Eight:
+    """A frame's ground truth, cropped like the frame, which had that size."""
+    if target is None:
+        raise DataError("the ground truth ends before this frame", where=frame.where)
+    if target.image.pixels.shape != size:
+        raise DataError(
+            "a frame and its ground truth differ in size",
+            where=frame.where,
+            got=f"{size[1]}x{size[0]}, and {target.where} {_size(target)}",
+        )
+    return _cropped(target, multiple)
+
+
+def _cropped(frame: Frame, multiple: int) -> Eight:
+    pixels = in_8_bits(frame.image.pixels)
+    height, width = (side // multiple * multiple for side in pixels.shape[:2])
+    if height == 0 or width == 0:
+        raise DataError(
+            "the image is too small to be cropped to what the network takes",
+            where=frame.where,
+            got=_size(frame),
+            expected=f"sides of at least {multiple} pixels",
+        )
+    return np.ascontiguousarray(pixels[:height, :width])
+
+
+def _size(frame: Frame) -> str:
+    height, width = frame.image.pixels.shape[:2]
+    return f"{width}x{height}"
+
+
+class Meter:
+    """All measures of one clip, fed a frame at a time.
+
+    Of a frame against its ground truth: what is given. Of the clip, where a flow is given:
+    ``warping_error``, ``mabd`` and, against ground truth, ``mabd_mse``
+    (:mod:`llve_common.metrics.temporal`). What the frames as they were score has the same name
+    with ``input_`` before it. Motion is estimated on the ground truth where there is one, else on
+    the input: a guide that no network made, so that all are measured along the same motion.
+
+    Args:
+        measures: name to measure, such as ``psnr``, ``ssim``, ``fsim``.
+        flow: how motion is estimated; None: nothing is measured of the clip.
+        before: whether frames are measured as they were too.
+    """
+
+    def __init__(
+        self, measures: Mapping[str, Measure], flow: NamedFlow | None, *, before: bool
+    ) -> None:
+        self._measures = measures
+        self._guide = None if flow is None else GuideFlow(flow.estimate)
+        prefixes = ("", "input_") if before else ("",)
+        self._steadiness = [(prefix, WarpingError(), Mabd()) for prefix in prefixes]
+        self._totals: dict[str, float] = {}
+        self._frames = 0
+
+    def add(self, passed: Passed) -> dict[str, float]:
+        """The next frame's scores; none without ground truth.
+
+        Raises:
+            DataError: sizes differ, or are too small for SSIM.
+            UserError: FSIM's library is not installed.
+        """
+        values: dict[str, float] = {}
+        target, pictures = passed.target, (passed.result, passed.source)
+        try:
+            guide = passed.source if target is None else target
+            motion = None if self._guide is None else self._guide.next(guide)
+            for (prefix, warping, mabd), pixels in zip(self._steadiness, pictures, strict=False):
+                if target is not None:
+                    for name, measure in self._measures.items():
+                        values[f"{prefix}{name}"] = measure(pixels, target)
+                if self._guide is not None:
+                    warping.update(pixels, motion)
+                    mabd.update(pixels, target)
+        except DataError as error:
+            raise error.at(passed.frame.where) from None
+        self._frames += 1
+        for name, value in values.items():
+            self._totals[name] = self._totals.get(name, 0.0) + value
+        return values
+
+    def means(self) -> dict[str, float]:
+        """The means of the frames' scores."""
+        return {name: total / self._frames for name, total in self._totals.items()}
+
+    def over_time(self) -> dict[str, float]:
+        """What the clip scored as a whole, as far as it could be measured."""
+        found: dict[str, float | None] = {}
+        for prefix, warping, mabd in self._steadiness:
+            brightness = mabd.compute()
+            found[f"{prefix}warping_error"] = warping.compute()
+            found[f"{prefix}mabd"] = brightness.mean
+            found[f"{prefix}mabd_mse"] = brightness.mse
+        return {name: value for name, value in found.items() if value is not None}
 
 
 @dataclass(frozen=True)
 class View:
-    """What is shown of an item: its middle frame, and the middle row of its first frames.
+    """What is shown of a clip: its middle frame, and the middle row of its first frames.
 
     Attributes:
         frame: the picture's name or number.
@@ -54,146 +207,12 @@ class View:
     strip: Eight | None
 
 
-@dataclass(frozen=True)
-class Measured:
-    """One row's passage through one item.
-
-    Attributes:
-        frames: how many there were.
-        figures: the item's means.
-        view: what is shown of the enhanced frames.
-        reference: the same of the ground truth, if there is one.
-    """
-
-    frames: int
-    figures: Figures
-    view: View
-    reference: View | None
-
-
-def measure(
-    item: Item, enhance: Enhance, estimate: FlowEstimator, step: Callable[[], None]
-) -> Measured:
-    """Stream an item through a network and the metrics.
+class Camera:
+    """Keeps of a clip what is shown of it.
 
     Args:
-        item: what to measure.
-        enhance: frames to as many enhanced ones; ``iter`` leaves them as they are.
-        estimate: the flow of warping error.
-        step: is called after each frame.
-
-    Raises:
-        DataError: the ground truth has another size or length, or frames are too small for SSIM.
-        MediaError: a frame cannot be read, or comes out as not a number.
+        middle: the number of the frame that is kept, as far as there are so many.
     """
-    meter = _Meter(estimate)
-    with ExitStack() as stack:
-        source = stack.enter_context(open_source(item.source))
-        targets = _open_targets(item, stack)
-        middle = (source.count or 1) // 2
-        camera, target_camera = _Camera(middle), _Camera(middle)
-        waiting: deque[Eight] = deque()
-        for frame in enhance(_noting(source.frames, waiting)):
-            pixels, original = in_8_bits(frame.image.pixels), waiting.popleft()
-            target = _next_target(targets, frame)
-            meter.add(pixels, original, target, frame.where)
-            camera.add(pixels, frame.name)
-            if target is not None:
-                target_camera.add(target, frame.name)
-            step()
-        _require_end(targets, item)
-    reference = None if targets is None else target_camera.view()
-    return Measured(camera.count, meter.figures(), camera.view(), reference)
-
-
-def _open_targets(item: Item, stack: ExitStack) -> Iterator[Frame] | None:
-    if item.reference is None:
-        return None
-    return stack.enter_context(open_source(item.reference)).frames
-
-
-def _noting(frames: Iterable[Frame], waiting: deque[Eight]) -> Iterator[Frame]:
-    """Frames in 8 bits, as the papers' tests read them, each noted until it comes out enhanced."""
-    for frame in frames:
-        pixels = in_8_bits(frame.image.pixels)
-        waiting.append(pixels)
-        yield replace(frame, image=Image(pixels))
-
-
-def _next_target(targets: Iterator[Frame] | None, frame: Frame) -> Eight | None:
-    if targets is None:
-        return None
-    target = next(targets, None)
-    if target is None:
-        raise DataError("the ground truth ends before this frame", where=frame.where)
-    return in_8_bits(target.image.pixels)
-
-
-def _require_end(targets: Iterator[Frame] | None, item: Item) -> None:
-    if targets is not None and next(targets, None) is not None:
-        raise DataError(
-            "the ground truth has more frames", where=item.source, got=f"more in {item.reference}"
-        )
-
-
-def first_frame(item: Item) -> Eight:
-    """The first frame, (H, W, 3) RGB, in 8 bits.
-
-    Raises:
-        MediaError: it cannot be read.
-    """
-    with open_source(item.source) as source:
-        return in_8_bits(next(source.frames).image.pixels)
-
-
-class _Meter:
-    """All measures of one clip, fed a frame at a time."""
-
-    def __init__(self, estimate: FlowEstimator) -> None:
-        self._frames = 0
-        self._totals: dict[str, float] = {}
-        self._warping, self._mabd = WarpingError(estimate), Mabd()
-
-    def add(self, frame: Eight, original: Eight, target: Eight | None, where: object) -> None:
-        """The next frame, as it was before, and its ground truth.
-
-        Raises:
-            DataError: sizes differ, or are too small for SSIM.
-        """
-        try:
-            if target is not None:
-                self._score(frame, target)
-            # A guide that no paper made, so that all are measured along the same motion.
-            self._warping.update(frame, original if target is None else target)
-            self._mabd.update(frame, target)
-        except DataError as error:
-            raise error.at(where) from None
-        self._frames += 1
-
-    def figures(self) -> Figures:
-        """The clip's means."""
-        steadiness = self._mabd.compute()
-        fidelity = {name: total / self._frames for name, total in self._totals.items()}
-        return {
-            **dict.fromkeys(("psnr", "ssim_skimage7", "ssim_gaussian11")),
-            **fidelity,
-            "warping_error": self._warping.compute(),
-            "mabd": steadiness.mean,
-            "mabd_mse": steadiness.mse,
-        }
-
-    def _score(self, frame: Eight, target: Eight) -> None:
-        scores = {
-            "psnr": psnr(frame, target),
-            "ssim_skimage7": ssim(frame, target, "skimage7"),
-            "ssim_gaussian11": ssim(frame, target, "gaussian11"),
-        }
-        for name, score in scores.items():
-            self._totals[name] = self._totals.get(name, 0.0) + score
-
-
-class _Camera:
-    """Keeps of a clip what the page shows of it."""
 
     def __init__(self, middle: int) -> None:
         self._middle, self._strip = middle, list[Eight]()
@@ -222,3 +241,9 @@ def _reduced(pixels: Eight) -> Eight:
         return pixels
     reduced = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
     return np.asarray(reduced, np.uint8)
+
+
+def evenly_spread(items: Sequence[T], count: int) -> list[T]:
+    """What is shown of many items: the middle ones of that many equal parts, or all."""
+    count = min(count, len(items))
+    return [items[(2 * part + 1) * len(items) // (2 * count)] for part in range(count)]

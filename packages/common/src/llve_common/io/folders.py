@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llve_common.errors import DataError
@@ -59,9 +60,7 @@ def match_by_name(inputs: list[Path], targets: list[Path]) -> list[tuple[Path, P
             side; every offender is named.
     """
     by_stem = {path.stem: path for path in targets}
-    names = {path.stem for path in inputs}
-    faults = [f"{path} has no ground truth" for path in inputs if path.stem not in by_stem]
-    faults += [f"{path} has no input" for path in targets if path.stem not in names]
+    faults = without_partner({path.stem: path for path in inputs}, by_stem)
     for side in (inputs, targets):
         count = Counter(path.stem for path in side)
         faults += [f"{path} shares its stem" for path in side if count[path.stem] > 1]
@@ -69,8 +68,19 @@ def match_by_name(inputs: list[Path], targets: list[Path]) -> list[tuple[Path, P
         raise DataError(
             "inputs and ground truth do not match by file name",
             where=targets[0].parent if targets else None,
-            got="; ".join(faults[:10])
-            + (f"; and {len(faults) - 10} more" if len(faults) > 10 else ""),
+            got=some_of(faults),
             expected="one file of the same stem on each side",
         )
     return [(path, by_stem[path.stem]) for path in inputs]
+
+
+def without_partner(inputs: Mapping[str, Path], targets: Mapping[str, Path]) -> list[str]:
+    """A sentence for each of two sides' files or folders whose name the other side lacks."""
+    faults = [f"{path} has no ground truth" for name, path in inputs.items() if name not in targets]
+    return faults + [f"{path} has no input" for name, path in targets.items() if name not in inputs]
+
+
+def some_of(faults: Sequence[str]) -> str:
+    """The first ten of many faults, and how many more there are."""
+    more = f"; and {len(faults) - 10} more" if len(faults) > 10 else ""
+    return "; ".join(faults[:10]) + more

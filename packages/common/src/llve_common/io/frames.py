@@ -77,6 +77,32 @@ def open_source(path: Path) -> Iterator[Source]:
         )
 
 
+def sources_in(path: Path, *, clips: bool) -> list[Path]:
+    """What can be opened: a file itself; of a folder and its subfolders the videos and images.
+
+    Args:
+        path: a file or folder.
+        clips: images of one folder are the frames of a clip; the folder stands for them.
+
+    Returns:
+        Videos first, then images or folders of them, each sorted.
+
+    Raises:
+        MediaError: there is no such file or folder.
+        DataError: the folder holds neither.
+    """
+    if not path.exists():
+        raise MediaError("no such file or folder", where=path, mend="check the path")
+    if path.is_file():
+        return [path]
+    videos = sorted(each for each in path.rglob("*") if each.is_file() and is_video(each))
+    if videos:
+        images = sorted(each for each in path.rglob("*") if each.is_file() and is_image(each))
+    else:
+        images = list_images(path, recursive=True)
+    return videos + (sorted({each.parent for each in images}) if clips else images)
+
+
 @contextmanager
 def open_sink(path: Path, source: Source) -> Iterator[Callable[[Frame], None]]:
     """A function that writes a source's frames in order; the target is whole or as it was.

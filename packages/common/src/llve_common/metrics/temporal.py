@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,13 +39,54 @@ DIS = NamedFlow("DIS", dis_flow)
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
+class Motion(NamedTuple):
+    """Between two neighbouring frames of a guide.
+
+    Attributes:
+        flow: from each pixel of the later frame to its place in the earlier, (H, W, 2).
+        valid: where the flow back agrees (:func:`llve_common.flow.dis.forward_backward_valid`).
+    """
+
+    flow: npt.NDArray[np.float32]
+    valid: npt.NDArray[np.bool_]
+
+
+class GuideFlow:
+    """The motion of a clip, fed a frame at a time, along which several others are measured.
+
+    Args:
+        estimate: the flow estimator; dense inverse search unless given.
+    """
+
+    def __init__(self, estimate: FlowEstimator = dis_flow) -> None:
+        self._estimate = estimate
+        self._frames = 0
+        self._previous: npt.NDArray[np.uint8] | None = None
+
+    def next(self, guide: Frame) -> Motion | None:
+        """The motion from the guide's last frame to this one; None at the first.
+
+        Raises:
+            DataError: the frame is not what the module describes, or has another size.
+        """
+        size = None if self._previous is None else self._previous.shape
+        current = _eight_bit(_unit_range(guide, f"frame {self._frames} of the guide", size))
+        previous, self._previous = self._previous, current
+        self._frames += 1
+        if previous is None:
+            return None
+        # The warped frame lies on the current one's pixels, so the flow must start there.
+        to_previous = self._estimate(current, previous)
+        to_current = self._estimate(previous, current)
+        return Motion(to_previous, forward_backward_valid(to_previous, to_current))
+
+
 class WarpingError:
     """Warping error of one clip, fed a frame at a time.
 
     Per pair of neighbouring frames: the mean, over valid pixels and their three channels, of
     ``(frame[t+1] - warp(frame[t], F))**2``, where ``F`` is the flow from t+1 to t and a pixel is
-    valid where ``F`` and the flow from t to t+1 agree
-    (:func:`llve_common.flow.dis.forward_backward_valid`). Per clip: the mean of its pairs. A pair
+    valid where ``F`` and the flow from t to t+1 agree. Per clip: the mean of its pairs. A pair
     without any valid pixel, as at a hard cut, has no error and is left out.
 
     Both flows are estimated on the guide: the reference clip where there is one, else the
@@ -54,57 +95,38 @@ class WarpingError:
 
     Unit: squared intensity, in [0, 1]; 0 is a still or perfectly moving video.
 
-    Args:
-        estimate: the flow estimator; dense inverse search unless given.
-
     Source: Lai et al., "Learning Blind Video Temporal Consistency", ECCV 2018, with the
     flow and the mask of TCE-Net's reproduction.
     """
 
-    def __init__(self, estimate: FlowEstimator = dis_flow) -> None:
-        self._estimate = estimate
+    def __init__(self) -> None:
         self._frames = 0
         self._errors = _Mean()
-        self._previous: tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]] | None = None
+        self._previous: npt.NDArray[np.float32] | None = None
 
-    def update(self, frame: Frame, guide: Frame) -> None:
+    def update(self, frame: Frame, motion: Motion | None) -> None:
         """Add the next frame.
 
         Args:
             frame: the frame to measure, as the module describes.
-            guide: the same moment of the clip on which the flow is estimated; same size.
+            motion: of the guide up to this frame, of the same size, see :class:`GuideFlow`.
 
         Raises:
             DataError: a frame is not what the module describes, or its size differs from its
                 guide's or from the previous frame's.
         """
-        where = f"frame {self._frames}"
-        size = None if self._previous is None else self._previous[0].shape
-        current = _unit_range(frame, where, size)
-        current_guide = _eight_bit(_unit_range(guide, f"{where} of the guide", current.shape))
-        if self._previous is not None:
-            self._compare(*self._previous, current, current_guide)
-        self._previous = current, current_guide
+        size = None if motion is None else (*motion.valid.shape, 3)
+        current = _unit_range(frame, f"frame {self._frames}", size)
+        previous, self._previous = self._previous, current
         self._frames += 1
+        if previous is not None and motion is not None and motion.valid.any():
+            warped = warp_frame(previous, motion.flow)
+            difference = current[motion.valid] - warped[motion.valid]
+            self._errors.add(float(np.mean(np.square(difference), dtype=np.float64)))
 
     def compute(self) -> float | None:
         """Return the clip's warping error so far; ``None`` where no pair has one."""
         return self._errors.value
-
-    def _compare(
-        self,
-        previous: npt.NDArray[np.float32],
-        previous_guide: npt.NDArray[np.uint8],
-        current: npt.NDArray[np.float32],
-        current_guide: npt.NDArray[np.uint8],
-    ) -> None:
-        # The warped frame lies on the current one's pixels, so the flow must start there.
-        to_previous = self._estimate(current_guide, previous_guide)
-        to_current = self._estimate(previous_guide, current_guide)
-        valid = forward_backward_valid(to_previous, to_current)
-        if valid.any():
-            difference = current[valid] - warp_frame(previous, to_previous)[valid]
-            self._errors.add(float(np.mean(np.square(difference), dtype=np.float64)))
 
 
 @dataclass(frozen=True)

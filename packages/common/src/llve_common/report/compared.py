@@ -17,20 +17,19 @@ from llve_common import __version__
 from llve_common.errors import in_one_line
 from llve_common.evaluate.compare import Comparison, Cost, Row
 from llve_common.evaluate.meter import STRIP_FRAMES
-from llve_common.evaluate.test import plain
+from llve_common.evaluate.scores import plain
 from llve_common.io.atomic import write_text
 from llve_common.report.page import Group, Panel, Section, Strips, scatter, write_page
-from llve_common.report.tables import Table
+from llve_common.report.tables import Column, Table
 
 QUALITY = (
-    ("PSNR", "psnr", 1.0, ".3f"),
-    ("SSIM skimage7", "ssim_skimage7", 1.0, ".4f"),
-    ("SSIM gaussian11", "ssim_gaussian11", 1.0, ".4f"),
-    ("warping error", "warping_error", 1e3, ".3f"),
-    ("MABD", "mabd", 1e3, ".3f"),
-    ("MABD MSE", "mabd_mse", 1e6, ".3f"),
+    Column("PSNR", "psnr", ".3f"),
+    Column("SSIM skimage7", "ssim_skimage7", ".4f"),
+    Column("SSIM gaussian11", "ssim_gaussian11", ".4f"),
+    Column("warping error", "warping_error", ".3f", 1e3),
+    Column("MABD", "mabd", ".3f", 1e3),
+    Column("MABD MSE", "mabd_mse", ".3f", 1e6),
 )
-"""Heading, measure, the factor it is shown with, and its form."""
 
 _DEFINITIONS = (
     "Every figure is the mean over the items, and an item's the mean over its frames.",
@@ -67,8 +66,11 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
         f"Quality on {items} {'item' if items == 1 else 'items'}, frames: "
         f"{sum(comparison.frames.values())} (PSNR in dB, warping error and MABD in 1e-3, MABD MSE "
         f"in 1e-6; warping error by {comparison.flow})",
-        ("", *(heading for heading, *_ in QUALITY)),
-        tuple((row.name, *_quality_cells(row)) for row in comparison.rows),
+        ("", *(column.heading for column in QUALITY)),
+        tuple(
+            (row.name, *(column.cell(row.mean(column.score)) for column in QUALITY))
+            for row in comparison.rows
+        ),
     )
     height, width = comparison.size
     cost = Table(
@@ -133,14 +135,14 @@ def write_comparison(folder: Path, comparison: Comparison, command: Command) -> 
         "Each paper with the weights named beside it. Figures hold for these weights on this data "
         "alone; bundled weights are small, trained by llve, and not the papers' own."
     )
-    sections = [_figures_section(comparison), *_plots_section(comparison)]
-    sections += [_pictures_section(comparison), *_strips_section(comparison)]
-    sections.append(_commands_section(comparison, command))
+    sections = [
+        Section("Figures", tables=comparison_tables(comparison), notes=_notes(comparison)),
+        *_plots_section(comparison),
+        _pictures_section(comparison),
+        *_strips_section(comparison),
+        _commands_section(comparison, command),
+    ]
     write_page(folder / "index.html", "Low-light enhancement, compared", lead, sections)
-
-
-def _figures_section(comparison: Comparison) -> Section:
-    return Section("Figures", tables=comparison_tables(comparison), notes=_notes(comparison))
 
 
 def _plots_section(comparison: Comparison) -> Iterator[Section]:
@@ -162,16 +164,16 @@ def _plot(
     comparison: Comparison, title: str, label: str, of: Callable[[Cost], float]
 ) -> str | None:
     """Rows by PSNR, or without ground truth by warping error; None where there are none."""
-    _, measure, factor, _ = QUALITY[0] if comparison.references else QUALITY[3]
+    column = QUALITY[0] if comparison.references else QUALITY[3]
     axis = "PSNR, dB" if comparison.references else "warping error, 1e-3"
     points = {}
     for row in comparison.rows:
-        value = row.mean(measure)
+        value = row.mean(column.score)
         # A logarithmic axis has no place for 0, the count of a network without products.
         if value is not None and math.isfinite(value) and row.cost and of(row.cost) > 0:
-            points[row.name] = (of(row.cost), value * factor)
-    base = comparison.rows[0].mean(measure)
-    level = None if base is None or math.isinf(base) else ("input", base * factor)
+            points[row.name] = (of(row.cost), value * column.factor)
+    base = comparison.rows[0].mean(column.score)
+    level = None if base is None or math.isinf(base) else ("input", base * column.factor)
     return scatter(title, points, label, axis, level) if points else None
 
 
@@ -252,12 +254,6 @@ def _lines(comparison: Comparison, command: Command) -> list[str]:
     return [command.whole, *(line for name in made for line in command.rows[name])]
 
 
-def _quality_cells(row: Row) -> Iterator[str]:
-    for _, measure, factor, form in QUALITY:
-        value = row.mean(measure)
-        yield "-" if value is None else format(value * factor, form)
-
-
 def _cost_cells(cost: Cost | None) -> tuple[str, ...]:
     if cost is None:
         return ("-",) * 4
@@ -315,7 +311,7 @@ def _facts(comparison: Comparison, command: Command) -> dict[str, Any]:
 def _flat(row: Row, flow: str) -> dict[str, Any]:
     """A row by name, in plain units: intensities in [0, 1], seconds, bytes."""
     cost, weights = row.cost, row.weights
-    means = {measure: plain(row.mean(measure)) for _, measure, *_ in QUALITY}
+    means = {column.score: plain(row.mean(column.score)) for column in QUALITY}
     return {
         "name": row.name,
         "title": row.title,

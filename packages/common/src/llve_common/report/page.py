@@ -1,38 +1,22 @@
-"""A self-contained HTML page: before/after sliders, tables, plots and the commands behind them."""
+"""A self-contained HTML page: pictures under a handle, tables, plots, and what made them."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import jinja2
 import PIL.Image
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from llve_common.io.atomic import write_text
 from llve_common.io.images import Pixels
 from llve_common.report.tables import Table
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Slider:
-    """Two pictures of one size, (H, W, 3) uint8 RGB, under a handle that uncovers one of them."""
-
-    before: Pixels
-    after: Pixels
-    caption: str
-    before_label: str = "before"
-    after_label: str = "after"
 
 
 @dataclass(frozen=True)
@@ -72,18 +56,11 @@ class Section:
     heading: str
     text: str = ""
     commands: Sequence[str] = ()
-    sliders: Sequence[Slider] = ()
     tables: Sequence[Table] = ()
     plots: Sequence[str] = field(default_factory=tuple)
     notes: Sequence[str] = ()
     groups: Sequence[Group] = ()
     strips: Sequence[Strips] = ()
-
-
-def evenly_spread(items: Sequence[T], count: int) -> list[T]:
-    """What a page shows of many items: the middle ones of that many equal parts, or all."""
-    count = min(count, len(items))
-    return [items[(2 * part + 1) * len(items) // (2 * count)] for part in range(count)]
 
 
 def write_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -> None:
@@ -110,25 +87,6 @@ def write_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -
     write_text(path, template.render(title=title, lead=lead, sections=sections))
 
 
-def curve(
-    title: str, series: Mapping[str, tuple[Sequence[float], Sequence[float]]], x: str, y: str
-) -> str:
-    """A line plot as SVG text.
-
-    Args:
-        title: of the plot.
-        series: name to (x values, y values).
-        x: label of the horizontal axis, with its unit.
-        y: label of the vertical axis, with its unit.
-    """
-    with _figure(7, title, x, y) as (axes, text):
-        for name, (across, up) in series.items():
-            axes.plot(across, up, label=name, linewidth=1.4)
-        if len(series) > 1:
-            axes.legend()
-    return text()
-
-
 def scatter(
     title: str,
     points: Mapping[str, tuple[float, float]],
@@ -145,7 +103,11 @@ def scatter(
         y: label of the vertical axis, with its unit.
         level: a name and a value of y to draw a line at.
     """
-    with _figure(4.6, title, x, y) as (axes, text):
+    buffer = io.StringIO()
+    # A fixed salt makes the same data give the same bytes.
+    with rc_context({"svg.hashsalt": "llve", "font.size": 9}):
+        figure = Figure(figsize=(4.6, 3), layout="constrained")
+        axes = figure.subplots()
         for name, place in points.items():
             axes.plot(*place, "o", markersize=8)
             axes.annotate(name, place, textcoords="offset points", xytext=(7, 5))
@@ -154,33 +116,18 @@ def scatter(
             at = ("axes fraction", "data")
             axes.annotate(level[0], (0.01, level[1]), xycoords=at, va="bottom", color="gray")
         across = [place[0] for place in points.values()]
+        axes.set(title=title, xlabel=x, ylabel=y)
         axes.set(xscale="log", xlim=(min(across) / 2, max(across) * 3))
         axes.margins(y=0.25)
+        axes.grid(alpha=0.3)
         # Over several decades there is room for the powers of ten alone.
         close = max(across) < 50 * min(across)
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if close else (1.0,)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
-    return text()
-
-
-@contextmanager
-def _figure(width: float, title: str, x: str, y: str) -> Iterator[tuple[Axes, Callable[[], str]]]:
-    """Axes to draw on, and what gives their SVG text afterwards."""
-    buffer = io.StringIO()
-
-    def text() -> str:
-        drawn = buffer.getvalue()
-        return drawn[drawn.index("<svg") :]
-
-    # A fixed salt makes the same data give the same bytes.
-    with rc_context({"svg.hashsalt": "llve", "font.size": 9}):
-        figure = Figure(figsize=(width, 3), layout="constrained")
-        axes = figure.subplots()
-        yield axes, text
-        axes.set(title=title, xlabel=x, ylabel=y)
-        axes.grid(alpha=0.3)
         figure.savefig(buffer, format="svg", metadata={"Date": None})
+    drawn = buffer.getvalue()
+    return drawn[drawn.index("<svg") :]
 
 
 def _data_uri(pixels: Pixels) -> str:

@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import rich.table
 from rich.markup import escape
 
-from llve_common.evaluate.test import Scores
+
+class Column(NamedTuple):
+    """A column of figures: its heading, the score in it, and its form, such as ``.3f``.
+
+    It is shown times the factor.
+    """
+
+    heading: str
+    score: str
+    form: str
+    factor: float = 1.0
+
+    def cell(self, value: float | None) -> str:
+        """A figure; a dash where there is none."""
+        return "-" if value is None else format(value * self.factor, self.form)
 
 
 @dataclass(frozen=True)
@@ -48,56 +63,6 @@ class Table:
         rule = ["---"] + ["---" if self.words else "---:"] * (len(self.columns) - 1)
         lines = [_cells(self.columns), rule, *map(_cells, self.rows)]
         return "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-
-def score_table(scores: Scores, title: str, *, ssim_definition: str) -> Table:
-    """PSNR, SSIM and, where it was measured, FSIM, before and after.
-
-    There is a row for each frame of a single clip, or for each clip.
-    """
-    kinds = [each for each in _KINDS if each[1] in scores.mean_of_frames or each[1] != "fsim"]
-    columns = [f"{label} {when}" for label, *_ in kinds for when in ("before", "after")]
-    if len(scores.per_clip) == 1:
-        parts = [(frame.frame, frame.values) for frame in scores.frames]
-    else:
-        parts = list(scores.per_clip.items())
-    parts.append((f"mean of {len(scores.frames)} frames", scores.mean_of_frames))
-    if len(scores.per_clip) > 1:
-        parts.append((f"mean of {len(scores.per_clip)} clips", scores.mean_of_clips))
-    rows = tuple((name, *_fidelity_cells(values, kinds)) for name, values in parts)
-    return Table(f"{title} (PSNR in dB; SSIM: {ssim_definition})", ("", *columns), rows)
-
-
-_STEADINESS = (
-    ("warping error", "warping_error"), ("MABD", "mabd"), ("MABD, squared error", "mabd_mse"),
-)  # fmt: skip
-
-
-def steadiness_table(scores: Scores, title: str) -> Table:
-    """The temporal scores before and after, a row for each clip; in units of 1e-3."""
-    columns = [f"{label} {when}" for label, _ in _STEADINESS for when in ("before", "after")]
-    keys = [f"{prefix}{name}" for _, name in _STEADINESS for prefix in ("input_", "")]
-    rows = [(clip, *_thousandths(values, keys)) for clip, values in scores.temporal.items()]
-    if len(rows) > 1:
-        means = _thousandths(scores.mean_of_clips, keys)
-        rows.append((f"mean of {len(rows)} clips", *means))
-    said = f"times 1000; lower is steadier; warping error by {scores.flow}"
-    return Table(f"{title} ({said})", ("", *columns), tuple(rows))
-
-
-def _thousandths(values: dict[str, float], keys: Sequence[str]) -> list[str]:
-    return [f"{values[key] * 1e3:.4f}" if key in values else "-" for key in keys]
-
-
-_KINDS = (("PSNR", "psnr", ".3f"), ("SSIM", "ssim", ".4f"), ("FSIM", "fsim", ".4f"))
-
-
-def _fidelity_cells(
-    values: dict[str, float], kinds: Sequence[tuple[str, str, str]]
-) -> Iterator[str]:
-    for _, name, form in kinds:
-        for key in (f"input_{name}", name):
-            yield format(values[key], form) if key in values else "-"
 
 
 def _cells(row: Sequence[str]) -> list[str]:

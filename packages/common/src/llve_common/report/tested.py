@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from llve_common.data.clip import read_frame
-from llve_common.evaluate.test import Scores, Tested
+from llve_common.evaluate.meter import evenly_spread
+from llve_common.evaluate.scores import Scores
+from llve_common.evaluate.test import Tested
+from llve_common.io.frames import Frame
 from llve_common.io.images import Pixels, read_image
-from llve_common.paper.contract import Clip, Detail
-from llve_common.report.page import Group, Panel, Section, evenly_spread, write_page
-from llve_common.report.tables import Table, score_table, steadiness_table
+from llve_common.paper.contract import Clip, Detail, FileOf
+from llve_common.report.page import Group, Panel, Section, write_page
+from llve_common.report.tables import Column, Table
 
 PICTURES = 4
 """How many frames are shown, the middle ones of clips that are spread evenly over all."""
+
+_FIDELITY = (
+    Column("PSNR", "psnr", ".3f"), Column("SSIM", "ssim", ".4f"), Column("FSIM", "fsim", ".4f"),
+)  # fmt: skip
+_WHEN = (("before", "input_"), ("after", ""))
+_STEADINESS = (
+    Column("warping error", "warping_error", ".4f", 1e3),
+    Column("MABD", "mabd", ".4f", 1e3),
+    Column("MABD, squared error", "mabd_mse", ".4f", 1e3),
+)
 
 
 def test_tables(tested: Tested) -> list[Table]:
@@ -26,6 +39,44 @@ def test_tables(tested: Tested) -> list[Table]:
     if scoring.flow is not None:
         tables.append(steadiness_table(scores, title))
     return tables
+
+
+def score_table(scores: Scores, title: str, *, ssim_definition: str) -> Table:
+    """PSNR, SSIM and, where it was measured, FSIM, before and after.
+
+    There is a row for each frame of a single clip, or for each clip.
+    """
+    always = ("psnr", "ssim")
+    shown = [each for each in _FIDELITY if each.score in (*always, *scores.mean_of_frames)]
+    if len(scores.per_clip) == 1:
+        rows = [(frame.frame, frame.values) for frame in scores.frames]
+    else:
+        rows = list(scores.per_clip.items())
+    rows.append((f"mean of {len(scores.frames)} frames", scores.mean_of_frames))
+    if len(scores.per_clip) > 1:
+        rows.append((f"mean of {len(scores.per_clip)} clips", scores.mean_of_clips))
+    return _before_and_after(f"{title} (PSNR in dB; SSIM: {ssim_definition})", shown, rows)
+
+
+def steadiness_table(scores: Scores, title: str) -> Table:
+    """The temporal scores before and after, a row for each clip; in units of 1e-3."""
+    rows = list(scores.temporal.items())
+    if len(rows) > 1:
+        rows.append((f"mean of {len(rows)} clips", scores.mean_of_clips))
+    said = f"times 1000; lower is steadier; warping error by {scores.flow}"
+    return _before_and_after(f"{title} ({said})", _STEADINESS, rows)
+
+
+def _before_and_after(
+    title: str, shown: Sequence[Column], rows: Sequence[tuple[str, Mapping[str, float]]]
+) -> Table:
+    scores = [(each, when, prefix) for each in shown for when, prefix in _WHEN]
+    columns = [f"{each.heading} {when}" for each, when, _ in scores]
+    cells = [
+        (name, *(each.cell(values.get(f"{prefix}{each.score}")) for each, _, prefix in scores))
+        for name, values in rows
+    ]
+    return Table(title, ("", *columns), tuple(cells))
 
 
 def write_test_page(
@@ -73,26 +124,23 @@ def _details(details: Sequence[Detail]) -> Iterator[Section]:
 
 def _shown(scores: Scores, clips: Sequence[Clip]) -> list[tuple[Clip, int]]:
     """Some clips with a frame each, or of a single clip some frames."""
-    tested = {(frame.clip, frame.frame) for frame in scores.frames}
-    frames = [
-        [(clip, n) for n, file in enumerate(clip.frames) if (clip.name, file.name) in tested]
-        for clip in clips
+    tested = [
+        [(clip, one.index) for one in scores.frames if one.clip == clip.name] for clip in clips
     ]
-    if len(frames) == 1:
-        return evenly_spread(frames[0], PICTURES)
-    return [each[len(each) // 2] for each in evenly_spread(frames, PICTURES)]
+    if len(tested) == 1:
+        return evenly_spread(tested[0], PICTURES)
+    return [each[len(each) // 2] for each in evenly_spread(tested, PICTURES)]
 
 
-def _group(clip: Clip, index: int, saved: Callable[[Clip, Path], Path]) -> Group:
-    frame = clip.frames[index]
-    enhanced = read_image(saved(clip, frame)).pixels
+def _group(clip: Clip, index: int, saved: FileOf) -> Group:
+    file = clip.file(index)
+    enhanced = read_image(saved(clip, file)).pixels
 
-    def alike(file: Path) -> Pixels:
+    def alike(frame: Frame) -> Pixels:
         # A test may crop what the network cannot take, at the bottom and right.
         height, width = enhanced.shape[:2]
-        return read_frame(file, clip.size)[:height, :width]
+        return frame.image.pixels[:height, :width]
 
     panels = [Panel("enhanced", enhanced)]
-    if clip.targets is not None:
-        panels.append(Panel("ground truth", alike(clip.targets[index])))
-    return Group(f"{clip.name}, {frame.name}", alike(frame), "input", panels)
+    panels += [Panel("ground truth", alike(frame)) for frame in islice(clip.read_targets(index), 1)]
+    return Group(f"{clip.name}, {file.name}", alike(next(clip.read(index))), "input", panels)

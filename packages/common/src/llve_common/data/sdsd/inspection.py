@@ -6,9 +6,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llve_common.data.clip import clip_folders, low_and_high
+from llve_common.data.clip import clips_in
+from llve_common.data.sdsd.layout import low_and_high
 from llve_common.errors import UserError, in_one_line
-from llve_common.io.folders import list_images
+from llve_common.io.folders import list_images, without_partner
 from llve_common.io.images import image_size
 
 # Frames that a clip needs at least: those of the window that papers on these data sets look at.
@@ -42,7 +43,7 @@ def inspect_clips(
     """Look at every file of a data set in the SDSD or SMID layout; of frames at the header alone.
 
     Args:
-        root: see :func:`llve_common.data.clip.low_and_high`.
+        root: see :func:`llve_common.data.sdsd.layout.low_and_high`.
         test: names of the clips that the test needs.
         watch: is told (clips done, clips in all).
 
@@ -50,27 +51,24 @@ def inspect_clips(
         DataError: the root is missing, holds no image, or is not laid out so.
     """
     low, high = low_and_high(root)
-    faults: list[str] = []
-    folders = clip_folders(low)
-    names = {folder.name for folder in folders}
-    targets = {each.name for each in high.iterdir() if each.is_dir()} if high.is_dir() else set()
-    if not high.is_dir():
-        faults.append(f"{high}: no such folder, so there is no ground truth")
-    else:
-        faults += [f"{low / name} has no ground truth" for name in sorted(names - targets)]
-        faults += [f"{high / name} has no input" for name in sorted(targets - names)]
-    faults += [f"{low / name}: a test clip is missing" for name in sorted(set(test) - names)]
+    folders = clips_in(low)
+    targets: dict[str, Path] = {}
+    faults = [f"{high}: no such folder, so there is no ground truth"]
+    if high.is_dir():
+        targets = {each.name: each for each in sorted(high.iterdir()) if each.is_dir()}
+        faults = without_partner(folders, targets)
+    missing = sorted(set(test) - folders.keys())
+    faults += [f"{low / name}: a test clip is missing" for name in missing]
     one_target = high.name.startswith("SMID")
     clips = []
-    for done, folder in enumerate(folders, 1):
-        partner = high / folder.name if folder.name in targets else None
-        facts, found = _inspect(folder, partner, folder.name in test, one_target=one_target)
+    for name, folder in folders.items():
+        facts, found = _inspect(folder, targets.get(name), name in test, one_target=one_target)
         clips.append(facts)
         faults += found
         if 0 < facts.frames < _WINDOW:
             faults.append(f"{folder}: {facts.frames} frames, too few for windows of {_WINDOW}")
         if watch is not None:
-            watch(done, len(folders))
+            watch(len(clips), len(folders))
     return Inspection(tuple(clips), tuple(faults))
 
 
@@ -88,9 +86,9 @@ def _inspect(
         if other is not None and size is not None and other != size
     ]
     if partner is not None and not one_target:
-        stems, others = ({path.stem for path in side} for side in (frames, targets))
-        faults += [f"{path} has no ground truth" for path in frames if path.stem not in others]
-        faults += [f"{path} has no input" for path in targets if path.stem not in stems]
+        faults += without_partner(
+            *({path.stem: path for path in side} for side in (frames, targets))
+        )
     return ClipFacts(folder.name, test, len(frames), size), faults
 
 

@@ -1,0 +1,163 @@
+"""Windows of frames to train on, cut and mirrored as the published SDSD training does."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from llve_common.data.clip import Clip, read_frame
+from llve_common.data.windows import Border, window_indices
+from llve_common.errors import ConfigError, DataError
+from llve_common.io.images import to_tensor
+
+
+class Windows:
+    """Every frame of every clip with its neighbours, as the published SDSD training has them.
+
+    A sample is ``{"frames": (T, 3, h, w), "target": (3, h, w)}``, float32 RGB in [0, 1].
+
+    Args:
+        clips: with ground truth.
+        frames: T, an odd number.
+        border: what stands in for frames beyond a clip's ends.
+        crop: the side of a random square, as far as the frames are that large; None keeps all.
+        horizontal: whether half of the samples are mirrored left to right.
+        vertical: whether half of the samples are turned upside down.
+
+    Raises:
+        DataError: a clip is too short for the border mode, or cannot be trained on.
+    """
+
+    def __init__(
+        self,
+        clips: Sequence[Clip],
+        *,
+        frames: int = 5,
+        border: Border = "new_info",
+        crop: int | None = None,
+        horizontal: bool = False,
+        vertical: bool = False,
+    ) -> None:
+        self.frames, self.border, self.crop = frames, border, crop
+        self.horizontal, self.vertical = horizontal, vertical
+        self.items = [(clip, centre) for clip in clips for centre in range(len(clip.frames))]
+        for clip in clips:
+            require_length(clip, frames, border)
+            require_pairs(clip)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def sample(self, index: int, rng: random.Random) -> dict[str, Any]:
+        """The window around one frame.
+
+        Raises:
+            MediaError: a frame cannot be decoded.
+            DataError: two frames of a window differ in size.
+        """
+        clip, centre = self.items[index]
+        assert clip.targets is not None
+        places = window_indices(centre, len(clip.frames) - 1, self.frames, self.border)
+        paths = [*(clip.frames[place] for place in places), clip.targets[centre]]
+        images = [read_frame(path, clip.size) for path in paths]
+        for path, image in zip(paths, images, strict=True):
+            if image.shape != images[0].shape:
+                raise DataError(
+                    "the frames of a window differ in size",
+                    where=path,
+                    got=f"{image.shape[1]}x{image.shape[0]}",
+                    expected=f"{images[0].shape[1]}x{images[0].shape[0]}",
+                )
+        *window, target = crop_and_flip(
+            images, rng, crop=self.crop, horizontal=self.horizontal, vertical=self.vertical
+        )
+        return {"frames": torch.stack(window), "target": target}
+
+
+def require_pairs(clip: Clip) -> None:
+    """Refuse a clip that cannot be trained on.
+
+    Raises:
+        DataError: it has no ground truth, or is a video.
+    """
+    if clip.of_video:
+        raise DataError(
+            "training reads frames in any order, which a video does not give",
+            where=clip.place,
+            expected="a folder of frames",
+            mend="write the video's frames into a folder",
+        )
+    if clip.targets is None:
+        raise DataError("the clip has no ground truth", where=clip.place)
+
+
+def require_length(clip: Clip, frames: int, border: Border) -> None:
+    """Refuse a clip that is too short for its windows, as far as its length is known.
+
+    Raises:
+        DataError: it is.
+    """
+    if clip.count is None:
+        return
+    last = clip.count - 1
+    try:
+        # Both ends: a window in the middle of a clip asks for less.
+        for centre in {min(place, last) for place in range(frames)} | {last}:
+            window_indices(centre, last, frames, border)
+    except DataError as error:
+        raise error.at(clip.place) from None
+
+
+def crop_and_flip(
+    images: Sequence[NDArray[np.uint8]],
+    rng: random.Random,
+    *,
+    crop: int | None,
+    horizontal: bool,
+    vertical: bool,
+) -> list[Tensor]:
+    """The same random square of several images, mirrored alike, as tensors.
+
+    The draws are the published ones: row, column, horizontal, vertical; what is switched off draws
+    nothing.
+
+    Args:
+        images: (H, W, 3) uint8, all of one size.
+        rng: drawn from.
+        crop: the square's side; None keeps the whole images.
+        horizontal: whether to mirror left to right with probability 0.5.
+        vertical: whether to turn upside down with probability 0.5.
+
+    Returns:
+        For each image (3, h, w) float32 in [0, 1].
+    """
+    height, width = images[0].shape[:2]
+    rows, columns = slice(None), slice(None)
+    if crop is not None:
+        top = rng.randint(0, max(0, height - crop))
+        left = rng.randint(0, max(0, width - crop))
+        rows, columns = slice(top, top + crop), slice(left, left + crop)
+    across = slice(None, None, -1 if horizontal and rng.random() < 0.5 else 1)
+    down = slice(None, None, -1 if vertical and rng.random() < 0.5 else 1)
+    return [to_tensor(image[rows, columns][down, across]) for image in images]
+
+
+def require_whole_batch(samples: int, batch_size: int) -> None:
+    """Refuse a batch that is larger than the set, with which the published training did nothing.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if batch_size > samples:
+        raise ConfigError(
+            "the batch is larger than the data set",
+            where="train.batch_size",
+            got=f"{batch_size}, of {samples} samples",
+            expected=f"at most {samples}",
+        )

@@ -1,0 +1,100 @@
+"""What frames and clips scored, and the files that hold it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from llve_common.io.atomic import write_text
+
+
+@dataclass(frozen=True)
+class FrameScore:
+    """One enhanced frame.
+
+    Attributes:
+        clip: its name.
+        frame: its file's name, see :meth:`llve_common.data.clip.Clip.file`.
+        index: its place in the clip, from 0.
+        values: what it scored; empty without ground truth.
+        seconds: to enhance it.
+    """
+
+    clip: str
+    frame: str
+    index: int
+    values: dict[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores of every frame, and the two means that published tables use.
+
+    Attributes:
+        frames: in order.
+        temporal: what each clip scored as a whole, where that was asked for.
+        flow: what the flow of their warping error is called.
+    """
+
+    frames: tuple[FrameScore, ...]
+    temporal: dict[str, dict[str, float]] = field(default_factory=dict)
+    flow: str | None = None
+
+    @property
+    def per_clip(self) -> dict[str, dict[str, float]]:
+        """The mean of each clip's frames, and what the clip scored as a whole."""
+        clips: dict[str, list[dict[str, float]]] = {}
+        for frame in self.frames:
+            clips.setdefault(frame.clip, []).append(frame.values)
+        return {name: _mean(rows) | self.temporal.get(name, {}) for name, rows in clips.items()}
+
+    @property
+    def mean_of_frames(self) -> dict[str, float]:
+        """The mean of all frames, whatever clip they are of."""
+        return _mean([frame.values for frame in self.frames])
+
+    @property
+    def mean_of_clips(self) -> dict[str, float]:
+        """The mean of the clips' means."""
+        return _mean(list(self.per_clip.values()))
+
+
+def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
+    # A clip without ground truth, or of a single frame, lacks some scores.
+    names = {name: None for row in rows for name in row}
+    return {name: fmean(row[name] for row in rows if name in row) for name in names}
+
+
+def write_scores(scores: Scores, folder: Path, facts: dict[str, Any]) -> None:
+    """Write ``scores.jsonl``, a line for each frame, and ``summary.json``, the means and facts.
+
+    Raises:
+        MediaError: the files cannot be written.
+    """
+    lines = [
+        {"clip": one.clip, "frame": one.frame, **one.values, "seconds": round(one.seconds, 6)}
+        for one in scores.frames
+    ]
+    write_text(folder / "scores.jsonl", "".join(json.dumps(plain(line)) + "\n" for line in lines))
+    summary = {
+        **facts,
+        "frames": len(scores.frames),
+        "mean_of_frames": scores.mean_of_frames,
+        "mean_of_clips": scores.mean_of_clips,
+        "per_clip": scores.per_clip,
+    }
+    write_text(folder / "summary.json", json.dumps(plain(summary), indent=2) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """The same with infinite numbers, the PSNR of equal images, as text: JSON has none."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, dict):
+        return {key: plain(each) for key, each in value.items()}
+    return value

@@ -1,0 +1,139 @@
+"""The command ``compare``, over a paper of five frames and one of single images."""
+
+import json
+import shlex
+import sys
+from functools import partial
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from llve_common.__main__ import app
+from llve_common.data.clip import read_frame
+from llve_common.flow.raft import Raft, raft_frame_flow
+from llve_common.io.images import write_image
+from llve_common.metrics.temporal import GuideFlow, WarpingError
+from llve_common.weights.files import write_weights
+from llve_common.weights.pretrained import load_raft
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "tests" / "papers"))
+
+FIVE = EntryPoint("five", "llve_five.paper:PAPER", "llve.papers")
+
+
+@pytest.fixture(autouse=True)
+def _installed(monkeypatch, paper):
+    """Five and tiny are the papers that are there."""
+    tiny = SimpleNamespace(name="tiny", load=lambda: paper())
+    monkeypatch.setattr("llve_common.paper.installed.entry_points", lambda group: [FIVE, tiny])
+
+
+@pytest.fixture
+def weights(tmp_path, paper):
+    write_weights(tmp_path / "tiny.safetensors", paper().network({}, None).state_dict())
+    return tmp_path / "tiny.safetensors"
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A clip of three frames of noise in SDSD's layout."""
+    rng = np.random.default_rng(0)
+    for side in ("input", "GT"):
+        for number in range(3):
+            pixels = rng.integers(0, 256, (40, 48, 3), dtype=np.uint8)
+            write_image(tmp_path / "data" / side / "clip" / f"{number}.png", pixels)
+    return tmp_path / "data"
+
+
+def run(*words):
+    return CliRunner().invoke(app, ["compare", *map(str, words)])
+
+
+def rows_in(folder):
+    facts = json.loads((folder / "comparison.json").read_text())
+    return {row["name"]: row for row in facts["rows"]}
+
+
+def test_a_set_and_the_commands_that_make_its_rows_again(weights, data, tmp_path):
+    result = run(data, "--weights", f"tiny={weights}", "-o", tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    first = rows_in(tmp_path / "out")
+    assert list(first) == ["input", "five", "tiny"]
+    assert list(first["tiny"]["items"]) == ["clip"]
+    assert first["tiny"]["psnr"] == first["input"]["psnr"]  # tiny gives its input back
+    again, enhance = (shlex.split(command) for command in first["tiny"]["commands"])
+    assert again[:3] == ["python", "-m", "llve_common"]
+    assert CliRunner().invoke(app, again[3:]).exit_code == 0
+    alone = rows_in(tmp_path / "out" / "tiny")
+    assert list(alone) == ["input", "tiny"]
+    assert alone["tiny"]["items"] == first["tiny"]["items"]
+    assert enhance[:3] == ["tiny", "enhance", str(data / "input")]
+
+
+def test_what_fails_is_said_and_the_rest_is_there(data, tmp_path):
+    (data / "input" / "clip" / "bad.png").write_bytes(b"no image")
+    result = run(data / "input" / "clip", "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert "--weights tiny=FILE" in result.stderr
+    assert "bad.png" in result.stderr
+    rows = rows_in(tmp_path / "out")
+    assert rows["five"]["failure"] is None
+    assert rows["tiny"]["parameters"] is None
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "no weights come with this package, and random ones are never shown" in page
+    assert "Left out: bad.png" in page
+    assert "--papers tiny -o" not in page
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--papers", "tyni"], "expected: five, tiny"),
+        (["--weights", "tiny"], "expected: NAME=FILE"),
+        (["--papers", "five", "--weights", "tiny=x"], "does not take part"),
+        (["--reference", "nowhere"], "nowhere: no such file or folder"),
+    ],
+)
+def test_bad_requests(data, tmp_path, words, said):
+    result = run(data / "input", *words, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert said in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def raft(tmp_path):
+    """A RAFT file that no training has seen."""
+    torch.manual_seed(0)
+    write_weights(tmp_path / "raft-tiny.pth", Raft(small=True).state_dict())
+    return tmp_path / "raft-tiny.pth"
+
+
+def test_warping_error_is_along_the_flow_of_raft_with_its_weights(weights, data, raft, tmp_path):
+    result = run(data, "--weights", f"tiny={weights}", "--raft", raft, "-o", tmp_path / "out")
+    motion = GuideFlow(partial(raft_frame_flow, load_raft(raft, statistics="running")))
+    error = WarpingError()
+    for number in range(3):
+        low, high = (data / side / "clip" / f"{number}.png" for side in ("input", "GT"))
+        error.update(read_frame(low), motion.next(read_frame(high)))
+    row = rows_in(tmp_path / "out")["tiny"]
+    assert row["warping_error"] == pytest.approx(error.compute())
+    assert row["warping_error_flow"].startswith("RAFT, raft-tiny.pth, sha256 ")
+    assert "warping error by RAFT" in " ".join(result.stdout.split())
+    again = shlex.split(row["commands"][0])
+    assert again[again.index("--raft") + 1] == str(raft)
+
+
+def test_weights_of_raft_are_looked_for_before_any_work(data, raft, tmp_path):
+    raft.unlink()
+    result = run(data, "--raft", raft, "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert result.stderr.count("error:") == 1
+    assert "raft-tiny.pth" in result.stderr
+    assert "without --raft it is by DIS" in result.stderr
+    assert not (tmp_path / "out").exists()
