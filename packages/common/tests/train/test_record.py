@@ -135,7 +135,7 @@ def test_published_weights_have_the_published_names(go, paper):
         read_weights(folder / "weights" / "latest.pt"), state, rtol=0, atol=0
     )
     ours = paper().from_published(state)
-    load_into(paper().network(state), ours, folder)
+    load_into(paper().network(state, None), ours, folder)
     trained = read_weights(folder / "checkpoints" / "00000006.ckpt")
     torch.testing.assert_close(ours, trained, rtol=0, atol=0)
 
@@ -155,11 +155,12 @@ def test_published_files_may_hold_more_than_weights(go):
 def test_previews_are_made_in_evaluation_mode_and_the_modes_come_back(go):
     modes, training = [], []
 
-    def before_step(settings, network, iteration):
-        if iteration == 1:
-            network.train()
-            network.norm.eval()
-        training.append((network.training, network.norm.training))
+    def objective(settings, device):
+        def note(network, batch, iteration):
+            training.append((network.training, network.norm.training))
+            return {"l": network(batch["low"]).square().mean()}
+
+        return note
 
     def previews(settings, network, progress, clips):
         modes.append((network.training, torch.is_grad_enabled(), progress.iteration))
@@ -167,9 +168,9 @@ def test_previews_are_made_in_evaluation_mode_and_the_modes_come_back(go):
 
     folder = go(
         plan=lambda settings, length: Plan(5, 10, 10, preview_every=2),
-        before_step=before_step,
+        objective=objective,
         previews=previews,
     )
     assert modes == [(False, False, 2), (False, False, 4), (False, False, 5)]
-    assert training == [(True, False)] * 5
+    assert training == [(True, True)] * 5
     assert read_image(folder / "image_epochs" / "a_0.png").pixels.tolist() == [[[128] * 3] * 4] * 4

@@ -82,19 +82,19 @@ def _without_launcher(words: Sequence[str], command: str) -> list[str]:
     Raises:
         ConfigError: several processes are asked for, but no launcher started them.
     """
-    kept, launcher = [], "none"
+    kept, several = [], False
     rest = iter(words)
     for word in rest:
         name, equals, value = word.partition("=")
         if name in ("--local_rank", "--local-rank", "--launcher"):
             value = value if equals else next(rest, "")
-            launcher = value if name == "--launcher" else launcher
+            several = several or value not in ("none", "0")
         else:
             kept.append(word)
-    if launcher != "none" and "LOCAL_RANK" not in os.environ:
+    if several and "LOCAL_RANK" not in os.environ:
         raise ConfigError(
             "several processes are started by torchrun",
-            got=f"--launcher {launcher}",
+            got="a launcher's options, without its environment",
             mend="torchrun --nproc_per_node=<processes> --no-python "
             + shlex.join([command, *kept]),
         )
