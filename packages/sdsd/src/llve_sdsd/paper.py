@@ -67,16 +67,8 @@ def build_network(settings: TrainSettings) -> nn.Module:
     Raises:
         CheckpointError: the file cannot be read or does not fit.
     """
-    chosen = settings.network
-    network = RetinexNet(
-        nf=chosen.nf,
-        nframes=chosen.frames,
-        groups=chosen.groups,
-        front_blocks=chosen.front_blocks,
-        back_blocks=chosen.back_blocks,
-        center=chosen.center,
-        attention=chosen.attention,
-    )
+    chosen = settings.network.model_dump()
+    network = RetinexNet(nframes=chosen.pop("frames"), **chosen)
     if settings.weights is not None:
         load_into(network, read_weights(settings.weights), settings.weights)
     return network
