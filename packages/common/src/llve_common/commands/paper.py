@@ -102,22 +102,23 @@ def _settings(paper: Paper, kind: type[S], given: Given) -> S:
 
 def _run_to_go_on_with(given: Given) -> Path | None:
     """The folder that ``--resume`` or a published file names, which holds its own settings."""
-    if given.published is not None and given.published.resume is not None:
-        return given.published.resume
-    if given.resume is None:
+    named = given.published.resume if given.published is not None else None
+    folder = given.resume or named
+    if folder is None:
         return None
-    files = [given.config, "-opt" if given.published else None]
-    words = [*filter(None, files), *given.overrides, *given.settings]
+    # A published file says all of a training, also where it only names the run.
+    opt = "-opt" if given.published is not None and given.resume is not None else None
+    words = [*filter(None, [given.config, opt]), *given.overrides, *given.settings]
     if words:
         raise ConfigError(
             "a run that goes on keeps its settings",
-            where="--resume",
+            where="--resume" if given.resume else "resume_state",
             got=", ".join(words),
-            mend="give --resume alone, or begin a new run",
+            mend="give it alone, or begin a new run",
         )
-    if not (given.resume / "settings.yml").is_file():
-        raise ConfigError("not a run's folder", where=given.resume, expected="settings.yml in it")
-    return given.resume
+    if not (folder / "settings.yml").is_file():
+        raise ConfigError("not a run's folder", where=folder, expected="settings.yml in it")
+    return folder
 
 
 def _notes(given: Given) -> list[str]:

@@ -1,0 +1,151 @@
+"""Options made from a table of published names and the settings' own fields."""
+
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import yaml
+from pydantic import Field, PositiveFloat
+from typer.testing import CliRunner
+
+from llve_common.commands.paper import paper_app
+from llve_common.config import RunSettings, Settings, TrainerSettings, load_settings
+from llve_common.published_options import OptionTable, PublishedOptions, below, only
+
+
+class Train(TrainerSettings):
+    """Adam."""
+
+    iterations: int = 6
+    lr: PositiveFloat | None = Field(0.05, description="learning rate")
+    fast: bool = Field(False, description="in a hurry")
+
+
+class Chosen(Settings):
+    """Train for an instant."""
+
+    procedure: Literal["train"] = "train"
+    train: Train = Train(workers=0, seed=3)
+    run: RunSettings = RunSettings(device="cpu", tensorboard=False, log_every=1)
+
+
+OPTIONS = PublishedOptions(
+    flags={
+        "--lr_init": "train.lr",
+        "--lr": "train.lr",
+        "--fast/--slow": "train.fast",
+        "--runs": below("run.save", "experiments"),
+        "--kind": only("tiny"),
+    },
+    without_effect=("--gpu_ids", "--old/--no-old"),
+    file=OptionTable(
+        settings={"train.lr_G": "train.lr", "name": "run.name"},
+        without_effect=("scale",),
+        resume="path.resume_state",
+    ),
+)
+
+
+@pytest.fixture
+def app(paper, procedure):
+    one = procedure(settings=Chosen, options=OPTIONS)
+    return paper_app(paper(procedures={"train": one}))
+
+
+@pytest.fixture
+def run(app, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*words, fails=False):
+        result = CliRunner().invoke(app, [str(word) for word in words])
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == int(fails), result.output
+        return result.output
+
+    return call
+
+
+def settings_of(printed):
+    folder = Path(printed.partition("run folder: ")[2].strip())
+    return load_settings(Chosen, folder / "settings.yml"), (folder / "train.log").read_text()
+
+
+def test_help_is_the_fields_and_the_first_names(run):
+    text = " ".join(run("train", "--help").replace("│", " ").split())
+    assert "Train for an instant." in text
+    for words in ("--lr_init", "learning rate", "(also --lr)", "[default: (0.05)]", "in a hurry"):
+        assert words in text
+    assert "--gpu_ids" not in text
+    assert "-opt" in text
+
+
+def test_options_give_settings_in_either_spelling(run):
+    printed = run("train", "--lr-init", "0.25", "--fast", "--runs", "here", "--kind", "tiny")
+    settings, log = settings_of(printed)
+    assert (settings.train.lr, settings.train.fast) == (0.25, True)
+    assert settings.run.save == Path("here/experiments")
+    assert "without effect" not in log
+
+
+def test_options_without_effect_are_named_once(run):
+    _, log = settings_of(run("train", "--gpu_ids", "3", "--old"))
+    assert log.count("without effect here: --gpu_ids, --old") == 1
+
+
+def test_what_a_flag_says_wins_over_what_another_implies_and_over_a_file(run):
+    Path("mine.yml").write_text("procedure: train\ntrain: {lr: 1.0}\n")
+    printed = run("train", "--runs", "a", "--save", "b", "--lr", "0.5", "--config", "mine.yml")
+    settings, _ = settings_of(printed)
+    assert settings.run.save == Path("b")
+    assert settings.train.lr == 0.5
+
+
+def test_wrong_values_are_one_message(run):
+    assert "train.lr: got 'fast'" in run("train", "--lr", "fast", fails=True)
+    assert "--kind" in run("train", "--kind", "other", fails=True)
+
+
+def test_keys_that_stand_twice_with_one_value(run):
+    Path("a.yml").write_text(
+        "name: x\nscale: 1\ntrain: {lr_G: 0.5}\nname: x\nlist: [1, 2]\nlist: [1, 2]\n"
+    )
+    assert "list" in run("train", "-opt", "a.yml", fails=True)  # of another kind
+    Path("a.yml").write_text("name: x\nscale: 1\ntrain: {lr_G: 0.5}\nname: x\nscale: 1\n")
+    settings, log = settings_of(run("train", "-opt", "a.yml"))
+    assert (settings.run.name, settings.train.lr) == ("x", 0.5)
+    assert "without effect here: scale" in log
+    Path("b.yml").write_text("name: x\nname: y\n")
+    said = run("train", "-opt", "b.yml", fails=True)
+    assert "b.yml:2: the key name stands twice, with another value" in said
+
+
+def test_a_state_to_resume_is_the_run_that_holds_it(run):
+    folder = Path(run("train", "--name", "first").partition("run folder: ")[2].strip())
+    [*_, last] = sorted((folder / "checkpoints").iterdir())
+    last.unlink()
+    Path("a.yml").write_text(f"path: {{resume_state: {folder / 'training_state' / '4.state'}}}\n")
+    assert f"run folder: {folder}" in run("train", "-opt", "a.yml").replace("\n", " ")
+    assert last.is_file()
+    Path("a.yml").write_text("path: {resume_state: nowhere/training_state/4.state}\n")
+    assert "no run to go on with" in run("train", "-opt", "a.yml", fails=True)
+    Path("a.yml").write_text(f"path: {{resume_state: {folder}}}\n")
+    said = run("train", "-opt", "a.yml", "--lr", "1", fails=True)
+    assert "a run that goes on keeps its settings" in said
+    Path("a.yml").write_text("path: {resume_state: ~}\n")
+    run("train", "-opt", "a.yml", "--name", "second")
+
+
+def test_a_section_given_in_part_keeps_the_rest_of_its_default():
+    settings = load_settings(Chosen, overrides=["train.lr=1", "run.log_every=5"])
+    assert (settings.train.seed, settings.run.tensorboard) == (3, False)
+
+
+def test_configs_show_says_what_each_setting_is(run, app, monkeypatch, tmp_path):
+    file = tmp_path / "fast.yml"
+    file.write_text("# A hurry: tiny train\nprocedure: train\ntrain: {fast: true}\n")
+    monkeypatch.setattr("llve_common.commands.configs.find_config", lambda paper, name: file)
+    text = run("configs", "show", "train/fast")
+    assert "  lr: 0.05  # learning rate, --lr_init, --lr" in text.splitlines()
+    shown = yaml.safe_load(text)
+    assert shown == load_settings(Chosen, file).model_dump(mode="json")
