@@ -110,11 +110,12 @@ def _run_to_go_on_with(given: Given) -> Path | None:
     opt = "-opt" if given.published is not None and given.resume is not None else None
     words = [*filter(None, [given.config, opt]), *given.overrides, *given.settings]
     if words:
+        where = "--resume" if given.resume else "resume_state"
         raise ConfigError(
             "a run that goes on keeps its settings",
-            where="--resume" if given.resume else "resume_state",
+            where=where,
             got=", ".join(words),
-            mend="give it alone, or begin a new run",
+            mend=f"give {where} alone, or begin a new run",
         )
     if not (folder / "settings.yml").is_file():
         raise ConfigError("not a run's folder", where=folder, expected="settings.yml in it")
