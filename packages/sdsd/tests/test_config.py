@@ -4,6 +4,9 @@ import pytest
 import yaml
 
 from llve_common.config import load_settings
+from llve_common.data.sdsd.layout import (
+    test_names as names_of_test,  # pytest takes test_* for tests
+)
 from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST, SDSD_OUTDOOR_TEST, SMID_TEST
 from llve_common.errors import ConfigError
 from llve_common.paper.configs import find_config
@@ -11,7 +14,6 @@ from llve_common.published_options import read_options
 from llve_common.testing.reference import reference_json
 from llve_sdsd import config
 from llve_sdsd.config import TEST_OPTIONS, TRAIN_OPTIONS, TrainSettings
-from llve_sdsd.data import test_names as names_of_test  # pytest takes test_* for tests
 from llve_sdsd.paper import PAPER
 
 SUBSETS = {"in_sdsd": "indoor", "out_sdsd": "outdoor", "smid": "smid"}

@@ -102,7 +102,7 @@ def test_published_neighbours(published, monkeypatch):
         read.append(int(path.stem))
         return np.zeros((4, 4, 3), np.uint8)
 
-    monkeypatch.setattr("llve_stcd.data.read_frame", note)
+    monkeypatch.setattr("llve_common.data.clip.read_frame", note)
     data, _ = pairs_of(published)
     rows = reference_json(SET)["train_neighbours"]["rows"]
     assert len(rows) > 10

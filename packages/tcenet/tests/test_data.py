@@ -1,6 +1,7 @@
 """TCE-Net's data sets, on small files."""
 
 import random
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from llve_common.data.synthetic import write_clip_set
 from llve_common.errors import ConfigError, DataError
 from llve_common.io.images import write_image
+from llve_common.io.video import VideoInfo, VideoWriter
 from llve_tcenet.config import TrainSettings
 from llve_tcenet.data import PairedVideos, RealAndSynthetic, video_clips
 from llve_tcenet.paper import training_set
@@ -118,6 +120,21 @@ def test_lists(ramps, tmp_path):
         video_clips(low, normal, listed)
     with pytest.raises(DataError, match="list of videos cannot be read"):
         video_clips(low, normal, tmp_path / "none.txt")
+
+
+def test_video_files_may_be_tested_but_not_trained_on(ramps):
+    low, normal = ramps()
+    video = low / "b.mp4"
+    info = VideoInfo(video, 60, 40, Fraction(25), Fraction(1, 12800))
+    with VideoWriter(video, info, width=60, height=40) as writer:
+        for number in range(8):
+            writer.write(np.full((40, 60, 3), 10 * number, np.uint8), Fraction(number, 25))
+    (normal / "a").rename(normal / "b")
+    [clip] = video_clips(video, normal / "b")
+    assert (clip.name, clip.frames, clip.count, len(clip.targets)) == ("b", (video,), 8, 8)
+    assert [each.name for each in video_clips(low, None)] == ["a", "b"]
+    with pytest.raises(DataError, match="a video does not give"):
+        PairedVideos([clip], 16, (1.0, 1.0))
 
 
 def test_sizes_that_differ_are_named(ramps, tmp_path):

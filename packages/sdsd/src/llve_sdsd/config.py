@@ -14,13 +14,10 @@ from llve_common.data.windows import Border
 from llve_common.published_options import PublishedOptions, only, renamed
 from llve_sdsd.objective import Criterion
 
-Layout = Literal["sdsd", "smid"]
-
 
 class Data(sdsd.ClipData):
     """Where the clips are, and how they are read."""
 
-    layout: Layout = Field("sdsd", description="smid: one ground truth for a scene")
     border: Border = Field("new_info", description="what stands in beyond a clip's ends")
 
 
@@ -32,10 +29,8 @@ class TrainData(Data):
     flip_vertical: bool = True
 
 
-class TestData(Data):
+class TestData(Data, sdsd.ClipTestData):
     """Where the clips are, and how they are read."""
-
-    first: PositiveInt | None = sdsd.FIRST
 
 
 class NetworkSettings(Settings):
@@ -111,11 +106,11 @@ class TrainSettings(Settings):
 class TestSettings(sdsd.TestSettings):
     """Score the test's clips: the first 30 frames of each, means of clips, then of all clips."""
 
-    data: TestData = TestData()  # type: ignore[assignment]
+    data: TestData = TestData()
     save_images: bool = Field(False, description="write enhanced and input frames too")
 
 
-_LAYOUTS: dict[str, Layout] = {
+_LAYOUTS: dict[str, sdsd.Layout] = {
     "video_samesize": "sdsd",
     "video_samesize1": "sdsd",
     "video_samesize_smid": "smid",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
 
-from llve_common.data.clip import read_frame
+from llve_common.data.sdsd.layout import test_clips, training_clips, validation_clips
 from llve_common.data.sdsd.windows import require_whole_batch
 from llve_common.enhance.frames import pad_to_fit
 from llve_common.io.images import to_tensor
@@ -36,7 +37,7 @@ from llve_common.paper.contract import (
 from llve_common.train.schedule import set_rates
 from llve_common.weights.files import load_into, read_weights
 from llve_stcd.config import TEST_OPTIONS, TRAIN_OPTIONS, TestSettings, TrainSettings
-from llve_stcd.data import FramePairs, test_clips, training_pairs, validation_clips
+from llve_stcd.data import FramePairs
 from llve_stcd.fast import combine, part
 from llve_stcd.matchers import CachedMatcher, make_matcher, matcher_images
 from llve_stcd.network import MULTIPLE, STCD, Decomposition
@@ -85,7 +86,7 @@ def training_set(settings: TrainSettings) -> FramePairs:
         ConfigError: the batch is larger than the set.
         DataError: a folder is missing, or clips or frames do not match.
     """
-    data = training_pairs(settings.data)
+    data = FramePairs(training_clips(settings.data))
     require_whole_batch(len(data), settings.train.batch_size)
     return data
 
@@ -168,11 +169,6 @@ def previews(
         yield f"val_images/{progress.iteration:06d}.png", stacked[0]
 
 
-def validation(settings: TrainSettings) -> list[Clip]:
-    """The test's clips, or none where training has none of them."""
-    return validation_clips(settings.data)
-
-
 # As published, the last frame is paired with itself. Attention is over all pixels: no halo.
 WINDOW = Window(inputs=(0, 1), outputs=(0,), multiple=MULTIPLE, border="replicate")
 
@@ -190,17 +186,15 @@ def test_details(settings: TestSettings, device: torch.device) -> Details:
 
     def details(model: Model, clips: Sequence[Clip]) -> list[Detail]:
         clip = clips[0]
-        middle = len(clip.frames) // 2
-        after = min(middle + 1, len(clip.frames) - 1)
-        pair = [
-            to_tensor(read_frame(clip.frames[place], clip.size))[None].to(device)
-            for place in (middle, after)
-        ]
+        middle = (clip.count or 1) // 2
+        # The last frame is paired with itself.
+        found = [to_tensor(frame.image.pixels)[None] for frame in islice(clip.read(middle), 2)]
+        pair = [frame.to(device) for frame in (found[0], found[-1])]
         with torch.inference_mode():
-            found = decomposed(model.network, *pair)
+            parts = decomposed(model.network, *pair)
         text = "is its view-independent part times its shading"
-        name = f"{clip.name}, {clip.frames[middle].name}"
-        return [Detail(f"{name}: a frame {text}", decomposition_pictures(pair[0], found))]
+        name = f"{clip.name}, {clip.file(middle).name}"
+        return [Detail(f"{name}: a frame {text}", decomposition_pictures(pair[0], parts))]
 
     return details
 
@@ -225,7 +219,7 @@ PAPER = Paper(
             plan=train_plan,
             schedule=schedule,
             previews=previews,
-            validation=validation,
+            validation=lambda settings: validation_clips(settings.data),
             scoring=Scoring("gaussian11"),
             weights_name="models/{iteration}_G.pth",
             latest_name="models/latest_G.pth",

@@ -14,9 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from llve_common.data.clip import clip_files, clip_of, clips_in, require_pairs
 from llve_common.errors import DataError
-from llve_common.io.folders import list_images, match_by_name
 from llve_common.io.images import read_image, to_tensor
+from llve_common.io.video import is_video
 from llve_common.paper.contract import Clip, Sample
 
 WINDOW = 6
@@ -31,10 +32,14 @@ class PairedVideos:
         clips: with ground truth, of at least six frames.
         crop: side of a sample, in pixels.
         scales: a sample is resized by a factor drawn uniformly between these.
+
+    Raises:
+        DataError: a clip is too short, or cannot be trained on.
     """
 
     def __init__(self, clips: list[Clip], crop: int, scales: tuple[float, float]) -> None:
         for clip in clips:
+            require_pairs(clip)
             require_window(clip)
         self.clips, self.crop, self.scales = clips, crop, scales
 
@@ -131,26 +136,23 @@ def video_clips(low: Path, normal: Path | None, listed: Path | None = None) -> l
     """The videos below a folder, with ground truth where its folder is given.
 
     Args:
-        low: a folder of frames for each video, or itself the folder of one video's frames.
+        low: a folder of folders of frames or of videos, or itself one of them.
         normal: the same names; a video with a single frame there has it for all frames.
         listed: a file with the names of the videos to use; None takes all.
 
     Raises:
         DataError: a folder is missing or empty, the names do not match, or the list is not read.
     """
-    names = _listed(listed) if listed is not None else _below(low)
-    return [_clip(low / name, None if normal is None else normal / name) for name in names]
+    lows, normals = _below(low), {} if normal is None else _below(normal)
+    return [
+        _clip(lows.get(name, low / name), normal and normals.get(name, normal / name))
+        for name in (lows if listed is None else _listed(listed))
+    ]
 
 
 def _clip(low: Path, normal: Path | None) -> Clip:
-    frames = list_images(low)
-    if normal is None:
-        return Clip(low.name, tuple(frames))
-    targets = list_images(normal)
-    if len(targets) == 1:
-        return Clip(low.name, tuple(frames), tuple(targets * len(frames)))
-    pairs = match_by_name(frames, targets)
-    return Clip(low.name, tuple(frames), tuple(target for _, target in pairs))
+    files = [] if normal is None else clip_files(normal)
+    return clip_of(low, files[0] if len(files) == 1 else normal)
 
 
 def _listed(file: Path) -> list[str]:
@@ -169,12 +171,10 @@ def _listed(file: Path) -> list[str]:
     return names
 
 
-def _below(folder: Path) -> list[str]:
-    """The names of the folders in a folder; where there is none, the folder itself, as ``""``."""
-    if not folder.is_dir():
-        list_images(folder)  # says what is wrong with it
-    names = [each.name for each in folder.iterdir() if each.is_dir()]
-    return sorted(name for name in names if not name.startswith(".")) or [""]
+def _below(path: Path) -> dict[str, Path]:
+    """The clips in a folder by name; where there is none, the folder or video itself, as ``""``."""
+    inside = path.iterdir() if path.is_dir() else ()
+    return clips_in(path) if any(each.is_dir() or is_video(each) for each in inside) else {"": path}
 
 
 def _stacked(paths: list[Path]) -> Tensor:

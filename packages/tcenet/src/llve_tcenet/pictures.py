@@ -46,12 +46,15 @@ def write_pictures(model: Model, flow: FlowEstimator, clip: Clip, folder: Path) 
         MediaError: a frame cannot be read or a picture not written.
     """
     window, device = model.window, model.device
-    frames = (to_tensor(read_image(path).pixels)[None].to(device) for path in clip.frames)
+    # Image files in all their bits.
+    files = (read_image(path).pixels for path in clip.frames)
+    found = (frame.image.pixels for frame in clip.read()) if clip.of_video else files
+    frames = (to_tensor(pixels)[None].to(device) for pixels in found)
     count = 0
     with torch.inference_mode():
         for first, second in output_pairs(model.network, frames, window):
             # A window gives its third frame first.
-            name = f"{clip.frames[count - window.inputs[0]].stem}.png"
+            name = f"{clip.file(count - window.inputs[0]).stem}.png"
             pictures = draw(first, second, flow)
             for kind, picture in zip(("flo", "warp", "mask"), pictures, strict=True):
                 write_image(folder / kind / clip.name / name, picture)

@@ -119,6 +119,25 @@ def read_frame(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
     return _fitted(read_image(path).pixels, size)
 
 
+def read_alike(paths: Sequence[Path], size: Size | None, what: str) -> list[NDArray[np.uint8]]:
+    """Frames as :func:`read_frame` gives them, all of one size.
+
+    Raises:
+        MediaError: a file cannot be decoded.
+        DataError: they differ in size; the message says that those of a ``what`` do.
+    """
+    images = [read_frame(path, size) for path in paths]
+    for path, image in zip(paths, images, strict=True):
+        if image.shape != images[0].shape:
+            raise DataError(
+                f"the frames of a {what} differ in size",
+                where=path,
+                got=f"{image.shape[1]}x{image.shape[0]}",
+                expected=f"{images[0].shape[1]}x{images[0].shape[0]}",
+            )
+    return images
+
+
 def _fitted(pixels: Pixels, size: Size | None) -> NDArray[np.uint8]:
     # The published tests read every image as 8 bits; so do the scores.
     frame = in_8_bits(pixels)
@@ -248,3 +267,20 @@ def matched_clips(low: Path, high: Path | None) -> list[tuple[Path, Path | None]
 
 def _name(path: Path) -> str:
     return path.stem if is_video(path) else path.name
+
+
+def require_pairs(clip: Clip) -> None:
+    """Refuse a clip that cannot be trained on.
+
+    Raises:
+        DataError: it has no ground truth, or is a video.
+    """
+    if clip.of_video:
+        raise DataError(
+            "training reads frames in any order, which a video does not give",
+            where=clip.place,
+            expected="a folder of frames",
+            mend="write the video's frames into a folder",
+        )
+    if clip.targets is None:
+        raise DataError("the clip has no ground truth", where=clip.place)

@@ -12,6 +12,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from llve_common.data.clip import Clip, Size, clip_of, matched_clips, paired_clips
+from llve_common.data.sdsd.settings import TEST_FRAMES, ClipData, ClipTestData
+from llve_common.data.sdsd.splits import TEST_CLIPS
 from llve_common.errors import DataError
 from llve_common.io.folders import list_images
 from llve_common.io.video import is_video
@@ -131,6 +133,49 @@ def _scene_target(folder: Path) -> Path:
         where=folder,
         expected="a file whose name holds neither '.ARW' nor 'half'",
     )
+
+
+def all_clips(chosen: ClipData) -> list[Clip]:
+    """All clips of the settings' data set, sorted by name.
+
+    Raises:
+        DataError: a folder is missing or empty, or clips or frames do not match.
+    """
+    low, high = set_folders(chosen.root, chosen.low, chosen.high)
+    return (smid_clips if chosen.layout == "smid" else paired_clips)(low, high, chosen.size)
+
+
+def training_clips(chosen: ClipData) -> list[Clip]:
+    """All clips but the test's.
+
+    Raises:
+        DataError: as :func:`all_clips`, or none is left.
+    """
+    return clips_to_train(all_clips(chosen), test_names(chosen))
+
+
+def test_clips(chosen: ClipTestData) -> list[Clip]:
+    """The test's clips, cut to their first frames; without ground truth where there is none.
+
+    Raises:
+        DataError: as :func:`all_clips`, or none of the test's is there.
+    """
+    return clips_to_test(all_clips(chosen), test_names(chosen), chosen.first)
+
+
+def validation_clips(chosen: ClipData) -> list[Clip]:
+    """The test's clips as the published test takes them, or none where training has none of them.
+
+    Raises:
+        DataError: as :func:`all_clips`.
+    """
+    return clips_to_validate(all_clips(chosen), test_names(chosen), TEST_FRAMES)
+
+
+def test_names(chosen: ClipData) -> tuple[str, ...]:
+    """The names of the test's clips: those given, or the published ones of a split or the set."""
+    names = chosen.test_clips or ("smid" if chosen.layout == "smid" else "indoor")
+    return TEST_CLIPS[names] if isinstance(names, str) else names
 
 
 def clips_to_train(clips: Sequence[Clip], test: Collection[str]) -> list[Clip]:

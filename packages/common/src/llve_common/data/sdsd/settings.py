@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveInt
 
@@ -16,6 +16,8 @@ from llve_common.published_options import Convert, OptionTable, below, names, on
 TEST_FRAMES = 30
 """The published tests take so many frames of each clip."""
 
+Layout = Literal["sdsd", "smid"]
+
 Keys = Mapping[str, str | Convert]
 """Published key to our setting, or to a function of its value."""
 
@@ -26,6 +28,7 @@ class ClipData(Settings):
     root: Path = Field(Path("data/indoor_np"), description="folder that holds GT and input (or LQ)")
     low: Path | None = Field(None, description="the input's folder; null: in the root")
     high: Path | None = Field(None, description="the ground truth's folder; null: in the root")
+    layout: Layout = Field("sdsd", description="smid: one ground truth for a scene")
     test_clips: Split | tuple[str, ...] | None = Field(
         None, description="not trained on: names, or indoor, outdoor or smid; null: as published"
     )
@@ -34,13 +37,10 @@ class ClipData(Settings):
     )
 
 
-FIRST: Any = Field(TEST_FRAMES, description="frames of each clip; null: all")
-
-
 class ClipTestData(ClipData):
     """Where the clips are, and how they are read."""
 
-    first: PositiveInt | None = FIRST
+    first: PositiveInt | None = Field(TEST_FRAMES, description="frames of each clip; null: all")
 
 
 class ClipTraining(TrainerSettings):

@@ -24,9 +24,3 @@ TEST_CLIPS: dict[Split, tuple[str, ...]] = {
     "outdoor": SDSD_OUTDOOR_TEST,
     "smid": SMID_TEST,
 }
-
-
-def split_names(chosen: Split | tuple[str, ...] | None, published: Split) -> tuple[str, ...]:
-    """The names of a test's clips, which may be given by their split; None is the published one."""
-    chosen = published if chosen is None else chosen
-    return TEST_CLIPS[chosen] if isinstance(chosen, str) else chosen

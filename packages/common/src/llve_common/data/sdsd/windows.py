@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llve_common.data.clip import Clip, read_frame
+from llve_common.data.clip import Clip, read_alike, require_pairs
 from llve_common.data.windows import Border, window_indices
 from llve_common.errors import ConfigError, DataError
 from llve_common.io.images import to_tensor
@@ -65,36 +65,11 @@ class Windows:
         assert clip.targets is not None
         places = window_indices(centre, len(clip.frames) - 1, self.frames, self.border)
         paths = [*(clip.frames[place] for place in places), clip.targets[centre]]
-        images = [read_frame(path, clip.size) for path in paths]
-        for path, image in zip(paths, images, strict=True):
-            if image.shape != images[0].shape:
-                raise DataError(
-                    "the frames of a window differ in size",
-                    where=path,
-                    got=f"{image.shape[1]}x{image.shape[0]}",
-                    expected=f"{images[0].shape[1]}x{images[0].shape[0]}",
-                )
+        images = read_alike(paths, clip.size, "window")
         *window, target = crop_and_flip(
             images, rng, crop=self.crop, horizontal=self.horizontal, vertical=self.vertical
         )
         return {"frames": torch.stack(window), "target": target}
-
-
-def require_pairs(clip: Clip) -> None:
-    """Refuse a clip that cannot be trained on.
-
-    Raises:
-        DataError: it has no ground truth, or is a video.
-    """
-    if clip.of_video:
-        raise DataError(
-            "training reads frames in any order, which a video does not give",
-            where=clip.place,
-            expected="a folder of frames",
-            mend="write the video's frames into a folder",
-        )
-    if clip.targets is None:
-        raise DataError("the clip has no ground truth", where=clip.place)
 
 
 def require_length(clip: Clip, frames: int, border: Border) -> None:
