@@ -6,17 +6,13 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from llve_common.data.clip import Clip, paired_clips, read_frame
-from llve_common.data.sdsd.layout import (
-    clips_to_test,
-    clips_to_train,
-    clips_to_validate,
-    set_folders,
-)
-from llve_common.data.sdsd.settings import TEST_FRAMES, ClipData, ClipTestData
-from llve_common.data.sdsd.splits import split_names
-from llve_common.errors import DataError
+from llve_common.data.clip import Clip, read_frame
+from llve_common.data.sdsd.layout import clips_of, clips_to_test, clips_to_train, clips_to_validate
+from llve_common.data.sdsd.settings import TEST_FRAMES
+from llve_common.data.sdsd.windows import require_one_size, require_pairs, require_whole_batch
 from llve_common.io.images import to_tensor
+from llve_common.paper.contract import Window
+from llve_stcd.config import TestSettings, TrainSettings
 
 
 class FramePairs:
@@ -30,13 +26,12 @@ class FramePairs:
         clips: with ground truth.
 
     Raises:
-        DataError: a clip has no ground truth.
+        DataError: a clip has no ground truth, or is a video.
     """
 
     def __init__(self, clips: Sequence[Clip]) -> None:
         for clip in clips:
-            if clip.targets is None:
-                raise DataError("the clip has no ground truth", where=clip.frames[0].parent)
+            require_pairs(clip)
         self.items = [(clip, index) for clip in clips for index in range(len(clip.frames))]
 
     def __len__(self) -> int:
@@ -53,59 +48,40 @@ class FramePairs:
         assert clip.targets is not None
         # The published range is cut to the clip before the draw.
         second = rng.randint(max(first - 1, 0), min(first + 1, len(clip.frames) - 1))
-        paths = {
-            "low1": clip.frames[first],
-            "high1": clip.targets[first],
-            "low2": clip.frames[second],
-            "high2": clip.targets[second],
-        }
-        images = {name: read_frame(path, clip.size) for name, path in paths.items()}
-        for name, image in images.items():
-            if image.shape != images["low1"].shape:
-                raise DataError(
-                    "the frames of a pair differ in size",
-                    where=paths[name],
-                    got=f"{image.shape[1]}x{image.shape[0]}",
-                    expected=f"{images['low1'].shape[1]}x{images['low1'].shape[0]}",
-                )
-        return {name: to_tensor(image) for name, image in images.items()}
+        paths = [side[place] for place in (first, second) for side in (clip.frames, clip.targets)]
+        images = [read_frame(path, clip.size) for path in paths]
+        require_one_size(paths, images, "pair")
+        return dict(zip(("low1", "high1", "low2", "high2"), map(to_tensor, images), strict=True))
 
 
-def training_pairs(chosen: ClipData) -> FramePairs:
+def training_set(settings: TrainSettings) -> FramePairs:
     """Pairs of frames of all clips but the test's.
 
     Raises:
+        ConfigError: the batch is larger than the set.
         DataError: a folder is missing, or clips or frames do not match.
     """
-    names = split_names(chosen.test_clips, "indoor")
-    return FramePairs(clips_to_train(all_clips(chosen), names))
+    chosen = settings.data
+    data = FramePairs(clips_to_train(clips_of(chosen), chosen.test_names()))
+    require_whole_batch(len(data), settings.train.batch_size)
+    return data
 
 
-def test_clips(chosen: ClipTestData) -> list[Clip]:
+def test_clips(settings: TestSettings, window: Window) -> list[Clip]:
     """The test's clips, cut to their first frames; without ground truth where there is none.
 
     Raises:
         DataError: a folder is missing, none of the clips is there, or they do not match.
     """
-    names = split_names(chosen.test_clips, "indoor")
-    return clips_to_test(all_clips(chosen), names, chosen.first)
+    chosen = settings.data
+    return clips_to_test(clips_of(chosen), chosen.test_names(), chosen.first)
 
 
-def validation_clips(chosen: ClipData) -> list[Clip]:
+def validation_clips(settings: TrainSettings) -> list[Clip]:
     """The test's clips as the test takes them, or none where training has none of them.
 
     Raises:
         DataError: a folder is missing, or clips or frames do not match.
     """
-    names = split_names(chosen.test_clips, "indoor")
-    return clips_to_validate(all_clips(chosen), names, TEST_FRAMES)
-
-
-def all_clips(chosen: ClipData) -> list[Clip]:
-    """All clips of a data set, sorted by name.
-
-    Raises:
-        DataError: a folder is missing or empty, or clips or frames do not match.
-    """
-    low, high = set_folders(chosen.root, chosen.low, chosen.high)
-    return paired_clips(low, high, chosen.size)
+    chosen = settings.data
+    return clips_to_validate(clips_of(chosen), chosen.test_names(), TEST_FRAMES)

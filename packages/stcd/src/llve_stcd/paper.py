@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from llve_common.data.clip import read_frame
-from llve_common.data.sdsd.windows import require_whole_batch
 from llve_common.enhance.frames import pad_to_fit
 from llve_common.io.images import to_tensor
 from llve_common.machine.processes import processes
@@ -36,7 +35,7 @@ from llve_common.paper.contract import (
 from llve_common.train.schedule import set_rates
 from llve_common.weights.files import load_into, read_weights
 from llve_stcd.config import TEST_OPTIONS, TRAIN_OPTIONS, TestSettings, TrainSettings
-from llve_stcd.data import FramePairs, test_clips, training_pairs, validation_clips
+from llve_stcd.data import FramePairs, test_clips, training_set, validation_clips
 from llve_stcd.fast import combine, part
 from llve_stcd.matchers import CachedMatcher, make_matcher, matcher_images
 from llve_stcd.network import MULTIPLE, STCD, Decomposition
@@ -76,18 +75,6 @@ def build_network(settings: TrainSettings) -> nn.Module:
     if settings.weights is not None:
         load_into(network, read_weights(settings.weights), settings.weights)
     return network
-
-
-def training_set(settings: TrainSettings) -> FramePairs:
-    """Pairs of frames of the training clips.
-
-    Raises:
-        ConfigError: the batch is larger than the set.
-        DataError: a folder is missing, or clips or frames do not match.
-    """
-    data = training_pairs(settings.data)
-    require_whole_batch(len(data), settings.train.batch_size)
-    return data
 
 
 def objective(settings: TrainSettings, device: torch.device) -> Objective:
@@ -168,11 +155,6 @@ def previews(
         yield f"val_images/{progress.iteration:06d}.png", stacked[0]
 
 
-def validation(settings: TrainSettings) -> list[Clip]:
-    """The test's clips, or none where training has none of them."""
-    return validation_clips(settings.data)
-
-
 # As published, the last frame is paired with itself. Attention is over all pixels: no halo.
 WINDOW = Window(inputs=(0, 1), outputs=(0,), multiple=MULTIPLE, border="replicate")
 
@@ -225,7 +207,7 @@ PAPER = Paper(
             plan=train_plan,
             schedule=schedule,
             previews=previews,
-            validation=validation,
+            validation=validation_clips,
             scoring=Scoring("gaussian11"),
             weights_name="models/{iteration}_G.pth",
             latest_name="models/latest_G.pth",
@@ -235,7 +217,7 @@ PAPER = Paper(
     },
     test=Test(
         settings=TestSettings,
-        clips=lambda settings, window: test_clips(settings.data),
+        clips=test_clips,
         pictures=test_pictures,
         details=test_details,
         options=TEST_OPTIONS,

@@ -12,6 +12,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from llve_common.data.clip import Clip, Size, clip_of, matched_clips, paired_clips
+from llve_common.data.sdsd.settings import ClipData
 from llve_common.errors import DataError
 from llve_common.io.folders import list_images
 from llve_common.io.video import is_video
@@ -131,6 +132,16 @@ def _scene_target(folder: Path) -> Path:
         where=folder,
         expected="a file whose name holds neither '.ARW' nor 'half'",
     )
+
+
+def clips_of(data: ClipData, *, smid: bool = False) -> list[Clip]:
+    """All clips of the set that settings name, in the SDSD or SMID layout, sorted by name.
+
+    Raises:
+        DataError: a folder is missing or empty, or clips or frames do not match.
+    """
+    low, high = set_folders(data.root, data.low, data.high)
+    return (smid_clips if smid else paired_clips)(low, high, data.size)
 
 
 def clips_to_train(clips: Sequence[Clip], test: Collection[str]) -> list[Clip]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,14 +67,7 @@ class Windows:
         places = window_indices(centre, len(clip.frames) - 1, self.frames, self.border)
         paths = [*(clip.frames[place] for place in places), clip.targets[centre]]
         images = [read_frame(path, clip.size) for path in paths]
-        for path, image in zip(paths, images, strict=True):
-            if image.shape != images[0].shape:
-                raise DataError(
-                    "the frames of a window differ in size",
-                    where=path,
-                    got=f"{image.shape[1]}x{image.shape[0]}",
-                    expected=f"{images[0].shape[1]}x{images[0].shape[0]}",
-                )
+        require_one_size(paths, images, "window")
         *window, target = crop_and_flip(
             images, rng, crop=self.crop, horizontal=self.horizontal, vertical=self.vertical
         )
@@ -95,6 +89,21 @@ def require_pairs(clip: Clip) -> None:
         )
     if clip.targets is None:
         raise DataError("the clip has no ground truth", where=clip.place)
+
+
+def require_one_size(
+    paths: Sequence[Path], images: Sequence[NDArray[np.uint8]], sample: str
+) -> None:
+    """Refuse the frames (H, W, 3) of a sample, a ``window`` or ``pair``, that differ in size.
+
+    Raises:
+        DataError: one has another size than the first.
+    """
+    for path, image in zip(paths, images, strict=True):
+        if image.shape != images[0].shape:
+            got, first = (f"{each.shape[1]}x{each.shape[0]}" for each in (image, images[0]))
+            what = f"the frames of a {sample} differ in size"
+            raise DataError(what, where=path, got=got, expected=first)
 
 
 def require_length(clip: Clip, frames: int, border: Border) -> None:
