@@ -185,10 +185,7 @@ PAPER = Paper(
         )
     },
     test=Test(
-        settings=TestSettings,
-        clips=test_clips,
-        pictures=test_pictures,
-        options=TEST_OPTIONS,
+        settings=TestSettings, clips=test_clips, pictures=test_pictures, options=TEST_OPTIONS
     ),
     bundled="sdsd-synthetic.safetensors",
     stream=Stream(frames=(0,), part=part, combine=combine),

@@ -41,9 +41,7 @@ def paper_app(paper: Paper, cls: type[Commands] = Commands) -> typer.Typer:
     for name in paper.procedures:
         app.command(name)(_training_command(paper, name))
     app.command("test")(_test_command(paper))
-    app.command("enhance", help="Enhance an image, a video, or a folder of them.")(
-        enhance_command(paper)
-    )
+    app.command("enhance")(enhance_command(paper))
     app.add_typer(weights_app(paper), name="weights")
     app.add_typer(configs_app(paper), name="configs")
     return app
@@ -66,7 +64,7 @@ def _training_command(paper: Paper, name: str) -> Any:
                 settings,
                 resume=resume,
                 watch=lambda done, total, loss: advance(done, total, f"{loss:.5g}"),
-                notes=_notes(given),
+                notes=given.notes,
             )
         if processes().first:
             console.print(f"run folder: {folder}", soft_wrap=True)
@@ -79,7 +77,7 @@ def _test_command(paper: Paper) -> Any:
 
     def run(given: Given) -> None:
         settings = _settings(paper, protocol.settings, given)
-        for note in _notes(given):
+        for note in given.notes:
             log.warning("%s", note)
         with progress_bar("testing", "frames") as advance:
             tested = run_test(paper, settings, advance)
@@ -106,9 +104,8 @@ def _run_to_go_on_with(given: Given) -> Path | None:
         return given.published.resume
     if given.resume is None:
         return None
-    files = [given.config, "-opt" if given.published else None]
-    words = [*filter(None, files), *given.overrides, *given.settings]
-    if words:
+    files = filter(None, [given.config, "-opt" if given.published else None])
+    if words := [*files, *given.overrides, *given.settings]:
         raise ConfigError(
             "a run that goes on keeps its settings",
             where="--resume",
@@ -118,11 +115,6 @@ def _run_to_go_on_with(given: Given) -> Path | None:
     if not (given.resume / "settings.yml").is_file():
         raise ConfigError("not a run's folder", where=given.resume, expected="settings.yml in it")
     return given.resume
-
-
-def _notes(given: Given) -> list[str]:
-    published = given.published.note if given.published is not None else None
-    return [*filter(None, [published]), *given.notes]
 
 
 def _report(tested: Tested, folder: Path) -> None:
@@ -144,7 +136,5 @@ def _report(tested: Tested, folder: Path) -> None:
         if not detail.pictures:
             console.print(detail.text, soft_wrap=True)
     seconds = sum(frame.seconds for frame in scores.frames)
-    console.print(
-        f"wrote {what} to {folder}; {seconds:.1f} s to enhance {len(scores.frames)} frames",
-        soft_wrap=True,
-    )
+    took = f"{seconds:.1f} s to enhance {len(scores.frames)} frames"
+    console.print(f"wrote {what} to {folder}; {took}", soft_wrap=True)

@@ -40,8 +40,12 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
+        # A run's folder holds the full log; the terminal has its progress and what went amiss.
+        terminal = RichHandler(
+            logging.WARNING, console=_errors, show_time=False, show_path=False, markup=False
+        )
         logging.basicConfig(
-            level=logging.INFO, format="%(message)s", handlers=[_terminal_handler()], force=True
+            level=logging.INFO, format="%(message)s", handlers=[terminal], force=True
         )
         with _mistakes_as_messages():
             return super().invoke(ctx)
@@ -65,11 +69,8 @@ def _mistakes_as_messages() -> Iterator[None]:
         yield
     except UserError as error:
         if processes().first or not error.everywhere:
-            _errors.print(
-                f"[bold red]error:[/] {rich.markup.escape(str(error))}",
-                highlight=False,
-                soft_wrap=True,
-            )
+            said = f"[bold red]error:[/] {rich.markup.escape(str(error))}"
+            _errors.print(said, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
 
 
@@ -92,20 +93,13 @@ def _without_launcher(words: Sequence[str], command: str) -> list[str]:
         else:
             kept.append(word)
     if launcher != "none" and "LOCAL_RANK" not in os.environ:
+        line = shlex.join([command, *kept])
         raise ConfigError(
             "several processes are started by torchrun",
             got=f"--launcher {launcher}",
-            mend="torchrun --nproc_per_node=<processes> --no-python "
-            + shlex.join([command, *kept]),
+            mend=f"torchrun --nproc_per_node=<processes> --no-python {line}",
         )
     return kept
-
-
-def _terminal_handler() -> logging.Handler:
-    # A run's folder holds the full log; the terminal has the progress bar and what went amiss.
-    handler = RichHandler(console=_errors, show_time=False, show_path=False, markup=False)
-    handler.setLevel(logging.WARNING)
-    return handler
 
 
 @contextmanager

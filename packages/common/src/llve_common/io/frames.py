@@ -13,13 +13,7 @@ import numpy as np
 from llve_common.errors import MediaError
 from llve_common.io.folders import is_image, list_images
 from llve_common.io.images import Image, read_image, write_image
-from llve_common.io.video import (
-    OUTPUT_FORMATS,
-    VideoInfo,
-    VideoReader,
-    VideoWriter,
-    is_video,
-)
+from llve_common.io.video import OUTPUT_FORMATS, VideoInfo, VideoReader, VideoWriter, is_video
 
 
 @dataclass(frozen=True)
