@@ -93,11 +93,11 @@ def _without_launcher(words: Sequence[str], command: str) -> list[str]:
         else:
             kept.append(word)
     if launcher != "none" and "LOCAL_RANK" not in os.environ:
-        line = shlex.join([command, *kept])
         raise ConfigError(
             "several processes are started by torchrun",
             got=f"--launcher {launcher}",
-            mend=f"torchrun --nproc_per_node=<processes> --no-python {line}",
+            mend="torchrun --nproc_per_node=<processes> --no-python "
+            + shlex.join([command, *kept]),
         )
     return kept
 
