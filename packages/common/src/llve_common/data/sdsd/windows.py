@@ -15,7 +15,7 @@ from torch import Tensor
 from llve_common.data.clip import Clip, read_frame
 from llve_common.data.windows import Border, window_indices
 from llve_common.errors import ConfigError, DataError
-from llve_common.io.images import to_tensor
+from llve_common.io.images import size_of, to_tensor
 
 
 class Windows:
@@ -101,9 +101,8 @@ def require_one_size(
     """
     for path, image in zip(paths, images, strict=True):
         if image.shape != images[0].shape:
-            got, first = (f"{each.shape[1]}x{each.shape[0]}" for each in (image, images[0]))
-            what = f"the frames of a {sample} differ in size"
-            raise DataError(what, where=path, got=got, expected=first)
+            what, first = f"the frames of a {sample} differ in size", size_of(images[0])
+            raise DataError(what, where=path, got=size_of(image), expected=first)
 
 
 def require_length(clip: Clip, frames: int, border: Border) -> None:
