@@ -74,7 +74,7 @@ def test_empty_file_is_all_defaults(load):
 
 def test_number_without_a_point_is_a_string_in_yaml_and_still_a_number(load, tmp_path):
     assert load("train: {lr: 1e-4}").train.lr == 1e-4
-    assert read_yaml(tmp_path / "c.yml") == {"train": {"lr": "1e-4"}}
+    assert read_yaml(tmp_path / "c.yml")[0] == {"train": {"lr": "1e-4"}}
     assert load("", "train.lr=1e-4").train.lr == 1e-4
 
 

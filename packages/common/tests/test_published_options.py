@@ -6,11 +6,11 @@ import pytest
 import yaml
 
 from llve_common.config import Settings, TrainerSettings, load_settings
+from llve_common.data.sdsd import settings as sdsd
 from llve_common.errors import ConfigError
 from llve_common.published_options import (
     OptionTable,
     below,
-    names,
     only,
     read_options,
     renamed,
@@ -25,7 +25,6 @@ class Train(TrainerSettings):
 class All(Settings):
     train: Train = Train()
     folder: str = "here"
-    clips: tuple[str, ...] = ()
     save: Path = Path()
 
 
@@ -38,7 +37,6 @@ TABLE = OptionTable(
         "datasets.val.batch_size": "train.batch_size",
         "model": only("video_base"),
         "datasets.train.list": lambda value: {"folder": "/".join(value.split(","))},
-        "datasets.val.testing_dir": names("clips"),
         "path.root": below("save", "results"),
     },
     without_effect=["distortion", "datasets.train.odd.key"],
@@ -67,16 +65,19 @@ def test_keys_become_settings(options):
     assert read.note is None
 
 
-def test_names_and_a_folder_in_the_one_given(options):
-    given = options("datasets: {val: {testing_dir: 'pair1, pair2,'}}\npath: {root: /out}\n").given
-    settings = load_settings(All, base=given)
-    assert (settings.clips, settings.save) == (("pair1", "pair2"), Path("/out/results"))
-    for text, said in (
-        ("datasets: {val: {testing_dir: 3}}", "commas"),
-        ("path: {root: 3}", "folder"),
-    ):
-        with pytest.raises(ConfigError, match=f"got 3; input should be .*{said}"):
-            options(text)
+def test_a_folder_in_the_one_given(options):
+    given = options("path: {root: /out}\n").given
+    assert load_settings(All, base=given).save == Path("/out/results")
+    with pytest.raises(ConfigError, match="got 3; input should be a folder"):
+        options("path: {root: 3}")
+
+
+def test_names_with_commas_between_them():
+    table = sdsd.test_options({}, {}, idle_data=(), idle=())
+    read = table.settings["datasets.test.testing_dir"]
+    assert read("pair1, pair2,") == {"data.test_clips": ("pair1", "pair2")}
+    with pytest.raises(ValueError, match="commas"):
+        read(3)
 
 
 def test_overrides_and_options_win_over_the_file(options):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import reprlib
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar, get_args
@@ -54,17 +55,13 @@ def _merged(default: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
 FOLDER_NAME = r"^[^/\\.][^/\\]*$"
 """What may be the name of a folder that is made in another, as a regular expression."""
 
-
 Ssim = Literal["skimage7", "gaussian11"]
 """A definition of SSIM, see :mod:`llve_common.metrics.fidelity`."""
 
+_DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
 Device = Annotated[
-    str,
-    Field(
-        pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="to compute on: auto, cpu, cuda or cuda:N"
-    ),
+    str, Field(pattern=_DEVICE, description="to compute on: auto, cpu, cuda or cuda:N")
 ]
-"""The name of a device to compute on."""
 
 
 class TrainerSettings(Settings):
@@ -125,9 +122,7 @@ class RunSettings(Settings):
 
     save: Path = Field(Path("EXP"), description="where run folders go")
     name: str | None = Field(
-        None,
-        pattern=FOLDER_NAME,
-        description="of the run's folder; null: one with the time",
+        None, pattern=FOLDER_NAME, description="of the run's folder; null: one with the time"
     )
     device: Device = "auto"
     log_every: PositiveInt = Field(10, description="iterations between two lines of the log")
@@ -157,12 +152,7 @@ class TestSettings(Settings):
 
 
 class Given(NamedTuple):
-    """Settings that were given in another form than ours.
-
-    Attributes:
-        values: dotted setting to value.
-        origins: dotted setting to where it was said.
-    """
+    """Settings given in another form than ours: by dotted name, and where each was said."""
 
     values: dict[str, Any]
     origins: dict[str, str]
@@ -192,7 +182,7 @@ def load_settings(
         ConfigError: all that is wrong at once, each with where it was said, what was got and
             expected, and for an unknown key the nearest known one.
     """
-    values, origins = read_yaml_with_lines(file) if file is not None else ({}, {})
+    values, origins = read_yaml(file) if file is not None else ({}, {})
     if base is not None:
         origins = dict(base.origins)
         for key, value in base.values.items():
@@ -217,39 +207,27 @@ def as_yaml(settings: Settings) -> str:
     return str(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
 
 
-def annotated_yaml(settings: Settings, flags: Mapping[str, Sequence[str]]) -> str:
+def annotated_yaml(settings: Settings, flags: Mapping[str, Sequence[str]], prefix: str = "") -> str:
     """Settings as YAML text, each with what it is and the options that give it in a comment.
 
     Args:
         settings: to write.
         flags: dotted setting to the names of its options.
+        prefix: of the settings' dotted names.
     """
-    return "".join(f"{line}\n" for line in _annotated(settings, flags, "", ""))
-
-
-def _annotated(
-    part: Settings, flags: Mapping[str, Sequence[str]], prefix: str, indent: str
-) -> Iterator[str]:
-    values = part.model_dump(mode="json")
-    for name, field in type(part).model_fields.items():
-        inner = getattr(part, name)
+    lines = []
+    values = settings.model_dump(mode="json")
+    for name, field in type(settings).model_fields.items():
+        inner = getattr(settings, name)
         if isinstance(inner, Settings):
-            yield f"{indent}{name}:"
-            yield from _annotated(inner, flags, f"{prefix}{name}.", f"{indent}  ")
+            section = annotated_yaml(inner, flags, f"{prefix}{name}.")
+            lines.append(f"{name}:\n{textwrap.indent(section, '  ')}")
             continue
         text = yaml.safe_dump(values[name], default_flow_style=True, width=float("inf"))
         said = [*filter(None, [field.description]), *flags.get(f"{prefix}{name}", ())]
         note = f"  # {', '.join(said)}" if said else ""
-        yield f"{indent}{name}: {text.removesuffix('...' + chr(10)).strip()}{note}"
-
-
-def read_yaml(file: Path) -> dict[str, Any]:
-    """A YAML file's mapping, read by the safe loader.
-
-    Raises:
-        ConfigError: the file is missing, is not YAML, is not a mapping, or repeats a key.
-    """
-    return read_yaml_with_lines(file)[0]
+        lines.append(f"{name}: {text.removesuffix('...' + chr(10)).strip()}{note}\n")
+    return "".join(lines)
 
 
 def dotted_names(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
@@ -302,9 +280,7 @@ def _section(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def read_yaml_with_lines(
-    file: Path, *, repeats: bool = False
-) -> tuple[dict[str, Any], dict[str, str]]:
+def read_yaml(file: Path, *, repeats: bool = False) -> tuple[dict[str, Any], dict[str, str]]:
     """A YAML file's mapping, and for each dotted key the file and line that said it.
 
     Args:
@@ -312,7 +288,7 @@ def read_yaml_with_lines(
         repeats: whether a key may stand twice, with one value.
 
     Raises:
-        ConfigError: as :func:`read_yaml`.
+        ConfigError: the file is missing, is not YAML, is not a mapping, or repeats a key.
     """
     try:
         text = file.read_text(encoding="utf-8")
@@ -327,12 +303,8 @@ def read_yaml_with_lines(
     if values is None:
         return {}, {}
     if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
-        raise ConfigError(
-            "the file is not a mapping",
-            where=file,
-            got=type(values).__name__,
-            expected="key: value",
-        )
+        got = type(values).__name__
+        raise ConfigError("the file is not a mapping", where=file, got=got, expected="key: value")
     return values, dict(_lines(node, file, set(), repeats=repeats))
 
 
@@ -386,8 +358,7 @@ def _assign(values: dict[str, Any], key: str, value: Any) -> None:
 
 def _place(kind: type[BaseModel], fault: ErrorDetails) -> str:
     """The dotted name of the setting that a fault is of."""
-    parts = [str(part) for part in fault["loc"]]
-    known = {*dotted_names(kind), *_sections(kind)}
+    parts, known = [str(part) for part in fault["loc"]], _known(kind)
     if fault["type"] != "extra_forbidden":
         # What comes after the setting's own name is an index, or a member of a union.
         while ".".join(parts) not in known and len(parts) > 1:
@@ -395,9 +366,12 @@ def _place(kind: type[BaseModel], fault: ErrorDetails) -> str:
     return ".".join(parts)
 
 
-def _sections(kind: type[BaseModel]) -> set[str]:
-    names = [name.split(".")[:-1] for name in dotted_names(kind)]
-    return {".".join(name[:depth]) for name in names for depth in range(1, len(name) + 1)}
+def _known(kind: type[BaseModel]) -> dict[str, None]:
+    """Every setting's dotted name, and then every section's."""
+    names = list(dotted_names(kind))
+    parents = [name.split(".")[:-1] for name in names]
+    sections = (".".join(each[:end]) for each in parents for end in range(1, len(each) + 1))
+    return dict.fromkeys([*names, *sections])
 
 
 def _explain(
@@ -407,24 +381,16 @@ def _explain(
     origins: Mapping[str, str],
     file: Path | None,
 ) -> str:
-    place = f"{_origin(key, origins) or file or 'command line'}: {key}"
+    # A section that only an override opened was said by a key below it.
+    below = (place for name, place in origins.items() if name.startswith(f"{key}."))
+    place = f"{origins.get(key) or next(below, None) or file or 'command line'}: {key}"
     if fault["type"] == "extra_forbidden":
-        near = nearest(key, [*dotted_names(kind), *_sections(kind)])
+        near = nearest(key, _known(kind))
         return f"{place}: unknown setting" + (f"; did you mean '{near}'?" if near else "")
     if fault["type"] == "missing":
         return f"{place}: missing; it has no default"
     message = fault["msg"].removeprefix("Value error, ")
-    return f"{place}: got {_short(fault['input'])}; {message[0].lower()}{message[1:]}"
-
-
-def _origin(key: str, origins: Mapping[str, str]) -> str | None:
-    """Who said a key: itself, or for a section that only an override opened, a key below it."""
-    below = (place for name, place in origins.items() if name.startswith(f"{key}."))
-    return origins.get(key) or next(below, None)
-
-
-def _short(value: object) -> str:
     # A value can be a whole section, or YAML aliases that grow without bound.
     shortener = reprlib.Repr()
     shortener.maxstring = shortener.maxother = 200
-    return shortener.repr(value)
+    return f"{place}: got {shortener.repr(fault['input'])}; {message[0].lower()}{message[1:]}"

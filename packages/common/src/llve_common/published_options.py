@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llve_common.config import Given, nearest, read_yaml_with_lines
+from llve_common.config import Given, nearest, read_yaml
 from llve_common.errors import ConfigError
 
 Convert = Callable[[Any], Mapping[str, Any]]
@@ -53,9 +53,6 @@ class PublishedOptions:
     file: OptionTable | None = None
 
 
-NO_OPTIONS = PublishedOptions()
-
-
 @dataclass(frozen=True)
 class Options:
     """A published file in our terms.
@@ -81,12 +78,11 @@ def read_options(file: Path, table: OptionTable) -> Options:
         ConfigError: the file cannot be read; or all its unknown keys, each with the nearest known
             one, values that cannot be used, and keys that contradict one another.
     """
-    values, lines = read_yaml_with_lines(file, repeats=True)
+    values, lines = read_yaml(file, repeats=True)
     known = {*table.settings, *table.without_effect, *filter(None, [table.resume])}
     resume = None
     given, said_by = Given({}, {}), dict[str, str]()
-    idle: list[str] = []
-    faults: list[str] = []
+    idle, faults = list[str](), list[str]()
     for key, value in _leaves(values, known):
         place = f"{lines.get(key, file)}: {key}"
         if key in table.without_effect:
@@ -97,8 +93,9 @@ def read_options(file: Path, table: OptionTable) -> Options:
             near = nearest(key, known)
             faults.append(f"{place}: unknown key" + (f"; did you mean '{near}'?" if near else ""))
         elif value is not None:
+            meaning = table.settings[key]
             try:
-                translated = _translated(table.settings[key], value)
+                translated = {meaning: value} if isinstance(meaning, str) else meaning(value)
             except ValueError as error:
                 faults.append(f"{place}: got {value!r}; {error}")
                 continue
@@ -164,11 +161,10 @@ def read_flags(given: Mapping[str, Any], meanings: Mapping[str, str | Convert]) 
 
 def renamed(setting: str, names: Mapping[Any, Any]) -> Convert:
     """A setting whose values have other names here."""
+    known = only(*names)
 
     def convert(value: Any) -> Mapping[str, Any]:
-        if value not in list(names):  # a value need not be hashable
-            raise ValueError(f"input should be {' or '.join(map(repr, names))}")
-        return {setting: names[value]}
+        return {**known(value), setting: names[value]}
 
     return convert
 
@@ -184,17 +180,6 @@ def only(*values: Any) -> Convert:
     return convert
 
 
-def names(setting: str) -> Convert:
-    """A setting of several names, with commas between them there."""
-
-    def convert(value: Any) -> Mapping[str, Any]:
-        if not isinstance(value, str):
-            raise ValueError("input should be names with commas between them")
-        return {setting: tuple(name.strip() for name in value.split(",") if name.strip())}
-
-    return convert
-
-
 def below(setting: str, folder: str) -> Convert:
     """A setting that is a file or folder in the folder given there."""
 
@@ -204,10 +189,6 @@ def below(setting: str, folder: str) -> Convert:
         return {setting: Path(value) / folder}
 
     return convert
-
-
-def _translated(meaning: str | Convert, value: Any) -> Mapping[str, Any]:
-    return {meaning: value} if isinstance(meaning, str) else meaning(value)
 
 
 def _leaves(

@@ -4,47 +4,50 @@ from __future__ import annotations
 
 from llve_common.data.clip import Clip
 from llve_common.data.sdsd import layout
-from llve_common.data.sdsd.windows import Windows, require_length
+from llve_common.data.sdsd.windows import Windows, require_length, require_whole_batch
 from llve_common.data.windows import Border
-from llve_sdsd.config import Data, TestData, TrainData
+from llve_common.paper.contract import Window
+from llve_sdsd.config import TestSettings, TrainSettings
 
 
-def training_windows(chosen: TrainData, frames: int) -> Windows:
+def training_set(settings: TrainSettings) -> Windows:
     """Windows of all clips but the test's.
 
-    Args:
-        chosen: the settings.
-        frames: in a window.
-
     Raises:
+        ConfigError: the batch is larger than the set.
         DataError: a folder is missing, or clips or frames do not match, or are too few.
     """
-    return Windows(
+    chosen = settings.data
+    data = Windows(
         layout.training_clips(chosen),
-        frames=frames,
+        frames=settings.network.frames,
         border=chosen.border,
         crop=chosen.crop,
         horizontal=chosen.flip_horizontal,
         vertical=chosen.flip_vertical,
     )
+    require_whole_batch(len(data), settings.train.batch_size)
+    return data
 
 
-def test_clips(chosen: TestData, frames: int) -> list[Clip]:
-    """The test's clips, long enough for windows of so many frames.
+def test_clips(settings: TestSettings, window: Window) -> list[Clip]:
+    """The test's clips.
 
     Raises:
         DataError: as :func:`llve_common.data.sdsd.layout.test_clips`, or one is too short.
     """
-    return _long_enough(layout.test_clips(chosen), frames, chosen.border)
+    found = layout.test_clips(settings.data)
+    return _long_enough(found, len(window.inputs), settings.data.border)
 
 
-def validation_clips(chosen: Data, frames: int) -> list[Clip]:
-    """The clips to validate with, long enough for windows of so many frames.
+def validation_clips(settings: TrainSettings) -> list[Clip]:
+    """The clips to validate with.
 
     Raises:
         DataError: as :func:`llve_common.data.sdsd.layout.validation_clips`, or one is too short.
     """
-    return _long_enough(layout.validation_clips(chosen), frames, chosen.border)
+    found = layout.validation_clips(settings.data)
+    return _long_enough(found, settings.network.frames, settings.data.border)
 
 
 def _long_enough(clips: list[Clip], frames: int, border: Border) -> list[Clip]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
-from llve_common.data.sdsd.windows import Windows, require_whole_batch
+from llve_common.data.sdsd.windows import Windows
 from llve_common.enhance.frames import pad_to_fit
 from llve_common.paper.contract import (
     Batch,
@@ -29,7 +29,7 @@ from llve_common.paper.contract import (
 from llve_common.train.schedule import set_rates
 from llve_common.weights.files import load_into, read_weights
 from llve_sdsd.config import TEST_OPTIONS, TRAIN_OPTIONS, Data, TestSettings, TrainSettings
-from llve_sdsd.data import test_clips, training_windows, validation_clips
+from llve_sdsd.data import test_clips, training_set, validation_clips
 from llve_sdsd.fast import combine, part
 from llve_sdsd.network import MULTIPLE, Decomposition, RetinexNet
 from llve_sdsd.objective import supervised_losses
@@ -72,18 +72,6 @@ def build_network(settings: TrainSettings) -> nn.Module:
     if settings.weights is not None:
         load_into(network, read_weights(settings.weights), settings.weights)
     return network
-
-
-def training_set(settings: TrainSettings) -> Windows:
-    """Windows of the training clips.
-
-    Raises:
-        ConfigError: the batch is larger than the set.
-        DataError: a folder is missing, or clips or frames do not match, or are too few.
-    """
-    data = training_windows(settings.data, settings.network.frames)
-    require_whole_batch(len(data), settings.train.batch_size)
-    return data
 
 
 def objective(settings: TrainSettings, device: torch.device) -> Objective:
@@ -154,11 +142,6 @@ def previews(
         yield f"val_images/{progress.iteration:06d}.png", torch.cat([centre, *made, target], 1)
 
 
-def validation(settings: TrainSettings) -> list[Clip]:
-    """The test's clips, or none where training has none of them."""
-    return validation_clips(settings.data, settings.network.frames)
-
-
 def test_pictures(settings: TestSettings) -> Pictures:
     """Enhanced and input frames."""
     images = settings.folder / "images"
@@ -185,7 +168,7 @@ PAPER = Paper(
             plan=train_plan,
             schedule=schedule,
             previews=previews,
-            validation=validation,
+            validation=validation_clips,
             scoring=Scoring("gaussian11"),
             weights_name="models/{iteration}_G.pth",
             latest_name="models/latest_G.pth",
@@ -194,10 +177,7 @@ PAPER = Paper(
         )
     },
     test=Test(
-        settings=TestSettings,
-        clips=lambda settings, window: test_clips(settings.data, len(window.inputs)),
-        pictures=test_pictures,
-        options=TEST_OPTIONS,
+        settings=TestSettings, clips=test_clips, pictures=test_pictures, options=TEST_OPTIONS
     ),
     bundled="sdsd-synthetic.safetensors",
     stream=Stream(frames=(0,), part=part, combine=combine),

@@ -49,13 +49,7 @@ from llve_tcenet.config import (
     TestSettings,
     TrainSettings,
 )
-from llve_tcenet.data import (
-    WINDOW,
-    PairedVideos,
-    RealAndSynthetic,
-    require_window,
-    video_clips,
-)
+from llve_tcenet.data import WINDOW, PairedVideos, RealAndSynthetic, require_window, video_clips
 from llve_tcenet.fast import combine, part
 from llve_tcenet.network import MULTIPLE, REMAINDERS, TCENet, initialise
 from llve_tcenet.objective import (

@@ -12,7 +12,7 @@ import typer
 from llve_common.commands.terminal import Device, console, progress_bar
 from llve_common.data.sdsd.layout import is_set, low_and_high
 from llve_common.errors import ConfigError, UserError
-from llve_common.evaluate.compare import Comparison, Contender, find_clips, find_contenders
+from llve_common.evaluate.compare import Contender, find_clips, find_contenders
 from llve_common.evaluate.compare import compare as put_side_by_side
 from llve_common.machine.device import choose_device
 from llve_common.paper.installed import find_papers
@@ -58,13 +58,19 @@ def compare(
     options += ["--raft", str(raft)] if raft else []
     options += [*(["--clip"] if clip else []), *(["--device", device] if device else [])]
     low = low_and_high(source)[0] if reference is None and is_set(source) else source
-    command = _commands(source, low, contenders, options, output)
     where = choose_device(device or "auto")
     flow = warping_flow(raft, where)
     with progress_bar("comparing", "frames, {task.fields[note]}") as advance:
         found = put_side_by_side(contenders, clips, where, flow=flow, watch=advance)
-    write_comparison(output, found, command)
-    _report_comparison(found, output)
+    write_comparison(output, found, _commands(source, low, contenders, options, output))
+    for table in comparison_tables(found):
+        console.print(table.rich())
+    for note in dashes(found):
+        console.print(note, highlight=False, markup=False)
+    console.print(f"the page is at {output / 'index.html'}", soft_wrap=True)
+    if found.failures:
+        faults = "".join(f"\n- {failure}" for failure in found.failures)
+        raise UserError("not everything could be compared; the rest is", got=faults)
 
 
 def _files_by_paper(given: Sequence[str]) -> dict[str, list[Path]]:
@@ -72,9 +78,8 @@ def _files_by_paper(given: Sequence[str]) -> dict[str, list[Path]]:
     for each in given:
         name, equals, file = each.partition("=")
         if not (name and equals and file):
-            raise ConfigError(
-                "not weights of a paper", where="--weights", got=each, expected="NAME=FILE"
-            )
+            what = "not weights of a paper"
+            raise ConfigError(what, where="--weights", got=each, expected="NAME=FILE")
         files.setdefault(name, []).append(Path(file))
     return files
 
@@ -86,30 +91,14 @@ def _commands(
     start = ["python", "-m", "llve_common", "compare", str(source), *options]
     names = ",".join(dict.fromkeys(each.entry.name for each in contenders))
     given = [f"{each.entry.name}={each.weights}" for each in contenders if each.weights]
-    whole = [*start, "--papers", names, *_repeated("--weights", given), "-o", str(output)]
+    said = [word for each in given for word in ("--weights", each)]
+    whole = [*start, "--papers", names, *said, "-o", str(output)]
     rows = {}
     for each in contenders:
-        paper, folder = each.entry.name, str(output / each.name)
-        own = [f"{paper}={each.weights}"] if each.weights else []
-        alone = [*start, "--papers", paper, *_repeated("--weights", own), "-o", folder]
-        file = ["--weights", str(each.weights)] if each.weights else []
-        enhance = [paper, "enhance", str(low), *file, "-o", str(output / each.name / "pictures")]
+        paper, folder, file = each.entry.name, output / each.name, each.weights
+        own = ["--weights", f"{paper}={file}"] if file else []
+        alone = [*start, "--papers", paper, *own, "-o", str(folder)]
+        weights = ["--weights", str(file)] if file else []
+        enhance = [paper, "enhance", str(low), *weights, "-o", str(folder / "pictures")]
         rows[each.name] = [shlex.join(alone), shlex.join(enhance)]
     return Command(shlex.join(whole), rows)
-
-
-def _repeated(option: str, values: Sequence[str]) -> list[str]:
-    return [word for value in values for word in (option, value)]
-
-
-def _report_comparison(found: Comparison, folder: Path) -> None:
-    for table in comparison_tables(found):
-        console.print(table.rich())
-    for note in dashes(found):
-        console.print(note, highlight=False, markup=False)
-    console.print(f"the page is at {folder / 'index.html'}", soft_wrap=True)
-    if found.failures:
-        raise UserError(
-            "not everything could be compared; the rest is",
-            got="".join(f"\n- {failure}" for failure in found.failures),
-        )

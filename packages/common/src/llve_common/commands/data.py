@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -36,27 +35,20 @@ def data_app() -> typer.Typer:
         """Look at every file and list everything that is missing or does not fit."""
         with progress_bar("checking", "clips") as advance:
             found = inspect_clips(root, TEST_CLIPS[subset or _guess(root)], watch=advance)
-        rows = [
-            (
-                clip.name,
-                "test" if clip.test else "training",
-                clip.frames,
-                "-" if clip.size is None else f"{clip.size[1]}x{clip.size[0]}",
-            )
-            for clip in found.clips
-        ]
+        rows = []
+        for clip in found.clips:
+            size = "-" if clip.size is None else f"{clip.size[1]}x{clip.size[0]}"
+            rows.append((clip.name, "test" if clip.test else "training", clip.frames, size))
         columns = ("clip", "for", "frames", "size")
         console.print(plain_table(str(root), columns, rows).rich())
-        count = Counter("test" if clip.test else "training" for clip in found.clips)
-        console.print(f"{count['training']} clips for training, {count['test']} for the test")
+        tested = sum(clip.test for clip in found.clips)
+        console.print(f"{len(rows) - tested} clips for training, {tested} for the test")
         if found.faults:
-            more = len(found.faults) - _SHOWN
-            raise DataError(
-                f"{len(found.faults)} things are missing or do not fit",
-                where=root,
-                got="".join(f"\n- {fault}" for fault in found.faults[:_SHOWN])
-                + (f"\n- and {more} more" if more > 0 else ""),
-            )
+            said = list(found.faults[:_SHOWN])
+            if len(found.faults) > _SHOWN:
+                said.append(f"and {len(found.faults) - _SHOWN} more")
+            what = f"{len(found.faults)} things are missing or do not fit"
+            raise DataError(what, where=root, got="".join(f"\n- {each}" for each in said))
         console.print("nothing is missing")
 
     @app.command()
@@ -112,10 +104,9 @@ def data_app() -> typer.Typer:
 
 
 def _guess(root: Path) -> Split:
-    name = root.resolve().name.lower()
     if (root / "SMID_LQ_np").is_dir() or (root / "SMID_LQ_png").is_dir():
         return "smid"
-    return "outdoor" if "outdoor" in name else "indoor"
+    return "outdoor" if "outdoor" in root.resolve().name.lower() else "indoor"
 
 
 def _beside(source: Path) -> Path:

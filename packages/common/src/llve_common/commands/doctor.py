@@ -34,10 +34,8 @@ from llve_common.weights.network import bundled_weights, load_model
 
 State = Literal["ok", "missing", "broken"]
 
-_EXTRAS = {
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
-    "fsim": ("piq",),
-}
+_EXTRAS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "fsim": ("piq",)}
+_COLOURS = {"ok": "green", "missing": "yellow", "broken": "bold red"}
 _DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4")
 _ENCODER = "libx264"
 _CPU = torch.device("cpu")
@@ -45,13 +43,9 @@ _CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the report.
+    """One line of the report: what was looked at, what is there, and what to do about it.
 
-    Attributes:
-        subject: what was looked at.
-        state: ``missing`` is what one can do without; ``broken`` is not.
-        found: what is there.
-        mend: what to do about it, where there is something.
+    One can do without what is ``missing``, and not without what is ``broken``.
     """
 
     subject: str
@@ -62,18 +56,16 @@ class Check:
 
 def examine() -> list[Check]:
     """Look at everything; nothing is changed but the operator's compiler cache."""
-    checks = [_python(), _torch(), _cuda(), _core()]
+    python = Check("python", "ok", f"{platform.python_version()} at {sys.executable}")
+    checks = [python, _torch(), _cuda(), _core()]
     for entry in installed_papers().values():
         checks += _paper(entry)
     if not installed_papers():
         checks.append(Check("papers", "missing", "none", "pip install -e packages/sci"))
-    checks += [_deformable_convolution(device) for device in _devices()]
+    devices = [_CPU, torch.device("cuda")] if torch.cuda.is_available() else [_CPU]
+    checks += map(_deformable_convolution, devices)
     checks += [_extra(name, modules) for name, modules in _EXTRAS.items()]
     return [*checks, _encoder(), *_decoders(), _cache(), _shared()]
-
-
-def _python() -> Check:
-    return Check("python", "ok", f"{platform.python_version()} at {sys.executable}")
 
 
 def _torch() -> Check:
@@ -95,8 +87,8 @@ def _cuda() -> Check:
 def _core() -> Check:
     """The core that runs, and whether it hides another, such as a checkout's."""
     here = Path(llve_common.__file__).resolve().parent
-    copies = {(Path(each) / "llve_common").resolve() for each in sys.path}
-    hidden = sorted(str(copy) for copy in copies if copy != here and _is_package(copy))
+    copies = {(Path(each) / "llve_common").resolve() for each in sys.path} - {here}
+    hidden = sorted(str(copy) for copy in copies if (copy / "__init__.py").is_file())
     found = f"{llve_common.__version__} at {here}"
     if not hidden:
         return Check("llve-common", "ok", found)
@@ -105,10 +97,6 @@ def _core() -> Check:
         mend = "pip uninstall llve-common, then pip install -e the papers of the checkout"
         return Check("llve-common", "broken", found, mend)
     return Check("llve-common", "ok", found)
-
-
-def _is_package(folder: Path) -> bool:
-    return (folder / "__init__.py").is_file()
 
 
 def _paper(entry: EntryPoint) -> Iterator[Check]:
@@ -144,10 +132,6 @@ def _weights(paper: Paper) -> Check:
     except (UserError, OSError, ValueError, KeyError) as error:
         return Check(subject, "broken", _line(error), f"install llve-{paper.name} again")
     return Check(subject, "ok", f"{weights}; sha256 {recorded[:12]}... as recorded")
-
-
-def _devices() -> list[torch.device]:
-    return [_CPU, torch.device("cuda")] if torch.cuda.is_available() else [_CPU]
 
 
 def _deformable_convolution(device: torch.device) -> Check:
@@ -243,9 +227,14 @@ def _line(error: Exception) -> str:
     return in_one_line(error) or type(error).__name__
 
 
-def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
-) -> None:
+def _show(check: Check) -> None:
+    line = Text.assemble((f"{check.state:8}", _COLOURS[check.state]), f"{check.subject}: ")
+    console.print(line.append(check.found), soft_wrap=True)
+    if check.state != "ok" and check.mend:
+        console.print(f"{'':8}-> {check.mend}", highlight=False, markup=False, soft_wrap=True)
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
     """Say what is installed, what works, and what to do about the rest; 1 if anything is broken."""
     checks = examine()
     if as_json:
@@ -255,13 +244,3 @@ def doctor(
             _show(check)
     if any(check.state == "broken" for check in checks):
         raise typer.Exit(1)
-
-
-_COLOURS = {"ok": "green", "missing": "yellow", "broken": "bold red"}
-
-
-def _show(check: Check) -> None:
-    line = Text.assemble((f"{check.state:8}", _COLOURS[check.state]), f"{check.subject}: ")
-    console.print(line.append(check.found), soft_wrap=True)
-    if check.state != "ok" and check.mend:
-        console.print(f"{'':8}-> {check.mend}", highlight=False, markup=False, soft_wrap=True)

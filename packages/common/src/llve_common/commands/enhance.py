@@ -19,7 +19,7 @@ from llve_common.weights.network import load_model
 
 
 def enhance_command(paper: Paper) -> Callable[..., None]:
-    """Enhance an image, a video, or a folder of them, each to its like."""
+    """The command for a paper."""
 
     def enhance(
         source: Annotated[
@@ -34,6 +34,7 @@ def enhance_command(paper: Paper) -> Callable[..., None]:
         weights: Weights = None,
         device: Device = None,
     ) -> None:
+        """Enhance an image, a video, or a folder of them."""
         me = processes()
         jobs = plan_jobs(paper, source, output)
         naming_faults(jobs)
@@ -41,21 +42,17 @@ def enhance_command(paper: Paper) -> Callable[..., None]:
         # Under torchrun each process takes its share; they have nothing to say to one another.
         mine = jobs[me.rank :: me.count]
         what = "frames" if len(mine) == 1 else "files"
+        started = time.monotonic()
         with progress_bar("enhancing", f"{what} {{task.fields[note]}}") as advance:
-            result = enhance_all(model, mine, watch=_speedometer(advance, what))
+
+            def watch(done: int, total: int | None) -> None:
+                rate = done / max(time.monotonic() - started, 1e-9)
+                advance(done, total, f"{rate:.1f} {what}/s")
+
+            result = enhance_all(model, mine, watch=watch)
         _report(result, mine, model.weights)
 
     return enhance
-
-
-def _speedometer(advance: Callable[..., None], what: str) -> Callable[[int, int | None], None]:
-    started = time.monotonic()
-
-    def watch(done: int, total: int | None) -> None:
-        rate = done / max(time.monotonic() - started, 1e-9)
-        advance(done, total, f"{rate:.1f} {what}/s")
-
-    return watch
 
 
 def _report(result: Enhanced, jobs: Sequence[Job], weights: LoadedWeights | None) -> None:
@@ -66,11 +63,9 @@ def _report(result: Enhanced, jobs: Sequence[Job], weights: LoadedWeights | None
         target = jobs[0][1]
         where = target if len(jobs) == 1 else target.parent
         frames = f"{result.frames} {'frame' if result.frames == 1 else 'frames'}"
-        rate = result.frames / max(result.seconds, 1e-9)
-        console.print(
-            f"enhanced {frames} in {result.seconds:.1f} s ({rate:.1f} a second): {where}",
-            soft_wrap=True,
-        )
+        rate = f"{result.frames / max(result.seconds, 1e-9):.1f} a second"
+        took = f"{result.seconds:.1f} s ({rate})"
+        console.print(f"enhanced {frames} in {took}: {where}", soft_wrap=True)
     if result.failures:
         raise MediaError(
             f"{len(result.failures)} of {len(jobs)} files could not be enhanced; "

@@ -37,9 +37,7 @@ class Given:
 
     Attributes:
         settings: dotted setting to its text, or to true and false for switches.
-        overrides: ``section.key=value``.
         config: a settings file, or the name of a shipped one.
-        published: a published option file, read.
         notes: what was typed without effect, to be said once.
         resume: the folder of a run to go on with.
     """
@@ -79,16 +77,17 @@ def command_with(
         opt = values.get("opt")
         names = {_identifier(flag): flag for flag in flags}
         ignored = [flag.split("/")[0] for name, flag in idle.items() if name in values]
-        run(
-            Given(
-                read_flags({names[key]: values[key] for key in values if key in names}, flags),
-                tuple(values.get("overrides", ())),
-                values.get("config"),
-                read_options(opt, published.file) if opt and published.file else None,
-                (f"without effect here: {', '.join(ignored)}",) if ignored else (),
-                values.get("resume"),
-            )
+        idle_note = f"without effect here: {', '.join(ignored)}" if ignored else None
+        file = read_options(opt, published.file) if opt and published.file else None
+        given = Given(
+            read_flags({names[key]: values[key] for key in values if key in names}, flags),
+            tuple(values.get("overrides", ())),
+            values.get("config"),
+            file,
+            tuple(note for note in (file and file.note, idle_note) if note),
+            values.get("resume"),
         )
+        run(given)
 
     command.__doc__ = inspect.getdoc(kind)
     command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
@@ -103,17 +102,14 @@ def _fixed(published: PublishedOptions, *, resumes: bool) -> list[inspect.Parame
         show_default=False,
     )  # fmt: skip
     config = "A YAML file, or a name from 'configs list'."
-    found = [
+    resume = "The folder of a run to go on with."
+    opt = _option("opt", "-opt", "A published YAML option file.", Path, metavar="FILE")
+    return [
         _parameter("overrides", list[str] | None, overrides),
         _option("config", "--config", config, metavar="FILE|NAME"),
+        *([opt] if published.file is not None else []),
+        *([_option("resume", "--resume", resume, Path, metavar="FOLDER")] if resumes else []),
     ]
-    if published.file is not None:
-        opt = "A published YAML option file."
-        found.append(_option("opt", "-opt", opt, Path, metavar="FILE"))
-    if resumes:
-        resume = "The folder of a run to go on with."
-        found.append(_option("resume", "--resume", resume, Path, metavar="FOLDER"))
-    return found
 
 
 def _options(kind: type[Settings], flags: Flags) -> list[inspect.Parameter]:
@@ -127,16 +123,15 @@ def _options(kind: type[Settings], flags: Flags) -> list[inspect.Parameter]:
         field, default = field_of(kind, meaning)
         others = [each for each, other in flags.items() if other == meaning and each != flag]
         also = f" (also {', '.join(others)})" if others else ""
-        found.append(
-            _option(
-                _identifier(flag),
-                flag,
-                (field.description or f"The setting {meaning}.") + also,
-                default=False if default is None else _text(default),
-                metavar=None if "/" in flag else _metavar(field.annotation),
-                hidden=meaning in shown,
-            )
+        option = _option(
+            _identifier(flag),
+            flag,
+            (field.description or f"The setting {meaning}.") + also,
+            default=False if default is None else _text(default),
+            metavar=None if "/" in flag else _metavar(field.annotation),
+            hidden=meaning in shown,
         )
+        found.append(option)
         shown.add(meaning)
     return found
 

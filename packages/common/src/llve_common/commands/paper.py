@@ -41,9 +41,7 @@ def paper_app(paper: Paper, cls: type[Commands] = Commands) -> typer.Typer:
     for name in paper.procedures:
         app.command(name)(_training_command(paper, name))
     app.command("test")(_test_command(paper))
-    app.command("enhance", help="Enhance an image, a video, or a folder of them.")(
-        enhance_command(paper)
-    )
+    app.command("enhance")(enhance_command(paper))
     app.add_typer(weights_app(paper), name="weights")
     app.add_typer(configs_app(paper), name="configs")
     return app
@@ -66,7 +64,7 @@ def _training_command(paper: Paper, name: str) -> Any:
                 settings,
                 resume=resume,
                 watch=lambda done, total, loss: advance(done, total, f"{loss:.5g}"),
-                notes=_notes(given),
+                notes=given.notes,
             )
         if processes().first:
             console.print(f"run folder: {folder}", soft_wrap=True)
@@ -79,7 +77,7 @@ def _test_command(paper: Paper) -> Any:
 
     def run(given: Given) -> None:
         settings = _settings(paper, protocol.settings, given)
-        for note in _notes(given):
+        for note in given.notes:
             log.warning("%s", note)
         with progress_bar("testing", "frames") as advance:
             tested = run_test(paper, settings, advance)
@@ -122,11 +120,6 @@ def _run_to_go_on_with(given: Given) -> Path | None:
     return folder
 
 
-def _notes(given: Given) -> list[str]:
-    published = given.published.note if given.published is not None else None
-    return [*filter(None, [published]), *given.notes]
-
-
 def _report(tested: Tested, folder: Path) -> None:
     """Write a test's scores, tables and page, and print the tables."""
     paper, scores = tested.model.paper, tested.scores
@@ -146,7 +139,5 @@ def _report(tested: Tested, folder: Path) -> None:
         if not detail.pictures:
             console.print(detail.text, soft_wrap=True)
     seconds = sum(frame.seconds for frame in scores.frames)
-    console.print(
-        f"wrote {what} to {folder}; {seconds:.1f} s to enhance {len(scores.frames)} frames",
-        soft_wrap=True,
-    )
+    took = f"{seconds:.1f} s to enhance {len(scores.frames)} frames"
+    console.print(f"wrote {what} to {folder}; {took}", soft_wrap=True)

@@ -40,8 +40,12 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
+        # A run's folder holds the full log; the terminal has its progress and what went amiss.
+        terminal = RichHandler(
+            logging.WARNING, console=_errors, show_time=False, show_path=False, markup=False
+        )
         logging.basicConfig(
-            level=logging.INFO, format="%(message)s", handlers=[_terminal_handler()], force=True
+            level=logging.INFO, format="%(message)s", handlers=[terminal], force=True
         )
         with _mistakes_as_messages():
             return super().invoke(ctx)
@@ -65,11 +69,8 @@ def _mistakes_as_messages() -> Iterator[None]:
         yield
     except UserError as error:
         if processes().first or not error.everywhere:
-            _errors.print(
-                f"[bold red]error:[/] {rich.markup.escape(str(error))}",
-                highlight=False,
-                soft_wrap=True,
-            )
+            said = f"[bold red]error:[/] {rich.markup.escape(str(error))}"
+            _errors.print(said, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
 
 
@@ -99,13 +100,6 @@ def _without_launcher(words: Sequence[str], command: str) -> list[str]:
             + shlex.join([command, *kept]),
         )
     return kept
-
-
-def _terminal_handler() -> logging.Handler:
-    # A run's folder holds the full log; the terminal has the progress bar and what went amiss.
-    handler = RichHandler(console=_errors, show_time=False, show_path=False, markup=False)
-    handler.setLevel(logging.WARNING)
-    return handler
 
 
 @contextmanager

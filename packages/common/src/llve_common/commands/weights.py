@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -14,15 +13,9 @@ from llve_common.errors import CheckpointError
 from llve_common.metrics.cost import parameter_count
 from llve_common.paper.contract import Paper, State
 from llve_common.report.tables import plain_table
-from llve_common.weights.files import (
-    TORCH_SUFFIXES,
-    file_digest,
-    load_into,
-    read_weights,
-    write_weights,
-)
+from llve_common.weights import files
 from llve_common.weights.network import load_model
-from llve_common.weights.onnx import export_onnx
+from llve_common.weights.onnx import OPSET, export_onnx
 
 
 def weights_app(paper: Paper) -> typer.Typer:
@@ -34,15 +27,15 @@ def weights_app(paper: Paper) -> typer.Typer:
         file: Annotated[Path, typer.Argument(help="A weights file or checkpoint.")],
     ) -> None:
         """List a file's weights, whether they fit, and the file's SHA-256."""
-        state = paper.from_published(read_weights(file))
+        state = paper.from_published(files.read_weights(file))
         network = paper.network(state, None)
         rows = [
             (key, "x".join(map(str, value.shape)) or "scalar", str(value.dtype).split(".")[-1])
             for key, value in state.items()
         ]
         console.print(plain_table(str(file), ("name", "shape", "type"), rows).rich())
-        load_into(network, state, file)
-        console.print(f"sha256 {file_digest(file)}", soft_wrap=True)
+        files.load_into(network, state, file)
+        console.print(f"sha256 {files.file_digest(file)}", soft_wrap=True)
         console.print(f"fits {paper.title}: {parameter_count(network):,} parameters")
 
     @app.command("import")
@@ -52,7 +45,8 @@ def weights_app(paper: Paper) -> typer.Typer:
     ) -> None:
         """Convert published weights to our names, as .safetensors or a torch file."""
         state = _fitting(paper, source)
-        write_weights(target, state, {"paper": paper.name, "source_sha256": file_digest(source)})
+        facts = {"paper": paper.name, "source_sha256": files.file_digest(source)}
+        files.write_weights(target, state, facts)
         console.print(f"wrote {target}", soft_wrap=True)
 
     @app.command()
@@ -61,18 +55,13 @@ def weights_app(paper: Paper) -> typer.Typer:
         target: Annotated[Path, typer.Argument(help="A .pt or .pth file to write.")],
     ) -> None:
         """Write weights under the published names, so that the published code loads them."""
-        if target.suffix not in TORCH_SUFFIXES:
-            raise CheckpointError(
-                "the published code reads torch files", where=target, expected=TORCH_SUFFIXES
-            )
-        write_weights(target, paper.to_published(_fitting(paper, source)))
+        if target.suffix not in files.TORCH_SUFFIXES:
+            what = "the published code reads torch files"
+            raise CheckpointError(what, where=target, expected=files.TORCH_SUFFIXES)
+        files.write_weights(target, paper.to_published(_fitting(paper, source)))
         console.print(f"wrote {target}", soft_wrap=True)
 
-    app.command("onnx")(_onnx_command(paper))
-    return app
-
-
-def _onnx_command(paper: Paper) -> Callable[..., None]:
+    @app.command()
     def onnx(
         target: Annotated[Path, typer.Argument(help="An .onnx file to write.")],
         weights: Weights = None,
@@ -84,21 +73,17 @@ def _onnx_command(paper: Paper) -> Callable[..., None]:
         facts = {"weights": loaded.path.name, "weights_sha256": loaded.sha256}
         written = export_onnx(model, target, facts)
         console.print(f"weights: {loaded}", soft_wrap=True)
-        console.print(f"wrote {target}: ONNX opset {written.opset}", soft_wrap=True)
-        if written.multiple > 1:
-            console.print(f"pad height and width to multiples of {written.multiple}")
+        console.print(f"wrote {target}: ONNX opset {OPSET}", soft_wrap=True)
+        if model.window.multiple > 1:
+            console.print(f"pad height and width to multiples of {model.window.multiple}")
         sizes = " and ".join(f"{height}x{width}" for _, height, width in written.sizes)
-        console.print(
-            f"checked with onnxruntime at {sizes} pixels: "
-            f"largest difference {written.difference:.1e}",
-            highlight=False,
-            soft_wrap=True,
-        )
+        checked = f"at {sizes} pixels: largest difference {written.difference:.1e}"
+        console.print(f"checked with onnxruntime {checked}", highlight=False, soft_wrap=True)
 
-    return onnx
+    return app
 
 
 def _fitting(paper: Paper, source: Path) -> State:
-    state = paper.from_published(read_weights(source))
-    load_into(paper.network(state, None), state, source)
+    state = paper.from_published(files.read_weights(source))
+    files.load_into(paper.network(state, None), state, source)
     return state

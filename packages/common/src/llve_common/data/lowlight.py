@@ -20,12 +20,8 @@ Floats = NDArray[np.float64]
 class Darkening:
     """The parameters of one clip; all its frames share them.
 
-    Attributes:
-        alpha: factor before the power.
-        beta: factor after it.
-        gamma: the power.
-        shot_gain: variance of the shot noise over signal, in linear light.
-        read_std: standard deviation of the read noise, in linear light.
+    ``shot_gain`` is the variance of the shot noise over signal, ``read_std`` the standard deviation
+    of the read noise, both in linear light.
     """
 
     alpha: float
@@ -48,28 +44,15 @@ class DarkeningRanges:
 
 def draw_darkening(ranges: DarkeningRanges, rng: random.Random) -> Darkening:
     """Draw a clip's parameters."""
-    return Darkening(
-        alpha=rng.uniform(*ranges.alpha),
-        beta=rng.uniform(*ranges.beta),
-        gamma=rng.uniform(*ranges.gamma),
-        shot_gain=_log_uniform(ranges.shot_gain, rng),
-        read_std=_log_uniform(ranges.read_std, rng),
-    )
+    tone = [rng.uniform(*bounds) for bounds in (ranges.alpha, ranges.beta, ranges.gamma)]
+    noise = [rng.uniform(*np.log(bounds)) for bounds in (ranges.shot_gain, ranges.read_std)]
+    return Darkening(*tone, *(float(np.exp(each)) for each in noise))
 
 
 def darken(
     frame: NDArray[np.uint8], darkening: Darkening, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
-    """One frame in low light.
-
-    Args:
-        frame: (H, W, 3) uint8 RGB, sRGB-encoded.
-        darkening: the clip's parameters.
-        rng: draws this frame's noise.
-
-    Returns:
-        (H, W, 3) uint8 RGB.
-    """
+    """One frame (H, W, 3) uint8, sRGB-encoded, in low light, with noise drawn from ``rng``."""
     bright = frame.astype(np.float64) / 255.0
     low = darkening.beta * (darkening.alpha * bright) ** darkening.gamma
     linear = to_linear(low)
@@ -86,8 +69,3 @@ def to_linear(srgb: Floats) -> Floats:
 def to_srgb(linear: Floats) -> Floats:
     """Linear light in [0, 1] to sRGB values in [0, 1] (IEC 61966-2-1)."""
     return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
-
-
-def _log_uniform(bounds: tuple[float, float], rng: random.Random) -> float:
-    low, high = np.log(bounds)
-    return float(np.exp(rng.uniform(low, high)))

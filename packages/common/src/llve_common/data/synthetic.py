@@ -54,21 +54,18 @@ class SyntheticClip:
 def synthetic_clips(
     *, clips: int = 2, frames: int = 6, height: int = 96, width: int = 128, seed: int = 0
 ) -> Iterator[SyntheticClip]:
-    """Render the set.
-
-    Args:
-        clips: clips from each photograph.
-        frames: frames in a clip.
-        height: of a frame, in pixels.
-        width: of a frame, in pixels.
-        seed: every pixel follows from it.
-    """
+    """Render the set: so many clips from each photograph; every pixel follows from the seed."""
     for split, names in SPLITS.items():
         for name in names:
-            photograph = read_photograph(name)
+            photograph, size = read_photograph(name), (height, width)
             for number in range(clips):
-                key = f"{seed}/{name}/{number}"
-                yield _render(split, f"{name}{number}", photograph, key, frames, (height, width))
+                rng = random.Random(f"{seed}/{name}/{number}")  # noqa: S311
+                darkening = draw_darkening(RANGES, rng)
+                noise = np.random.default_rng(rng.getrandbits(64))
+                path = _camera_path(photograph.shape[:2], size, frames, rng)
+                normal = [_view(photograph, transform, size) for transform in path]
+                low = [darken(frame, darkening, noise) for frame in normal]
+                yield SyntheticClip(split, f"{name}{number}", low, normal, darkening)
 
 
 def read_photograph(name: str) -> NDArray[np.uint8]:
@@ -86,11 +83,8 @@ def write_image_set(folder: Path, **options: int) -> Path:
     """Write the set as folders of images: ``{train,test}/{low,high}/<clip>_<frame>.png``.
 
     Args:
-        folder: made where it is missing; it may not hold anything.
+        folder: made where it is missing; ``synthetic.json`` in it holds how the set was made.
         options: of :func:`synthetic_clips`.
-
-    Returns:
-        The folder; ``synthetic.json`` in it holds how it was made.
 
     Raises:
         DataError: the folder holds something already, or is a file.
@@ -114,12 +108,9 @@ def write_clip_set(folder: Path, *, suffix: str = ".npy", **options: int) -> Pat
     The clips for testing have the names of SDSD indoor's, so that its settings serve as they are.
 
     Args:
-        folder: made where it is missing; it may not hold anything.
+        folder: made where it is missing; ``synthetic.json`` in it holds how the set was made.
         suffix: ``.npy``, or that of an image format without loss.
         options: of :func:`synthetic_clips`.
-
-    Returns:
-        The folder; ``synthetic.json`` in it holds how it was made.
 
     Raises:
         DataError: the folder holds something already, or is a file; or there are more clips than
@@ -129,10 +120,8 @@ def write_clip_set(folder: Path, *, suffix: str = ".npy", **options: int) -> Pat
     _require_empty(folder)
     record = _record(options)
     taken = {*SDSD_INDOOR_TEST, *SDSD_OUTDOOR_TEST}
-    names = {
-        "train": iter(pair for pair in map("pair{}".format, range(1, 81)) if pair not in taken),
-        "test": iter(SDSD_INDOOR_TEST),
-    }
+    others = (pair for pair in map("pair{}".format, range(1, 81)) if pair not in taken)
+    names = {"train": others, "test": iter(SDSD_INDOOR_TEST)}
     for clip in synthetic_clips(**options):
         pair = next(names[clip.split], None)
         if pair is None:
@@ -149,9 +138,8 @@ def _require_empty(folder: Path) -> None:
     if folder.is_file():
         raise DataError("is a file, not a folder", where=folder, mend="give a new folder")
     if folder.exists() and any(folder.iterdir()):
-        raise DataError(
-            "the folder is not empty", where=folder, mend="give a new folder, or remove this one"
-        )
+        mend = "give a new folder, or remove this one"
+        raise DataError("the folder is not empty", where=folder, mend=mend)
 
 
 def _record(options: Mapping[str, int]) -> dict[str, object]:
@@ -161,15 +149,12 @@ def _record(options: Mapping[str, int]) -> dict[str, object]:
 
 
 def write_dark_photograph(folder: Path, name: str, seed: int) -> tuple[Path, Path]:
-    """Write ``<name>.png`` and, in simulated low light, ``<name>-dark.png``.
+    """Write ``<name>.png`` and, in simulated low light, ``<name>-dark.png``, and return both.
 
     Args:
         folder: made where it is missing.
         name: a function of ``skimage.data`` that gives a colour image.
         seed: of the noise.
-
-    Returns:
-        The two files.
 
     Raises:
         DataError: scikit-image has no colour image of that name.
@@ -177,32 +162,14 @@ def write_dark_photograph(folder: Path, name: str, seed: int) -> tuple[Path, Pat
     """
     bundled = (*SPLITS["train"], *SPLITS["test"], "astronaut")
     if name not in bundled:
-        raise DataError(
-            "no such photograph", where=name, expected=f"one of {', '.join(sorted(bundled))}"
-        )
+        known = f"one of {', '.join(sorted(bundled))}"
+        raise DataError("no such photograph", where=name, expected=known)
     normal = read_photograph(name)
     dark = darken(normal, _PHOTOGRAPH_DARKENING, np.random.default_rng(seed))
     files = (folder / f"{name}.png", folder / f"{name}-dark.png")
     for file, pixels in zip(files, (normal, dark), strict=True):
         write_image(file, pixels)
     return files
-
-
-def _render(
-    split: str,
-    name: str,
-    photograph: NDArray[np.uint8],
-    key: str,
-    frames: int,
-    size: tuple[int, int],
-) -> SyntheticClip:
-    rng = random.Random(key)  # noqa: S311
-    darkening = draw_darkening(RANGES, rng)
-    noise = np.random.default_rng(rng.getrandbits(64))
-    path = _camera_path(photograph.shape[:2], size, frames, rng)
-    normal = [_view(photograph, transform, size) for transform in path]
-    low = [darken(frame, darkening, noise) for frame in normal]
-    return SyntheticClip(split, name, low, normal, darkening)
 
 
 def _camera_path(
@@ -219,21 +186,15 @@ def _camera_path(
         scale = zoom + along * zooming
         turn = math.radians(angle + along * turning)
         cos, sin = scale * math.cos(turn), scale * math.sin(turn)
-        reach = [
-            max(length - scale * 1.15 * side, 0.0)
-            for length, side in zip(photograph, size, strict=True)
-        ]
         centre_y, centre_x = (
-            length / 2 + room * (first + along * (last - first) - 0.5)
-            for length, room, first, last in zip(photograph, reach, start, end, strict=True)
+            length / 2
+            + max(length - scale * 1.15 * side, 0.0) * (first + along * (last - first) - 0.5)
+            for length, side, first, last in zip(photograph, size, start, end, strict=True)
         )
         middle_y, middle_x = (size[0] - 1) / 2, (size[1] - 1) / 2
-        yield np.array(
-            [
-                [cos, -sin, centre_x - cos * middle_x + sin * middle_y],
-                [sin, cos, centre_y - sin * middle_x - cos * middle_y],
-            ]
-        )
+        to_x = [cos, -sin, centre_x - cos * middle_x + sin * middle_y]
+        to_y = [sin, cos, centre_y - sin * middle_x - cos * middle_y]
+        yield np.array([to_x, to_y])
 
 
 def _view(

@@ -12,11 +12,9 @@ from beyond the window's other end, or, as the published "circle" has it, other 
 
 
 def reflected(index: int, last: int) -> int:
-    """An index inside a clip, mirrored at its ends as often as needed.
+    """An index inside a clip up to ``last``, mirrored at its ends as often as needed.
 
-    Args:
-        index: any; -1 becomes 1, and ``last + 1`` becomes ``last - 1``.
-        last: the clip's last index; a clip of one frame gives 0 for every index.
+    -1 becomes 1, and ``last + 1`` becomes ``last - 1``; a clip of one frame gives 0 for all.
     """
     if last == 0:
         return 0
@@ -37,15 +35,14 @@ def window_indices(centre: int, last: int, frames: int, border: Border) -> list[
         DataError: the clip is too short for the border mode.
     """
     half = frames // 2
-    indices = [
-        _filled_in(index, centre, last, frames, border)
-        for index in range(centre - half, centre + half + 1)
-    ]
+    around = range(centre - half, centre + half + 1)
+    indices = [_filled_in(index, centre, last, frames, border) for index in around]
     if not all(0 <= index <= last for index in indices):
+        shortest = half + 1 if border == "reflection" else frames
         raise DataError(
             f"the clip is too short for the border mode '{border}'",
             got=f"{last + 1} frames",
-            expected=f"at least {_shortest(frames, border)} for windows of {frames}",
+            expected=f"at least {shortest} for windows of {frames}",
             mend="leave the clip out, or use the border mode 'replicate'",
         )
     return indices
@@ -68,7 +65,3 @@ def _filled_in(index: int, centre: int, last: int, frames: int, border: Border) 
     if border == "new_info":
         return centre + half - index if before else centre - half - (index - last)
     return frames + index if before else index - frames
-
-
-def _shortest(frames: int, border: Border) -> int:
-    return {"replicate": 1, "reflection": frames // 2 + 1}.get(border, frames)

@@ -8,7 +8,6 @@ from collections.abc import Generator, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-_END = object()
 # How many items may wait: enough that neither side waits for the other, few in memory.
 _AHEAD = 2
 
@@ -18,17 +17,15 @@ def in_background(items: Iterable[T]) -> Generator[T]:
 
     What the thread raises is raised here, after the items before it. Closing the iterator stops the
     thread before its next item and waits for it.
-
-    Args:
-        items: iterated in the thread.
     """
-    waiting: queue.Queue[Any] = queue.Queue(maxsize=_AHEAD)
+    # Whether it is an item, and the item; or else what the thread ended with, None at the end.
+    waiting: queue.Queue[tuple[bool, Any]] = queue.Queue(maxsize=_AHEAD)
     stop = threading.Event()
 
-    def put(item: object) -> bool:
+    def put(is_item: bool, value: object) -> bool:
         while not stop.is_set():
             try:
-                waiting.put(item, timeout=0.05)
+                waiting.put((is_item, value), timeout=0.05)
             except queue.Full:
                 continue
             return True
@@ -38,11 +35,11 @@ def in_background(items: Iterable[T]) -> Generator[T]:
         iterator = iter(items)
         try:
             for item in iterator:
-                if not put(item):
+                if not put(True, item):
                     return
-            put(_END)
+            put(False, None)
         except BaseException as error:  # noqa: BLE001  (raised again by the one who waits)
-            put(_Failure(error))
+            put(False, error)
         finally:
             close = getattr(iterator, "close", None)
             if close is not None:
@@ -51,17 +48,10 @@ def in_background(items: Iterable[T]) -> Generator[T]:
     thread = threading.Thread(target=work, daemon=True, name="llve-background")
     thread.start()
     try:
-        while (item := waiting.get()) is not _END:
-            if isinstance(item, _Failure):
-                raise item.error
-            yield item
+        while (entry := waiting.get())[0]:
+            yield entry[1]
+        if entry[1] is not None:
+            raise entry[1]
     finally:
         stop.set()
         thread.join()
-
-
-class _Failure:
-    """An exception on its way from the thread."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error

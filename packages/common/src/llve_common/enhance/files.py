@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,15 +37,14 @@ class Enhanced:
 
 
 def enhance_job(enhance: Enhance, job: Job, *, watch: Watcher | None = None) -> int:
-    """Enhance one source into one target; decoding, network and encoding overlap.
+    """Enhance one source into one target, and return the number of frames.
+
+    Decoding, network and encoding overlap.
 
     Args:
         enhance: as :func:`frame_enhancer` makes it.
         job: the source and its target.
         watch: is told of every frame.
-
-    Returns:
-        The number of frames.
 
     Raises:
         UserError: the source cannot be read or the target not written; a video's target is then as
@@ -54,21 +53,18 @@ def enhance_job(enhance: Enhance, job: Job, *, watch: Watcher | None = None) -> 
     source_path, target_path = job
     done = 0
     with open_source(source_path) as source, open_sink(target_path, source) as write:
-        decoded = in_background(source.frames)
-        enhanced = in_background(_closing(decoded, enhance(decoded)))
-        with closing(enhanced):
+
+        def made() -> Iterator[Frame]:
+            with closing(in_background(source.frames)) as decoded:
+                yield from enhance(decoded)
+
+        with closing(in_background(made())) as enhanced:
             for frame in enhanced:
                 write(frame)
                 done += 1
                 if watch is not None:
                     watch(done, source.count)
     return done
-
-
-def _closing(inner: Generator[Frame], outer: Iterator[Frame]) -> Iterator[Frame]:
-    """The outer iterator, whose end closes the inner one's thread as well."""
-    with closing(inner):
-        yield from outer
 
 
 def enhance_all(model: Model, jobs: Sequence[Job], *, watch: Watcher | None = None) -> Enhanced:
@@ -141,21 +137,15 @@ def naming_faults(jobs: Sequence[Job], kept: Iterable[Path] = ()) -> None:
     """
     read = {path.resolve() for path in (*(source for source, _ in jobs), *kept)}
     origin: dict[Path, Path] = {}
+    elsewhere = "give another folder or name for the output"
     for source, written in jobs:
         target = written.resolve()
         if target == source.resolve():
-            raise DataError(
-                "the result would be written over its source",
-                where=source,
-                mend="give another folder or name for the output",
-            )
+            what = "the result would be written over its source"
+            raise DataError(what, where=source, mend=elsewhere)
         if target in read:
-            raise DataError(
-                "the result would be written over another image that is read",
-                where=written,
-                got=f"the result of {source}",
-                mend="give another folder or name for the output",
-            )
+            what = "the result would be written over another image that is read"
+            raise DataError(what, where=written, got=f"the result of {source}", mend=elsewhere)
         if target in origin:
             raise DataError(
                 "two inputs would be written to the same file",

@@ -44,7 +44,11 @@ def enhance_frames(model: Model, frames: Tensor) -> Tensor:
 def pad_to_fit(frames: Tensor, window: Window) -> Tensor:
     """Pad (N, T, 3, H, W) at the bottom and right to sides that a window's network takes."""
     height, width = frames.shape[-2:]
-    down, right = (_missing(side, window) for side in (height, width))
+    multiple, remainders = window.multiple, window.remainders
+    down, right = (
+        0 if side >= multiple and side % multiple in remainders else -side % multiple
+        for side in (height, width)
+    )
     if down == 0 and right == 0:
         return frames
     mode = "reflect" if down < height and right < width else "replicate"
@@ -52,22 +56,15 @@ def pad_to_fit(frames: Tensor, window: Window) -> Tensor:
     return padded.reshape(*frames.shape[:2], *padded.shape[1:])
 
 
-def _missing(side: int, window: Window) -> int:
-    fits = side >= window.multiple and side % window.multiple in window.remainders
-    return 0 if fits else -side % window.multiple
-
-
 def frame_enhancer(model: Model, *, inner: bool = False) -> Enhance:
     """The way from frames to enhanced frames, prepared once for a network.
 
     Depth (8 or 16 bits) and transparency are kept, and memory is constant with the clip's length.
+    It raises MediaError where a frame comes out as not a number.
 
     Args:
         model: later changes to its weights may go unseen.
         inner: leave out the frames at a clip's ends that no window within the clip gives.
-
-    Returns:
-        What gives the enhanced frames; it raises MediaError where one comes out as not a number.
     """
     if len(model.window.inputs) == 1:
         enhance = pixel_enhancer(model)
@@ -76,20 +73,20 @@ def frame_enhancer(model: Model, *, inner: bool = False) -> Enhance:
 
 
 def pixel_enhancer(model: Model) -> Callable[[Pixels], Pixels]:
-    """The way from the pixels of one frame to the enhanced ones, prepared once for a network.
+    """A function of one frame (H, W, 3) RGB, uint8 or uint16, to the enhanced one, likewise.
 
-    On a CPU, a paper that prepares its network or whose halo is finite goes in blocks of rows.
-
-    Args:
-        model: enhances single frames; later changes to its weights may go unseen.
-
-    Returns:
-        A function of (H, W, 3) RGB, uint8 or uint16, that gives the same size and type.
+    It is prepared once for the network, and later changes to its weights may go unseen. On a CPU, a
+    paper that prepares its network or whose halo is finite goes in blocks of rows.
     """
     prepared = _prepared(model) if model.device.type == "cpu" else None
-    if prepared is None:
-        return lambda pixels: _enhance_whole(model, pixels)
-    return RowBlocks(prepared, model.paper.rounding)
+    if prepared is not None:
+        return RowBlocks(prepared, model.paper.rounding)
+
+    def enhance_whole(pixels: Pixels) -> Pixels:
+        enhanced = enhance_frames(model, to_tensor(pixels)[None, None].to(model.device))
+        return to_pixels(enhanced[0, 0], model.paper.rounding, pixels.dtype)
+
+    return enhance_whole
 
 
 def _prepared(model: Model) -> Prepared | None:
@@ -103,11 +100,6 @@ def _prepared(model: Model) -> Prepared | None:
         return paper.enhance(model.network, block[:, None])[:, 0]
 
     return Prepared(run, window.halo)
-
-
-def _enhance_whole(model: Model, pixels: Pixels) -> Pixels:
-    enhanced = enhance_frames(model, to_tensor(pixels)[None, None].to(model.device))
-    return to_pixels(enhanced[0, 0], model.paper.rounding, pixels.dtype)
 
 
 def _one_by_one(enhance: Callable[[Pixels], Pixels], frames: Iterable[Frame]) -> Iterator[Frame]:

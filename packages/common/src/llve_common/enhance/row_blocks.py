@@ -8,7 +8,6 @@ takes a block of rows through all layers by itself.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,14 +27,6 @@ _BLOCK = 40 * 1920
 _WORKING_SET = 16 << 20
 
 
-@dataclass(frozen=True)
-class _Buffers:
-    """What a worker keeps for frames of one width: rows as the network sees and gives them."""
-
-    image: Tensor
-    levels: Tensor
-
-
 class RowBlocks:
     """Runs a network over frames of any size, in blocks of rows.
 
@@ -52,12 +43,7 @@ class RowBlocks:
         workers: threads; by default as many as torch uses.
     """
 
-    def __init__(
-        self,
-        prepared: Prepared,
-        rounding: Rounding,
-        workers: int | None = None,
-    ) -> None:
+    def __init__(self, prepared: Prepared, rounding: Rounding, workers: int | None = None) -> None:
         self._prepared, self._rounding = prepared, rounding
         self._kept = threading.local()
         self._pool = lone_workers(workers or torch.get_num_threads())
@@ -94,14 +80,14 @@ class RowBlocks:
         """Enhance these rows, those beyond the frame left out, into ``result``."""
         start, end, halo = rows.start, min(rows.stop, len(pixels)), self._prepared.halo
         first, beyond = max(start - halo, 0), min(end + halo, len(pixels))
-        buffers = self._buffers(len(rows), pixels.shape[1])
+        kept_image, kept_levels = self._buffers(len(rows), pixels.shape[1])
         top = np.float32(np.iinfo(pixels.dtype).max)
-        image = buffers.image[: beyond - first]
+        image = kept_image[: beyond - first]
         # NumPy, since torch takes no read-only arrays, and is slower at these conversions.
         np.divide(pixels[first:beyond], top, out=image.numpy(), dtype=np.float32)
         with torch.inference_mode():
             enhanced = self._prepared.run(image.permute(2, 0, 1)[None], first, seen)
-            levels = buffers.levels[: end - start]
+            levels = kept_levels[: end - start]
             inner = enhanced[0, :, start - first : end - first].permute(1, 2, 0)
             torch.mul(inner, float(top), out=levels)
             if self._rounding == "round":
@@ -114,15 +100,14 @@ class RowBlocks:
                 raise MediaError("the enhanced image holds values that are not a number (NaN)")
         np.copyto(result[start:end], levels.numpy(), casting="unsafe")
 
-    def _buffers(self, rows: int, width: int) -> _Buffers:
-        """The calling worker's buffers for frames of this width, kept until the width changes."""
-        kept: _Buffers | None = getattr(self._kept, "buffers", None)
-        if kept is None or kept.levels.shape[1] != width:
+    def _buffers(self, rows: int, width: int) -> tuple[Tensor, Tensor]:
+        """The calling worker's rows as the network sees and gives them, kept for one width."""
+        kept: tuple[Tensor, Tensor] | None = getattr(self._kept, "buffers", None)
+        if kept is None or kept[1].shape[1] != width:
             # The C library hands freed memory back to the system, page by page and for every block
             # again, until it has seen a piece of this size come and go.
             torch.empty(_WORKING_SET, dtype=torch.uint8)
-            kept = _Buffers(
-                torch.empty(rows + 2 * self._prepared.halo, width, 3), torch.empty(rows, width, 3)
-            )
+            seen = rows + 2 * self._prepared.halo
+            kept = torch.empty(seen, width, 3), torch.empty(rows, width, 3)
             self._kept.buffers = kept
         return kept

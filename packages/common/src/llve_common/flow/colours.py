@@ -22,14 +22,9 @@ _EPSILON = 1e-5
 def flow_picture(flow: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
     """Paint a flow in the colours of the Middlebury benchmark, scaled by its largest length.
 
-    No flow is white, the largest is fully saturated; rightward flow is red, downward yellow,
-    leftward cyan, upward violet. Two pictures of different flows are scaled differently.
-
-    Args:
-        flow: (H, W, 2) in pixels (x, y).
-
-    Returns:
-        (H, W, 3) uint8, RGB.
+    A flow (H, W, 2), (x, y), becomes (H, W, 3) uint8, RGB. No flow is white, the largest is fully
+    saturated; rightward flow is red, downward yellow, leftward cyan, upward violet. Two pictures of
+    different flows are scaled differently.
 
     Raises:
         DataError: the flow is not of that shape, or not finite.

@@ -24,8 +24,8 @@ def dis_flow(
     does not depend on the number of threads, and is zero where both frames are the same.
 
     Args:
-        first: (H, W, 3) uint8, RGB.
-        second: the same shape and type.
+        first: (H, W, 3) uint8, RGB; so is ``second``.
+        second: of the same size.
 
     Returns:
         (H, W, 2) float32 in pixels, (x, y): what is at ``p`` in ``first`` is at ``p + flow[p]``
@@ -46,18 +46,11 @@ def dis_flow(
 
 
 def check_frames(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) -> None:
-    """Refuse what is not two frames (H, W, 3) uint8 of one size.
-
-    Raises:
-        DataError: the frames are not of that shape and type, or not of one size.
-    """
+    """Refuse what is not two frames (H, W, 3) uint8 of one size, by a DataError."""
     for name, frame in (("first", first), ("second", second)):
         if frame.ndim != 3 or frame.shape[2] != 3 or frame.dtype != np.uint8 or not frame.size:
-            raise DataError(
-                f"the {name} frame does not fit",
-                got=f"{frame.shape} {frame.dtype}",
-                expected="(H, W, 3) uint8, not empty",
-            )
+            what, got = f"the {name} frame does not fit", f"{frame.shape} {frame.dtype}"
+            raise DataError(what, got=got, expected="(H, W, 3) uint8, not empty")
     if first.shape != second.shape:
         raise DataError("the two frames differ in size", got=second.shape, expected=first.shape)
 
@@ -65,21 +58,13 @@ def check_frames(first: npt.NDArray[np.uint8], second: npt.NDArray[np.uint8]) ->
 def forward_backward_valid(
     forward: npt.NDArray[np.floating], backward: npt.NDArray[np.floating]
 ) -> npt.NDArray[np.bool_]:
-    """Say where two opposite flows agree: the pixels of the first frame seen in both.
+    """Say where two opposite flows agree, (H, W) bool: the first frame's pixels seen in both.
 
-    A pixel is valid where following ``forward`` and then ``backward`` (read bilinearly) comes back
-    to within ``max(1, 0.05 |forward|)`` pixels, and where ``forward`` stays on the image, the
-    outer pixels' centres included. Flow that is not finite is invalid.
-
-    Args:
-        forward: (H, W, 2) in pixels (x, y), from the first frame to the second.
-        backward: the same shape, from the second frame to the first.
-
-    Returns:
-        (H, W) bool, on the first frame's pixels.
+    A pixel is valid where its :func:`forward_backward_error` is below ``max(1, 0.05 |forward|)``
+    pixels. Flow that is not finite is invalid.
 
     Raises:
-        DataError: the flows are not of one such shape.
+        DataError: as there.
 
     Source: the consistency check of Sundaram, Brox and Keutzer, ECCV 2010, with TCE-Net's
     reproduction's own threshold.
@@ -106,11 +91,8 @@ def forward_backward_error(
         DataError: the flows are not of one such shape.
     """
     if forward.ndim != 3 or forward.shape[2] != 2 or forward.shape != backward.shape:
-        raise DataError(
-            "the two flows do not fit",
-            got=f"{forward.shape} and {backward.shape}",
-            expected="twice (H, W, 2)",
-        )
+        got = f"{forward.shape} and {backward.shape}"
+        raise DataError("the two flows do not fit", got=got, expected="twice (H, W, 2)")
     height, width = forward.shape[:2]
     x = np.arange(width) + forward[..., 0]
     y = np.arange(height)[:, None] + forward[..., 1]

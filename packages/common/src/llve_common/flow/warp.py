@@ -58,14 +58,7 @@ def warp(image: Tensor, flow: Tensor, mode: Literal["bilinear", "nearest"] = "bi
 def warp_frame(
     frame: npt.NDArray[np.floating], flow: npt.NDArray[np.floating]
 ) -> npt.NDArray[np.float32]:
-    """Warp one channels-last array: :func:`warp` for NumPy.
-
-    Args:
-        frame: (H, W, C), floating; any channels and value range.
-        flow: (H, W, 2) in pixels (x, y).
-
-    Returns:
-        (H, W, C) float32.
+    """:func:`warp` for NumPy: (H, W, C) by a flow (H, W, 2) to (H, W, C) float32.
 
     Raises:
         DataError: the shapes do not fit.
@@ -81,19 +74,13 @@ def _as_map(array: npt.NDArray[np.floating]) -> Tensor:
 
 def _check(image: Tensor, flow: Tensor) -> None:
     if image.ndim != 4 or not image.is_floating_point():
-        raise DataError(
-            "the image to warp does not fit",
-            got=f"{tuple(image.shape)} {image.dtype}",
-            expected="(N, C, H, W) floating",
-        )
+        got = f"{tuple(image.shape)} {image.dtype}"
+        raise DataError("the image to warp does not fit", got=got, expected="(N, C, H, W) floating")
     # A half-precision position is whole pixels off in a large image.
-    expected = (image.shape[0], 2, *image.shape[2:])
-    if flow.shape != expected or flow.dtype not in (torch.float32, torch.float64):
-        raise DataError(
-            "the flow to warp by does not fit",
-            got=f"{tuple(flow.shape)} {flow.dtype}",
-            expected=f"{expected} float32 or float64",
-        )
+    shape = (image.shape[0], 2, *image.shape[2:])
+    if flow.shape != shape or flow.dtype not in (torch.float32, torch.float64):
+        got, expected = f"{tuple(flow.shape)} {flow.dtype}", f"{shape} float32 or float64"
+        raise DataError("the flow to warp by does not fit", got=got, expected=expected)
 
 
 def _neighbours(position: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:

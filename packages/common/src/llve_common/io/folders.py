@@ -24,11 +24,12 @@ def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
     if not folder.is_dir():
         what = "is a file, not a folder" if folder.is_file() else "no such folder"
         raise DataError(what, where=folder, expected="a folder of images", mend="check the path")
-    entries = folder.rglob("*") if recursive else folder.glob("*")
-    files = sorted(
-        (entry for entry in entries if entry.is_file() and not _in_hidden(entry, folder)),
-        key=lambda file: file.as_posix(),
-    )
+    files = []
+    for entry in folder.rglob("*") if recursive else folder.glob("*"):
+        hidden = any(part.startswith(".") for part in entry.relative_to(folder).parts[:-1])
+        if entry.is_file() and not hidden:
+            files.append(entry)
+    files.sort(key=lambda file: file.as_posix())
     images = [file for file in files if is_image(file)]
     if not images:
         raise DataError(
@@ -41,10 +42,6 @@ def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
     if skipped:
         log.warning("%s: left out, not images: %s", folder, ", ".join(skipped))
     return images
-
-
-def _in_hidden(file: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(folder).parts[:-1])
 
 
 def is_image(path: Path) -> bool:

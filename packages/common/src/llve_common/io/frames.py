@@ -12,14 +12,8 @@ import numpy as np
 
 from llve_common.errors import MediaError
 from llve_common.io.folders import is_image, list_images
-from llve_common.io.images import Image, read_image, write_image
-from llve_common.io.video import (
-    OUTPUT_FORMATS,
-    VideoInfo,
-    VideoReader,
-    VideoWriter,
-    is_video,
-)
+from llve_common.io.images import Image, read_image, size_of, write_image
+from llve_common.io.video import OUTPUT_FORMATS, VideoInfo, VideoReader, VideoWriter, is_video
 
 
 @dataclass(frozen=True)
@@ -27,7 +21,7 @@ class Frame:
     """One frame on its way.
 
     Attributes:
-        image: pixels (H, W, 3) RGB, uint8 or uint16, and transparency where there is some.
+        image: its pixels.
         name: its file name in a folder; empty in a video.
         where: the file, or the video and the frame's number, for messages.
         time: seconds from the start; None where there is none.
@@ -119,7 +113,12 @@ def open_sink(path: Path, source: Source) -> Iterator[Callable[[Frame], None]]:
         info = source.video
         make_folder(path.parent)
         with VideoWriter(path, info, width=info.width, height=info.height) as writer:
-            yield lambda frame: _write_video_frame(writer, frame)
+
+            def write(frame: Frame) -> None:
+                assert frame.time is not None
+                writer.write(frame.image.pixels.astype(np.uint8, copy=False), frame.time)
+
+            yield write
     elif is_image(path):
         yield lambda frame: write_image(path, frame.image.pixels, frame.image.alpha)
     else:
@@ -152,8 +151,8 @@ def _image_frames(paths: list[Path]) -> Iterator[Frame]:
             raise MediaError(
                 "the frame has another size than the first of its folder",
                 where=path,
-                got=f"{image.pixels.shape[1]}x{image.pixels.shape[0]}",
-                expected=f"{first.pixels.shape[1]}x{first.pixels.shape[0]}",
+                got=size_of(image.pixels),
+                expected=size_of(first.pixels),
                 mend="put the frames of one clip into one folder",
             )
         yield Frame(image, path.name, path)
@@ -162,8 +161,3 @@ def _image_frames(paths: list[Path]) -> Iterator[Frame]:
 def _video_frames(reader: VideoReader) -> Iterator[Frame]:
     for number, frame in enumerate(reader):
         yield Frame(Image(frame.pixels), "", f"{reader.info.path}, frame {number}", frame.time)
-
-
-def _write_video_frame(writer: VideoWriter, frame: Frame) -> None:
-    assert frame.time is not None
-    writer.write(frame.image.pixels.astype(np.uint8, copy=False), frame.time)

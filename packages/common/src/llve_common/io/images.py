@@ -20,14 +20,9 @@ from llve_common.io.atomic import replacing
 
 # What Pillow raises for damaged files, depending on the byte that is wrong.
 _DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    LookupError,
-    TypeError,
-    struct.error,
+    OSError, SyntaxError, ValueError, LookupError, TypeError, struct.error,
     PIL.Image.DecompressionBombError,
-)
+)  # fmt: skip
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".npy")
 
 Pixels = NDArray[np.uint8 | np.uint16]
@@ -84,13 +79,16 @@ def image_size(path: Path) -> tuple[int, int]:
         with PIL.Image.open(path) as image:
             width, height = image.size
     except _DAMAGE as error:
+        mend = "replace or remove the file"
         raise MediaError(
-            "not an image that can be read",
-            where=path,
-            got=error,
-            mend="replace or remove the file",
+            "not an image that can be read", where=path, got=error, mend=mend
         ) from error
     return height, width
+
+
+def size_of(pixels: Pixels) -> str:
+    """The size of an image (H, W, ...), as ``WIDTHxHEIGHT``."""
+    return f"{pixels.shape[1]}x{pixels.shape[0]}"
 
 
 def write_image(path: Path, pixels: Pixels, alpha: Pixels | None = None) -> None:
@@ -112,18 +110,13 @@ def write_image(path: Path, pixels: Pixels, alpha: Pixels | None = None) -> None
         if suffix == ".npy":
             np.save(temporary, pixels[..., ::-1])
         elif planes.dtype == np.uint8:
-            options: dict[str, Any] = (
-                {"quality": 95} if suffix in {".jpg", ".jpeg", ".webp"} else {}
-            )
+            lossy = suffix in {".jpg", ".jpeg", ".webp"}
+            options: dict[str, Any] = {"quality": 95} if lossy else {}
             try:
                 PIL.Image.fromarray(planes).save(temporary, **options)
             except ValueError as error:
-                raise MediaError(
-                    "this format cannot hold the image",
-                    where=path,
-                    got=f"{error} ({planes.shape[1]}x{planes.shape[0]})",
-                    expected=".png",
-                ) from error
+                what, got = "this format cannot hold the image", f"{error} ({size_of(planes)})"
+                raise MediaError(what, where=path, got=got, expected=".png") from error
         else:
             order = cv2.COLOR_RGB2BGR if alpha is None else cv2.COLOR_RGBA2BGRA
             _, encoded = cv2.imencode(suffix, cv2.cvtColor(planes, order))
@@ -159,10 +152,11 @@ def to_pixels(image: Tensor, rounding: Rounding, dtype: np.dtype[Any] | None = N
         raise MediaError("the enhanced image holds values that are not a number (NaN)")
     # Half precision can neither hold 65535 nor tell neighbouring levels apart.
     levels = image.to(torch.promote_types(image.dtype, torch.float32)) * top
-    scaled = levels + 0.5 if rounding == "round" else levels
-    if rounding == "half-even":
-        scaled = levels.round()
-    planes: Pixels = scaled.clamp(0.0, top).cpu().numpy().astype(target)
+    if rounding == "round":
+        levels = levels + 0.5
+    elif rounding == "half-even":
+        levels = levels.round()
+    planes: Pixels = levels.clamp(0.0, top).cpu().numpy().astype(target)
     return np.ascontiguousarray(planes.transpose(1, 2, 0))
 
 
@@ -200,14 +194,9 @@ def _decode_16_bit(path: Path) -> Image:
     decoded = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if decoded is None or decoded.dtype != np.uint16:
         raise ValueError("damaged 16-bit image")
-    planes = np.asarray(decoded, np.uint16)
-    if planes.ndim == 2:
-        planes = planes[..., None]
-    planes = _upright(planes, orientation)
-    if planes.shape[2] in {1, 2}:
-        colour = np.repeat(planes[..., :1], 3, axis=2)
-    else:
-        colour = np.ascontiguousarray(planes[..., 2::-1])
+    planes = _upright(np.asarray(np.atleast_3d(decoded), np.uint16), orientation)
+    grey = planes.shape[2] in {1, 2}
+    colour = np.repeat(planes[..., :1], 3, axis=2) if grey else planes[..., 2::-1].copy()
     return Image(colour, planes[..., -1].copy() if planes.shape[2] in {2, 4} else None)
 
 

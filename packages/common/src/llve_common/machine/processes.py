@@ -24,12 +24,9 @@ _PATIENCE = timedelta(hours=2)
 
 @dataclass(frozen=True)
 class Processes:
-    """Which process this is among all.
+    """Which process this is among all on all machines.
 
-    Attributes:
-        rank: from 0; the first one writes.
-        count: of all processes on all machines.
-        local_rank: on this machine, the number of its GPU.
+    ``rank`` counts from 0, and the first one writes; ``local_rank`` is the number of its GPU.
     """
 
     rank: int = 0

@@ -62,9 +62,7 @@ def peak_memory(run: Callable[[], Any], *, device: torch.device) -> int | None:
         torch.cuda.reset_peak_memory_stats(device)
         _finish(run, device)
         return torch.cuda.max_memory_allocated(device) - before
-    if not _STATUS.is_file():
-        return None
-    return _resident_peak(run)
+    return _resident_peak(run) if _STATUS.is_file() else None
 
 
 def _finish(run: Callable[[], Any], device: torch.device) -> None:

@@ -36,9 +36,7 @@ _WINDOW = {"skimage7": 7, "gaussian11": 11}
 def psnr(image: Values, target: Values) -> float:
     """Peak signal-to-noise ratio in dB over all pixels and channels; infinite for equal images.
 
-    Args:
-        image: (H, W, 3) or (H, W), as :data:`Values` says.
-        target: the same shape and type.
+    Both are (H, W, 3) or (H, W), as :data:`Values` says.
 
     Raises:
         DataError: shapes or types differ.
@@ -51,10 +49,7 @@ def psnr(image: Values, target: Values) -> float:
 def ssim(image: Values, target: Values, definition: Ssim) -> float:
     """Structural similarity, mean over pixels and channels; 1 for equal images.
 
-    Args:
-        image: (H, W, 3) or (H, W), as :data:`Values` says.
-        target: the same shape and type.
-        definition: ``skimage7`` or ``gaussian11``, as the module's text defines them.
+    Both are (H, W, 3) or (H, W), as :data:`Values` says; the module's text has the definitions.
 
     Raises:
         DataError: shapes or types differ, or a side is shorter than the window.
@@ -62,11 +57,9 @@ def ssim(image: Values, target: Values, definition: Ssim) -> float:
     _require_alike(image, target)
     window = _WINDOW[definition]
     if min(image.shape[:2]) < window:
-        raise DataError(
-            f"the image is too small for SSIM ({definition})",
-            got=f"{image.shape[1]}x{image.shape[0]}",
-            expected=f"sides of at least {window} pixels",
-        )
+        what = f"the image is too small for SSIM ({definition})"
+        wide = f"sides of at least {window} pixels"
+        raise DataError(what, got=f"{image.shape[1]}x{image.shape[0]}", expected=wide)
     x, y = image.astype(np.float64), target.astype(np.float64)
     mean_x, mean_y = _local_mean(x, definition), _local_mean(y, definition)
     # Sample covariance divides by n - 1: the local mean of products is over n.
@@ -87,10 +80,8 @@ def fsim(image: NDArray[np.uint8], target: NDArray[np.uint8], *, chromatic: bool
     Computed by the library piq (extra ``llve-common[fsim]``) in double precision. It agrees with
     the authors' definition to 3e-5, and to 1e-3 at 640 lines, which it reduces by another factor.
 
-    Args:
-        image: (H, W, 3), uint8, RGB; sides of at least 2 pixels.
-        target: the same shape and type.
-        chromatic: FSIMc, which compares the colours too.
+    Both images are (H, W, 3), uint8, RGB, with sides of at least 2 pixels; ``chromatic`` is FSIMc,
+    which compares the colours too.
 
     Raises:
         DataError: shapes or types differ or do not fit.
@@ -106,11 +97,8 @@ def fsim(image: NDArray[np.uint8], target: NDArray[np.uint8], *, chromatic: bool
             got=f"{image.dtype} {image.shape}",
             expected="uint8 (H, W, 3) with sides of at least 2 pixels",
         )
-    pair = (
-        torch.from_numpy(pixels.astype(np.float64).transpose(2, 0, 1)[None])
-        for pixels in (image, target)
-    )
-    return float(_piq_fsim()(*pair, data_range=255, chromatic=chromatic))
+    planes = (pixels.astype(np.float64).transpose(2, 0, 1)[None] for pixels in (image, target))
+    return float(_piq_fsim()(*map(torch.from_numpy, planes), data_range=255, chromatic=chromatic))
 
 
 def _piq_fsim() -> Callable[..., Tensor]:

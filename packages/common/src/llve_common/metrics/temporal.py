@@ -52,11 +52,7 @@ class Motion(NamedTuple):
 
 
 class GuideFlow:
-    """The motion of a clip, fed a frame at a time, along which several others are measured.
-
-    Args:
-        estimate: the flow estimator; dense inverse search unless given.
-    """
+    """The motion of a clip, fed a frame at a time, along which several others are measured."""
 
     def __init__(self, estimate: FlowEstimator = dis_flow) -> None:
         self._estimate = estimate
@@ -70,7 +66,8 @@ class GuideFlow:
             DataError: the frame is not what the module describes, or has another size.
         """
         size = None if self._previous is None else self._previous.shape
-        current = _eight_bit(_unit_range(guide, f"frame {self._frames} of the guide", size))
+        unit = _unit_range(guide, f"frame {self._frames} of the guide", size)
+        current = np.asarray(np.rint(unit * np.float32(255)), dtype=np.uint8)
         previous, self._previous = self._previous, current
         self._frames += 1
         if previous is None:
@@ -105,11 +102,7 @@ class WarpingError:
         self._previous: npt.NDArray[np.float32] | None = None
 
     def update(self, frame: Frame, motion: Motion | None) -> None:
-        """Add the next frame.
-
-        Args:
-            frame: the frame to measure, as the module describes.
-            motion: of the guide up to this frame, of the same size, see :class:`GuideFlow`.
+        """Add the next frame, and the motion of the guide up to it (:class:`GuideFlow`).
 
         Raises:
             DataError: a frame is not what the module describes, or its size differs from its
@@ -131,12 +124,10 @@ class WarpingError:
 
 @dataclass(frozen=True)
 class MabdResult:
-    """One clip's MABD.
+    """One clip's MABD: the mean of its sequence, in [0, 1], and its mean squared error.
 
-    Attributes:
-        mean: mean of the clip's sequence, in [0, 1]; ``None`` for fewer than two frames.
-        mse: mean squared error of the clip's sequence against the target's, in squared
-            intensity; ``None`` for fewer than two frames or without a target.
+    Both are ``None`` for fewer than two frames, and the error, in squared intensity, without a
+    target.
     """
 
     mean: float | None
@@ -163,11 +154,7 @@ class Mabd:
         self._means, self._squared_errors = _Mean(), _Mean()
 
     def update(self, frame: Frame, target: Frame | None = None) -> None:
-        """Add the next frame.
-
-        Args:
-            frame: the frame to measure, as the module describes.
-            target: the same moment of the target clip, for all frames or for none; same size.
+        """Add the next frame, and for all frames or for none the same moment of the target clip.
 
         Raises:
             DataError: a frame is not what the module describes, its size differs from its
@@ -177,9 +164,8 @@ class Mabd:
         if self._with_target is not None and self._with_target != has_target:
             raise DataError("only some frames of the clip have a target", mend="give all or none")
         if target is not None and target.shape != frame.shape:
-            raise DataError(
-                "frame and target differ in size", got=frame.shape, expected=target.shape
-            )
+            what = "frame and target differ in size"
+            raise DataError(what, got=frame.shape, expected=target.shape)
         self._with_target = has_target
         value = self._sequence.next(frame)
         target_value = None if target is None else self._target_sequence.next(target)
@@ -252,7 +238,3 @@ def _unit_range(frame: Frame, where: str, size: tuple[int, ...] | None) -> npt.N
             mend="clip the frame, or divide it by its white level",
         )
     return np.array(frame, dtype=np.float32)
-
-
-def _eight_bit(frame: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    return np.asarray(np.rint(frame * np.float32(255)), dtype=np.uint8)

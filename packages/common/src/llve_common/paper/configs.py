@@ -43,7 +43,7 @@ def settings_class(paper: Paper, file: Path) -> type[Settings]:
     """
     known = {name: each.settings for name, each in paper.procedures.items()}
     known["test"] = paper.test.settings
-    name = read_yaml(file).get("procedure")
+    name = read_yaml(file)[0].get("procedure")
     if name not in known:
         raise ConfigError(
             "procedure does not name a command", where=file, got=name, expected=", ".join(known)

@@ -22,7 +22,7 @@ from llve_common.data.clip import Clip as Clip  # part of the contract, kept on 
 from llve_common.data.windows import Border
 from llve_common.io.images import Pixels, Rounding
 from llve_common.metrics.temporal import NamedFlow
-from llve_common.published_options import NO_OPTIONS, PublishedOptions
+from llve_common.published_options import PublishedOptions
 
 Sample = dict[str, Any]
 """One training sample: names to tensors, or to samples where a step uses several data sets."""
@@ -227,7 +227,7 @@ class Procedure(Generic[P]):
     latest_name: str | None = None
     enlarge: int = 1
     published: Callable[[P, nn.Module, Optimizer, Progress], Mapping[str, Any]] | None = None
-    options: PublishedOptions = NO_OPTIONS
+    options: PublishedOptions = field(default_factory=PublishedOptions)
 
 
 FileOf = Callable[[Clip, Path], Path]
@@ -307,7 +307,7 @@ class Test(Generic[T]):
     pictures: Callable[[T], Pictures] = _images_below
     scoring: Callable[[T, torch.device], Scoring] = _by_settings
     details: Callable[[T, torch.device], Details | None] | None = None
-    options: PublishedOptions = NO_OPTIONS
+    options: PublishedOptions = field(default_factory=PublishedOptions)
 
 
 def same_names(state: State) -> State:

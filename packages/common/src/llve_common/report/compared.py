@@ -61,31 +61,23 @@ class Command:
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
     """Quality, cost, and the weights or what went amiss."""
-    items = len(comparison.frames)
+    items, rows = len(comparison.frames), comparison.rows
     quality = Table(
         f"Quality on {items} {'item' if items == 1 else 'items'}, frames: "
         f"{sum(comparison.frames.values())} (PSNR in dB, warping error and MABD in 1e-3, MABD MSE "
         f"in 1e-6; warping error by {comparison.flow})",
         ("", *(column.heading for column in QUALITY)),
-        tuple(
-            (row.name, *(column.cell(row.mean(column.score)) for column in QUALITY))
-            for row in comparison.rows
-        ),
+        tuple((row.name, *(each.cell(row.mean(each.score)) for each in QUALITY)) for row in rows),
     )
     height, width = comparison.size
     cost = Table(
         f"Cost of a frame of {width}x{height} pixels on {comparison.device}, "
         f"threads: {torch.get_num_threads()}",
         ("", "parameters", "multiply-accumulates", "time, ms", "peak memory, MiB"),
-        tuple((row.name, *_cost_cells(row.cost)) for row in comparison.rows[1:]),
+        tuple((row.name, *_cost_cells(row.cost)) for row in rows[1:]),
     )
-    weights = Table(
-        "Weights",
-        ("", "paper", "made with"),
-        tuple((row.name, row.title, made_with(row)) for row in comparison.rows[1:]),
-        words=True,
-    )
-    return [quality, cost, weights]
+    made = tuple((row.name, row.title, made_with(row)) for row in rows[1:])
+    return [quality, cost, Table("Weights", ("", "paper", "made with"), made, words=True)]
 
 
 def made_with(row: Row) -> str:
@@ -97,11 +89,10 @@ def made_with(row: Row) -> str:
 
 def dashes(comparison: Comparison) -> list[str]:
     """Why figures of all rows are missing."""
-    untouched = comparison.rows[0]
     found = []
     if not comparison.references:
         found.append("A dash under PSNR, SSIM and MABD MSE: there is no --reference.")
-    if untouched.mean("mabd") is None:
+    if comparison.rows[0].mean("mabd") is None:
         found.append(
             "A dash under warping error and MABD: nothing has more than one frame. Images of a "
             "folder are images by themselves, unless --clip says that they are frames."
@@ -110,20 +101,16 @@ def dashes(comparison: Comparison) -> list[str]:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    left_out = [
-        f"Left out: {name}: {in_one_line(why)}" for name, why in comparison.left_out.items()
+    left_out = comparison.left_out.items()
+    return [
+        *dashes(comparison),
+        *(f"Left out: {name}: {in_one_line(why)}" for name, why in left_out),
+        *(each.format(flow=comparison.flow) for each in _DEFINITIONS),
     ]
-    definitions = [each.format(flow=comparison.flow) for each in _DEFINITIONS]
-    return [*dashes(comparison), *left_out, *definitions]
 
 
 def write_comparison(folder: Path, comparison: Comparison, command: Command) -> None:
-    """Write ``index.html`` and ``comparison.md``, ``.json`` and ``.csv``.
-
-    Args:
-        folder: made where it is missing; files of these names are replaced.
-        comparison: to write.
-        command: stands on the page and in the JSON.
+    """Write ``index.html`` and ``comparison.md``, ``.json`` and ``.csv``, or replace them.
 
     Raises:
         MediaError: a file cannot be written.
@@ -135,26 +122,28 @@ def write_comparison(folder: Path, comparison: Comparison, command: Command) -> 
         "Each paper with the weights named beside it. Figures hold for these weights on this data "
         "alone; bundled weights are small, trained by llve, and not the papers' own."
     )
+    made = (
+        f"The whole page, then each row alone and its pictures in full. Made by llve {__version__} "
+        f"with torch {torch.__version__}."
+    )
     sections = [
         Section("Figures", tables=comparison_tables(comparison), notes=_notes(comparison)),
         *_plots_section(comparison),
         _pictures_section(comparison),
         *_strips_section(comparison),
-        _commands_section(comparison, command),
+        Section("How it was made", made, commands=_lines(comparison, command)),
     ]
     write_page(folder / "index.html", "Low-light enhancement, compared", lead, sections)
 
 
+_COSTS: dict[str, tuple[str, Callable[[Cost], float]]] = {
+    "Against time": ("time of a frame, ms", lambda cost: cost.seconds * 1e3),
+    "Against arithmetic": ("multiply-accumulates, 1e9", lambda cost: cost.macs / 1e9),
+}
+
+
 def _plots_section(comparison: Comparison) -> Iterator[Section]:
-    plots = [
-        _plot(comparison, "Against time", "time of a frame, ms", lambda cost: cost.seconds * 1e3),
-        _plot(
-            comparison,
-            "Against arithmetic",
-            "multiply-accumulates, 1e9",
-            lambda cost: cost.macs / 1e9,
-        ),
-    ]
+    plots = [_plot(comparison, title, *each) for title, each in _COSTS.items()]
     drawn = [plot for plot in plots if plot is not None]
     if drawn:
         yield Section("Quality against cost", plots=drawn)
@@ -179,10 +168,10 @@ def _plot(
 
 def _pictures_section(comparison: Comparison) -> Section:
     untouched = comparison.rows[0]
-    groups = [
-        Group(f"{item}{_frame(view.frame, item)}", view.picture, "input", _panels(comparison, item))
-        for item, view in untouched.views.items()
-    ]
+    groups = []
+    for item, view in untouched.views.items():
+        name = item if item.endswith(view.frame) else f"{item}, {view.frame}"
+        groups.append(Group(name, view.picture, "input", _panels(comparison, item)))
     text = (
         "Drag a handle: all pictures of an item follow. Left of it is the input. Zoom, and move "
         "the pointer to choose the place."
@@ -190,10 +179,6 @@ def _pictures_section(comparison: Comparison) -> Section:
     if len(comparison.frames) > len(groups):
         text += f" Shown are {len(groups)} of {len(comparison.frames)} items, evenly spread."
     return Section("Pictures", text, groups=groups)
-
-
-def _frame(frame: str, item: str) -> str:
-    return "" if item.endswith(frame) else f", {frame}"
 
 
 def _panels(comparison: Comparison, item: str) -> list[Panel]:
@@ -230,22 +215,13 @@ def _strips_section(comparison: Comparison) -> Iterator[Section]:
             if truth is not None and truth.strip is not None:
                 panels.append(Panel("ground truth", truth.strip))
             found.append(Strips(f"{item}: {view.strip.shape[0]} frames", panels))
-    if found:
-        yield Section(
-            "Over time",
-            "The middle row of the picture, one line for each frame, from top to bottom "
-            f"(at most the first {STRIP_FRAMES}). What rests is a straight vertical line; flicker "
-            "shows as horizontal bands, noise as grain.",
-            strips=found,
-        )
-
-
-def _commands_section(comparison: Comparison, command: Command) -> Section:
     text = (
-        f"The whole page, then each row alone and its pictures in full. Made by llve {__version__} "
-        f"with torch {torch.__version__}."
+        "The middle row of the picture, one line for each frame, from top to bottom (at most the "
+        f"first {STRIP_FRAMES}). What rests is a straight vertical line; flicker shows as "
+        "horizontal bands, noise as grain."
     )
-    return Section("How it was made", text, commands=_lines(comparison, command))
+    if found:
+        yield Section("Over time", text, strips=found)
 
 
 def _lines(comparison: Comparison, command: Command) -> list[str]:
@@ -286,14 +262,10 @@ def _csv(comparison: Comparison) -> str:
 
 
 def _facts(comparison: Comparison, command: Command) -> dict[str, Any]:
-    rows = [
-        {
-            **_flat(row, comparison.flow),
-            "commands": command.rows.get(row.name, ()),
-            "items": plain(row.figures),
-        }
-        for row in comparison.rows
-    ]
+    rows = []
+    for row in comparison.rows:
+        own = {"commands": command.rows.get(row.name, ()), "items": plain(row.figures)}
+        rows.append(_flat(row, comparison.flow) | own)
     return {
         "command": command.whole,
         "llve": __version__,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
@@ -57,7 +57,7 @@ class Section:
     text: str = ""
     commands: Sequence[str] = ()
     tables: Sequence[Table] = ()
-    plots: Sequence[str] = field(default_factory=tuple)
+    plots: Sequence[str] = ()
     notes: Sequence[str] = ()
     groups: Sequence[Group] = ()
     strips: Sequence[Strips] = ()
@@ -66,11 +66,7 @@ class Section:
 def write_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -> None:
     """Write one HTML file that needs nothing beside it; every value is escaped.
 
-    Args:
-        path: the file.
-        title: of the page.
-        lead: the paragraph under the title.
-        sections: in order.
+    The lead is the paragraph under the title.
 
     Raises:
         MediaError: the file cannot be written.
@@ -100,7 +96,7 @@ def scatter(
         title: of the plot.
         points: name to (x, y), x above 0.
         x: label of the horizontal axis, with its unit.
-        y: label of the vertical axis, with its unit.
+        y: that of the vertical one.
         level: a name and a value of y to draw a line at.
     """
     buffer = io.StringIO()

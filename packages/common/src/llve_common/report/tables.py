@@ -30,11 +30,7 @@ class Column(NamedTuple):
 class Table:
     """Rows of text under named columns; the first column names the row.
 
-    Attributes:
-        title: of the table.
-        columns: their headings.
-        rows: their cells.
-        words: the cells hold words, which begin at the left, not figures, which end at the right.
+    With ``words`` the cells begin at the left; otherwise they hold figures, which end at the right.
     """
 
     title: str

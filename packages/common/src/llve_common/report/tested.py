@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -48,10 +48,9 @@ def score_table(scores: Scores, title: str, *, ssim_definition: str) -> Table:
     """
     always = ("psnr", "ssim")
     shown = [each for each in _FIDELITY if each.score in (*always, *scores.mean_of_frames)]
-    if len(scores.per_clip) == 1:
+    rows = list(scores.per_clip.items())
+    if len(rows) == 1:
         rows = [(frame.frame, frame.values) for frame in scores.frames]
-    else:
-        rows = list(scores.per_clip.items())
     rows.append((f"mean of {len(scores.frames)} frames", scores.mean_of_frames))
     if len(scores.per_clip) > 1:
         rows.append((f"mean of {len(scores.per_clip)} clips", scores.mean_of_clips))
@@ -94,42 +93,36 @@ def write_test_page(
         MediaError: a picture cannot be read, or the page not written.
     """
     held = tuple((name, str(value)) for name, value in facts.items() if name != "command")
-    saved = tested.pictures.enhanced
-    assert saved is not None
-    shown = _shown(tested.scores, tested.clips)
+    text = "Drag a handle: left of it is the input. Zoom, and move the pointer to choose a place."
+    details = [_detail_group(detail) for detail in tested.details if detail.pictures]
     sections = [
         Section("Scores", commands=[facts["command"]], tables=tables),
-        Section(
-            "Pictures",
-            "Drag a handle: left of it is the input. Zoom, and move the pointer to choose a place.",
-            groups=[_group(clip, frame, saved) for clip, frame in shown],
-        ),
-        *_details(tested.details),
+        Section("Pictures", text, groups=_groups(tested)),
+        *([Section("In detail", groups=details)] if details else []),
         Section("What this holds for", tables=[Table("", ("", ""), held, words=True)]),
     ]
     lead = "The figures hold for these weights on this data alone."
     write_page(path, f"{tested.model.paper.title}, tested", lead, sections)
 
 
-def _details(details: Sequence[Detail]) -> Iterator[Section]:
-    groups = []
-    for detail in details:
-        if detail.pictures:
-            (label, before), *others = detail.pictures.items()
-            panels = [Panel(name, picture) for name, picture in others]
-            groups.append(Group(detail.text, before, label, panels))
-    if groups:
-        yield Section("In detail", groups=groups)
+def _detail_group(detail: Detail) -> Group:
+    (label, before), *others = detail.pictures.items()
+    return Group(detail.text, before, label, [Panel(*other) for other in others])
 
 
-def _shown(scores: Scores, clips: Sequence[Clip]) -> list[tuple[Clip, int]]:
+def _groups(tested: Tested) -> list[Group]:
     """Some clips with a frame each, or of a single clip some frames."""
-    tested = [
-        [(clip, one.index) for one in scores.frames if one.clip == clip.name] for clip in clips
+    frames = [
+        [(clip, one.index) for one in tested.scores.frames if one.clip == clip.name]
+        for clip in tested.clips
     ]
-    if len(tested) == 1:
-        return evenly_spread(tested[0], PICTURES)
-    return [each[len(each) // 2] for each in evenly_spread(tested, PICTURES)]
+    if len(frames) == 1:
+        shown = evenly_spread(frames[0], PICTURES)
+    else:
+        shown = [each[len(each) // 2] for each in evenly_spread(frames, PICTURES)]
+    saved = tested.pictures.enhanced
+    assert saved is not None
+    return [_group(clip, index, saved) for clip, index in shown]
 
 
 def _group(clip: Clip, index: int, saved: FileOf) -> Group:

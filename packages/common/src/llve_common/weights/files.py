@@ -24,17 +24,9 @@ TORCH_SUFFIXES = (".pt", ".pth", ".ckpt")
 WEIGHTS_SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
 # What the readers raise for damaged files, depending on the byte that is wrong.
 _DAMAGE = (
-    SafetensorError,
-    RuntimeError,
-    EOFError,
-    OSError,
-    ValueError,
-    LookupError,
-    TypeError,
-    AttributeError,
-    AssertionError,
-    struct.error,
-)
+    SafetensorError, RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError,
+    AttributeError, AssertionError, struct.error,
+)  # fmt: skip
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -66,9 +58,8 @@ def read_file(path: Path) -> dict[str, Any]:
     except _DAMAGE as error:
         raise _unreadable(path, error) from error
     if not isinstance(content, Mapping):
-        raise CheckpointError(
-            "not a weights file", where=path, got=type(content).__name__, expected="a state dict"
-        )
+        got = type(content).__name__
+        raise CheckpointError("not a weights file", where=path, got=got, expected="a state dict")
     return dict(content)
 
 
@@ -83,19 +74,15 @@ def read_weights(path: Path) -> State:
     content = read_file(path)
     if content.get("format") == FORMAT:
         return dict(content["network"])
-    wrapped = {key: value for key, value in content.items() if _is_state(value)}
-    if _is_state(content):
-        state = content
-    elif len(wrapped) == 1:
-        state = next(iter(wrapped.values()))
-    else:
+    found = [each for each in (content, *content.values()) if _is_state(each)]
+    if len(found) != 1:
         raise CheckpointError(
-            "the file holds no network weights" if not wrapped else "which weights is not clear",
+            "which weights is not clear" if found else "the file holds no network weights",
             where=path,
             got=f"the keys {_some(list(content))}",
             expected="a state dict, or one entry that is a state dict",
         )
-    return {str(key).removeprefix("module."): value for key, value in state.items()}
+    return {str(key).removeprefix("module."): value for key, value in found[0].items()}
 
 
 def load_into(network: nn.Module, state: State, path: Path | str) -> None:
@@ -110,22 +97,18 @@ def load_into(network: nn.Module, state: State, path: Path | str) -> None:
         CheckpointError: names are missing or unknown, or shapes differ.
     """
     wanted = network.state_dict()
-    missing = sorted(wanted.keys() - state.keys())
-    foreign = sorted(state.keys() - wanted.keys())
-    shapes = [
-        f"{key} is {tuple(state[key].shape)}, expected {tuple(wanted[key].shape)}"
-        for key in sorted(wanted.keys() & state.keys())
-        if state[key].shape != wanted[key].shape
-    ]
-    faults = [
-        f"{label} {_some(keys)}"
-        for label, keys in (("missing", missing), ("unknown", foreign), ("shapes:", shapes))
-        if keys
-    ]
+    found = {
+        "missing": sorted(wanted.keys() - state.keys()),
+        "unknown": sorted(state.keys() - wanted.keys()),
+        "shapes:": [
+            f"{key} is {tuple(state[key].shape)}, expected {tuple(wanted[key].shape)}"
+            for key in sorted(wanted.keys() & state.keys())
+            if state[key].shape != wanted[key].shape
+        ],
+    }
+    faults = "; ".join(f"{label} {_some(keys)}" for label, keys in found.items() if keys)
     if faults:
-        raise CheckpointError(
-            "the weights do not fit the network", where=path, got="; ".join(faults)
-        )
+        raise CheckpointError("the weights do not fit the network", where=path, got=faults)
     network.load_state_dict(state)
 
 
@@ -153,13 +136,8 @@ def write_weights(path: Path, state: State, metadata: Mapping[str, str] | None =
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a training checkpoint whole or not at all.
-
-    Raises:
-        MediaError: the file cannot be written.
-    """
-    with replacing(path) as temporary:
-        _save({"format": FORMAT, **content}, temporary)
+    """Write a training checkpoint, as :func:`write_published` does."""
+    write_published(path, {"format": FORMAT, **content})
 
 
 def write_published(path: Path, content: Mapping[str, Any]) -> None:
@@ -215,11 +193,8 @@ def _is_pickle(path: Path) -> bool:
 
 
 def _is_state(value: object) -> bool:
-    return (
-        isinstance(value, Mapping)
-        and len(value) > 0
-        and all(isinstance(each, Tensor) for each in value.values())
-    )
+    tensors = value.values() if isinstance(value, Mapping) else ()
+    return bool(tensors) and all(isinstance(each, Tensor) for each in tensors)
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from llve_common.errors import ExportError
 from llve_common.io.atomic import replacing
-from llve_common.paper.contract import Model, Paper
+from llve_common.paper.contract import Model
 
 OPSET = 20
 TOLERANCE = 1e-4
@@ -29,19 +29,13 @@ Size = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written and how far it is from the network.
+    """How far a written file is from the network.
 
     Attributes:
-        path: the file.
-        opset: the version of ONNX's operators that a runtime needs.
-        multiple: height and width must be multiples of this.
         sizes: (N, H, W) at which file and network were compared.
         difference: the largest absolute difference between their outputs.
     """
 
-    path: Path
-    opset: int
-    multiple: int
     sizes: tuple[Size, ...]
     difference: float
 
@@ -62,7 +56,7 @@ def export_onnx(model: Model, path: Path, metadata: Mapping[str, str] | None = N
 
     The file's input ``frames`` is (N, T, 3, H, W) float32 RGB in [0, 1], T as the window's inputs;
     its output ``enhanced`` is (N, outputs, 3, H, W), not clipped. N, H and W are free; H and W are
-    multiples of the window's multiple, to which the caller pads.
+    multiples of the window's multiple, to which the caller pads. A runtime needs :data:`OPSET`.
 
     Args:
         model: on the CPU.
@@ -76,28 +70,26 @@ def export_onnx(model: Model, path: Path, metadata: Mapping[str, str] | None = N
     """
     if path.suffix != ".onnx":
         raise ExportError("not the name of an ONNX file", where=path, expected="the suffix .onnx")
-    _require_libraries(model.paper)
+    try:
+        for name in _LIBRARIES:
+            importlib.import_module(name)
+    except ImportError as error:
+        raise ExportError(
+            "ONNX export needs libraries that are not installed",
+            got=error,
+            expected=", ".join(_LIBRARIES),
+            mend="pip install 'llve-common[onnx]', "
+            f"or in a checkout: pip install -e 'packages/{model.paper.name}[onnx]'",
+        ) from error
     multiple = model.window.multiple
     facts = {"paper": model.paper.title, "multiple": str(multiple), **(metadata or {})}
-    sizes = _sizes(multiple)
+    # The smallest size, and one that shares no side with it or with the exporter's example.
+    side = _base(multiple)
+    sizes = (1, multiple, multiple), (3, side + multiple, 2 * side + multiple)
     with _quiet(), replacing(path) as temporary:
         temporary.write_bytes(_serialised(model, path, facts))
         difference = _difference(model, temporary.read_bytes(), sizes, path)
-    return Exported(path, OPSET, multiple, sizes, difference)
-
-
-def _require_libraries(paper: Paper) -> None:
-    for name in _LIBRARIES:
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            raise ExportError(
-                "ONNX export needs libraries that are not installed",
-                got=error,
-                expected=", ".join(_LIBRARIES),
-                mend="pip install 'llve-common[onnx]', "
-                f"or in a checkout: pip install -e 'packages/{paper.name}[onnx]'",
-            ) from error
+    return Exported(sizes, difference)
 
 
 def _serialised(model: Model, path: Path, facts: Mapping[str, str]) -> bytes:
@@ -105,6 +97,8 @@ def _serialised(model: Model, path: Path, facts: Mapping[str, str]) -> bytes:
     onnx: Any = importlib.import_module("onnx")
     multiple = model.window.multiple
     side = _base(multiple)
+    height, width = torch.export.Dim("H"), torch.export.Dim("W")
+    free = {0: torch.export.Dim("N"), 3: multiple * height, 4: multiple * width}
     try:
         program = torch.onnx.export(
             _Window(model).eval(),
@@ -112,15 +106,14 @@ def _serialised(model: Model, path: Path, facts: Mapping[str, str]) -> bytes:
             (_frames(model, (2, side, 2 * side)),),
             input_names=["frames"],
             output_names=["enhanced"],
-            dynamic_shapes={"frames": _free(multiple)},
+            dynamic_shapes={"frames": free},
             opset_version=OPSET,
             dynamo=True,
             verbose=False,
         )
     except torch.onnx.OnnxExporterError as error:
-        raise ExportError(
-            "the network cannot be written as ONNX", where=path, got=_reason(error)
-        ) from error
+        what = "the network cannot be written as ONNX"
+        raise ExportError(what, where=path, got=_reason(error)) from error
     assert program is not None
     written = program.model_proto
     _strip(written)
@@ -129,19 +122,13 @@ def _serialised(model: Model, path: Path, facts: Mapping[str, str]) -> bytes:
     return content
 
 
-def _free(multiple: int) -> dict[int, Any]:
-    height, width = torch.export.Dim("H"), torch.export.Dim("W")
-    return {0: torch.export.Dim("N"), 3: multiple * height, 4: multiple * width}
-
-
 def _strip(written: Any) -> None:
     """Remove stack traces: they hold paths of this machine, and are most of a small file."""
-    graph = written.graph
-    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
-        part.ClearField("metadata_props")
-    for function in written.functions:
-        for part in (function, *function.node, *function.value_info):
+    for whole in (written.graph, *written.functions):
+        for part in (whole, *whole.node, *whole.value_info):
             part.ClearField("metadata_props")
+    for part in (*written.graph.input, *written.graph.output):
+        part.ClearField("metadata_props")
 
 
 def _difference(model: Model, content: bytes, sizes: tuple[Size, ...], path: Path) -> float:
@@ -189,12 +176,6 @@ def _differs(path: Path, got: str, expected: str, size: Size) -> ExportError:
         got=f"{got} for N, H, W = {size}",
         expected=expected,
     )
-
-
-def _sizes(multiple: int) -> tuple[Size, ...]:
-    """The smallest size, and one that shares no side with it or with the exporter's example."""
-    side = _base(multiple)
-    return (1, multiple, multiple), (3, side + multiple, 2 * side + multiple)
 
 
 def _base(multiple: int) -> int:

@@ -17,12 +17,15 @@ from llve_common.weights.files import file_digest, load_into, read_weights
 Statistics = Literal["batch", "running"]
 """What batch norm normalises by: the images at hand, or what training collected."""
 
+_RAFT = (
+    "raft-things.pth or raft-small.pth of models.zip, to which RAFT's authors link at "
+    "https://github.com/princeton-vl/RAFT"
+)
+_VGG19 = "torchvision's ImageNet weights, https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
+
 
 def load_raft(
-    path: Path,
-    *,
-    statistics: Statistics = "batch",
-    without: str = "flow: dis needs no weights",
+    path: Path, *, statistics: Statistics = "batch", without: str = "flow: dis needs no weights"
 ) -> Raft:
     """RAFT with published weights, large or small as the file is, not to be trained.
 
@@ -36,13 +39,7 @@ def load_raft(
         CheckpointError: the file is missing, unreadable, or does not fit RAFT, or its values are
             not finite.
     """
-    _require_file(
-        path,
-        "RAFT",
-        source="raft-things.pth or raft-small.pth of models.zip, to which RAFT's authors link at "
-        "https://github.com/princeton-vl/RAFT",
-        without=without,
-    )
+    _require_file(path, "RAFT", _RAFT, without)
     state = read_weights(path)
     network = Raft(small="update_block.gru.convz.weight" in state)
     load_into(network, state, path)
@@ -81,19 +78,13 @@ def load_vgg19(path: Path) -> Vgg19Features:
     Raises:
         CheckpointError: the file is missing, unreadable, or does not fit VGG-19.
     """
-    _require_file(
-        path,
-        "VGG-19",
-        source="torchvision's ImageNet weights, "
-        "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
-        without="perceptual: off needs none",
-    )
+    _require_file(path, "VGG-19", _VGG19, "perceptual: off needs none")
     features = Vgg19Features()
     load_into(features, without_unused(read_weights(path), features), path)
     return features.requires_grad_(False).eval()
 
 
-def _require_file(path: Path, name: str, *, source: str, without: str) -> None:
+def _require_file(path: Path, name: str, source: str, without: str) -> None:
     if not path.is_file():
         raise CheckpointError(
             f"the weights of {name} are not here",

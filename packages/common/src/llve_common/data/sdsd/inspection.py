@@ -35,10 +35,7 @@ class Inspection:
 
 
 def inspect_clips(
-    root: Path,
-    test: Collection[str],
-    *,
-    watch: Callable[[int, int], None] | None = None,
+    root: Path, test: Collection[str], *, watch: Callable[[int, int], None] | None = None
 ) -> Inspection:
     """Look at every file of a data set in the SDSD or SMID layout; of frames at the header alone.
 

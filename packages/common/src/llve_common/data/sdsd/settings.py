@@ -10,8 +10,8 @@ from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from llve_common import config
 from llve_common.config import RunSettings, ScheduleSettings, Settings, TrainerSettings
-from llve_common.data.sdsd.splits import Split
-from llve_common.published_options import Convert, OptionTable, below, names, only, renamed
+from llve_common.data.sdsd.splits import TEST_CLIPS, Split
+from llve_common.published_options import Convert, OptionTable, below, only, renamed
 
 TEST_FRAMES = 30
 """The published tests take so many frames of each clip."""
@@ -35,6 +35,11 @@ class ClipData(Settings):
     size: tuple[PositiveInt, PositiveInt] | None = Field(
         (960, 512), description="width and height that frames are resized to; null: as they are"
     )
+
+    def test_names(self, published: Split = "indoor") -> tuple[str, ...]:
+        """The names of the test's clips: those given, else the published ones."""
+        chosen = published if self.test_clips is None else self.test_clips
+        return TEST_CLIPS[chosen] if isinstance(chosen, str) else chosen
 
 
 class ClipTestData(ClipData):
@@ -131,17 +136,21 @@ def test_options(
     )
 
 
-_DATA: dict[str, str | Convert] = {
+def _test_clips(value: Any) -> dict[str, Any]:
+    """The names of the test's clips, with commas between them."""
+    if not isinstance(value, str):
+        raise ValueError("input should be names with commas between them")
+    return {"data.test_clips": tuple(name.strip() for name in value.split(",") if name.strip())}
+
+
+_DATA: Keys = {
     "dataroot_GT": "data.high",
     "dataroot_LQ": "data.low",
     "train_size": "data.size",
-    "testing_dir": names("data.test_clips"),
+    "testing_dir": _test_clips,
 }
-_LOADER: dict[str, str | Convert] = {
-    "batch_size": "train.batch_size",
-    "n_workers": "train.workers",
-}
-_RUN: dict[str, str | Convert] = {
+_LOADER: Keys = {"batch_size": "train.batch_size", "n_workers": "train.workers"}
+_RUN: Keys = {
     "name": "run.name",
     "use_tb_logger": "run.tensorboard",
     "path.root": below("run.save", "experiments"),
@@ -149,16 +158,14 @@ _RUN: dict[str, str | Convert] = {
     "logger.print_freq": "run.log_every",
     "logger.save_checkpoint_freq": "train.save_every",
 }
-_TRAINING: dict[str, str | Convert] = {
+_SCHEMES = {
+    "CosineAnnealingLR_Restart": "cosine",
+    "MultiStepLR_Restart": "multistep",
+    "MultiStepLR": "multistep",
+}
+_TRAINING: Keys = {
     "lr_G": "train.lr",
-    "lr_scheme": renamed(
-        "train.schedule.scheme",
-        {
-            "CosineAnnealingLR_Restart": "cosine",
-            "MultiStepLR_Restart": "multistep",
-            "MultiStepLR": "multistep",
-        },
-    ),
+    "lr_scheme": renamed("train.schedule.scheme", _SCHEMES),
     "beta1": "train.beta1",
     "beta2": "train.beta2",
     "weight_decay_G": "train.weight_decay",

@@ -6,12 +6,8 @@ from typing import Literal
 
 Split = Literal["indoor", "outdoor", "smid"]
 
-SDSD_INDOOR_TEST = tuple(
-    f"pair{number}" for number in (13, 15, 21, 23, 31, 33, 50, 52, 58, 60, 68, 70)
-)
-SDSD_OUTDOOR_TEST = tuple(
-    f"pair{number}" for number in (1, 5, 14, 36, 46, 48, 49, 60, 62, 63, 66, 75, 76)
-)
+SDSD_INDOOR_TEST = tuple(f"pair{n}" for n in (13, 15, 21, 23, 31, 33, 50, 52, 58, 60, 68, 70))
+SDSD_OUTDOOR_TEST = tuple(f"pair{n}" for n in (1, 5, 14, 36, 46, 48, 49, 60, 62, 63, 66, 75, 76))
 SMID_TEST = (
     "0013", "0009", "0020", "0007", "0010", "0012", "0154", "0036", "0037", "0039", "0047", "0048",
     "0049", "0050", "0051", "0052", "0065", "0066", "0075", "0076", "0078", "0088", "0092", "0099",

@@ -10,12 +10,6 @@ from llve_common.flow.raft.network import Raft, RaftFlow
 from llve_common.flow.raft.update import convex_upsample
 
 __all__ = [
-    "ImageRange",
-    "Raft",
-    "RaftFlow",
-    "convex_upsample",
-    "correlation_pyramid",
-    "look_up",
-    "raft_flow",
-    "raft_frame_flow",
-]
+    "ImageRange", "Raft", "RaftFlow", "convex_upsample", "correlation_pyramid", "look_up",
+    "raft_flow", "raft_frame_flow",
+]  # fmt: skip

@@ -62,16 +62,9 @@ def raft_frame_flow(
 ) -> npt.NDArray[np.float32]:
     """Estimate the flow between two 8-bit frames, in the range that the weights expect.
 
-    With the network bound by :func:`functools.partial`, a flow estimator for
-    :class:`llve_common.metrics.temporal.WarpingError`.
-
-    Args:
-        network: with trained weights, in evaluation mode.
-        first: (H, W, 3) uint8, RGB.
-        second: the same shape.
-
-    Returns:
-        (H, W, 2) float32 in pixels (x, y), from first to second.
+    With the network, which is in evaluation mode, bound by :func:`functools.partial`, it is a flow
+    estimator for :class:`llve_common.metrics.temporal.GuideFlow`: frames (H, W, 3) uint8 RGB to
+    (H, W, 2) float32 in pixels (x, y), from first to second.
 
     Raises:
         DataError: the frames are not of that shape and type, or not of one size.

@@ -100,9 +100,8 @@ class Raft(nn.Module):
 
 def _pixels(features: Tensor) -> Tensor:
     """Every pixel's own position (N, 2, h, w), (x, y)."""
-    batch, _, height, width = features.shape
-    x = torch.arange(width, dtype=features.dtype, device=features.device)
-    y = torch.arange(height, dtype=features.dtype, device=features.device)
+    batch, _, *size = features.shape
+    y, x = (torch.arange(side, dtype=features.dtype, device=features.device) for side in size)
     rows, columns = torch.meshgrid(y, x, indexing="ij")
     return torch.stack([columns, rows]).expand(batch, -1, -1, -1)
 
@@ -119,14 +118,7 @@ def _check(first: Tensor, second: Tensor) -> None:
 
 
 def check_pair(first: Tensor, second: Tensor) -> None:
-    """Refuse what is not two images (N, 3, H, W) of one size.
-
-    Raises:
-        DataError: the images differ, are empty, or are not of such a shape.
-    """
+    """Refuse what is not two images (N, 3, H, W) of one size, by a DataError."""
     if first.ndim != 4 or first.shape[1] != 3 or first.shape != second.shape or not first.numel():
-        raise DataError(
-            "the two images do not fit",
-            got=f"{tuple(first.shape)} and {tuple(second.shape)}",
-            expected="twice (N, 3, H, W), not empty",
-        )
+        got, expected = f"{tuple(first.shape)} and {tuple(second.shape)}", "twice (N, 3, H, W)"
+        raise DataError("the two images do not fit", got=got, expected=f"{expected}, not empty")

@@ -95,9 +95,9 @@ class Gru(nn.Module):
 
     def __init__(self, hidden: int, inputs: int) -> None:
         super().__init__()
-        self.convz = nn.Conv2d(hidden + inputs, hidden, 3, padding=1)
-        self.convr = nn.Conv2d(hidden + inputs, hidden, 3, padding=1)
-        self.convq = nn.Conv2d(hidden + inputs, hidden, 3, padding=1)
+        self.convz, self.convr, self.convq = (
+            nn.Conv2d(hidden + inputs, hidden, 3, padding=1) for _ in range(3)
+        )
 
     def forward(self, hidden: Tensor, inputs: Tensor) -> Tensor:
         """The next hidden state (N, hidden, h, w)."""

@@ -11,12 +11,6 @@ from llve_common.io.video.reader import VideoReader
 from llve_common.io.video.writer import OUTPUT_FORMATS, VideoWriter
 
 __all__ = [
-    "OUTPUT_FORMATS",
-    "VIDEO_SUFFIXES",
-    "Colour",
-    "VideoFrame",
-    "VideoInfo",
-    "VideoReader",
-    "VideoWriter",
-    "is_video",
-]
+    "OUTPUT_FORMATS", "VIDEO_SUFFIXES", "Colour", "VideoFrame", "VideoInfo", "VideoReader",
+    "VideoWriter", "is_video",
+]  # fmt: skip

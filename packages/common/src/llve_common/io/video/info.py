@@ -16,8 +16,8 @@ class Colour:
 
     Attributes:
         range: 0 not stated, 1 limited (luma 16 to 235), 2 full (0 to 255).
-        matrix: matrix between RGB and YCbCr: 1 BT.709, 5 and 6 BT.601, 9 BT.2020, 0 none (the clip
-            is RGB), 2 not stated.
+        matrix: between RGB and YCbCr: 1 BT.709, 5 and 6 BT.601, 9 BT.2020, 0 none (the clip is
+            RGB), 2 not stated.
         primaries: colour primaries; 2 not stated.
         transfer: transfer characteristics; 2 not stated.
     """
@@ -34,17 +34,14 @@ class VideoInfo:
 
     Attributes:
         path: the file; sound is copied from it.
-        width: pixels in a row of the upright frame.
-        height: rows of the upright frame.
+        width: of the upright frame, in pixels; so is ``height``.
         rate: average frames per second.
         time_base: seconds that one tick of the frame times lasts.
-        frames: number of frames, as the file states or its duration suggests; None if unknown.
+        frames: their number, as the file states or its duration suggests; None if unknown.
         duration: seconds; None if unknown.
         rotation: degrees, counter-clockwise, that the stored frames are turned by for display;
             0, 90, 180 or 270. ``width``, ``height`` and every frame read have it applied.
         pixel_aspect: width of a pixel over its height, upright; 1 where the file does not say.
-        colour: range, matrix, primaries and transfer.
-        has_audio: whether there is sound.
     """
 
     path: Path
@@ -62,12 +59,7 @@ class VideoInfo:
 
 @dataclass(frozen=True)
 class VideoFrame:
-    """One frame.
-
-    Attributes:
-        pixels: uint8 (height, width, 3), RGB, 0 to 255, upright.
-        time: presentation time in seconds.
-    """
+    """One frame, uint8 (height, width, 3) RGB, upright, and its presentation time in seconds."""
 
     pixels: npt.NDArray[np.uint8]
     time: Fraction

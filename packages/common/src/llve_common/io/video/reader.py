@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Self, cast
 
 import av
@@ -78,12 +77,7 @@ class VideoReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self._frames = itertools.chain()
         self._container.close()
 
@@ -105,9 +99,10 @@ class VideoReader:
                 expected="{}x{}".format(*self._size),
                 mend="split the video where its size changes",
             )
-        converted = VideoFrame(self._upright_rgb(frame), self._time(frame))
+        pts = None if frame.pts is None else frame.pts * self.info.time_base
+        time = self._delivered / self.info.rate if pts is None else pts
         self._delivered += 1
-        return converted
+        return VideoFrame(self._upright_rgb(frame), time)
 
     def _upright_rgb(self, frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
         rgb = self._reformatter.reformat(
@@ -121,13 +116,9 @@ class VideoReader:
         )
         return self._orientation.turn(cast("npt.NDArray[np.uint8]", rgb.to_ndarray()))
 
-    def _time(self, frame: av.VideoFrame) -> Fraction:
-        if frame.pts is None:
-            return self._delivered / self.info.rate
-        return frame.pts * self.info.time_base
-
     def _describe(self, first: av.VideoFrame) -> VideoInfo:
-        rate = _rate(self._stream)
+        # A clip of one frame may state no rate at all.
+        rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
         duration = _duration(self._container, self._stream)
         frames = self._stream.frames or (round(duration * rate) if duration else None)
         width, height = self._orientation.size(first.width, first.height)
@@ -151,18 +142,11 @@ def _video_stream(path: Path, container: InputContainer) -> VideoStream:
     # The cover of a music file is a video stream to ffmpeg.
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
-        kinds = sorted({stream.type for stream in container.streams})
-        raise MediaError(
-            "the file has no video stream", where=path, got=", ".join(kinds) or "no streams"
-        )
+        kinds = ", ".join(sorted({stream.type for stream in container.streams}))
+        raise MediaError("the file has no video stream", where=path, got=kinds or "no streams")
     if cast("object", streams[0].codec_context) is None:
         raise MediaError("this ffmpeg has no decoder for the video", where=path)
     return streams[0]
-
-
-def _rate(stream: VideoStream) -> Fraction:
-    # A clip of one frame may state no rate at all.
-    return stream.average_rate or stream.guessed_rate or Fraction(25)
 
 
 def _duration(container: InputContainer, stream: VideoStream) -> Fraction | None:

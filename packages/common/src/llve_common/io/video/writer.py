@@ -8,7 +8,6 @@ import secrets
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import av
@@ -49,8 +48,8 @@ class VideoWriter:
         path: the target; its suffix, one of `OUTPUT_FORMATS`, chooses the container.
         like: the clip whose rate, time base, pixel aspect and colour are kept, and whose sound is
             copied if it has any.
-        width: pixels in a row.
-        height: rows.
+        width: of the frames, in pixels.
+        height: likewise.
         crf: constant rate factor of x264, 0 (lossless but for the colour conversion) to 51; 18 is
             generally taken as visually lossless.
 
@@ -92,18 +91,18 @@ class VideoWriter:
             if like.has_audio:
                 self._audio = AudioCopy(like.path, self._output, self._target)
                 undo.callback(self._audio.close)
-            self._start()
+            try:
+                self._output.start_encoding()
+            except av.FFmpegError as error:
+                if self._audio is None or isinstance(error, OSError):
+                    raise
+                raise audio_refused(self._target, error) from error
             self._cleanup = undo.pop_all()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, exc_type: object, *rest: object) -> None:
         with self._cleanup:
             if exc_type is None:
                 self._finish()
@@ -126,7 +125,14 @@ class VideoWriter:
                 f"got {pixels.dtype} {pixels.shape}, expected uint8 {self._shape}: frames of one "
                 "video have one size"
             )
-        frame = self._encodable(pixels)
+        frame = self._reformatter.reformat(
+            av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format="rgb24"),
+            format=self._stream.pix_fmt,
+            dst_colorspace=SWSCALE_MATRIX[self._colour.matrix],
+            dst_color_range=self._colour.range or LIMITED_RANGE,
+            interpolation=Interpolation.BICUBIC,
+            threads=0,
+        )
         frame.pts = self._next_pts(time)
         frame.time_base = self._like.time_base
         with _explained(self._target):
@@ -146,24 +152,6 @@ class VideoWriter:
         stream.color_primaries = self._colour.primaries
         stream.color_trc = self._colour.transfer
         return stream
-
-    def _start(self) -> None:
-        try:
-            self._output.start_encoding()
-        except av.FFmpegError as error:
-            if self._audio is None or isinstance(error, OSError):
-                raise
-            raise audio_refused(self._target, error) from error
-
-    def _encodable(self, pixels: npt.NDArray[np.uint8]) -> av.VideoFrame:
-        return self._reformatter.reformat(
-            av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format="rgb24"),
-            format=self._stream.pix_fmt,
-            dst_colorspace=SWSCALE_MATRIX[self._colour.matrix],
-            dst_color_range=self._colour.range or LIMITED_RANGE,
-            interpolation=Interpolation.BICUBIC,
-            threads=0,
-        )
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
         for packet in self._stream.encode(frame):
@@ -204,15 +192,14 @@ class VideoWriter:
 def _output_format(path: Path) -> str:
     if path.is_dir():
         raise MediaError("a folder where a video file is to be written", where=path)
-    try:
-        return OUTPUT_FORMATS[path.suffix.lower()]
-    except KeyError:
+    if path.suffix.lower() not in OUTPUT_FORMATS:
         raise MediaError(
             "videos of this kind cannot be written",
             where=path,
             got=path.suffix or "no suffix",
             expected=", ".join(sorted(OUTPUT_FORMATS)),
-        ) from None
+        )
+    return OUTPUT_FORMATS[path.suffix.lower()]
 
 
 @contextlib.contextmanager
