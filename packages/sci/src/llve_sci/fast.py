@@ -25,12 +25,13 @@ class PackedConvolution:
     """A 3x3 convolution, stride 1, zero padding 1, that computes ``COLUMNS`` pixels at a time.
 
     Args:
-        convolution: gives weights and bias.
-        norm: batch norm after it, in evaluation mode, which is folded into the weights.
+        layers: the convolution; a batch norm after it, in evaluation mode, is folded into it.
     """
 
-    def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d | None = None) -> None:
-        weight, bias = folded(convolution, norm)
+    def __init__(self, layers: nn.Sequential) -> None:
+        convolution, after = layers[0], layers[1]
+        assert isinstance(convolution, nn.Conv2d)
+        weight, bias = folded(convolution, after if isinstance(after, nn.BatchNorm2d) else None)
         self.channels = weight.shape[0]
         self.weight = packed(weight).contiguous(memory_format=torch.channels_last)
         self.bias = bias.repeat(COLUMNS)
@@ -66,18 +67,14 @@ def folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor,
 def prepare(network: nn.Module) -> Prepared:
     """The enhanced image by the network's estimator as it is now, in evaluation mode.
 
-    Args:
-        network: has an ``IlluminationEstimator`` named ``enhance``, on the CPU. Later changes to
-            its weights are not seen.
-
-    Returns:
-        What takes blocks of rows, fastest in channels-last memory, and gives them in [0, 1].
+    The network has an ``IlluminationEstimator`` named ``enhance``, on the CPU; later changes to its
+    weights are not seen. Blocks of rows, fastest in channels-last memory, come out in [0, 1].
     """
     estimator = network.enhance
     assert isinstance(estimator, IlluminationEstimator)
-    first = PackedConvolution(_convolution(estimator.in_conv))
-    block = PackedConvolution(_convolution(estimator.conv), _norm(estimator.conv))
-    last = PackedConvolution(_convolution(estimator.out_conv))
+    first, block, last = (
+        PackedConvolution(each) for each in (estimator.in_conv, estimator.conv, estimator.out_conv)
+    )
 
     def run(image: Tensor, first_row: int, seen: None) -> Tensor:
         width = image.shape[-1]
@@ -104,15 +101,3 @@ def _blank(features: Tensor, width: int) -> Tensor:
 def _vector(values: Tensor | None) -> Tensor:
     assert values is not None
     return values.detach().double()
-
-
-def _convolution(layers: nn.Sequential) -> nn.Conv2d:
-    layer = layers[0]
-    assert isinstance(layer, nn.Conv2d)
-    return layer
-
-
-def _norm(layers: nn.Sequential) -> nn.BatchNorm2d:
-    layer = layers[1]
-    assert isinstance(layer, nn.BatchNorm2d)
-    return layer

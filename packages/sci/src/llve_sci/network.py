@@ -27,9 +27,7 @@ class IlluminationEstimator(nn.Module):
         super().__init__()
         self.layers = layers
         self.in_conv = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1), nn.ReLU())
-        self.conv = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU()
-        )
+        self.conv = nn.Sequential(*_normed(channels, channels))
         self.out_conv = nn.Sequential(nn.Conv2d(channels, 3, 3, padding=1), nn.Sigmoid())
 
     def forward(self, image: Tensor) -> Tensor:
@@ -45,26 +43,15 @@ class IlluminationEstimator(nn.Module):
 class SelfCalibration(nn.Module):
     """Maps a stage's reflectance back to the first stage's input (Eq. 3); training only.
 
-    Args:
-        layers: how often the one block of shared weights is applied.
-        channels: width.
+    Its one block of shared weights is applied three times.
     """
 
-    def __init__(self, layers: int = 3, channels: int = 16) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.layers = layers
-        self.in_conv = nn.Sequential(
-            nn.Conv2d(3, channels, 3, padding=1), nn.BatchNorm2d(channels), nn.ReLU()
-        )
-        self.convs = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(),
-            nn.Conv2d(channels, channels, 3, padding=1),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(),
-        )
-        self.out_conv = nn.Sequential(nn.Conv2d(channels, 3, 3, padding=1), nn.Sigmoid())
+        self.layers = 3
+        self.in_conv = nn.Sequential(*_normed(3, 16))
+        self.convs = nn.Sequential(*_normed(16, 16), *_normed(16, 16))
+        self.out_conv = nn.Sequential(nn.Conv2d(16, 3, 3, padding=1), nn.Sigmoid())
 
     def forward(self, reflectance: Tensor) -> Tensor:
         """The difference (N, 3, H, W) between the reflectance and its calibrated form."""
@@ -120,6 +107,10 @@ class Cascade(Enhancer):
             stages.append(Stage(stage_input, illumination, reflectance, calibration))
             stage_input = image + calibration
         return stages
+
+
+def _normed(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
+    return nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()
 
 
 def divide(image: Tensor, illumination: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ _DISPLACEMENTS = (
     (0, 1), (1, 0), (1, 1), (1, -1), (2, 0), (0, 2),
     (2, 1), (2, -1), (1, 2), (1, -2), (2, 2), (2, -2),
 )  # fmt: skip
+_YCBCR = ((0.257, -0.148, 0.439), (0.564, -0.291, -0.368), (0.098, 0.439, -0.071))
 _SIGMA = 10.0
 _FIDELITY_WEIGHT = 1.5
 
@@ -27,7 +28,7 @@ def illumination_loss(
 
     Args:
         image: the stage's input (N, 3, H, W), H and W at least 3.
-        illumination: the stage's illumination (N, 3, H, W).
+        illumination: of the same shape.
         ycbcr: see :func:`to_ycbcr`.
 
     Returns:
@@ -57,9 +58,7 @@ def to_ycbcr(image: Tensor, form: YCbCr = "published") -> Tensor:
     code computes and the paper's weights were trained with: it takes three values that follow each
     other in memory, which are neighbours of one colour plane, for the channels of a pixel.
     """
-    matrix = image.new_tensor(
-        [[0.257, -0.148, 0.439], [0.564, -0.291, -0.368], [0.098, 0.439, -0.071]]
-    )
+    matrix = image.new_tensor(_YCBCR)
     bias = image.new_tensor([16.0, 128.0, 128.0]) / 255.0
     if form == "published":
         return (image.reshape(-1, 3) @ matrix + bias).reshape(image.shape)

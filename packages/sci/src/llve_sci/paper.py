@@ -31,8 +31,6 @@ from llve_sci.config import (
     TEST_OPTIONS,
     TRAIN_OPTIONS,
     FinetuneSettings,
-    ObjectiveSettings,
-    OptimizerSettings,
     TestSettings,
     TrainSettings,
 )
@@ -79,7 +77,8 @@ def cascade_objective(settings: TrainSettings, device: torch.device) -> Objectiv
 
     def objective(network: nn.Module, batch: Batch, iteration: int) -> dict[str, Tensor]:
         stages = network.unroll(batch["low"])  # type: ignore[operator]
-        losses = [_loss(stage.input, stage.illumination, settings.objective) for stage in stages]
+        form = settings.objective.ycbcr
+        losses = [illumination_loss(each.input, each.illumination, form) for each in stages]
         return {name: torch.stack([each[name] for each in losses]).sum() for name in losses[0]}
 
     return objective
@@ -93,14 +92,14 @@ def finetune_objective(settings: FinetuneSettings, device: torch.device) -> Obje
         # Evaluation mode from the first preview on, where the published script stays in it.
         network.train(freeze_after is None or iteration <= freeze_after)
         illumination, _ = network(batch["low"])
-        return _loss(batch["low"], illumination, settings.objective)
+        return illumination_loss(batch["low"], illumination, settings.objective.ycbcr)
 
     return objective
 
 
 def adam(settings: TrainSettings | FinetuneSettings, network: nn.Module) -> torch.optim.Optimizer:
     """Adam with L2 weight decay."""
-    chosen: OptimizerSettings = settings.train
+    chosen = settings.train
     return torch.optim.Adam(
         network.parameters(), lr=chosen.lr, betas=chosen.betas, weight_decay=chosen.weight_decay
     )
@@ -120,12 +119,8 @@ def train_plan(settings: TrainSettings, epoch_length: int) -> Plan:
 
 def finetune_plan(settings: FinetuneSettings, epoch_length: int) -> Plan:
     """Previews every ten iterations; weights, which the published script never kept, with them."""
-    return Plan(
-        iterations=settings.train.epochs * epoch_length,
-        weights_every=settings.train.preview_every,
-        checkpoint_every=settings.train.preview_every,
-        preview_every=settings.train.preview_every,
-    )
+    every = settings.train.preview_every
+    return Plan(settings.train.epochs * epoch_length, every, every, preview_every=every)
 
 
 def train_previews(
@@ -155,10 +150,6 @@ def test_pictures(settings: TestSettings) -> Pictures:
     """The enhanced images, under the names that the images have in their folder."""
     low, folder = settings.data.low, settings.folder
     return Pictures(lambda clip, frame: folder / frame.relative_to(low).with_suffix(".png"))
-
-
-def _loss(image: Tensor, illumination: Tensor, chosen: ObjectiveSettings) -> dict[str, Tensor]:
-    return illumination_loss(image, illumination, chosen.ycbcr)
 
 
 def _enhanced(folder: Path, network: nn.Module) -> Iterator[tuple[Path, Tensor]]:

@@ -31,11 +31,7 @@ def from_published(state: State) -> State:
     ours = {key: value for key, value in state.items() if ".blocks." not in key}
     for prefix, aliases in _ALIASES.items():
         for alias in aliases:
-            ours.update(
-                {
-                    prefix + key.removeprefix(alias): value
-                    for key, value in state.items()
-                    if key.startswith(alias)
-                }
-            )
+            for key, value in state.items():
+                if key.startswith(alias):
+                    ours[prefix + key.removeprefix(alias)] = value
     return ours

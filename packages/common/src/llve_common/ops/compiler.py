@@ -32,11 +32,7 @@ _SECONDS = 120
 
 
 def shared_library(source: Path, *definitions: str) -> ctypes.CDLL:
-    """A C file as a library, compiled unless that was done before.
-
-    Args:
-        source: the C file.
-        definitions: arguments such as ``-DREAL=float``.
+    """A C file as a library, compiled with definitions such as ``-DREAL=float`` unless it was.
 
     Raises:
         Unavailable: there is no working C compiler, or what it makes cannot be loaded.
@@ -72,9 +68,8 @@ def _identity(source: Path, command: list[str]) -> str:
     """A digest of the source, the arguments, the compiler and the processor it compiles for."""
     # A compiler's predefined macros tell its version and the processor's instruction sets.
     macros = _run([*command, "-dM", "-E", "-x", "c", os.devnull])
-    return hashlib.sha256(
-        b"\0".join([source.read_bytes(), *map(os.fsencode, command), macros])
-    ).hexdigest()[:32]
+    content = b"\0".join([source.read_bytes(), *map(os.fsencode, command), macros])
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def _compile(command: list[str], source: Path, target: Path) -> None:

@@ -108,11 +108,9 @@ def _check_kinds(tensors: dict[str, Tensor]) -> None:
         )
     for name, tensor in tensors.items():
         if (tensor.dtype, tensor.device) != (first.dtype, first.device):
-            raise DataError(
-                f"{name} of a deformable convolution is of another kind than its input",
-                got=f"{tensor.dtype} on {tensor.device}",
-                expected=f"{first.dtype} on {first.device}",
-            )
+            what = f"{name} of a deformable convolution is of another kind than its input"
+            got, expected = (f"{each.dtype} on {each.device}" for each in (tensor, first))
+            raise DataError(what, got=got, expected=expected)
 
 
 def _check_shapes(tensors: dict[str, Tensor], geometry: Geometry) -> None:
@@ -158,15 +156,9 @@ def _refuse(tensors: dict[str, Tensor], name: str, expected: str) -> None:
 
 @torch.library.custom_op("llve::deform_conv2d", mutates_args=())
 def _operator(
-    image: Tensor,
-    offset: Tensor,
-    mask: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-) -> Tensor:
+    image: Tensor, offset: Tensor, mask: Tensor, weight: Tensor, bias: Tensor | None,
+    stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
+) -> Tensor:  # fmt: skip
     operands = Operands(image, offset, mask, weight, _geometry(stride, padding, dilation))
     with torch.autocast(image.device.type, enabled=False):
         output = implementation_for(image.device, image.dtype).forward(operands, bias)
@@ -175,20 +167,14 @@ def _operator(
 
 @torch.library.custom_op("llve::deform_conv2d_backward", mutates_args=())
 def _backward_operator(
-    grad_output: Tensor,
-    image: Tensor,
-    offset: Tensor,
-    mask: Tensor,
-    weight: Tensor,
-    stride: Sequence[int],
-    padding: Sequence[int],
-    dilation: Sequence[int],
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    grad_output: Tensor, image: Tensor, offset: Tensor, mask: Tensor, weight: Tensor,
+    stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """The gradients of image, offset, mask, weight and bias."""
     operands = Operands(image, offset, mask, weight, _geometry(stride, padding, dilation))
+    chosen = implementation_for(image.device, image.dtype)
     with torch.autocast(image.device.type, enabled=False):
-        gradients = implementation_for(image.device, image.dtype).backward(grad_output, operands)
-    by_image, *others = gradients
+        by_image, *others = chosen.backward(grad_output, operands)
     by_offset, by_mask, by_weight = (each.contiguous() for each in others)
     by_image = by_image.contiguous(memory_format=_layout(image))
     return by_image, by_offset, by_mask, by_weight, grad_output.sum((0, 2, 3))
@@ -213,13 +199,9 @@ def _(
 
 @register_flop_formula(torch.ops.llve.deform_conv2d)
 def _count(
-    image: Sequence[int],
-    offset: Sequence[int],
-    mask: Sequence[int],
-    weight: Sequence[int],
-    *rest: object,
-    out_shape: Sequence[int],
-) -> int:
+    image: Sequence[int], offset: Sequence[int], mask: Sequence[int], weight: Sequence[int],
+    *rest: object, out_shape: Sequence[int],
+) -> int:  # fmt: skip
     """Operations of a forward pass: the convolution's, without the sampling, as for resampling."""
     return 2 * math.prod(out_shape) * math.prod(weight[1:])
 

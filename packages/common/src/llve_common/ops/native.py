@@ -26,25 +26,18 @@ from llve_common.ops.implementation import Operands, Unavailable
 # arrays of such a length, of which the C file has several, share few places of the cache.
 _ROWS, _COLUMNS = 4, 240
 _REAL = {torch.float32: "float", torch.float64: "double"}
+_NUMBER, _PAIR = ctypes.c_int64, ctypes.c_int64 * 2
 
 
 class _Layer(ctypes.Structure):
     """``Layer`` of the C file."""
 
     _fields_ = (
-        ("height", ctypes.c_int64),
-        ("width", ctypes.c_int64),
-        ("channels", ctypes.c_int64),
-        ("groups", ctypes.c_int64),
-        ("kernel", ctypes.c_int64 * 2),
-        ("stride", ctypes.c_int64 * 2),
-        ("padding", ctypes.c_int64 * 2),
-        ("dilation", ctypes.c_int64 * 2),
-        ("output_height", ctypes.c_int64),
-        ("output_width", ctypes.c_int64),
-        ("offset_stride", ctypes.c_int64 * 2),
-        ("mask_stride", ctypes.c_int64 * 2),
-    )
+        ("height", _NUMBER), ("width", _NUMBER), ("channels", _NUMBER), ("groups", _NUMBER),
+        ("kernel", _PAIR), ("stride", _PAIR), ("padding", _PAIR), ("dilation", _PAIR),
+        ("output_height", _NUMBER), ("output_width", _NUMBER),
+        ("offset_stride", _PAIR), ("mask_stride", _PAIR),
+    )  # fmt: skip
 
     @classmethod
     def of(cls, operands: Operands) -> _Layer:
@@ -63,13 +56,9 @@ class _Part(ctypes.Structure):
     """``Part`` of the C file."""
 
     _fields_ = (
-        ("row", ctypes.c_int64),
-        ("column", ctypes.c_int64),
-        ("rows", ctypes.c_int64),
-        ("columns", ctypes.c_int64),
-        ("first_group", ctypes.c_int64),
-        ("groups", ctypes.c_int64),
-    )
+        ("row", _NUMBER), ("column", _NUMBER), ("rows", _NUMBER), ("columns", _NUMBER),
+        ("first_group", _NUMBER), ("groups", _NUMBER),
+    )  # fmt: skip
 
     def of(self, maps: Tensor) -> Tensor:
         """The part's positions of maps (H', W', C)."""
@@ -98,9 +87,8 @@ def forward(operands: Operands, bias: Tensor | None) -> Tensor:
         (len(image), len(weight), *size), dtype=image.dtype, memory_format=torch.channels_last
     )
     parts = _parts(layer, range(layer.groups))
-    memories = [
-        _memory(library, matrix, bias) for _ in range(min(torch.get_num_threads(), len(parts)))
-    ]
+    threads = min(torch.get_num_threads(), len(parts))
+    memories = [_memory(library, matrix, bias) for _ in range(threads)]
     # In turns, so that threads which find no part left of one image can arrange the next.
     arranged = [_space(layer, image) for _ in image[:2]]
 
@@ -152,10 +140,8 @@ def backward(grad_output: Tensor, operands: Operands) -> tuple[Tensor, Tensor, T
 
     # Shares are deformable groups, since no two write to the same memory: results do not depend on
     # which thread is first.
-    step = -(-layer.groups // torch.get_num_threads())
-    shares = [
-        range(first, min(first + step, layer.groups)) for first in range(0, layer.groups, step)
-    ]
+    everything, step = range(layer.groups), -(-layer.groups // torch.get_num_threads())
+    shares = [everything[first : first + step] for first in everything[::step]]
     for n in range(len(image)):
         _do(_arranging(library, layer, image[n], arranged))
         grad_arranged.zero_()
@@ -282,15 +268,15 @@ def _library(dtype: torch.dtype) -> ctypes.CDLL:
     with as_file(files("llve_common.ops").joinpath("deform_conv.c")) as source:
         library = shared_library(source, f"-DREAL={_REAL[dtype]}", f"-DWIDTH={_COLUMNS}")
     structures = (ctypes.POINTER(_Layer), ctypes.POINTER(_Part))
-    pointer, number = ctypes.c_void_p, ctypes.c_int64
-    library.arrange.argtypes = (
-        structures[0], number, number, pointer, number, number, pointer,
-    )  # fmt: skip
-    library.arrange.restype = None
-    library.convolve.argtypes = (
-        *structures, number, ctypes.POINTER(number), *(pointer,) * 5, number, *(pointer,) * 4,
-    )  # fmt: skip
-    library.convolve.restype = None
-    library.sample_backward.argtypes = (*structures, *(pointer,) * 7)
-    library.sample_backward.restype = None
+    pointer, number = ctypes.c_void_p, _NUMBER
+    arguments = {
+        "arrange": (structures[0], number, number, pointer, number, number, pointer),
+        "convolve": (
+            *structures, number, ctypes.POINTER(number), *(pointer,) * 5, number, *(pointer,) * 4,
+        ),
+        "sample_backward": (*structures, *(pointer,) * 7),
+    }  # fmt: skip
+    for name, kinds in arguments.items():
+        function = getattr(library, name)
+        function.argtypes, function.restype = kinds, None
     return library

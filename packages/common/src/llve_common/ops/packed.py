@@ -25,9 +25,7 @@ class PackedDeformConv2d(nn.Module):
     Args:
         in_channels: of the features.
         out_channels: of the output.
-        kernel_size: side of the kernel.
-        stride: of the kernel.
-        padding: zeros on each side.
+        kernel_size: side of the kernel; ``stride`` and ``padding`` as of a convolution.
         dilation: distance of the taps; the plain convolution has none.
         deformable_groups: into which the channels of the features are split.
         extra_channels: of the features that offsets come from; by default ``in_channels``.
@@ -62,14 +60,9 @@ class PackedDeformConv2d(nn.Module):
         nn.init.zeros_(self.conv_offset_mask.bias)
 
     def forward(self, features: Tensor, offset_features: Tensor) -> Tensor:
-        """Convolve ``features`` where ``offset_features`` say.
+        """(N, in_channels, H, W) to (N, out_channels, H', W'), sampled where the others say.
 
-        Args:
-            features: (N, in_channels, H, W).
-            offset_features: (N, extra_channels, H, W).
-
-        Returns:
-            (N, out_channels, H', W').
+        Those are (N, extra_channels, H, W).
         """
         predicted = self.conv_offset_mask(offset_features)
         maps = predicted.shape[1] // 3

@@ -23,9 +23,8 @@ def find_config(paper: Paper, name: str | None) -> Path | None:
         return shipped[name]
     if Path(name).is_file():
         return Path(name)
-    raise ConfigError(
-        "no such settings", got=name, expected=f"a YAML file, or one of {', '.join(shipped)}"
-    )
+    known = f"a YAML file, or one of {', '.join(shipped)}"
+    raise ConfigError("no such settings", got=name, expected=known)
 
 
 def shipped_configs(paper: Paper) -> dict[str, Path]:
@@ -45,7 +44,6 @@ def settings_class(paper: Paper, file: Path) -> type[Settings]:
     known["test"] = paper.test.settings
     name = read_yaml(file)[0].get("procedure")
     if name not in known:
-        raise ConfigError(
-            "procedure does not name a command", where=file, got=name, expected=", ".join(known)
-        )
+        what = "procedure does not name a command"
+        raise ConfigError(what, where=file, got=name, expected=", ".join(known))
     return known[name]

@@ -86,10 +86,6 @@ class Stream:
     combine: Callable[[nn.Module, list[Any], tuple[int, ...]], Tensor]
 
 
-def _nothing(pixels: Pixels) -> None:
-    """Default ``look``: blocks need nothing from the whole frame."""
-
-
 @dataclass(frozen=True)
 class Prepared:
     """A network of single frames made ready for a CPU, which takes a frame in blocks of rows.
@@ -102,12 +98,13 @@ class Prepared:
             first row in the frame; what ``look`` gave) to the enhanced block of the same size.
             Where blocks meet, the result is that of the whole frame but for rounding.
         halo: rows around an output row that can change it.
-        look: a whole frame (H, W, 3) RGB, uint8 or uint16, to what its blocks need to know of it.
+        look: a whole frame (H, W, 3) RGB, uint8 or uint16, to what its blocks need to know of it;
+            by default nothing.
     """
 
     run: Callable[[Tensor, int, Any], Tensor]
     halo: int
-    look: Callable[[Pixels], Any] = _nothing
+    look: Callable[[Pixels], Any] = lambda pixels: None
 
 
 @dataclass(frozen=True)
@@ -139,20 +136,6 @@ class Progress:
         return self.epoch + 1
 
 
-def _no_schedule(settings: Any, optimizer: Optimizer, progress: Progress) -> None:
-    """Leave the learning rate as it is."""
-
-
-def _no_previews(
-    settings: Any, network: nn.Module, progress: Progress, clips: Sequence[Clip]
-) -> Iterator[tuple[str, Tensor]]:
-    return iter(())
-
-
-def _no_validation(settings: Any) -> list[Clip]:
-    return []
-
-
 P = TypeVar("P", bound=Settings)
 T = TypeVar("T", bound=TestSettings)
 
@@ -169,8 +152,6 @@ class Scoring:
     """How enhanced frames are compared with their ground truth.
 
     Attributes:
-        ssim: the definition of SSIM, see :mod:`llve_common.metrics.fidelity`.
-        fit: whether images that do not fit the network are padded or cropped.
         inner: leave out the frames at a clip's ends that no window within the clip gives.
         fsim: score by FSIM too.
         flow: measure warping error and MABD too, motion by this flow; None: neither.
@@ -199,7 +180,8 @@ class Procedure(Generic[P]):
         plan: the run's timetable from the number of iterations in an epoch.
         weights_name: the file name of published weights, with ``{epoch}`` from 0, ``{epochs}``
             from 1, ``{iteration}``, and ``{settings.<name>}``.
-        schedule: sets the optimizer's rates before the update of ``progress.iteration``.
+        schedule: sets the optimizer's rates before the update of ``progress.iteration``; by
+            default they stay as they are.
         previews: file name and picture (3, H, W) in [0, 1] to save, from the clips of
             ``validation`` or from elsewhere; called in evaluation mode.
         validation: clips with ground truth to score during training; looked for once in a run, and
@@ -220,9 +202,9 @@ class Procedure(Generic[P]):
     optimizer: Callable[[P, nn.Module], Optimizer]
     plan: Callable[[P, int], Plan]
     weights_name: str
-    schedule: Callable[[P, Optimizer, Progress], None] = _no_schedule
-    previews: Previews[P] = _no_previews
-    validation: Callable[[P], list[Clip]] = _no_validation
+    schedule: Callable[[P, Optimizer, Progress], None] = lambda *_: None
+    previews: Previews[P] = lambda *_: iter(())
+    validation: Callable[[P], list[Clip]] = lambda settings: []
     scoring: Scoring = Scoring()
     latest_name: str | None = None
     enlarge: int = 1
@@ -236,13 +218,7 @@ FileOf = Callable[[Clip, Path], Path]
 
 @dataclass(frozen=True)
 class Pictures:
-    """What a test writes of every frame, and where to; None writes none.
-
-    Attributes:
-        enhanced: the result.
-        input: the frame as it was, at the size it was enhanced at.
-        target: its ground truth, where there is one.
-    """
+    """Where a test writes each result, its input at that size, and its ground truth; None: not."""
 
     enhanced: FileOf | None = None
     input: FileOf | None = None
@@ -258,9 +234,7 @@ def files_below(folder: Path) -> FileOf:
 class Detail:
     """What else a test shows: a line of text, and pictures of one size, (H, W, 3) uint8 RGB.
 
-    Attributes:
-        text: what is to be seen, or was written.
-        pictures: by their labels, the frame that they are laid over first.
+    They stand under their labels; the first is the frame that the others are laid over.
     """
 
     text: str
@@ -269,19 +243,6 @@ class Detail:
 
 Details = Callable[["Model", Sequence[Clip]], list[Detail]]
 """(the model tested, the clips) to what else is shown; it may write files of its own."""
-
-
-def _images_below(settings: Any) -> Pictures:
-    return Pictures(files_below(settings.folder / "images"))
-
-
-def _named_weights(settings: Any) -> Path | None:
-    weights: Path | None = settings.weights
-    return weights
-
-
-def _by_settings(settings: Any, device: torch.device) -> Scoring:
-    return Scoring(settings.ssim)
 
 
 @dataclass(frozen=True)
@@ -303,16 +264,13 @@ class Test(Generic[T]):
 
     settings: type[T]
     clips: Callable[[T, Window], list[Clip]]
-    weights: Callable[[T], Path | None] = _named_weights
-    pictures: Callable[[T], Pictures] = _images_below
-    scoring: Callable[[T, torch.device], Scoring] = _by_settings
+    weights: Callable[[T], Path | None] = lambda settings: settings.weights
+    pictures: Callable[[T], Pictures] = lambda settings: Pictures(
+        files_below(settings.folder / "images")
+    )
+    scoring: Callable[[T, torch.device], Scoring] = lambda settings, device: Scoring(settings.ssim)
     details: Callable[[T, torch.device], Details | None] | None = None
     options: PublishedOptions = field(default_factory=PublishedOptions)
-
-
-def same_names(state: State) -> State:
-    """Weights whose published names are ours."""
-    return dict(state)
 
 
 @dataclass(frozen=True)
@@ -331,7 +289,7 @@ class Paper:
         rounding: how the paper's test turns [0, 1] into 8 bits.
         procedures: the ways of training by command name, ``train`` first.
         test: the protocol of the test.
-        to_published: weights of one of our networks in the published key names.
+        to_published: weights of one of our networks in the published key names, by default ours.
         from_published: published key names to ours; ours pass unchanged.
         bundled: file name of our own weights in the package, or None.
         stream: the network cut in two, where windows share work.
@@ -350,8 +308,8 @@ class Paper:
     rounding: Rounding
     procedures: Mapping[str, Procedure[Any]]
     test: Test[Any]
-    to_published: Callable[[State], State] = same_names
-    from_published: Callable[[State], State] = same_names
+    to_published: Callable[[State], State] = dict
+    from_published: Callable[[State], State] = dict
     bundled: str | None = None
     stream: Stream | None = None
     prepare: Callable[[nn.Module], Prepared | None] | None = None

@@ -40,20 +40,13 @@ def load_paper(entry: EntryPoint) -> Paper:
     Raises:
         UserError: its package cannot be imported, or holds no paper of that name.
     """
+    again = "install it again"
     try:
         paper = entry.load()
     except (ImportError, AttributeError) as error:
-        raise UserError(
-            "the paper's package cannot be imported",
-            where=entry.name,
-            got=error,
-            mend="install it again",
-        ) from error
+        what = "the paper's package cannot be imported"
+        raise UserError(what, where=entry.name, got=error, mend=again) from error
     if not isinstance(paper, Paper) or paper.name != entry.name:
-        raise UserError(
-            "the package's entry point is not the paper",
-            where=entry.name,
-            got=getattr(paper, "name", type(paper).__name__),
-            mend="install it again",
-        )
+        what, got = "the package's entry point is not the paper", type(paper).__name__
+        raise UserError(what, where=entry.name, got=getattr(paper, "name", got), mend=again)
     return paper
