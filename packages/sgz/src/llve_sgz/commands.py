@@ -14,7 +14,7 @@ from llve_common.data.clip import read_frame
 from llve_common.errors import ConfigError, DataError
 from llve_common.io.folders import list_images
 from llve_common.io.frames import make_folder
-from llve_common.io.images import write_image
+from llve_common.io.images import size_of, write_image
 from llve_common.io.video import VideoInfo, VideoReader, VideoWriter
 
 _RATE = Fraction(25)
@@ -69,12 +69,8 @@ def _to_video(folder: Path, source: Path, target: Path) -> None:
         for path, time in zip(paths, times, strict=True):
             pixels = read_frame(path)
             if pixels.shape[:2] != (info.height, info.width):
-                raise DataError(
-                    "the frame has another size than the first",
-                    where=path,
-                    got=f"{pixels.shape[1]}x{pixels.shape[0]}",
-                    expected=f"{info.width}x{info.height}",
-                )
+                what, first = "the frame has another size than the first", read_frame(paths[0])
+                raise DataError(what, where=path, got=size_of(pixels), expected=size_of(first))
             writer.write(pixels, time)
     console.print(f"wrote {len(paths)} frames to {target}", soft_wrap=True)
 

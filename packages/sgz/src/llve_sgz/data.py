@@ -21,10 +21,7 @@ class LowLightImages:
     """The images directly in a folder as ``{"low": (3, size, size)}``, RGB in [0, 1].
 
     As published, they are resized without keeping their shape, and their order is shuffled once.
-
-    Args:
-        folder: read without its subfolders.
-        size: of the square.
+    Subfolders are not read.
 
     Raises:
         DataError: the folder is missing or holds no image.

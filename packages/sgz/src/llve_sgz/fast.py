@@ -22,9 +22,8 @@ from llve_sgz.network import STEPS, Enhancer
 def prepare(network: nn.Module) -> Prepared | None:
     """The enhanced frame by a network in evaluation mode on the CPU.
 
-    Returns:
-        What takes blocks of rows, without a halo, and gives them not clipped; None at a scale
-        factor of 1, where nothing is reduced.
+    Blocks of rows need no halo, and come out not clipped. None at a scale factor of 1, where
+    nothing is reduced.
     """
     assert isinstance(network, Enhancer)
     scale = network.scale_factor
@@ -51,15 +50,9 @@ def prepare(network: nn.Module) -> Prepared | None:
 def reduce(pixels: Pixels, scale: int) -> NDArray[np.float32]:
     """A frame padded to multiples of the scale factor and resized bilinearly by 1 / scale.
 
-    Of each square of scale x scale pixels only the middle ones count, four for an even factor and
-    one for an odd one: so much, and no more, is read and converted.
-
-    Args:
-        pixels: (H, W, 3) RGB, uint8 or uint16.
-        scale: the scale factor.
-
-    Returns:
-        (H / scale, W / scale, 3), sides rounded up, float32 in [0, 1].
+    From (H, W, 3) RGB, uint8 or uint16, to (H / scale, W / scale, 3), sides rounded up, float32 in
+    [0, 1]. Of each square of scale x scale pixels only the middle ones count, four for an even
+    factor and one for an odd one: so much, and no more, is read and converted.
     """
     height, width = pixels.shape[:2]
     mirror = -height % scale < height and -width % scale < width

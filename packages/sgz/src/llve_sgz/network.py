@@ -65,9 +65,7 @@ class Enhancer(nn.Module):
         self.scale_factor = scale_factor
         conv = SeparableConv if conv_type == "dsc" else TraditionalConv
         self.e_conv1 = conv(3, _FILTERS)
-        self.e_conv2 = conv(_FILTERS, _FILTERS)
-        self.e_conv3 = conv(_FILTERS, _FILTERS)
-        self.e_conv4 = conv(_FILTERS, _FILTERS)
+        self.e_conv2, self.e_conv3, self.e_conv4 = (conv(_FILTERS, _FILTERS) for _ in range(3))
         self.e_conv5 = conv(2 * _FILTERS, _FILTERS)
         self.e_conv6 = conv(2 * _FILTERS, _FILTERS)
         self.e_conv7 = conv(2 * _FILTERS, 3)
@@ -115,9 +113,6 @@ class FeaturePyramid(nn.Module):
     """The segmentation's head: a feature pyramid network without activations between its layers.
 
     Initial weights as published: N(0, 0.01), biases 0.
-
-    Args:
-        classes: channels of the result.
     """
 
     def __init__(self, classes: int) -> None:
@@ -158,11 +153,7 @@ class FeaturePyramid(nn.Module):
 
 
 class Segmenter(nn.Module):
-    """The segmentation network that guides training: a ResNet-50 and a feature pyramid.
-
-    Args:
-        classes: published: 21.
-    """
+    """The segmentation network that guides training: a ResNet-50 and a feature pyramid."""
 
     def __init__(self, classes: int = 21) -> None:
         super().__init__()

@@ -17,7 +17,6 @@ _EXPOSURE_WEIGHT = 10.0
 _SEGMENTATION_WEIGHT = 0.1
 
 _EXPOSURE_PATCH = 16
-_GAMMA = 2.0
 _SMALLEST = 1e-7
 # Neighbours to the sides count once, those at the corners half.
 _NEIGHBOURS = {
@@ -121,16 +120,11 @@ def segmentation(logits: Tensor) -> Tensor:
     return focal(logits, logits.argmax(1)).mean()
 
 
-def focal(logits: Tensor, target: Tensor, gamma: float = _GAMMA) -> Tensor:
+def focal(logits: Tensor, target: Tensor, gamma: float = 2.0) -> Tensor:
     """-(1 - p)^gamma log p for each pixel, p the target's probability; p in [1e-7, 1 - 1e-7].
 
-    Args:
-        logits: (N, classes, H, W).
-        target: class numbers (N, H, W).
-        gamma: 0 gives the cross entropy.
-
-    Returns:
-        (N, H, W).
+    Of logits (N, classes, H, W) and class numbers (N, H, W): (N, H, W). A gamma of 0 gives the
+    cross entropy.
     """
     likely = logits.softmax(1).gather(1, target[:, None])[:, 0].clamp(_SMALLEST, 1 - _SMALLEST)
     return -((1 - likely) ** gamma) * likely.log()

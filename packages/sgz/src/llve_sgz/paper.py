@@ -65,13 +65,13 @@ def training_set(settings: TrainSettings) -> LowLightImages:
         DataError: the folder is missing or holds no image.
         MediaError: a file is no image.
     """
-    size = fitting_size(settings.data.size, settings.network.scale_factor)
-    if size != settings.data.size and processes().first:
+    wanted, scale = settings.data.size, settings.network.scale_factor
+    size = fitting_size(wanted, scale)
+    if size != wanted and processes().first:
         log.warning(
             "training images are resized to %dx%d, not %dx%d: the sides have to be multiples of "
-            "the scale factor %d",
-            *(size, size, settings.data.size, settings.data.size, settings.network.scale_factor),
-        )
+            "the scale factor %d", size, size, wanted, wanted, scale,
+        )  # fmt: skip
     return LowLightImages(settings.data.train, size)
 
 
@@ -83,13 +83,9 @@ def objective(settings: TrainSettings, device: torch.device) -> Objective:
     def losses(network: nn.Module, batch: Batch, iteration: int) -> dict[str, Tensor]:
         enhanced, factor = network(batch["low"])
         return enhancement_losses(
-            batch["low"],
-            enhanced,
-            factor,
-            exposure_level=chosen.exp_level,
-            patch_size=chosen.patch_size,
-            segmenter=segmenter,
-        )
+            batch["low"], enhanced, factor,
+            exposure_level=chosen.exp_level, patch_size=chosen.patch_size, segmenter=segmenter,
+        )  # fmt: skip
 
     return losses
 
@@ -149,8 +145,6 @@ def test_pictures(settings: TestSettings) -> Pictures:
     return Pictures(lambda clip, frame: folder / frame.relative_to(low))
 
 
-BUNDLED = "sgz-synthetic.safetensors"
-
 PAPER = Paper(
     name="sgz",
     title="SGZ (Zheng and Gupta, WACV 2022)",
@@ -180,6 +174,6 @@ PAPER = Paper(
         scoring=lambda settings, device: Scoring(settings.ssim, fit="crop"),
         options=TEST_OPTIONS,
     ),
-    bundled=BUNDLED,
+    bundled="sgz-synthetic.safetensors",
     prepare=prepare,
 )
