@@ -21,6 +21,7 @@ class TestConformance(Conformance):
         """No weights come with the package: what the suite tests on stands in for them."""
         for module in (network, conformance):
             monkeypatch.setattr(module, "bundled_weights", lambda paper: random_weights)
+        self.random = str(random_weights)
         return random_weights
 
     def how_to_train(self, folder: Path) -> list[str]:
@@ -30,13 +31,13 @@ class TestConformance(Conformance):
             "train", "--data_path", low, "--target_path", normal, "data.real.list=null",
             "--syn_dir", low, "--syn_ref_dir", normal, "data.synthetic.list=null",
             "--epochs", "1", "--repeat_times", "1", "--crop_size", "16", "--threads", "0",
-            "--train_batch_size", "2", "--flow", "dis", "--no-perceptual",
+            "train.batch_size=2", "--flow", "dis", "--no-perceptual",
         ]  # fmt: skip
 
     def how_to_test(self, folder: Path) -> list[str]:
         write_pairs(folder / "low" / "a", folder / "normal" / "a", 6)
         low, normal = str(folder / "low"), str(folder / "normal")
-        data = ["--data_path", low, "--target_path", normal]
+        data = ["--data_path", low, "--target_path", normal, "--model", self.random]
         return ["test", *data, "--save_path", str(folder / "out")]
 
     @pytest.mark.xfail(reason="none come with the package: 36 MB, and training them needs a GPU")
