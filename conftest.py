@@ -7,6 +7,9 @@ import os
 import pytest
 import torch
 
+# What their assertions compare is shown, as of a test file's own.
+pytest.register_assert_rewrite("llve_common.testing.conformance", "published")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add ``--slow``."""

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from published import PublishedLines, random_weights
 
-from llve_common.data.synthetic import write_image_set
+from llve_common.testing.conformance import write_pairs
 from llve_sci.__main__ import app
 from llve_sci.network import Cascade
 from llve_sci.paper import PAPER
@@ -23,7 +23,7 @@ class TestPublishedLines(PublishedLines):
 
     def make_data(self):
         for name in ("medium", "finetune"):
-            write_image_set(Path("data") / name, clips=1, frames=1, height=16, width=24)
+            write_pairs(Path("data") / name / "low", Path("data") / name / "high")
         for name in ("medium", "difficult"):
             random_weights(Path(f"weights/{name}.pt"), Cascade, PAPER)
 

@@ -24,11 +24,9 @@ def test_our_names_are_the_published_ones():
     } <= published.keys()  # fmt: skip
 
 
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_file_of_distributed_training(tmp_path, suffix):
-    torch.manual_seed(0)
+def test_a_file_of_distributed_training(tmp_path):
     ours = RetinexNet(**SMALL).state_dict()
-    file = tmp_path / f"latest_G{suffix}"
+    file = tmp_path / "latest_G.pth"
     write_weights(file, {f"module.{key}": value for key, value in PAPER.to_published(ours).items()})
     state = PAPER.from_published(read_weights(file))
     network = RetinexNet(**network_arguments(state))
@@ -53,10 +51,3 @@ def test_weights_that_lack_a_key_name_it(tmp_path):
         network = RetinexNet(**network_arguments(partial))
         with pytest.raises(CheckpointError, match=f"missing {missing}"):
             load_into(network, partial, "partial.pth")
-
-
-def test_foreign_weights_are_named():
-    foreign = {"bias": torch.ones(2)}
-    network = RetinexNet(**network_arguments(foreign))
-    with pytest.raises(CheckpointError, match="unknown bias"):
-        load_into(network, foreign, "foreign.pth")

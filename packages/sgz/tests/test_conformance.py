@@ -13,7 +13,7 @@ class TestConformance(Conformance):
 
     def how_to_train(self, folder: Path) -> list[str]:
         write_pairs(folder / "low", folder / "high")
-        data = ["--data_path", str(folder / "low"), "data.size=24"]
+        data = ["--data_path", str(folder / "low"), "data.size=64"]
         return ["train", *data, "--epochs", "1", "--num_workers", "0", "--no-seg"]
 
     def how_to_test(self, folder: Path) -> list[str]:

@@ -1,48 +1,44 @@
-"""The commands end to end, on the embedded set."""
+"""The commands end to end, on tiny videos."""
 
 import json
-from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from llve_common.data.synthetic import write_clip_set
+from llve_common.data.synthetic import read_photograph
 from llve_common.flow.raft import Raft
 from llve_common.io.images import read_image, write_image
-from llve_common.io.video import VideoInfo, VideoWriter
+from llve_common.testing.conformance import dark_frames, run_command, write_pairs, write_video
 from llve_common.weights.files import write_weights
 from llve_tcenet.__main__ import app
 
-
-def run(*command, fails=False):
-    result = CliRunner().invoke(app, [str(word) for word in command])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert (result.exit_code != 0) == fails, result.output
-    return result.output
-
-
-def losses(folder):
-    lines = (folder / "losses.jsonl").read_text().splitlines()
-    return [json.loads(line)["losses"] for line in lines]
+run = partial(run_command, app)
 
 
 @pytest.fixture
 def videos(tmp_path):
     """A folder with a video of seven frames, and a clip of six."""
-    rng = np.random.default_rng(0)
     folder = tmp_path / "ordinary"
-    info = VideoInfo(folder / "a.mp4", 48, 40, Fraction(25), Fraction(1, 12800))
     folder.mkdir()
-    with VideoWriter(folder / "a.mp4", info, width=48, height=40) as writer:
-        for number in range(7):
-            writer.write(rng.integers(0, 256, (40, 48, 3), np.uint8), Fraction(number, 25))
-    for number in range(6):
-        pixels = rng.integers(0, 256, (40, 48, 3), np.uint8)
+    write_video(folder / "a.mp4", dark_frames(7, 24, 32))
+    for number, pixels in enumerate(dark_frames(6, 24, 32)):
         write_image(folder / "clips" / "b" / f"{number}.png", pixels)
     return folder
+
+
+@pytest.fixture
+def pairs(tmp_path):
+    """Makes one video, or those of the names given; the folders of all in low and normal light."""
+
+    def make(frames, *names):
+        low, normal = tmp_path / "low", tmp_path / "normal"
+        for name in names or ("a",):
+            write_pairs(low / name, normal / name, frames)
+        return low, normal
+
+    return make
 
 
 # Simulation
@@ -63,6 +59,8 @@ def test_simulate(tmp_path, videos):
     )
     np.testing.assert_array_equal(normal, read_image(videos / "clips" / "b" / "2.png").pixels)
     assert low.mean() < normal.mean()
+    output = run("simulate", videos, out, "--seed", 1, fails=True)
+    assert "the clip is there already, made otherwise" in output
 
 
 def test_simulation_goes_on_where_it_was_stopped(tmp_path, videos):
@@ -82,16 +80,8 @@ def test_simulation_goes_on_where_it_was_stopped(tmp_path, videos):
         assert (whole / file).read_bytes() == (broken / file).read_bytes()
 
 
-def test_simulation_with_another_seed_needs_another_folder(tmp_path, videos):
-    run("simulate", videos, tmp_path / "set")
-    output = run("simulate", videos, tmp_path / "set", "--seed", 1, fails=True)
-    assert "the clip is there already, made otherwise" in output
-
-
 def test_two_sources_of_one_name_are_refused(tmp_path, videos):
-    (videos / "a").mkdir()
-    for number in range(6):
-        write_image(videos / "a" / f"{number}.png", np.zeros((40, 48, 3), np.uint8))
+    write_pairs(videos / "a", tmp_path / "unused", 6)
     output = run("simulate", videos, tmp_path / "set", fails=True)
     assert "two sources would become one clip" in output
 
@@ -101,17 +91,15 @@ def test_two_sources_of_one_name_are_refused(tmp_path, videos):
 
 def test_train_on_what_simulate_made(tmp_path, videos, pairs):
     run("simulate", videos, tmp_path / "set")
-    options = pairs(tmp_path / "real")
-    place = options.index("--syn_dir")
-    options[place + 1] = str(tmp_path / "set" / "low_and_noise")
-    options[place + 3] = str(tmp_path / "set" / "normal")
-    options.remove("data.synthetic.list=null")
+    low, normal = pairs(6, "a", "b")
     run(
-        "--mode", "train", "--version", "Mine", *options, "--syn_list_dir", tmp_path / "set",
+        "--mode", "train", "--version", "Mine", "--data_path", low, "--target_path", normal,
+        "data.real.list=null", "--syn_dir", tmp_path / "set" / "low_and_noise",
+        "--syn_ref_dir", tmp_path / "set" / "normal", "--syn_list_dir", tmp_path / "set",
         "--total_epochs", 2, "--repeat_times", 1, "--train_batch_size", 2, "--lr_init", "1e-4",
+        "--crop_size", 16, "--threads", 0, "--no-perceptual", "--flow", "dis",
         "--save_root_dir", tmp_path / "runs", "--use_tensorboard", "false", "run.log_every=1",
-        f"data.validation.low={tmp_path / 'real' / 'input'}",
-        f"data.validation.normal={tmp_path / 'real' / 'GT'}",
+        f"data.validation.low={low}", f"data.validation.normal={normal}",
     )  # fmt: skip
     [folder] = (tmp_path / "runs").iterdir()
     names = sorted(file.name for file in (folder / "models").iterdir())
@@ -120,7 +108,8 @@ def test_train_on_what_simulate_made(tmp_path, videos, pairs):
     assert content.keys() == {"G_net", "epoch", "g_optimizer", "lr_scheduler_g"}
     assert content["epoch"] == 2
     assert len(content["g_optimizer"]["state"]) == 147
-    assert {"charbonnier", "edge", "temporal", "total"} == losses(folder)[0].keys()
+    first = json.loads((folder / "losses.jsonl").read_text().splitlines()[0])["losses"]
+    assert {"charbonnier", "edge", "temporal", "total"} == first.keys()
     log = (folder / "train.log").read_text()
     assert "without the perceptual loss" in log
     assert "uses DIS flow, not RAFT" in log
@@ -128,7 +117,9 @@ def test_train_on_what_simulate_made(tmp_path, videos, pairs):
 
 
 def test_missing_networks_say_what_does_without_them(tmp_path, pairs):
-    options = [word for word in pairs(tmp_path / "set") if not word.startswith("objective.")]
+    low, normal = pairs(6)
+    options = ["--data_path", low, "--target_path", normal, "data.real.list=null"]
+    options += ["--syn_dir", low, "--syn_ref_dir", normal, "data.synthetic.list=null"]
     where = ["--raft_model_path", tmp_path / "raft.pth", "--vgg", tmp_path / "vgg.pth"]
     output = run("train", *options, *where, fails=True)
     assert "the weights of VGG-19 are not here" in output
@@ -147,29 +138,22 @@ def test_missing_networks_say_what_does_without_them(tmp_path, pairs):
         ("train.accumulate=3", "at least 2 samples"),
     ],
 )
-def test_settings_that_cannot_work(tmp_path, pairs, override, message):
-    assert message in run("train", *pairs(tmp_path / "set"), override, fails=True)
-
-
-def test_a_video_too_short_to_train_on(tmp_path, pairs):
-    options = pairs(tmp_path / "set", frames=5)
-    assert "the video is too short for a window" in run("train", *options, fails=True)
+def test_settings_that_cannot_work(override, message):
+    assert message in run("train", override, fails=True)
 
 
 # Testing and enhancing
 
 
-def test_test(tmp_path, random_weights):
-    write_clip_set(tmp_path / "set", suffix=".png", clips=1, frames=8, height=40, width=48)
-    (tmp_path / "test_list.txt").write_text("pair13\npair15\n")
-    low, normal = tmp_path / "set" / "input", tmp_path / "set" / "GT"
+def test_test(tmp_path, random_weights, pairs):
+    low, normal = pairs(8, "a", "b", "c")
+    (tmp_path / "test_list.txt").write_text("a\nb\n")
     output = run(
         "--mode", "test", "--SDSD_dir", low, "--SDSD_ref_dir", normal, "--SDSD_list_dir", tmp_path,
         "--model", random_weights, "--save_path", tmp_path / "out",
     )  # fmt: skip
-    frames = sorted((low / "pair13").iterdir())
-    written = sorted(file.name for file in (tmp_path / "out" / "frames" / "pair13").iterdir())
-    assert written == [f"{frame.stem}.png" for frame in frames[2:-2]]
+    written = sorted(file.name for file in (tmp_path / "out" / "frames" / "a").iterdir())
+    assert written == [f"000{number}.png" for number in range(2, 6)]
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["frames"] == 8
     assert {"psnr", "ssim", "warping_error", "mabd", "mabd_mse"} <= summary["mean_of_clips"].keys()
@@ -178,8 +162,10 @@ def test_test(tmp_path, random_weights):
 
 
 def test_warping_error_along_the_flow_of_raft(tmp_path, random_weights):
-    write_clip_set(tmp_path / "set", suffix=".png", clips=1, frames=6, height=40, width=48)
-    low, raft = tmp_path / "set" / "input" / "pair13", tmp_path / "raft-tiny.pth"
+    low, raft = tmp_path / "low", tmp_path / "raft-tiny.pth"
+    for number in range(6):
+        moving = read_photograph("chelsea")[90:130, 100 + number : 148 + number]
+        write_image(low / "a" / f"{number}.png", moving)
     command = ["test", "--data_path", low, "--model", random_weights]
     output = run(*command, "--save_path", tmp_path / "none", "--raft", raft, fails=True)
     assert f"{raft}: the weights of RAFT are not here" in output
@@ -198,19 +184,17 @@ def test_warping_error_along_the_flow_of_raft(tmp_path, random_weights):
     assert errors["dis"] != errors["raft"]
 
 
-def test_pad_gives_every_frame(tmp_path, random_weights):
-    write_clip_set(tmp_path / "set", suffix=".png", clips=1, frames=4, height=40, width=48)
-    low = tmp_path / "set" / "input"
-    command = ["test", "--data_path", low / "pair13", "--model", random_weights]
+def test_pad_gives_every_frame(tmp_path, random_weights, pairs):
+    low, _ = pairs(4)
+    command = ["test", "--data_path", low, "--model", random_weights]
     output = run(*command, "--save_path", tmp_path / "out", fails=True)
     assert "shorter than the network's window" in output
     run(*command, "--save_path", tmp_path / "out", "--pad")
-    assert len(list((tmp_path / "out" / "frames" / "pair13").iterdir())) == 4
+    assert len(list((tmp_path / "out" / "frames" / "a").iterdir())) == 4
 
 
-def test_pictures(tmp_path, random_weights):
-    write_clip_set(tmp_path / "set", suffix=".png", clips=1, frames=7, height=40, width=48)
-    low = tmp_path / "set" / "input" / "pair13"
+def test_pictures(tmp_path, random_weights, pairs):
+    low, _ = pairs(7)
     command = ["test", "--data_path", low, "--model", random_weights, "--pictures"]
     command += ["--save_path", tmp_path / "out"]
     missing = tmp_path / "raft.pth"
@@ -218,27 +202,10 @@ def test_pictures(tmp_path, random_weights):
     assert f"{missing}: the weights of RAFT are not here" in output
     assert not (tmp_path / "out").exists()
     assert "of 2 windows, by DIS" in run(*command, "--flow", "dis").replace("\n", "")
-    names = [f"{frame.stem}.png" for frame in sorted(low.iterdir())[2:4]]
     for kind in ("flo", "warp", "mask"):
-        folder = tmp_path / "out" / kind / "pair13"
-        assert sorted(file.name for file in folder.iterdir()) == names
-        assert read_image(folder / names[0]).pixels.shape == (40, 48, 3)
-
-
-def test_published_names_of_weights(tmp_path, random_weights, monkeypatch):
-    """By version and epoch, or the last epoch of the newest run."""
-    monkeypatch.chdir(tmp_path)
-    write_clip_set(tmp_path / "set", suffix=".png", clips=1, frames=7, height=40, width=48)
-    command = ["--mode", "test", "--version", "Mine", "--data_path", tmp_path / "set" / "input"]
-    output = run(*command, "--pretrained_model", 7, fails=True)
-    assert "no weights of that name" in output
-    assert "expected: Mine_epoch_7.pth" in output
-    for place in ("Train-1/models/Mine_epoch_7.pth", "Train-2/models/Mine_epoch_3.pth"):
-        file = tmp_path / "results" / place
-        file.parent.mkdir(parents=True)
-        file.write_bytes(random_weights.read_bytes())
-    assert "Train-2/models/Mine_epoch_3.pth" in run(*command)
-    assert "Train-1/models/Mine_epoch_7.pth" in run(*command, "--pretrained_model", 7)
+        folder = tmp_path / "out" / kind / "a"
+        assert sorted(file.name for file in folder.iterdir()) == ["0002.png", "0003.png"]
+        assert read_image(folder / "0002.png").pixels.shape == (24, 32, 3)
 
 
 def test_enhance_without_weights_says_so(tmp_path):

@@ -18,7 +18,13 @@ class TestConformance(Conformance):
     @pytest.fixture(autouse=True)
     def weights(self, monkeypatch, random_weights) -> Path:
         """No weights come with the package: what the suite tests on stands in for them."""
+<<<<<<< HEAD
         monkeypatch.setattr(network, "bundled_weights", lambda paper: random_weights)
+=======
+        for module in (network, conformance):
+            monkeypatch.setattr(module, "bundled_weights", lambda paper: random_weights)
+        self.random = str(random_weights)
+>>>>>>> papers
         return random_weights
 
     def how_to_train(self, folder: Path) -> list[str]:
@@ -34,5 +40,5 @@ class TestConformance(Conformance):
     def how_to_test(self, folder: Path) -> list[str]:
         write_pairs(folder / "low" / "a", folder / "normal" / "a", 6)
         low, normal = str(folder / "low"), str(folder / "normal")
-        data = ["--data_path", low, "--target_path", normal]
+        data = ["--data_path", low, "--target_path", normal, "--model", self.random]
         return ["test", *data, "--save_path", str(folder / "out")]

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from published import PublishedLines
 
-from llve_common.data.synthetic import write_clip_set
+from llve_common.testing.conformance import write_pairs
 from llve_tcenet.__main__ import app
 from llve_tcenet.paper import PAPER
 
@@ -24,12 +24,10 @@ class TestPublishedLines(PublishedLines):
                    "DRV_HKUST": ("VBM4D_rawRGB", "long")}  # fmt: skip
         for name, (low, normal) in folders.items():
             root = Path("data") / name
-            write_clip_set(root, suffix=".png", clips=1, frames=7, height=32, width=36)
-            (root / "input").rename(root / low)
-            (root / "GT").rename(root / normal)
-            videos = sorted(each.name for each in (root / low).iterdir())
-            (root / "train_list.txt").write_text("\n".join(videos))
-            (root / "test_list.txt").write_text(videos[0])
+            for video in ("a", "b"):
+                write_pairs(root / low / video, root / normal / video, 6)
+            (root / "train_list.txt").write_text("a\nb\n")
+            (root / "test_list.txt").write_text("a\n")
 
     def smaller(self, settings):
         if settings.procedure == "test":

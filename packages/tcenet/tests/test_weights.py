@@ -1,5 +1,8 @@
 """Published checkpoints in and out."""
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,7 +12,7 @@ from llve_common.weights.network import load_model
 from llve_tcenet.config import TrainSettings
 from llve_tcenet.network import TCENet
 from llve_tcenet.paper import PAPER, adam, build_network
-from llve_tcenet.weights import published_checkpoint
+from llve_tcenet.weights import published_checkpoint, trained_weights
 
 
 @pytest.fixture(scope="module")
@@ -87,3 +90,20 @@ def test_a_state_that_is_not_there_or_does_not_fit(trained, tmp_path):
     assert read_weights(tmp_path / "plain.pth").keys() == network.state_dict().keys()
     with pytest.raises(CheckpointError, match="does not fit the network"):
         adam(settings, build_network(settings))
+
+
+def test_weights_by_version_and_epoch(tmp_path):
+    """Or those of the last epoch of the newest run."""
+    with pytest.raises(CheckpointError, match="no weights of that name") as caught:
+        trained_weights("Mine", 7, tmp_path, Path("models"))
+    assert caught.value.expected == "Mine_epoch_7.pth"
+    files = [
+        tmp_path / f"Train-{n}" / "models" / f"Mine_epoch_{e}.pth" for n, e in ((1, 7), (2, 3))
+    ]
+    for second, file in enumerate(files):
+        file.parent.mkdir(parents=True)
+        file.touch()
+        os.utime(file, (second, second))
+    assert trained_weights("Mine", None, tmp_path, Path("models")) == files[1]
+    assert trained_weights("Mine", 7, tmp_path, Path("models")) == files[0]
+    assert trained_weights("Mine", None, Path("elsewhere"), files[0].parent) == files[0]

@@ -22,13 +22,14 @@ from fractions import Fraction
 from importlib import import_module
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import pytest
 import torch
 import typer
 from numpy.typing import NDArray
+from pydantic.fields import FieldInfo
 from typer.testing import CliRunner
 
 from llve_common.commands.options import TEST, TRAINING
@@ -99,9 +100,9 @@ def run_command(app: typer.Typer, *words: object, fails: bool = False) -> str:
     return result.output
 
 
-def another(default: object) -> object:
+def another(field: FieldInfo, default: object) -> object:
     """Another value than a setting's default, where its kind tells of one that is allowed."""
-    if isinstance(default, bool):
+    if isinstance(default, bool) or bool in get_args(field.annotation):
         return not default
     if isinstance(default, float):
         return default / 2
@@ -409,7 +410,7 @@ class Conformance:
             for flag, name in flags.items():
                 assert flag.split("/")[0].replace("_", "-") in help_.replace("_", "-"), flag
                 if isinstance(name, str):
-                    value = wanted[name] = another(field_of(kind, name)[1])
+                    value = wanted[name] = another(*field_of(kind, name))
                     on, _, off = flag.partition("/")
                     words += [on if value else off] if off else [on, str(value)]
             self.run(*words)
