@@ -18,13 +18,8 @@ class TestConformance(Conformance):
     @pytest.fixture(autouse=True)
     def weights(self, monkeypatch, random_weights) -> Path:
         """No weights come with the package: what the suite tests on stands in for them."""
-<<<<<<< HEAD
         monkeypatch.setattr(network, "bundled_weights", lambda paper: random_weights)
-=======
-        for module in (network, conformance):
-            monkeypatch.setattr(module, "bundled_weights", lambda paper: random_weights)
         self.random = str(random_weights)
->>>>>>> papers
         return random_weights
 
     def how_to_train(self, folder: Path) -> list[str]:
