@@ -4,7 +4,6 @@ from pathlib import Path
 
 import pytest
 
-from llve_common.testing import conformance
 from llve_common.testing.conformance import Conformance, write_pairs
 from llve_common.weights import network
 from llve_tcenet.__main__ import app
@@ -19,9 +18,7 @@ class TestConformance(Conformance):
     @pytest.fixture(autouse=True)
     def weights(self, monkeypatch, random_weights) -> Path:
         """No weights come with the package: what the suite tests on stands in for them."""
-        for module in (network, conformance):
-            monkeypatch.setattr(module, "bundled_weights", lambda paper: random_weights)
-        self.random = str(random_weights)
+        monkeypatch.setattr(network, "bundled_weights", lambda paper: random_weights)
         return random_weights
 
     def how_to_train(self, folder: Path) -> list[str]:
@@ -37,7 +34,7 @@ class TestConformance(Conformance):
     def how_to_test(self, folder: Path) -> list[str]:
         write_pairs(folder / "low" / "a", folder / "normal" / "a", 6)
         low, normal = str(folder / "low"), str(folder / "normal")
-        data = ["--data_path", low, "--target_path", normal, "--model", self.random]
+        data = ["--data_path", low, "--target_path", normal]
         return ["test", *data, "--save_path", str(folder / "out")]
 
     @pytest.mark.xfail(reason="none come with the package: 36 MB, and training them needs a GPU")
