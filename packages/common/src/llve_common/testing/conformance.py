@@ -487,8 +487,9 @@ class Conformance:
 
     # Mistakes
 
-    def test_missing_and_empty_folders(self, tmp_path: Path) -> None:
-        for command in (self.how_to_train(tmp_path / "a"), self.how_to_test(tmp_path / "b")):
+    def test_missing_and_empty_folders(self, tmp_path: Path, weights: Path) -> None:
+        test = [*self.how_to_test(tmp_path / "b"), "--model", str(weights)]
+        for command in (self.how_to_train(tmp_path / "a"), test):
             place = command.index("--data_path") + 1
             empty = tmp_path / "empty"
             empty.mkdir(exist_ok=True)
@@ -499,15 +500,13 @@ class Conformance:
         assert "no image" in self.run("enhance", tmp_path / "empty", fails=True)
         assert "no such file" in self.run("enhance", tmp_path / "nowhere", fails=True)
 
-    def test_a_corrupt_image(self, tmp_path: Path) -> None:
-        for command in (self.how_to_train(tmp_path / "a"), self.how_to_test(tmp_path / "b")):
+    def test_a_corrupt_image(self, tmp_path: Path, weights: Path) -> None:
+        train = [*self.how_to_train(tmp_path / "a"), "--save", str(tmp_path / "runs")]
+        test = [*self.how_to_test(tmp_path / "b"), "--model", str(weights)]
+        for command in (train, test):
             victim = sorted(self.data_of(command).rglob("*.png"))[-1]
             victim.write_bytes(victim.read_bytes()[: victim.stat().st_size // 2])
-            output = (
-                self.run(*command, "--save", tmp_path / "runs", fails=True)
-                if (command[0] == "train")
-                else self.run(*command, fails=True)
-            )
+            output = self.run(*command, fails=True)
             assert f"{victim}: the image cannot be decoded" in output
         assert not [file for file in tmp_path.rglob(".*") if file.is_file()]
 
