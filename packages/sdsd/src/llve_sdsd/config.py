@@ -62,10 +62,8 @@ class NetworkSettings(Settings):
         # Weights do not tell another one, which a test would therefore not align to.
         frames = info.data.get("frames")
         if value is not None and frames is not None and value != frames // 2:
-            raise ValueError(
-                f"input should be {frames // 2}, the middle of {frames} frames, "
-                "which the ground truth is of"
-            )
+            middle = f"{frames // 2}, the middle of {frames} frames"
+            raise ValueError(f"input should be {middle}, which the ground truth is of")
         return value
 
 
@@ -116,11 +114,9 @@ class TestSettings(sdsd.TestSettings):
 
 
 _LAYOUTS: dict[str, Layout] = {
-    "video_samesize": "sdsd",
-    "video_samesize1": "sdsd",
-    "video_samesize_smid": "smid",
-    "video_samesize_smid1": "smid",
-}
+    "video_samesize": "sdsd", "video_samesize1": "sdsd",
+    "video_samesize_smid": "smid", "video_samesize_smid1": "smid",
+}  # fmt: skip
 
 _DATA: Keys = {"mode": renamed("data.layout", _LAYOUTS), "padding": "data.border"}
 _AUGMENTATION: Keys = {
