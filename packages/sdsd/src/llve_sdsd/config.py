@@ -57,10 +57,8 @@ class NetworkSettings(Settings):
         # Weights do not tell another one, which a test would therefore not align to.
         frames = info.data.get("frames")
         if value is not None and frames is not None and value != frames // 2:
-            raise ValueError(
-                f"input should be {frames // 2}, the middle of {frames} frames, "
-                "which the ground truth is of"
-            )
+            middle = f"{frames // 2}, the middle of {frames} frames"
+            raise ValueError(f"input should be {middle}, which the ground truth is of")
         return value
 
 

@@ -28,13 +28,7 @@ _LAST_FEATURES = 64
 
 
 class Pyramid(NamedTuple):
-    """The features of one frame at three scales, each (N, nf, h, w).
-
-    Attributes:
-        level1: at a quarter of the frame's size.
-        level2: at an eighth.
-        level3: at a sixteenth.
-    """
+    """The features (N, nf, h, w) of one frame at a quarter, an eighth and a sixteenth of it."""
 
     level1: Tensor
     level2: Tensor
@@ -70,10 +64,6 @@ class PyramidAlignment(nn.Module):
 
     Offsets are estimated from both frames' features and, below the coarsest level, from the coarser
     level's offsets; the last deformable convolution refines the result once more.
-
-    Args:
-        nf: channels.
-        groups: deformable groups.
     """
 
     def __init__(self, nf: int = 64, groups: int = 8) -> None:
@@ -134,13 +124,7 @@ class PyramidAlignment(nn.Module):
 
 
 class AttentionFusion(nn.Module):
-    """Merges the aligned features by temporal, then by spatial attention.
-
-    Args:
-        nf: channels.
-        nframes: frames of a window.
-        center: index of the centre frame in it.
-    """
+    """Merges the aligned features by temporal, then by spatial attention."""
 
     def __init__(self, nf: int = 64, nframes: int = 5, center: int = 2) -> None:
         super().__init__()
@@ -194,7 +178,7 @@ class RetinexNet(nn.Module):
         nframes: frames of a window.
         groups: deformable groups.
         front_blocks: residual blocks of the frames' features.
-        back_blocks: residual blocks of each branch.
+        back_blocks: those of each branch.
         center: index of the frame to enhance; None is the middle.
         attention: merges aligned features by attention; otherwise by one 1x1 convolution.
     """
@@ -227,16 +211,13 @@ class RetinexNet(nn.Module):
             if attention
             else nn.Conv2d(nframes * nf, nf, 1)
         )
+        last = _LAST_FEATURES
         self.recon_trunk = _blocks(nf, back_blocks)
-        self.upconv1 = _conv(nf, 4 * nf)
-        self.upconv2 = _conv(nf, 4 * _LAST_FEATURES)
-        self.HRconv = _conv(_LAST_FEATURES, _LAST_FEATURES)
-        self.conv_last = _conv(_LAST_FEATURES, 3)
+        self.upconv1, self.upconv2 = _conv(nf, 4 * nf), _conv(nf, 4 * last)
+        self.HRconv, self.conv_last = _conv(last, last), _conv(last, 3)
         self.recon_trunk_denoise = _blocks(nf, back_blocks)
-        self.upconv1_denoise = _conv(nf, 4 * nf)
-        self.upconv2_denoise = _conv(nf, 4 * _LAST_FEATURES)
-        self.HRconv_denoise = _conv(_LAST_FEATURES, _LAST_FEATURES)
-        self.conv_last_denoise = _conv(_LAST_FEATURES, 3)
+        self.upconv1_denoise, self.upconv2_denoise = _conv(nf, 4 * nf), _conv(nf, 4 * last)
+        self.HRconv_denoise, self.conv_last_denoise = _conv(last, last), _conv(last, 3)
 
     def forward(self, frames: Tensor) -> Decomposition:
         """A window (N, nframes, 3, H, W) to its decomposed centre frame.
@@ -245,9 +226,8 @@ class RetinexNet(nn.Module):
             DataError: other than ``nframes`` frames, or sides that are no multiples of 16.
         """
         if frames.shape[1] != self.nframes:
-            raise DataError(
-                "wrong number of frames in a window", got=frames.shape[1], expected=self.nframes
-            )
+            what = "wrong number of frames in a window"
+            raise DataError(what, got=frames.shape[1], expected=self.nframes)
         levels = self.pyramid(frames.flatten(0, 1))
         by_frame = (level.unflatten(0, frames.shape[:2]).unbind(1) for level in levels)
         pyramids = [Pyramid(*each) for each in zip(*by_frame, strict=True)]
@@ -270,8 +250,7 @@ class RetinexNet(nn.Module):
                 expected=f"sides that are multiples of {MULTIPLE}",
                 mend="pad the frames and crop the result",
             )
-        features = _lrelu(self.conv_first_1(frame))
-        features = _lrelu(self.conv_first_2(features))
+        features = _lrelu(self.conv_first_2(_lrelu(self.conv_first_1(frame))))
         features = _lrelu(self.conv_first_3(features))
         level1 = self.feature_extraction(features)
         level2 = _lrelu(self.fea_L2_conv2(_lrelu(self.fea_L2_conv1(level1))))

@@ -78,33 +78,21 @@ def objective(settings: TrainSettings, device: torch.device) -> Objective:
     """Eq. 3 to 6 on the window and on its noisier copy."""
 
     def losses(network: nn.Module, batch: Batch, iteration: int) -> dict[str, Tensor]:
+        chosen = settings.objective
         return supervised_losses(
-            network,
-            batch["frames"],
-            batch["target"],
-            criterion=settings.objective.criterion,
-            pixel_weight=settings.objective.weight,
-        )
+            network, batch["frames"], batch["target"],
+            criterion=chosen.criterion, pixel_weight=chosen.weight,
+        )  # fmt: skip
 
     return losses
 
 
 def adam(settings: TrainSettings, network: nn.Module) -> torch.optim.Optimizer:
     """Adam; where the fusion learns alone first, it is a second group of parameters."""
-    chosen = settings.train
-    named = list(network.named_parameters())
-    groups = [[each for _, each in named]]
-    if chosen.fusion_only:
-        groups = [
-            [each for name, each in named if name.startswith(_FUSION) == fusion]
-            for fusion in (False, True)
-        ]
-    return torch.optim.Adam(
-        [{"params": group} for group in groups],
-        lr=chosen.lr,
-        betas=(chosen.beta1, chosen.beta2),
-        weight_decay=chosen.weight_decay,
-    )
+    groups: list[list[nn.Parameter]] = [[], []] if settings.train.fusion_only else [[]]
+    for name, parameter in network.named_parameters():
+        groups[-1 if name.startswith(_FUSION) else 0].append(parameter)
+    return torch.optim.Adam([{"params": group} for group in groups], **settings.train.adam)
 
 
 def schedule(settings: TrainSettings, optimizer: torch.optim.Optimizer, progress: Progress) -> None:

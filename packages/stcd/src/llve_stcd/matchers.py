@@ -44,12 +44,7 @@ _DAMAGE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.err
 
 
 class Matches(NamedTuple):
-    """Matches of a batch of pairs.
-
-    Attributes:
-        warp: (N, h, 2w, 4) float32.
-        certainty: (N, h, 2w) float32.
-    """
+    """Matches of a batch of pairs: warp (N, h, 2w, 4) and certainty (N, h, 2w), float32."""
 
     warp: Tensor
     certainty: Tensor
@@ -64,13 +59,9 @@ class Matcher(Protocol):
 
 
 def matcher_images(frames: Tensor) -> Images:
-    """What a matcher is given of frames: 8 bits by truncation, then 640x480, bicubic.
+    """What a matcher is given of frames (N, 3, H, W) RGB in [0, 1]: (N, 480, 640, 3) uint8.
 
-    Args:
-        frames: (N, 3, H, W) RGB in [0, 1].
-
-    Returns:
-        (N, 480, 640, 3) uint8 RGB.
+    They become 8 bits by truncation, and are then resized bicubically.
     """
     images = [PIL.Image.fromarray(to_pixels(frame, "truncate")) for frame in frames]
     return np.stack([np.asarray(image.resize((WIDTH, HEIGHT))) for image in images])
@@ -81,10 +72,6 @@ def dis_matches(first: Images, second: Images) -> Matches:
 
     A match is the more certain the closer both flows lead back to the start: exp(-e²/2) for e
     pixels, and 0 where the match lies outside the image.
-
-    Args:
-        first: (N, h, w, 3) uint8 RGB.
-        second: the same shape and type.
 
     Source: Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016.
     """
@@ -126,8 +113,8 @@ def make_matcher(
 
     Args:
         kind: ``dis``; ``dkm``, ours; or ``dkm-package``, its authors'.
-        weights: of DKM, the published file; ``dis`` has none.
-        place: which of DKM's two published files it is.
+        weights: of DKM, the published ``DKMv3_indoor.pth`` or ``DKMv3_outdoor.pth``.
+        place: which of the two it is.
         device: to match on; ``dis`` runs on the processor.
 
     Raises:
@@ -145,11 +132,6 @@ def make_matcher(
 def dkm_matcher(weights: Path | None, place: Place, device: torch.device) -> Matcher:
     """DKM of our own, at its published resolution; matches a batch at once.
 
-    Args:
-        weights: the published ``DKMv3_indoor.pth`` or ``DKMv3_outdoor.pth``.
-        place: which of the two the file is.
-        device: to match on.
-
     Raises:
         CheckpointError: the weights are missing or do not fit.
     """
@@ -164,11 +146,6 @@ def dkm_matcher(weights: Path | None, place: Place, device: torch.device) -> Mat
 
 def package_matcher(weights: Path | None, place: Place, device: torch.device) -> Matcher:
     """DKM as its authors' own package has it, which must be installed.
-
-    Args:
-        weights: the authors' ``DKMv3_indoor.pth`` or ``DKMv3_outdoor.pth``.
-        place: which of the two the file is.
-        device: to match on.
 
     Raises:
         CheckpointError: there is no such file.
@@ -259,11 +236,9 @@ class CachedMatcher:
     def summary(self) -> str:
         """Hits and size, for the log."""
         asked = self.hits + self.misses
-        share = self.hits / asked if asked else 0.0
-        return (
-            f"matches of {self.name} from {self.folder}: {self.hits} of {asked} pairs "
-            f"({share:.1%}), {self.size / 2**20:.0f} MiB on disk"
-        )
+        share = f"{self.hits} of {asked} pairs ({self.hits / max(asked, 1):.1%})"
+        size = f"{self.size / 2**20:.0f} MiB on disk"
+        return f"matches of {self.name} from {self.folder}: {share}, {size}"
 
     def _file(self, first: Images, second: Images) -> Path:
         digest = hashlib.sha256(f"{self.name} {first.shape} {second.shape} ".encode())

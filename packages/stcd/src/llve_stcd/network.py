@@ -23,19 +23,13 @@ MULTIPLE = 4
 """Height and width are multiples of this."""
 
 _HEADS = 4
-_EXPANSION = 2.66
 
 
 class Decomposition(NamedTuple):
     """Both frames taken apart and enhanced, each (N, 3, H, W) in [0, 1].
 
-    Attributes:
-        rgb1: view-independent part of the first frame.
-        rgb2: of the second frame.
-        enhanced1: ``rgb1 * ill1``.
-        enhanced2: ``rgb2 * ill2``.
-        ill1: shading of the first frame.
-        ill2: of the second frame.
+    Of the first frame ``rgb1`` is the view-independent part, ``ill1`` the shading, and
+    ``enhanced1`` their product.
     """
 
     rgb1: Tensor
@@ -47,13 +41,9 @@ class Decomposition(NamedTuple):
 
 
 class FrameFeatures(NamedTuple):
-    """What is computed of one frame, whichever frame it is paired with.
+    """What is computed of one frame, whichever frame it is paired with: (N, nf, H, W) and so on.
 
-    Attributes:
-        full: (N, nf, H, W).
-        half: (N, nf, H/2, W/2).
-        quarter: (N, nf, H/4, W/4).
-        attended: the quarter after self attention.
+    ``attended`` is ``quarter``, at H/4 x W/4, after self attention.
     """
 
     full: Tensor
@@ -76,12 +66,8 @@ class STCD(nn.Module):
     def __init__(self, nf: int = 64, front_blocks: int = 1) -> None:
         super().__init__()
         if nf < _HEADS or nf % _HEADS:
-            raise ConfigError(
-                "the channels cannot be split over the attention's heads",
-                where="nf",
-                got=nf,
-                expected=f"a multiple of {_HEADS}",
-            )
+            what = "the channels cannot be split over the attention's heads"
+            raise ConfigError(what, where="nf", got=nf, expected=f"a multiple of {_HEADS}")
         self.conv_first_1 = nn.Conv2d(3, nf, 3, padding=1)
         self.conv_first_2 = nn.Conv2d(nf, nf, 3, stride=2, padding=1)
         self.conv_first_3 = nn.Conv2d(nf, nf, 3, stride=2, padding=1)
@@ -140,33 +126,22 @@ class STCD(nn.Module):
 
     def decompose(self, features: FrameFeatures, joint: Tensor) -> tuple[Tensor, Tensor]:
         """The view-independent part and the shading of one frame, each (N, 3, H, W)."""
-        rgb = _decode(
-            features,
-            joint,
-            (self.upconv1_ill, self.upconv2_ill, self.HRconv_ill, self.conv_last_ill),
-        )
-        ill = _decode(
-            features,
-            joint,
-            (self.upconv1_ill2, self.upconv2_ill2, self.HRconv_ill2, self.conv_last_ill2),
-        )
-        return rgb, ill
+        rgb = (self.upconv1_ill, self.upconv2_ill, self.HRconv_ill, self.conv_last_ill)
+        ill = (self.upconv1_ill2, self.upconv2_ill2, self.HRconv_ill2, self.conv_last_ill2)
+        return _decode(features, joint, rgb), _decode(features, joint, ill)
 
 
 class TransformerBlock(nn.Module):
     """Attention, then feed-forward, each beside an identity; within a frame or across two.
 
-    Args:
-        channels: a multiple of 4.
-        attention: within a frame, or across two.
-        expansion: of the feed-forward's hidden channels.
+    The channels are a multiple of 4.
     """
 
     def __init__(
         self,
         channels: int,
         attention: type[SelfAttention | CrossAttention],
-        expansion: float = _EXPANSION,
+        expansion: float = 2.66,
     ) -> None:
         super().__init__()
         self.norm1 = ChannelNorm(channels)
@@ -240,12 +215,10 @@ class CrossAttention(nn.Module):
 class FeedForward(nn.Module):
     """Two parallel paths, one of which gates the other (Restormer, Equation 2).
 
-    Args:
-        channels: in and out.
-        expansion: hidden channels of a path, as a multiple, rounded down.
+    A path has ``expansion`` times the channels inside, rounded down.
     """
 
-    def __init__(self, channels: int, expansion: float = _EXPANSION) -> None:
+    def __init__(self, channels: int, expansion: float = 2.66) -> None:
         super().__init__()
         hidden = int(channels * expansion)
         self.project_in = _pointwise(channels, 2 * hidden)
@@ -259,11 +232,7 @@ class FeedForward(nn.Module):
         return result
 
 
-def _decode(
-    features: FrameFeatures,
-    joint: Tensor,
-    layers: tuple[nn.Conv2d, nn.Conv2d, nn.Conv2d, nn.Conv2d],
-) -> Tensor:
+def _decode(features: FrameFeatures, joint: Tensor, layers: tuple[nn.Conv2d, ...]) -> Tensor:
     """From a quarter of the size to the whole, with the head's features at each size."""
     upconv1, upconv2, conv, last = layers
     half = _activate(F.pixel_shuffle(upconv1(joint), 2))
@@ -274,8 +243,9 @@ def _decode(
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, temperature: Tensor) -> Tensor:
     """Mix channels by the likeness of their patterns over the pixels; all are (N, C, H, W)."""
-    heads = [part.unflatten(1, (_HEADS, -1)).flatten(3) for part in (query, key, value)]
-    query_heads, key_heads, value_heads = heads
+    query_heads, key_heads, value_heads = (
+        part.unflatten(1, (_HEADS, -1)).flatten(3) for part in (query, key, value)
+    )
     likeness = F.normalize(query_heads, dim=-1) @ F.normalize(key_heads, dim=-1).mT
     attention = (likeness * temperature).softmax(-1)
     mixed: Tensor = (attention @ value_heads).flatten(1, 2).unflatten(-1, query.shape[-2:])

@@ -43,16 +43,14 @@ def decomposition_loss(
     Returns:
         ``pixel``, ``smoothness`` and ``correspondence``, scalars; their sum is the total.
     """
-    pixel = pixel_loss(found.enhanced1, target1, criterion) + pixel_loss(
-        found.enhanced2, target2, criterion
-    )
-    smoothness = (
-        shading_smoothness(found.ill1, target1) + shading_smoothness(found.ill2, target2)
-    ) / 2
+    pixel1 = pixel_loss(found.enhanced1, target1, criterion)
+    pixel2 = pixel_loss(found.enhanced2, target2, criterion)
+    smooth1 = shading_smoothness(found.ill1, target1)
+    smooth2 = shading_smoothness(found.ill2, target2)
     correspondence = correspondence_loss(found.rgb1, found.rgb2, warp, certainty, criterion)
     return {
-        "pixel": pixel_weight * pixel,
-        "smoothness": pixel_weight * _SMOOTHNESS_WEIGHT * smoothness,
+        "pixel": pixel_weight * (pixel1 + pixel2),
+        "smoothness": pixel_weight * _SMOOTHNESS_WEIGHT * ((smooth1 + smooth2) / 2),
         "correspondence": _CORRESPONDENCE_WEIGHT * correspondence.mean(),
     }
 
@@ -111,9 +109,7 @@ def correspondence_loss(
 def _mismatch(image: Tensor, other: Tensor, places: Tensor, certainty: Tensor) -> Tensor:
     """The image minus the other one at the matching places (N, h, w, 2), times the certainty."""
     size, matched_size = image.shape[-2:], certainty.shape[-2:]
-    sampled = F.grid_sample(
-        _resize(other, matched_size), places, mode="bilinear", align_corners=False
-    )
+    sampled = F.grid_sample(_resize(other, matched_size), places, align_corners=False)
     weight = _resize(certainty, size)
     return image * weight - _resize(sampled, size) * weight
 

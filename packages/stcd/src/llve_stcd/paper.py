@@ -43,14 +43,18 @@ from llve_stcd.matchers import CachedMatcher, make_matcher, matcher_images
 from llve_stcd.network import MULTIPLE, STCD, Decomposition
 from llve_stcd.objective import decomposition_loss
 from llve_stcd.picture import decomposition_pictures
-from llve_stcd.weights import channels, front_blocks
 
 log = logging.getLogger(__name__)
 
 
 def inference_network(state: State, settings: object = None) -> nn.Module:
-    """The network of the width and depth that the weights have."""
-    return STCD(channels(state), front_blocks(state))
+    """The network of the width and depth that the weights, whose published names are ours, have.
+
+    Where the weights are foreign, its width is the published one.
+    """
+    first = state.get("conv_first_1.weight")
+    blocks = {key.split(".")[1] for key in state if key.startswith("feature_extraction.")}
+    return STCD(64 if first is None else len(first), len(blocks))
 
 
 def enhance(network: nn.Module, frames: Tensor) -> Tensor:
@@ -116,27 +120,16 @@ def objective(settings: TrainSettings, device: torch.device) -> Objective:
         if cached is not None and iteration % settings.run.log_every == 0:
             log.info("%s", cached.summary())
         return decomposition_loss(
-            network(batch["low1"], batch["low2"]),
-            batch["high1"],
-            batch["high2"],
-            warp,
-            certainty,
-            criterion=chosen.criterion,
-            pixel_weight=chosen.pixel_weight,
-        )
+            network(batch["low1"], batch["low2"]), batch["high1"], batch["high2"],
+            warp, certainty, criterion=chosen.criterion, pixel_weight=chosen.pixel_weight,
+        )  # fmt: skip
 
     return losses
 
 
 def adam(settings: TrainSettings, network: nn.Module) -> torch.optim.Optimizer:
     """Adam."""
-    chosen = settings.train
-    return torch.optim.Adam(
-        network.parameters(),
-        lr=chosen.lr,
-        betas=(chosen.beta1, chosen.beta2),
-        weight_decay=chosen.weight_decay,
-    )
+    return torch.optim.Adam(network.parameters(), **settings.train.adam)
 
 
 def schedule(settings: TrainSettings, optimizer: torch.optim.Optimizer, progress: Progress) -> None:

@@ -21,15 +21,8 @@ def matches_picture(first: Pixels, second: Pixels, matches: Matches) -> Pixels:
 
     From top to bottom: the images; each one's matches in the other, brought onto it; the way to
     them, where hue is direction and saturation is length, full at the longest (of a pixel or more);
-    the certainty, from black to white.
-
-    Args:
-        first: (h, w, 3) uint8 RGB.
-        second: the same shape and type.
-        matches: of a batch of this one pair.
-
-    Returns:
-        (4 h, 2 w, 3) uint8 RGB and the gaps between.
+    the certainty, from black to white. Of images (h, w, 3) uint8 RGB, and a batch of this one pair,
+    it is (4 h, 2 w, 3) uint8 RGB and the gaps between.
     """
     (to_second, to_first), certainties = (each.chunk(2, dim=2) for each in matches)
     columns = [
@@ -40,20 +33,15 @@ def matches_picture(first: Pixels, second: Pixels, matches: Matches) -> Pixels:
 
 
 def decomposition_picture(low: Tensor, found: Decomposition) -> Pixels:
-    """The first frame of a pair: low light, view-independent part, shading, and their product.
-
-    Args:
-        low: (N, 3, H, W) RGB in [0, 1]; the first of the batch is shown.
-        found: what the network gave.
-
-    Returns:
-        (H, 4 W, 3) uint8 RGB and the gaps between, from left to right.
-    """
+    """:func:`decomposition_pictures` from left to right, (H, 4 W, 3) uint8 RGB and their gaps."""
     return _joined(list(decomposition_pictures(low, found).values()), axis=1)
 
 
 def decomposition_pictures(low: Tensor, found: Decomposition) -> dict[str, Pixels]:
-    """The same one by one, each (H, W, 3) uint8 RGB, by their labels."""
+    """The first frame of a pair in low light, and what the network gave of it, by their labels.
+
+    Of a batch (N, 3, H, W) in [0, 1] the first is shown, as (H, W, 3) uint8 RGB.
+    """
     parts = {
         "input": low,
         "view-independent": found.rgb1,

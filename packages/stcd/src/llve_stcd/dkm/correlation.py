@@ -20,7 +20,7 @@ def local_correlation(first: Tensor, second: Tensor, flow: Tensor, radius: int) 
 
     Args:
         first: (N, C, H, W), the features of A.
-        second: (N, C, H, W), those of B.
+        second: of the same shape, those of B.
         flow: (N, 2, H, W), from A to B.
         radius: r, in pixels of these maps.
 

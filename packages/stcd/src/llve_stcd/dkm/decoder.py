@@ -31,18 +31,16 @@ class Decoder(nn.Module):
         super().__init__()
         self.embedding_decoder = EmbeddingDecoder()
         self.gps = nn.ModuleDict({str(stride): GaussianProcess() for stride in COARSE})
-        self.proj = nn.ModuleDict(
-            {"16": nn.Conv2d(1024, FEATURES, 1), "32": nn.Conv2d(2048, FEATURES, 1)}
-        )
-        self.conv_refiner = nn.ModuleDict(
-            {
-                "16": Refiner(FEATURES, embedding=128, radius=7),
-                "8": Refiner(512, embedding=64, radius=3),
-                "4": Refiner(256, embedding=32, radius=2),
-                "2": Refiner(64, embedding=16),
-                "1": Refiner(3, embedding=6, hidden=24),
-            }
-        )
+        projections = {"16": nn.Conv2d(1024, FEATURES, 1), "32": nn.Conv2d(2048, FEATURES, 1)}
+        self.proj = nn.ModuleDict(projections)
+        refiners = {
+            "16": Refiner(FEATURES, embedding=128, radius=7),
+            "8": Refiner(512, embedding=64, radius=3),
+            "4": Refiner(256, embedding=32, radius=2),
+            "2": Refiner(64, embedding=16),
+            "1": Refiner(3, embedding=6, hidden=24),
+        }
+        self.conv_refiner = nn.ModuleDict(refiners)
 
     def forward(self, first: Features, second: Features) -> dict[int, Estimate]:
         """The estimates after every stride, from the features of A and B."""

@@ -19,12 +19,7 @@ FEATURES = 512
 
 
 class ResidualRefinement(nn.Module):
-    """A 1x1 convolution, then a residual of two 3x3 convolutions.
-
-    Args:
-        inputs: channels in.
-        outputs: channels out.
-    """
+    """A 1x1 convolution, then a residual of two 3x3 convolutions."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
@@ -41,11 +36,7 @@ class ResidualRefinement(nn.Module):
 
 
 class ChannelAttention(nn.Module):
-    """Adds the finer of two maps to the coarser, weighted by channel.
-
-    Args:
-        channels: of each map.
-    """
+    """Adds the finer of two maps to the coarser, weighted by channel."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -80,16 +71,13 @@ class EmbeddingDecoder(nn.Module):
     def forward(
         self, stride: int, mean: Tensor, features: Tensor, context: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Decode one stride.
+        """Decode one stride to flow (N, 2, H, W), certainty (N, 1, H, W) and the next context.
 
         Args:
             stride: 32 or 16.
             mean: (N, embedding, H, W), the Gaussian process's.
             features: (N, features, H, W), the projected ones of image A.
             context: (N, width, H, W), from the coarser stride; zeros at the coarsest.
-
-        Returns:
-            Flow (N, 2, H, W), certainty (N, 1, H, W) and context (N, width, H, W).
         """
         at = str(stride)
         embedded = torch.cat([self.feat_input_modules[at](features), mean], 1)

@@ -18,9 +18,6 @@ class GaussianProcess(nn.Module):
     """Regresses, from features of image B to its positions, where the features of A lie in B.
 
     Positions are embedded by cosines of a linear map, so that the mean can tell of several matches.
-
-    Args:
-        channels: length of the embedding.
     """
 
     def __init__(self, channels: int = 256) -> None:
@@ -30,12 +27,7 @@ class GaussianProcess(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> Tensor:
         """The mean ``K_ab (K_bb + 0.1 I)^-1 v`` of the embedding ``v`` of B's positions.
 
-        Args:
-            first: (N, C, H, W), the features of A.
-            second: (N, C, H', W'), the features of B.
-
-        Returns:
-            (N, channels, H, W), on A's grid.
+        From the features of A (N, C, H, W) and B (N, C, H', W'): (N, channels, H, W), on A's grid.
         """
         a, b = (features.flatten(2).mT for features in (first, second))
         values = self.embedding(second).flatten(1).T

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from llve_common.errors import CheckpointError, DataError
 from llve_common.io.images import to_tensor
+from llve_common.nn.vgg import imagenet_normalised
 from llve_common.weights.files import load_into, read_weights
 from llve_stcd.dkm.decoder import Decoder, Estimate
 from llve_stcd.dkm.encoder import Encoder, Features
@@ -24,18 +25,13 @@ Place = Literal["indoor", "outdoor"]
 
 SOURCE = "https://github.com/Parskatt/DKM"
 
-_MEAN = (0.485, 0.456, 0.406)
-_DEVIATION = (0.229, 0.224, 0.225)
-
 
 @dataclass(frozen=True)
 class Resolution:
     """What pictures are resized to, as (height, width), their aspect ratio ignored.
 
-    Attributes:
-        first: for the whole network.
-        second: for a second pass that refines the first one's result at the fine strides; None
-            for no such pass. The warp has the size of the last pass.
+    A second pass, where there is one, refines the first one's result at the fine strides. The warp
+    has the size of the last pass.
     """
 
     first: tuple[int, int]
@@ -53,9 +49,6 @@ class DKMv3(nn.Module):
     """Encoder, decoder, and the two passes around them.
 
     Computes in float32, without randomness and without gradients.
-
-    Args:
-        resolution: what pictures are resized to.
     """
 
     def __init__(self, resolution: Resolution) -> None:
@@ -85,15 +78,12 @@ class DKMv3(nn.Module):
             DataError: the numbers differ, or a picture is not of that shape and type.
         """
         if len(first) != len(second) or not first:
-            raise DataError(
-                "the pictures to match are not pairs",
-                got=f"{len(first)} and {len(second)} pictures",
-            )
-        pictures = [*first, *second]
-        fine = None
-        if self.resolution.second is not None:
-            fine = self._prepared(pictures, self.resolution.second)
-        found: tuple[Tensor, Tensor] = self(self._prepared(pictures, self.resolution.first), fine)
+            got = f"{len(first)} and {len(second)} pictures"
+            raise DataError("the pictures to match are not pairs", got=got)
+        device = next(self.parameters()).device
+        sizes = filter(None, (self.resolution.first, self.resolution.second))
+        passes = ([prepare(each, size) for each in (*first, *second)] for size in sizes)
+        found: tuple[Tensor, Tensor] = self(*(torch.stack(images).to(device) for images in passes))
         return found
 
     @torch.no_grad()
@@ -124,17 +114,9 @@ class DKMv3(nn.Module):
         features = self.encoder(fine, coarsest=8)
         return first, self.decoder.refine(features, _exchanged(features), first[1])
 
-    def _prepared(self, pictures: Sequence[NDArray[np.uint8]], size: tuple[int, int]) -> Tensor:
-        device = next(self.parameters()).device
-        return torch.stack([prepare(picture, size) for picture in pictures]).to(device)
-
 
 def load(place: Place, weights: Path | None) -> DKMv3:
     """The matcher with its published weights, loaded strictly, at their resolution.
-
-    Args:
-        place: what the weights were trained on, which also names their file.
-        weights: ``DKMv3_indoor.pth`` or ``DKMv3_outdoor.pth``.
 
     Raises:
         CheckpointError: the file is missing, damaged or holds other weights.
@@ -145,17 +127,20 @@ def load(place: Place, weights: Path | None) -> DKMv3:
     matcher.to_empty(device="cpu")
     state = read_weights(weights)
     load_into(matcher, state, weights)
-    _refuse_other_types(matcher, state, weights)
+    wanted = matcher.state_dict()
+    others = [key for key, value in state.items() if value.dtype != wanted[key].dtype]
+    if others:
+        raise CheckpointError(
+            "the weights are of another precision than the published ones",
+            where=weights,
+            got=f"{others[0]} is {state[others[0]].dtype} (and {len(others) - 1} more)",
+            expected=wanted[others[0]].dtype,
+        )
     return matcher
 
 
 def require_weights(matcher: str, place: Place, weights: Path | None) -> Path:
-    """The weights file, which is refused where it is missing.
-
-    Args:
-        matcher: what needs it, by its name in the settings.
-        place: which of the published files it is.
-        weights: ``DKMv3_indoor.pth`` or ``DKMv3_outdoor.pth``.
+    """The file ``DKMv3_<place>.pth`` for a matcher, by its name in the settings.
 
     Raises:
         CheckpointError: there is no such file.
@@ -180,15 +165,11 @@ def prepare(picture: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
         DataError: the picture is not of that shape and type.
     """
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or not picture.size:
-        raise DataError(
-            "the picture to match does not fit",
-            got=f"{picture.shape} {picture.dtype}",
-            expected="(H, W, 3) uint8, not empty",
-        )
+        got, expected = f"{picture.shape} {picture.dtype}", "(H, W, 3) uint8, not empty"
+        raise DataError("the picture to match does not fit", got=got, expected=expected)
     height, width = size
     resized = PIL.Image.fromarray(picture).resize((width, height), PIL.Image.Resampling.BICUBIC)
-    mean, deviation = (torch.tensor(values).view(3, 1, 1) for values in (_MEAN, _DEVIATION))
-    return (to_tensor(np.asarray(resized)) - mean) / deviation
+    return imagenet_normalised(to_tensor(np.asarray(resized)))
 
 
 def warp_and_certainty(estimate: Estimate, coarse: Tensor) -> tuple[Tensor, Tensor]:
@@ -214,15 +195,3 @@ def warp_and_certainty(estimate: Estimate, coarse: Tensor) -> tuple[Tensor, Tens
 def _exchanged(features: Features) -> Features:
     """The features of the images that each image is matched to."""
     return {stride: torch.cat(each.chunk(2)[::-1]) for stride, each in features.items()}
-
-
-def _refuse_other_types(matcher: DKMv3, state: dict[str, Tensor], path: Path) -> None:
-    wanted = matcher.state_dict()
-    others = [key for key, value in state.items() if value.dtype != wanted[key].dtype]
-    if others:
-        raise CheckpointError(
-            "the weights are of another precision than the published ones",
-            where=path,
-            got=f"{others[0]} is {state[others[0]].dtype} (and {len(others) - 1} more)",
-            expected=wanted[others[0]].dtype,
-        )

@@ -34,16 +34,10 @@ class Refiner(nn.Module):
         self.disp_emb = nn.Conv2d(2, embedding, 1)
 
     def forward(self, first: Tensor, second: Tensor, flow: Tensor) -> tuple[Tensor, Tensor]:
-        """Look at the matches and predict.
+        """The change of the certainty (N, 1, H, W) and the displacement (N, 2, H, W).
 
-        Args:
-            first: (N, channels, H, W), the features of A.
-            second: the same of B.
-            flow: (N, 2, H, W), from A to B.
-
-        Returns:
-            The change of the certainty (N, 1, H, W) and the displacement (N, 2, H, W), in eighths
-            of this stride's pixels.
+        From the features (N, channels, H, W) of A and B, and the flow (N, 2, H, W) from A to B. The
+        displacement is in eighths of this stride's pixels.
         """
         features = self.hidden_blocks(self.block1(self.evidence(first, second, flow)))
         prediction = self.out_conv(features)

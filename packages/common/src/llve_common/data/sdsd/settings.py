@@ -61,6 +61,12 @@ class ClipTraining(TrainerSettings):
     save_every: PositiveInt = Field(description="iterations")
     validate_every: PositiveInt | None = Field(description="iterations; null: never")
 
+    @property
+    def adam(self) -> dict[str, Any]:
+        """Adam's arguments."""
+        betas = (self.beta1, self.beta2)
+        return {"lr": self.lr, "betas": betas, "weight_decay": self.weight_decay}
+
 
 class ExperimentSettings(RunSettings):
     """Where a run writes, and on what it computes."""
