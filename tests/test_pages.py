@@ -1,6 +1,8 @@
 """Every page of the checkout: its commands can be typed, what they print, and its links."""
 
+import json
 import re
+import runpy
 import shlex
 import shutil
 import tomllib
@@ -15,6 +17,7 @@ import torch
 import yaml
 from markdown import (
     broken_links,
+    code_blocks,
     page_commands,
     page_files,
     page_sessions,
@@ -255,6 +258,16 @@ def test_what_a_page_says_a_command_prints(run, page, command, printed):
     for part in printed.split("...\n"):
         _, found, rest = rest.partition(part.rstrip("\n"))
         assert found or not part, f"{page}: it prints\n{output}"
+
+
+def test_the_core_page_scores_from_python(shelf, tmp_path, monkeypatch, capsys):
+    blocks = code_blocks(ROOT / "packages" / "common" / "README.md")
+    [text] = [text for kind, text in blocks if kind == "python"]
+    monkeypatch.chdir(shelf)
+    (tmp_path / "score.py").write_text(text.replace("results", str(tmp_path / "results")))
+    runpy.run_path(str(tmp_path / "score.py"))
+    scores = json.loads((tmp_path / "results" / "summary.json").read_text())
+    assert str(scores["mean_of_frames"]["psnr"]) in capsys.readouterr().out
 
 
 # Links and files

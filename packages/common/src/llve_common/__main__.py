@@ -22,9 +22,9 @@ def synthetic(
     folder: Annotated[Path, typer.Argument(help="A new or empty folder.")],
     clips: Annotated[int, typer.Option(min=1, help="Clips from each photograph.")] = 2,
     frames: Annotated[int, typer.Option(min=1, help="Frames in a clip.")] = 6,
-    height: Annotated[int, typer.Option(min=16, help="Of a frame, in pixels.")] = 96,
-    width: Annotated[int, typer.Option(min=16, help="Of a frame, in pixels.")] = 128,
-    seed: Annotated[int, typer.Option(min=0, help="Every pixel follows from it.")] = 0,
+    height: Annotated[int, typer.Option(min=16, help="Height of a frame, in pixels.")] = 96,
+    width: Annotated[int, typer.Option(min=16, help="Width of a frame, in pixels.")] = 128,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
     layout: Annotated[
         Literal["images", "clips"],
         typer.Option(help="clips: GT and input, a folder of .npy frames for each clip (SDSD's)."),
@@ -39,9 +39,9 @@ def synthetic(
 
 @app.command()
 def photograph(
-    folder: Annotated[Path, typer.Argument(help="Where the two files go.")],
+    folder: Annotated[Path, typer.Argument(help="A folder for the two files.")],
     name: Annotated[str, typer.Option(help="A colour image of skimage.data.")] = "astronaut",
-    seed: Annotated[int, typer.Option(min=0, help="Of the noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
 ) -> None:
     """Write a photograph that scikit-image ships, as it is and darkened by simulation."""
     normal, dark = write_dark_photograph(folder, name, seed)

@@ -67,12 +67,14 @@ Device = Annotated[
 class TrainerSettings(Settings):
     """What the core's trainer needs to know; a paper's ``train`` section adds its own to it."""
 
-    seed: int = Field(0, ge=0, lt=2**32)
-    batch_size: PositiveInt = Field(1, description="of all processes together")
-    workers: int = Field(0, ge=0, description="loader processes; 0 loads in the training process")
-    clip_norm: PositiveFloat | None = Field(None, description="largest norm of the gradient")
-    accumulate: PositiveInt = Field(1, description="parts of a batch whose gradients are averaged")
-    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    seed: int = Field(0, ge=0, lt=2**32, description="seed of all random numbers")
+    batch_size: PositiveInt = Field(1, description="samples in a batch, over all processes")
+    workers: int = Field(0, ge=0, description="processes that load data; 0: the training process")
+    clip_norm: PositiveFloat | None = Field(None, description="largest norm of the gradients")
+    accumulate: PositiveInt = Field(1, description="parts that a batch is split into")
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="number format: fp32, bf16 or fp16"
+    )
 
 
 class ScheduleSettings(Settings):
@@ -82,17 +84,17 @@ class ScheduleSettings(Settings):
     the cosine's end: from there on the rates stay as they are.
     """
 
-    scheme: Literal["cosine", "multistep"] = "cosine"
-    warmup: int = Field(-1, description="iterations of linear rise; below 1: none")
-    restarts: tuple[NonNegativeInt, ...] = Field(
-        (), description="the last iterations before a restart"
+    scheme: Literal["cosine", "multistep"] = Field(
+        "cosine", description="cosine or multistep rates"
     )
-    restart_weights: tuple[PositiveFloat, ...] = Field((), description="of the base rate")
-    periods: tuple[PositiveInt, ...] = Field((), description="cosine: one more than restarts")
-    eta_min: NonNegativeFloat = Field(0.0, description="cosine: the lowest rate")
-    milestones: tuple[NonNegativeInt, ...] = Field((), description="multistep: times gamma here")
-    gamma: PositiveFloat = Field(0.1, description="multistep")
-    clear_state: bool = Field(False, description="multistep: forget Adam's moments at a restart")
+    warmup: int = Field(-1, description="iterations of linear warm-up; below 1: none")
+    restarts: tuple[NonNegativeInt, ...] = Field((), description="last iterations before restarts")
+    restart_weights: tuple[PositiveFloat, ...] = Field((), description="factors of the base rate")
+    periods: tuple[PositiveInt, ...] = Field((), description="cosine: iterations of each period")
+    eta_min: NonNegativeFloat = Field(0.0, description="cosine: lowest rate")
+    milestones: tuple[NonNegativeInt, ...] = Field((), description="multistep: when gamma applies")
+    gamma: PositiveFloat = Field(0.1, description="multistep: factor at each milestone")
+    clear_state: bool = Field(False, description="multistep: reset Adam at a restart")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -120,14 +122,14 @@ class ScheduleSettings(Settings):
 class RunSettings(Settings):
     """Where a run writes, and on what it computes."""
 
-    save: Path = Field(Path("EXP"), description="where run folders go")
+    save: Path = Field(Path("EXP"), description="folder of the runs")
     name: str | None = Field(
         None, pattern=FOLDER_NAME, description="of the run's folder; null: one with the time"
     )
     device: Device = "auto"
-    log_every: PositiveInt = Field(10, description="iterations between two lines of the log")
-    tensorboard: bool = True
-    keep_checkpoints: PositiveInt = Field(3, description="the newest ones; weights are all kept")
+    log_every: PositiveInt = Field(10, description="iterations between two log lines")
+    tensorboard: bool = Field(True, description="write a TensorBoard file")
+    keep_checkpoints: PositiveInt = Field(3, description="newest checkpoints to keep")
 
 
 class TestSettings(Settings):
@@ -136,13 +138,13 @@ class TestSettings(Settings):
     __test__: ClassVar[bool] = False  # no test of pytest's
 
     procedure: Literal["test"] = "test"
-    weights: Path | None = Field(None, description="a weights file; null: the bundled one")
-    save: Path = Field(Path("results"), description="for the results")
+    weights: Path | None = Field(None, description="weights file; default: the bundled weights")
+    save: Path = Field(Path("results"), description="folder for the results")
     name: str | None = Field(
-        None, pattern=FOLDER_NAME, description="of a folder for the results in it; null: none"
+        None, pattern=FOLDER_NAME, description="subfolder for the results; null: none"
     )
-    save_images: bool = Field(True, description="write enhanced frames, and a page of them")
-    ssim: Ssim = Field("skimage7", description="definition of SSIM")
+    save_images: bool = Field(True, description="write enhanced frames and a page of them")
+    ssim: Ssim = Field("skimage7", description="SSIM definition: skimage7 or gaussian11")
     device: Device = "auto"
 
     @property

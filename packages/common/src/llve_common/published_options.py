@@ -177,6 +177,7 @@ def only(*values: Any) -> Convert:
             raise ValueError(f"input should be {' or '.join(map(repr, values))}")
         return {}
 
+    convert.__doc__ = f"Only {' or '.join(map(str, values))}."
     return convert
 
 
@@ -188,6 +189,7 @@ def below(setting: str, folder: str) -> Convert:
             raise ValueError("input should be a folder")
         return {setting: Path(value) / folder}
 
+    convert.__doc__ = f"Folder of {folder}."
     return convert
 
 

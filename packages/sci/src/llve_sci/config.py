@@ -16,15 +16,15 @@ from llve_sci.objective import YCbCr
 class ValidationSettings(Settings):
     """Pairs to score during training; none where ``low`` is not given."""
 
-    low: Path | None = None
-    high: Path | None = None
-    every: PositiveInt = Field(1, description="epochs")
+    low: Path | None = Field(None, description="folder of low-light images; null: none")
+    high: Path | None = Field(None, description="folder of ground truth, matched by file name")
+    every: PositiveInt = Field(1, description="epochs between two validations")
 
 
 class TrainData(Settings):
     """Where the images are."""
 
-    train: Path = Field(Path("data/medium"), description="low-light images, read with subfolders")
+    train: Path = Field(Path("data/medium"), description="low-light images, with subfolders")
     preview: Path | None = Field(None, description="images to enhance after every epoch")
     validation: ValidationSettings = ValidationSettings()
 
@@ -32,41 +32,42 @@ class TrainData(Settings):
 class FinetuneData(Settings):
     """Where the images are."""
 
-    train: Path = Field(Path("data/finetune"), description="low-light images, also the previews")
+    train: Path = Field(Path("data/finetune"), description="low-light images, also previewed")
 
 
 class NetworkSettings(Settings):
     """The cascade."""
 
-    stages: PositiveInt = 3
+    stages: PositiveInt = Field(3, description="stages of the cascade")
 
 
 class ObjectiveSettings(Settings):
     """The objective."""
 
-    # The published conversion mixes neighbours of one colour plane; per-pixel is the correct one.
-    ycbcr: YCbCr = "published"
+    ycbcr: YCbCr = Field(
+        "published", description="per-pixel: correct; published: mixes neighbours of a colour plane"
+    )
 
 
 class OptimizerSettings(TrainerSettings):
     """Adam, and the length of the run."""
 
-    seed: int = Field(2, ge=0, lt=2**32)
-    epochs: PositiveInt = Field(1000, description="passes over the folder")
+    seed: int = Field(2, ge=0, lt=2**32, description="seed of all random numbers")
+    epochs: PositiveInt = Field(1000, description="epochs, passes over the folder")
     lr: PositiveFloat = Field(3e-4, description="learning rate")
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: NonNegativeFloat = 3e-4
-    clip_norm: PositiveFloat | None = 5.0
+    betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's two betas")
+    weight_decay: NonNegativeFloat = Field(3e-4, description="weight decay")
+    clip_norm: PositiveFloat | None = Field(5.0, description="largest norm of the gradients")
 
 
 class FinetuneOptimizerSettings(OptimizerSettings):
     """Adam, and the length of the run."""
 
-    epochs: PositiveInt = Field(100, description="passes over the folder")
-    lr: PositiveFloat = 5e-4
-    preview_every: PositiveInt = Field(10, description="iterations")
+    epochs: PositiveInt = Field(100, description="epochs, passes over the folder")
+    lr: PositiveFloat = Field(5e-4, description="learning rate")
+    preview_every: PositiveInt = Field(10, description="iterations between two previews")
     freeze_after: PositiveInt | None = Field(
-        10, description="iterations after which batch norm stands still, as published; null: never"
+        10, description="iterations until batch norm freezes, as published; null: never"
     )
 
 
@@ -82,10 +83,10 @@ class TrainSettings(Settings):
 
 
 class FinetuneSettings(Settings):
-    """Fine-tune the estimator on the images that are to be enhanced."""
+    """Fine-tune the estimator on the images to enhance."""
 
     procedure: Literal["finetune"] = "finetune"
-    weights: Path | None = Field(None, description="to start from; null: the bundled ones")
+    weights: Path | None = Field(None, description="weights to start from; default: bundled ones")
     data: FinetuneData = FinetuneData()
     objective: ObjectiveSettings = ObjectiveSettings()
     train: FinetuneOptimizerSettings = FinetuneOptimizerSettings()
@@ -95,12 +96,12 @@ class FinetuneSettings(Settings):
 class TestData(Settings):
     """Where the images are."""
 
-    low: Path = Field(Path("data/medium"), description="low-light images, read with subfolders")
+    low: Path = Field(Path("data/medium"), description="low-light images, with subfolders")
     high: Path | None = Field(None, description="ground truth, matched by file name")
 
 
 class TestSettings(common.TestSettings):
-    """Enhance a folder as the paper's test does, and score it where ground truth is given."""
+    """Enhance a folder as the paper's test does, and score it if ground truth is given."""
 
     data: TestData = TestData()
 

@@ -24,9 +24,9 @@ class Data(sdsd.ClipData):
 class TrainData(Data):
     """Where the clips are, and how they are read and augmented."""
 
-    crop: PositiveInt | None = Field(128, description="side of a random square; null: whole frames")
-    flip_horizontal: bool = True
-    flip_vertical: bool = True
+    crop: PositiveInt | None = Field(128, description="side of a random crop; null: whole frames")
+    flip_horizontal: bool = Field(True, description="mirror left and right at random")
+    flip_vertical: bool = Field(True, description="mirror top and bottom at random")
 
 
 class TestData(Data, sdsd.ClipTestData):
@@ -36,13 +36,13 @@ class TestData(Data, sdsd.ClipTestData):
 class NetworkSettings(Settings):
     """The network."""
 
-    nf: PositiveInt = Field(64, description="channels")
-    frames: PositiveInt = Field(5, ge=3, description="in a window; an odd number")
+    nf: PositiveInt = Field(64, description="feature channels")
+    frames: PositiveInt = Field(5, ge=3, description="frames in a window, an odd number")
     groups: PositiveInt = Field(8, description="deformable groups, which divide the channels")
-    front_blocks: PositiveInt = 5
-    back_blocks: PositiveInt = 10
-    center: int | None = Field(None, description="the middle frame; null is the same")
-    attention: bool = Field(True, description="fuses by attention, not by one convolution")
+    front_blocks: PositiveInt = Field(5, description="residual blocks before the alignment")
+    back_blocks: PositiveInt = Field(10, description="residual blocks of each branch")
+    center: int | None = Field(None, description="index of the middle frame; null: frames // 2")
+    attention: bool = Field(True, description="fuse by attention; false: by one convolution")
 
     @field_validator("frames")
     @classmethod
@@ -65,16 +65,16 @@ class NetworkSettings(Settings):
 class ObjectiveSettings(Settings):
     """The objective."""
 
-    criterion: Criterion = Field("cb", description="cb: Charbonnier (SDSD); l1 (SMID)")
-    weight: PositiveFloat = Field(1.0, description="of all losses")
+    criterion: Criterion = Field("cb", description="cb: Charbonnier sum (SDSD); l1: L1 sum (SMID)")
+    weight: PositiveFloat = Field(1.0, description="factor of all losses")
 
 
 class OptimizerSettings(ClipTraining):
     """Adam, and the length of the run."""
 
-    seed: int = Field(2318, ge=0, lt=2**32)
-    batch_size: PositiveInt = Field(32, description="of all processes together")
-    iterations: PositiveInt = 600_000
+    seed: int = Field(2318, ge=0, lt=2**32, description="seed of all random numbers")
+    batch_size: PositiveInt = Field(32, description="windows in a batch, over all processes")
+    iterations: PositiveInt = Field(600_000, description="training iterations")
     lr: float = Field(4e-4, gt=0, description="learning rate")
     schedule: ScheduleSettings = ScheduleSettings(
         periods=(50_000, 100_000, 150_000, 150_000, 150_000),
@@ -83,17 +83,17 @@ class OptimizerSettings(ClipTraining):
         eta_min=1e-7,
     )
     fusion_only: int = Field(
-        50_000, ge=0, description="all but the fusion stands still before this iteration; 0: never"
+        50_000, ge=0, description="only the fusion learns before this iteration; 0: never"
     )
-    save_every: PositiveInt = Field(5000, description="iterations")
-    validate_every: PositiveInt | None = Field(5000, description="iterations; null: never")
+    save_every: PositiveInt = Field(5000, description="iterations between two weights files")
+    validate_every: PositiveInt | None = Field(5000, description="validation interval; null: never")
 
 
 class TrainSettings(Settings):
     """Train on pairs of clips in low and in normal light."""
 
     procedure: Literal["train"] = "train"
-    weights: Path | None = Field(None, description="to start from; null: new ones")
+    weights: Path | None = Field(None, description="weights to start from; null: new ones")
     data: TrainData = TrainData()
     network: NetworkSettings = NetworkSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
@@ -102,7 +102,7 @@ class TrainSettings(Settings):
 
 
 class TestSettings(sdsd.TestSettings):
-    """Score the test's clips: the first 30 frames of each, means of clips, then of all clips."""
+    """Score the first 30 frames of each test clip; average over each clip, then over clips."""
 
     data: TestData = TestData()
     save_images: bool = Field(False, description="write enhanced and input frames too")

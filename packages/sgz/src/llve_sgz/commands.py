@@ -25,10 +25,10 @@ def video(
         Literal["V2I", "I2V"], typer.Option(help="V2I: video to images; I2V: images to video.")
     ],
     video_path: Annotated[
-        Path, typer.Option("--video_path", help="The video; in I2V, whose times and sound to keep.")
+        Path, typer.Option("--video_path", help="The video; I2V keeps its times and sound.")
     ] = Path("demo/Movie/Ari.mp4"),
     image_lowlight_folder: Annotated[
-        str, typer.Option("--image_lowlight_folder", help="V2I: where frames go; %d: the number.")
+        str, typer.Option("--image_lowlight_folder", help="V2I: files to write; %d: the number.")
     ] = "data/test_data/Frames/%d.jpg",
     image_folder: Annotated[
         Path, typer.Option("--image_folder", help="I2V: the enhanced frames.")
@@ -37,7 +37,7 @@ def video(
         "demo/Movie/Res.mp4"
     ),
 ) -> None:
-    """Take a video apart or put it together, as published; 'sgz enhance VIDEO' does all at once."""
+    """Split a video into frames or join frames, as published; 'sgz enhance' needs no such step."""
     if choice == "V2I":
         _to_images(video_path, image_lowlight_folder)
     else:

@@ -26,17 +26,17 @@ TEST_SCALE = 12
 class TrainData(Settings):
     """Where the images are, and the size that all of them are brought to."""
 
-    train: Path = Field(
-        Path("data/train_data"), description="low-light images, read without subfolders"
-    )
-    size: int = Field(512, ge=64, description="sides after resizing; the smallest is 64")
+    train: Path = Field(Path("data/train_data"), description="low-light images, without subfolders")
+    size: int = Field(512, ge=64, description="side that images are resized to, at least 64")
 
 
 class NetworkSettings(Settings):
     """The enhancement network."""
 
-    scale_factor: PositiveInt = Field(1, description="training's; the test has its own")
-    conv_type: ConvType = Field("dsc", description="dsc: depthwise separable; tc: traditional")
+    scale_factor: PositiveInt = Field(1, description="scale factor of training, not of the test")
+    conv_type: ConvType = Field(
+        "dsc", description="dsc: depthwise separable convolutions; tc: plain"
+    )
 
     @field_validator("conv_type", mode="before")
     @classmethod
@@ -49,33 +49,33 @@ class NetworkSettings(Settings):
 class SegmentationSettings(Settings):
     """The network that guides training."""
 
-    use: bool = True
+    use: bool = Field(True, description="train with the segmentation loss")
     weights: Path | None = Field(
-        None, description="torchvision's ResNet-50 file, or a whole segmentation network's"
+        None, description="weights of torchvision's ResNet-50, or of a segmentation network"
     )
-    classes: PositiveInt = 21
+    classes: PositiveInt = Field(21, description="classes of the segmentation network")
 
 
 class ObjectiveSettings(Settings):
     """The objective."""
 
-    exp_level: float = Field(0.6, gt=0, lt=1, description="the grey level aimed at")
-    patch_size: int = Field(4, ge=1, le=16, description="of the spatial loss, in pixels")
+    exp_level: float = Field(0.6, gt=0, lt=1, description="grey level of the exposure loss")
+    patch_size: int = Field(4, ge=1, le=16, description="patch size of the spatial loss")
 
 
 class OptimizerSettings(TrainerSettings):
     """Adam, and the length of the run."""
 
-    epochs: PositiveInt = Field(100, description="passes over the folder")
-    batch_size: PositiveInt = Field(6, description="of all processes together")
-    workers: int = Field(4, ge=0, description="loader processes; 0 loads in the training process")
-    lr: PositiveFloat = Field(1e-4, description="the published README's table says 1e-3")
+    epochs: PositiveInt = Field(100, description="epochs, passes over the folder")
+    batch_size: PositiveInt = Field(6, description="images in a batch, over all processes")
+    workers: int = Field(4, ge=0, description="processes that load data; 0: the training process")
+    lr: PositiveFloat = Field(1e-4, description="learning rate; the published README says 1e-3")
     weight_decay: NonNegativeFloat = Field(
-        1e-4, description="the published README's table says 1e-3"
+        1e-4, description="weight decay; the published README says 1e-3"
     )
-    clip_norm: PositiveFloat | None = Field(0.1, description="largest norm of the gradient")
+    clip_norm: PositiveFloat | None = Field(0.1, description="largest norm of the gradients")
     snapshot_every: PositiveInt = Field(
-        10, description="iterations between two files of weights; at least one in an epoch"
+        10, description="iterations between two weights files, at least one per epoch"
     )
 
 
@@ -83,8 +83,8 @@ class TrainSettings(Settings):
     """Train on low-light images alone (no ground truth is needed)."""
 
     procedure: Literal["train"] = "train"
-    load_pretrain: bool | None = Field(None, description="null: where weights are given")
-    weights: Path | None = Field(None, description="to start from; null: new ones")
+    load_pretrain: bool | None = Field(None, description="load the weights; default: if any")
+    weights: Path | None = Field(None, description="weights to start from; default: new ones")
     data: TrainData = TrainData()
     network: NetworkSettings = NetworkSettings()
     segmentation: SegmentationSettings = SegmentationSettings()
@@ -108,11 +108,13 @@ class TestData(Settings):
 
 
 class TestSettings(common.TestSettings):
-    """Enhance a folder as the paper's test does, and score it where ground truth is given."""
+    """Enhance a folder as the paper's test does, and score it if ground truth is given."""
 
     data: TestData = TestData()
-    scale_factor: PositiveInt = Field(TEST_SCALE, description="images are cropped to its multiples")
-    save: Path = Field(Path("test_output"), description="for the results")
+    scale_factor: PositiveInt = Field(
+        TEST_SCALE, description="scale factor; crops to its multiples"
+    )
+    save: Path = Field(Path("test_output"), description="folder for the results")
 
 
 _OF_TRAINING = {

@@ -23,18 +23,19 @@ from llve_stcd.picture import decomposition_picture, matches_picture
 
 def match(
     first: Annotated[Path, typer.Argument(help="An image in normal light.")],
-    second: Annotated[Path, typer.Argument(help="Another one of the same scene.")],
+    second: Annotated[Path, typer.Argument(help="Another image of the scene.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", show_default="<first>-matches.png")
+        Path | None,
+        typer.Option("-o", "--output", help="Image.", show_default="<first>-matches.png"),
     ] = None,
     matcher: Annotated[MatcherKind, typer.Option(help="dkm and dkm-package need weights.")] = "dis",
     weights: Annotated[
         Path | None, typer.Option(help="DKMv3_indoor.pth or DKMv3_outdoor.pth.")
     ] = None,
-    place: Annotated[Place, typer.Option(help="Which of the two the weights are.")] = "indoor",
+    place: Annotated[Place, typer.Option(help="Kind of DKM's weights.")] = "indoor",
     device: Device = None,
 ) -> None:
-    """Match two images as training would, and draw the warp and its certainty.
+    """Match two images as training does, and draw the warp and its certainty.
 
     From top to bottom: the images at 640x480, each one's matches in the other, the way to them
     (hue: direction, saturation: length), and their certainty.
@@ -55,12 +56,12 @@ def decompose(
         Path | None, typer.Argument(help="The frame after it.", show_default="the frame itself")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", show_default="<first>-parts.png")
+        Path | None, typer.Option("-o", "--output", help="Image.", show_default="<first>-parts.png")
     ] = None,
     weights: Weights = None,
     device: Device = None,
 ) -> None:
-    """Draw what a frame is taken apart into.
+    """Draw the parts that a frame is decomposed into.
 
     From left to right: the frame, its view-independent part, its shading, and their product, which
     is the enhanced frame.

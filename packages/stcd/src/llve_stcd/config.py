@@ -25,45 +25,45 @@ from llve_stcd.objective import Criterion
 class NetworkSettings(Settings):
     """The network."""
 
-    nf: PositiveInt = Field(64, multiple_of=4, description="channels")
+    nf: PositiveInt = Field(64, multiple_of=4, description="feature channels")
     front_blocks: NonNegativeInt = Field(1, description="residual blocks on both frames' features")
 
 
 class MatcherSettings(Settings):
     """What finds the matches between ground-truth frames."""
 
-    kind: MatcherKind = Field("dis", description="dkm and dkm-package need weights")
+    kind: MatcherKind = Field("dis", description="matcher; dkm and dkm-package need weights")
     weights: Path | None = Field(None, description="DKMv3_indoor.pth or DKMv3_outdoor.pth")
-    place: Place = Field("indoor", description="which of the two the weights are")
-    cache: Path | None = Field(None, description="folder to keep matches in; null: none are kept")
+    place: Place = Field("indoor", description="kind of DKM's weights: indoor or outdoor")
+    cache: Path | None = Field(None, description="folder to keep matches in; null: none")
 
 
 class ObjectiveSettings(Settings):
     """The objective."""
 
-    criterion: Criterion = Field("cb", description="Charbonnier sum; cb2: its mean; l1, l2: sums")
-    pixel_weight: PositiveFloat = Field(1.0, description="of the pixel and smoothness terms")
+    criterion: Criterion = Field("cb", description="cb: Charbonnier sum; cb2: mean; l1, l2: sums")
+    pixel_weight: PositiveFloat = Field(1.0, description="factor of pixel and smoothness terms")
     matcher: MatcherSettings = MatcherSettings()
 
 
 class OptimizerSettings(ClipTraining):
     """Adam, and the length of the run."""
 
-    batch_size: PositiveInt = Field(4, description="of all processes together")
-    iterations: PositiveInt = 200_000
+    batch_size: PositiveInt = Field(4, description="pairs in a batch, over all processes")
+    iterations: PositiveInt = Field(200_000, description="training iterations")
     lr: float = Field(1e-4, gt=0, description="learning rate")
     schedule: ScheduleSettings = ScheduleSettings(
         periods=(200_000,), restarts=(200_000,), restart_weights=(1.0,), eta_min=1e-7
     )
-    save_every: PositiveInt = Field(500, description="iterations")
-    validate_every: PositiveInt | None = Field(500, description="iterations; null: never")
+    save_every: PositiveInt = Field(500, description="iterations between two weights files")
+    validate_every: PositiveInt | None = Field(500, description="validation interval; null: never")
 
 
 class TrainSettings(Settings):
     """Train on pairs of clips in low and in normal light."""
 
     procedure: Literal["train"] = "train"
-    weights: Path | None = Field(None, description="to start from; null: new ones")
+    weights: Path | None = Field(None, description="weights to start from; null: new ones")
     data: ClipData = ClipData()
     network: NetworkSettings = NetworkSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
@@ -72,7 +72,7 @@ class TrainSettings(Settings):
 
 
 class TestSettings(sdsd.TestSettings):
-    """Score the test's clips: the first 30 frames of each, means of clips and of frames."""
+    """Score the first 30 frames of each test clip; report means over clips and over frames."""
 
     save_images: bool = Field(True, description="write enhanced frames, ground truth and input")
 

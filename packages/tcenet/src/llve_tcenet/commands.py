@@ -28,8 +28,8 @@ class PublishedCommands(Commands):
 
 def simulate(
     source: Annotated[Path, typer.Argument(help="A video, or a folder of videos or frames.")],
-    out: Annotated[Path, typer.Argument(help="The set's folder; one begun is gone on with.")],
-    seed: Annotated[int, typer.Option(min=0, help="Of parameters and noise.")] = 0,
+    out: Annotated[Path, typer.Argument(help="The set's folder; an interrupted one continues.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of parameters and noise.")] = 0,
 ) -> None:
     """Make a paired set in DS-LOL's layout by simulated low light; the ranges are llve's own."""
     sources = [source for source, _ in plan_jobs(PAPER, source, out)]

@@ -19,18 +19,18 @@ from llve_tcenet.objective import FlowName
 class PairedSet(Settings):
     """Videos in low and in normal light: a folder of frames each, matched by name."""
 
-    low: Path
-    normal: Path
-    list: Path | None = Field(None, description="names of the videos to use; null: all there are")
+    low: Path = Field(description="folder of videos in low light")
+    normal: Path = Field(description="folder of ground truth, under the same names")
+    list: Path | None = Field(None, description="file of the videos' names; null: all videos")
 
 
 class ValidationSettings(Settings):
     """Videos to score during training; none where ``low`` is not given."""
 
-    low: Path | None = None
-    normal: Path | None = None
-    list: Path | None = None
-    every: PositiveInt = Field(1, description="epochs")
+    low: Path | None = Field(None, description="folder of videos in low light; null: none")
+    normal: Path | None = Field(None, description="folder of ground truth")
+    list: Path | None = Field(None, description="file of the videos' names; null: all videos")
+    every: PositiveInt = Field(1, description="epochs between two validations")
 
 
 class TrainData(Settings):
@@ -53,47 +53,47 @@ class RaftSettings(Settings):
     """The optical flow network."""
 
     weights: Path = Field(
-        Path("Pretrained_RAFT/raft-things.pth"), description="large or small, as the file is"
+        Path("Pretrained_RAFT/raft-things.pth"), description="RAFT's weights, large or small"
     )
-    iterations: PositiveInt = 12
+    iterations: PositiveInt = Field(12, description="RAFT's iterations")
     image_range: ImageRange = Field(
-        "unit", description="unit: [0, 1], as published; signed: [-1, 1], what its weights expect"
+        "unit", description="RAFT's input: unit, [0, 1], as published; signed, [-1, 1], as trained"
     )
     statistics: Statistics = Field(
-        "batch", description="batch: batch norm by the batch, as published; running: as trained"
+        "batch", description="RAFT's batch norm: batch, as published; running, as trained"
     )
 
 
 class ObjectiveSettings(Settings):
     """The objective, and the trained networks that it looks through."""
 
-    perceptual: bool = Field(True, description="false: train without VGG-19")
-    vgg: Path = Field(Path("vgg19-dcbb9e9d.pth"), description="VGG-19 of ImageNet")
-    flow: FlowName = Field("raft", description="dis needs no weights, and gives no gradient")
+    perceptual: bool = Field(True, description="use the perceptual loss, by VGG-19")
+    vgg: Path = Field(Path("vgg19-dcbb9e9d.pth"), description="VGG-19's weights")
+    flow: FlowName = Field("raft", description="optical flow; dis has no weights and no gradient")
     raft: RaftSettings = RaftSettings()
 
 
 class OptimizerSettings(TrainerSettings):
     """Adam, the augmentation, and the length of the run."""
 
-    seed: int = Field(19960101, ge=0, lt=2**32)
+    seed: int = Field(19960101, ge=0, lt=2**32, description="seed of all random numbers")
     batch_size: int = Field(
-        4, ge=2, description="at least 2: batch norm sees one value per channel and sample"
+        4, ge=2, description="pairs in a batch, over all processes; at least 2, for batch norm"
     )
-    workers: int = Field(8, ge=0, description="loader processes; 0 loads in the training process")
-    epochs: PositiveInt = Field(300, description="passes over the real videos")
-    save_every: PositiveInt = Field(1, description="epochs between two files of weights")
-    repeat: PositiveInt = Field(10, description="how often each video is drawn in an epoch")
+    workers: int = Field(8, ge=0, description="processes that load data; 0: the training process")
+    epochs: PositiveInt = Field(300, description="epochs, passes over the real videos")
+    save_every: PositiveInt = Field(1, description="epochs between two weights files")
+    repeat: PositiveInt = Field(10, description="samples of each video in an epoch")
     lr: PositiveFloat = Field(1e-4, description="learning rate")
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.999, ge=0, lt=1)
-    weight_decay: NonNegativeFloat = 1e-4
-    decay: bool = Field(True, description="false: the full rate to the end")
+    beta1: float = Field(0.9, ge=0, lt=1, description="decay of Adam's first moment")
+    beta2: float = Field(0.999, ge=0, lt=1, description="decay of Adam's second moment")
+    weight_decay: NonNegativeFloat = Field(1e-4, description="weight decay")
+    decay: bool = Field(True, description="lower the rate to zero at the end")
     decay_after: PositiveInt = Field(150, description="epochs at the full rate")
-    decay_epochs: PositiveInt = Field(150, description="epochs from there to the rate of zero")
+    decay_epochs: PositiveInt = Field(150, description="epochs from the full rate to zero")
     crop: PositiveInt = Field(256, description="side of a training crop, in pixels")
-    scale_min: PositiveFloat = Field(0.5, description="least factor that a sample is resized by")
-    scale_max: PositiveFloat = Field(2.0, description="largest factor")
+    scale_min: PositiveFloat = Field(0.5, description="smallest factor of random resizing")
+    scale_max: PositiveFloat = Field(2.0, description="largest factor of random resizing")
 
     @model_validator(mode="after")
     def _legal(self) -> Self:
@@ -110,10 +110,12 @@ class TrainSettings(Settings):
     """Train on real pairs and synthetic clips together (STCL)."""
 
     procedure: Literal["train"] = "train"
-    version: str = Field("Enhance-Video", min_length=1, description="begins the weights' names")
-    weights: Path | None = Field(None, description="to start from; null: the initial weights")
+    version: str = Field(
+        "Enhance-Video", min_length=1, description="version; begins the weights' names"
+    )
+    weights: Path | None = Field(None, description="weights to start from; default: new ones")
     optimizer_state: bool = Field(
-        False, description="take Adam's state too from weights that the published trainer saved"
+        False, description="load Adam's state too, from weights of the published trainer"
     )
     data: TrainData = TrainData()
     objective: ObjectiveSettings = ObjectiveSettings()
@@ -124,9 +126,9 @@ class TrainSettings(Settings):
 class TestData(Settings):
     """Where the videos are."""
 
-    low: Path = Field(Path("data/SDSD_CUHK/videoSDSD_low"), description="a folder of videos")
-    normal: Path | None = Field(None, description="ground truth of the same names, for scores")
-    list: Path | None = Field(None, description="names of the videos to use; null: all there are")
+    low: Path = Field(Path("data/SDSD_CUHK/videoSDSD_low"), description="folder of videos")
+    normal: Path | None = Field(None, description="folder of ground truth, for scores")
+    list: Path | None = Field(None, description="file of the videos' names; null: all videos")
 
     @model_validator(mode="before")
     @classmethod
@@ -140,25 +142,26 @@ class TestData(Settings):
 
 
 class TestSettings(common.TestSettings):
-    """Enhance videos as the paper's test does, and score them where ground truth is given."""
+    """Enhance videos as the paper's test does, and score them if ground truth is given."""
 
-    version: str = Field("Enhance-Video", description="of the weights, where no file is given")
-    epoch: PositiveInt | None = Field(None, description="of the weights; null: the last there is")
-    runs: Path = Field(Path("results"), description="folder of the runs to look for weights in")
-    models: Path = Field(Path("models"), description="folder of a run, or another, with weights")
+    weights: Path | None = Field(None, description="weights file; default: by version and epoch")
+    version: str = Field("Enhance-Video", description="version of the weights to find")
+    epoch: PositiveInt | None = Field(None, description="epoch of the weights; null: the last")
+    runs: Path = Field(Path("results"), description="folder of runs to find weights in")
+    models: Path = Field(Path("models"), description="folder of weights, in a run or elsewhere")
     data: TestData = Field(default_factory=lambda: TestData.model_validate({}))
-    save: Path = Field(Path("results/test"), description="for the results")
+    save: Path = Field(Path("results/test"), description="folder for the results")
     pad: bool = Field(
         False, description="enhance a clip's first two and last two frames too, by reflection"
     )
-    fsim: bool = Field(False, description="score by FSIM too; needs the extra llve-common[fsim]")
+    fsim: bool = Field(False, description="score FSIM too; needs the extra fsim")
     pictures: bool = Field(
-        False, description="save flow, warped frames and masks too; they double the time"
+        False, description="write flow, warped frames and masks too, in twice the time"
     )
-    flow: FlowName = Field("raft", description="of the pictures; dis needs no weights")
+    flow: FlowName = Field("raft", description="optical flow of the pictures; dis needs no weights")
     raft: RaftSettings = RaftSettings()
     metric_raft: Path | None = Field(
-        None, description="RAFT's weights, to measure warping error along its flow; null: by DIS"
+        None, description="RAFT's weights for the warping error; default: DIS flow"
     )
 
 
@@ -174,31 +177,31 @@ def _beside(prefix: str, normal: str, names: str) -> Convert:
             f"{prefix}.list": listed if listed.is_file() else None,
         }
 
-    convert.__doc__ = "Videos in low light; ground truth and list lie beside them."
+    convert.__doc__ = "Folder of videos in low light, beside their ground truth and list."
     return convert
 
 
 def _no_other_weights(value: Any) -> dict[str, Any]:
-    """The epoch to go on from; 0: begin anew."""
+    """Only 0, a new training; --resume continues a run."""
     if value != "0":
         raise ValueError("give --resume RUN, or --model FILE with optimizer_state=true")
     return {}
 
 
 def _epoch(value: Any) -> dict[str, Any]:
-    """The epoch of the weights; 0: the last there is."""
+    """Epoch of the weights; 0: the last."""
     return {} if value == "0" else {"epoch": value}
 
 
 def _with_trained_raft(value: Any) -> dict[str, Any]:
-    """True: RAFT runs with its weights."""
+    """Only True: RAFT runs with its weights."""
     if value.lower() not in ("true", "1", "yes"):
         raise ValueError("RAFT never runs without its weights; give --flow dis to do without it")
     return {}
 
 
 def _scored(value: Any) -> dict[str, Any]:
-    """Whether to score."""
+    """False: enhance without scores."""
     return {} if value.lower() in ("true", "1", "yes") else {"data.normal": None}
 
 

@@ -29,25 +29,27 @@ def compare(
     ],
     reference: Annotated[
         Path | None,
-        typer.Option(help="The same in normal light, under the same names.", show_default=False),
+        typer.Option(help="Ground truth under the same names.", show_default=False),
     ] = None,
     papers: Annotated[
-        str | None, typer.Option(help="Such as sci,sgz.", show_default="all that are installed")
+        str | None, typer.Option(help="Papers, such as sci,sgz.", show_default="all installed")
     ] = None,
     weights: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=FILE",
-            help="A paper's weights; several of one paper are a row each.",
+            help="Weights of a paper; each of several files gets a row.",
             show_default="the bundled ones",
         ),
     ] = None,
     raft: Annotated[
         Path | None,
-        typer.Option(help="RAFT's weights: warping error by RAFT.", show_default="by DIS"),
+        typer.Option(help="RAFT's weights for the warping error.", show_default="by DIS"),
     ] = None,
-    clip: Annotated[bool, typer.Option("--clip", help="A folder's images are a clip.")] = False,
-    output: Annotated[Path, typer.Option("-o", "--output", help="A folder.")] = Path("comparison"),
+    clip: Annotated[bool, typer.Option("--clip", help="Images are the frames of a clip.")] = False,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Output folder.")] = Path(
+        "comparison"
+    ),
     device: Device = None,
 ) -> None:
     """Compare papers on your images or clips: a table and a page of quality, pictures and cost."""

@@ -18,7 +18,7 @@ from llve_common.paper.contract import Paper
 
 def configs_app(paper: Paper) -> typer.Typer:
     """The command group of a paper."""
-    app = typer.Typer(no_args_is_help=True, help="Settings files: list, show, copy, check.")
+    app = typer.Typer(no_args_is_help=True, help="List, show, copy and check settings files.")
 
     @app.command("list")
     def list_() -> None:
@@ -29,7 +29,7 @@ def configs_app(paper: Paper) -> typer.Typer:
 
     @app.command()
     def show(name: Annotated[str, typer.Argument(help="A name from 'configs list'.")]) -> None:
-        """Print a settings file with every setting at its value, what it is, and its options."""
+        """Print every setting of a file: its value, its meaning and its options."""
         file = find_config(paper, name)
         assert file is not None
         settings = load_settings(settings_class(paper, file), file)
@@ -41,7 +41,7 @@ def configs_app(paper: Paper) -> typer.Typer:
         name: Annotated[str, typer.Argument(help="A name from 'configs list'.")],
         target: Annotated[Path, typer.Argument(help="A file to write; it may not exist.")],
     ) -> None:
-        """Copy a settings file, to change it."""
+        """Copy a settings file for editing."""
         file = find_config(paper, name)
         assert file is not None
         if target.exists():

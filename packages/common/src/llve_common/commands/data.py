@@ -22,14 +22,16 @@ _SHOWN = 20
 
 def data_app() -> typer.Typer:
     """The command group."""
-    app = typer.Typer(no_args_is_help=True, help="Data sets: check, convert, make a synthetic one.")
+    app = typer.Typer(no_args_is_help=True, help="Check, convert or make a data set.")
 
     @app.command()
     def check(
         root: Annotated[Path, typer.Argument(help="The folder that holds GT and input (or LQ).")],
         subset: Annotated[
             Split | None,
-            typer.Option(help="Whose test clips are needed.", show_default="by the folder's name"),
+            typer.Option(
+                help="Split whose test clips are needed.", show_default="by the folder's name"
+            ),
         ] = None,
     ) -> None:
         """Look at every file and list everything that is missing or does not fit."""
@@ -55,7 +57,8 @@ def data_app() -> typer.Typer:
     def convert(
         source: Annotated[Path, typer.Argument(help="A data set in images, such as indoor_png.")],
         target: Annotated[
-            Path | None, typer.Argument(help="A folder.", show_default="indoor_np beside it")
+            Path | None,
+            typer.Argument(help="A folder to write.", show_default="indoor_np beside it"),
         ] = None,
         size: Annotated[
             str | None,
@@ -84,13 +87,13 @@ def data_app() -> typer.Typer:
 
     @app.command()
     def synthetic(
-        folder: Annotated[Path, typer.Argument(help="A new folder; indoor_np is made in it.")],
+        folder: Annotated[Path, typer.Argument(help="A new folder, for indoor_np.")],
         clips: Annotated[int, typer.Option(min=1, max=6, help="Clips from each photograph.")] = 2,
         frames: Annotated[int, typer.Option(min=5, help="Frames in a clip.")] = 8,
-        height: Annotated[int, typer.Option(min=16, help="Of a frame, in pixels.")] = 96,
-        width: Annotated[int, typer.Option(min=16, help="Of a frame, in pixels.")] = 160,
-        seed: Annotated[int, typer.Option(min=0, help="Every pixel follows from it.")] = 0,
-        png: Annotated[bool, typer.Option(help="In images (indoor_png) instead of .npy.")] = False,
+        height: Annotated[int, typer.Option(min=16, help="Height of a frame, in pixels.")] = 96,
+        width: Annotated[int, typer.Option(min=16, help="Width of a frame, in pixels.")] = 160,
+        seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
+        png: Annotated[bool, typer.Option(help="Write images, not .npy files.")] = False,
     ) -> None:
         """Make the embedded low/normal-light set in the layout of SDSD indoor."""
         kind, suffix = ("png", ".png") if png else ("np", ".npy")

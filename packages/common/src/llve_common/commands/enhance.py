@@ -28,7 +28,7 @@ def enhance_command(paper: Paper) -> Callable[..., None]:
         output: Annotated[
             Path | None,
             typer.Option(
-                "-o", "--output", help="A file or folder.", show_default="<name>-enhanced"
+                "-o", "--output", help="A file or folder to write.", show_default="<name>-enhanced"
             ),
         ] = None,
         weights: Weights = None,

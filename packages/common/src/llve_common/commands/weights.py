@@ -20,7 +20,7 @@ from llve_common.weights.onnx import OPSET, export_onnx
 
 def weights_app(paper: Paper) -> typer.Typer:
     """The command group of a paper."""
-    app = typer.Typer(no_args_is_help=True, help="Look into weights files and convert them.")
+    app = typer.Typer(no_args_is_help=True, help="Inspect, convert and export weights files.")
 
     @app.command()
     def inspect(

@@ -30,10 +30,10 @@ class ClipData(Settings):
     high: Path | None = Field(None, description="the ground truth's folder; null: in the root")
     layout: Layout = Field("sdsd", description="smid: one ground truth for a scene")
     test_clips: Split | tuple[str, ...] | None = Field(
-        None, description="not trained on: names, or indoor, outdoor or smid; null: as published"
+        None, description="clips of the test: names, indoor, outdoor or smid; null: as published"
     )
     size: tuple[PositiveInt, PositiveInt] | None = Field(
-        (960, 512), description="width and height that frames are resized to; null: as they are"
+        (960, 512), description="width and height that frames are resized to; null: unchanged"
     )
 
     def test_names(self, published: Split = "indoor") -> tuple[str, ...]:
@@ -51,15 +51,15 @@ class ClipTestData(ClipData):
 class ClipTraining(TrainerSettings):
     """Adam, and the length of the run."""
 
-    workers: int = Field(3, ge=0, description="loader processes; 0 loads in the training process")
-    iterations: PositiveInt = Field(description="updates of the weights")
+    workers: int = Field(3, ge=0, description="processes that load data; 0: the training process")
+    iterations: PositiveInt = Field(description="training iterations")
     lr: float = Field(gt=0, description="learning rate")
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.99, ge=0, lt=1)
-    weight_decay: NonNegativeFloat = 0.0
+    beta1: float = Field(0.9, ge=0, lt=1, description="decay of Adam's first moment")
+    beta2: float = Field(0.99, ge=0, lt=1, description="decay of Adam's second moment")
+    weight_decay: NonNegativeFloat = Field(0.0, description="weight decay")
     schedule: ScheduleSettings
-    save_every: PositiveInt = Field(description="iterations")
-    validate_every: PositiveInt | None = Field(description="iterations; null: never")
+    save_every: PositiveInt = Field(description="iterations between two weights files")
+    validate_every: PositiveInt | None = Field(description="validation interval; null: never")
 
     @property
     def adam(self) -> dict[str, Any]:
@@ -71,15 +71,15 @@ class ClipTraining(TrainerSettings):
 class ExperimentSettings(RunSettings):
     """Where a run writes, and on what it computes."""
 
-    save: Path = Field(Path("experiments"), description="where run folders go")
-    log_every: PositiveInt = Field(100, description="iterations between two lines of the log")
+    save: Path = Field(Path("experiments"), description="folder of the runs")
+    log_every: PositiveInt = Field(100, description="iterations between two log lines")
 
 
 class TestSettings(config.TestSettings):
-    """Score the test's clips: the first 30 frames of each, means of clips and of frames."""
+    """Score the first 30 frames of each test clip; report means over clips and over frames."""
 
     data: ClipTestData = ClipTestData()
-    ssim: config.Ssim = Field("gaussian11", description="definition of SSIM")
+    ssim: config.Ssim = Field("gaussian11", description="SSIM definition: skimage7 or gaussian11")
 
 
 def training_options(
