@@ -23,8 +23,8 @@ ROOMS = [
     "testing", "__main__",
 ]  # fmt: skip
 FILES_OF_A_PAPER = {
-    "__init__.py", "__main__.py", "config.py", "configs", "data.py", "fast.py",
-    "network.py", "objective.py", "paper.py", "weights.py",
+    "__init__.py", "__main__.py", "config.py", "configs", "data.py", "network.py",
+    "objective.py", "paper.py",
 }  # fmt: skip
 ELSEWHERE = {
     "triton": "comes with PyTorch for CUDA",

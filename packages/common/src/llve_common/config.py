@@ -59,9 +59,7 @@ Ssim = Literal["skimage7", "gaussian11"]
 """A definition of SSIM, see :mod:`llve_common.metrics.fidelity`."""
 
 _DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
-Device = Annotated[
-    str, Field(pattern=_DEVICE, description="to compute on: auto, cpu, cuda or cuda:N")
-]
+Device = Annotated[str, Field(pattern=_DEVICE, description="device: auto, cpu, cuda or cuda:N")]
 
 
 class TrainerSettings(Settings):
@@ -124,7 +122,7 @@ class RunSettings(Settings):
 
     save: Path = Field(Path("EXP"), description="folder of the runs")
     name: str | None = Field(
-        None, pattern=FOLDER_NAME, description="of the run's folder; null: one with the time"
+        None, pattern=FOLDER_NAME, description="name of the run's folder; default: by the time"
     )
     device: Device = "auto"
     log_every: PositiveInt = Field(10, description="iterations between two log lines")

@@ -18,7 +18,7 @@ from llve_sdsd.objective import Criterion
 class Data(sdsd.ClipData):
     """Where the clips are, and how they are read."""
 
-    border: Border = Field("new_info", description="what stands in beyond a clip's ends")
+    border: Border = Field("new_info", description="how to fill windows at a clip's ends")
 
 
 class TrainData(Data):
@@ -105,7 +105,7 @@ class TestSettings(sdsd.TestSettings):
     """Score the first 30 frames of each test clip; average over each clip, then over clips."""
 
     data: TestData = TestData()
-    save_images: bool = Field(False, description="write enhanced and input frames too")
+    save_images: bool = Field(False, description="write enhanced and input frames")
 
 
 _LAYOUTS: dict[str, sdsd.Layout] = {

@@ -234,8 +234,8 @@ def _show(check: Check) -> None:
         console.print(f"{'':8}-> {check.mend}", highlight=False, markup=False, soft_wrap=True)
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False) -> None:
-    """Say what is installed, what works, and what to do about the rest; 1 if anything is broken."""
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Check what is installed and works, and say how to fix the rest; 1 if anything is broken."""
     checks = examine()
     if as_json:
         typer.echo(json.dumps([asdict(check) for check in checks], indent=2))

@@ -102,7 +102,7 @@ def _fixed(published: PublishedOptions, *, resumes: bool) -> list[inspect.Parame
         show_default=False,
     )  # fmt: skip
     config = "A YAML file, or a name from 'configs list'."
-    resume = "The folder of a run to go on with."
+    resume = "The folder of an interrupted run to continue."
     opt = _option("opt", "-opt", "A published YAML option file.", Path, metavar="FILE")
     return [
         _parameter("overrides", list[str] | None, overrides),

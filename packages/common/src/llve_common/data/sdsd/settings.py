@@ -25,10 +25,10 @@ Keys = Mapping[str, str | Convert]
 class ClipData(Settings):
     """Where the clips are, and how they are read."""
 
-    root: Path = Field(Path("data/indoor_np"), description="folder that holds GT and input (or LQ)")
-    low: Path | None = Field(None, description="the input's folder; null: in the root")
-    high: Path | None = Field(None, description="the ground truth's folder; null: in the root")
-    layout: Layout = Field("sdsd", description="smid: one ground truth for a scene")
+    root: Path = Field(Path("data/indoor_np"), description="folder of GT and input (or LQ)")
+    low: Path | None = Field(None, description="folder of the input; null: in the root")
+    high: Path | None = Field(None, description="folder of ground truth; null: in the root")
+    layout: Layout = Field("sdsd", description="layout; smid has a ground truth per scene")
     test_clips: Split | tuple[str, ...] | None = Field(
         None, description="clips of the test: names, indoor, outdoor or smid; null: as published"
     )
