@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
@@ -57,7 +57,7 @@ class Section:
     text: str = ""
     commands: Sequence[str] = ()
     tables: Sequence[Table] = ()
-    plots: Sequence[str] = field(default_factory=tuple)
+    plots: Sequence[str] = ()
     notes: Sequence[str] = ()
     groups: Sequence[Group] = ()
     strips: Sequence[Strips] = ()
