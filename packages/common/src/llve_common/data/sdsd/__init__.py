@@ -1,1 +1,1 @@
-"""SDSD's data sets: layout, splits, settings."""
+"""SDSD's data sets: layout, splits, settings, windows, and what is wrong with a set."""
