@@ -1,9 +1,13 @@
-"""Weights and inputs that are made from a seed, so that reference values need not store them."""
+"""Weights and inputs that are made from a seed, so that reference values need not store them.
+
+Seeds, sizes and scales are arguments: they come from the reference files. What only the prose of a
+set's README says stands here, and says so.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,113 +18,142 @@ from torch import Tensor
 
 from llve_common.io.images import write_image
 
+# Weights
 
-def image_recipe_weights(
-    entries: Mapping[str, Mapping[str, Any]], seed: int, gain: float = 1.0
+
+def recipe_weights(
+    entries: Mapping[str, Any],
+    seed: int,
+    scale: float | Callable[[str, Sequence[int]], float] = 0.05,
+    *,
+    overrides: Sequence[Sequence[Any]] = (),
+    norms: Collection[str] | None = None,
 ) -> dict[str, Tensor]:
-    """The weights of the SCI and SGZ reference set.
+    """The weights of every reference set.
 
-    One generator for the whole state dict, keys in sorted order: integer tensors are 0 and draw
-    nothing; all others draw standard normal float32 values times 0.05 ``gain``; a ``running_var``
-    is its draw's absolute value plus 0.5, a one-dimensional ``weight`` its draw plus 1.
+    One generator for the whole state dict, keys in plain string order (``features.10`` comes
+    before ``features.2``), all names of a layer that has several included. Integer tensors are 0
+    and draw nothing; all others draw standard normal float32 values times the scale. To the
+    weights of normalisations and to temperatures 1 is added; a ``running_var`` is its draw's
+    absolute value plus 0.5.
 
     Args:
-        entries: published key to ``shape`` and ``dtype``, aliases included.
+        entries: published key to its shape, or to ``shape`` and ``dtype``.
         seed: of the generator.
-        gain: of the draws.
+        scale: of the draws, or what gives it from key and shape.
+        overrides: pattern and scale; the first whose pattern is found in a key wins.
+        norms: the keys of the weights of normalisations; None: one-dimensional weights.
     """
     rng = np.random.default_rng(seed)
     state: dict[str, Tensor] = {}
     for key in sorted(entries):
-        shape, kind = tuple(entries[key]["shape"]), entries[key]["dtype"]
-        if kind.startswith("int"):
+        entry = entries[key]
+        kind = entry["dtype"] if isinstance(entry, dict) else "float32"
+        shape = tuple(entry["shape"] if isinstance(entry, dict) else entry)
+        if not kind.startswith("float"):
             state[key] = torch.zeros(shape, dtype=getattr(torch, kind))
             continue
-        draw = np.asarray(rng.standard_normal(shape)).astype(np.float32) * np.float32(0.05 * gain)
+        usual = scale if isinstance(scale, float) else scale(key, shape)
+        own = next((value for pattern, value in overrides if re.search(pattern, key)), usual)
+        draw = np.asarray(rng.standard_normal(shape)).astype(np.float32) * np.float32(own)
+        one = key.endswith("weight") and len(shape) == 1 if norms is None else key in norms
         if key.endswith("running_var"):
             draw = np.abs(draw) + np.float32(0.5)
-        elif key.endswith("weight") and len(shape) == 1:
+        elif one or key.endswith("temperature"):
             draw = np.float32(1) + draw
         state[key] = torch.from_numpy(np.asarray(draw, np.float32))
     return state
 
 
 def tcenet_recipe_weights(keys: Mapping[str, Any], seed: int, scale: float) -> dict[str, Tensor]:
-    """The weights of the TCE-Net reference set, of RAFT and VGG-19 there as well.
-
-    One generator for the whole state dict, keys in plain string order (``features.10`` comes
-    before ``features.2``): integer tensors are 0 and draw nothing; all others draw standard normal
-    float32 values times ``scale``; a ``running_var`` is its draw's absolute value plus 0.5, the
-    weight of a normalisation its draw plus 1. Both names of a layer that RAFT registers twice draw;
-    the one loaded last, ``downsample.1``, is what the network keeps.
-
-    Args:
-        keys: a ``keys_*.json`` file of the set: ``keys`` maps each published key to ``shape`` and
-            ``dtype``, ``norm_weight_keys`` lists the weights of normalisations.
-        seed: of the generator.
-        scale: of the draws.
-    """
-    rng = np.random.default_rng(seed)
-    state: dict[str, Tensor] = {}
-    for key, entry in sorted(keys["keys"].items()):
-        if not entry["dtype"].startswith("float"):
-            state[key] = torch.zeros(entry["shape"], dtype=getattr(torch, entry["dtype"]))
-            continue
-        draw = np.asarray(rng.standard_normal(entry["shape"])).astype(np.float32)
-        draw = draw * np.float32(scale)
-        if key.endswith("running_var"):
-            draw = np.abs(draw) + np.float32(0.5)
-        elif key in keys["norm_weight_keys"]:
-            draw = np.float32(1) + draw
-        state[key] = torch.from_numpy(np.asarray(draw, np.float32))
-    return state
+    """The weights of a ``keys_*.json`` file of the TCE-Net set."""
+    return recipe_weights(keys["keys"], seed, scale, norms=keys["norm_weight_keys"])
 
 
-def normal_values(seed: int, shape: tuple[int, ...]) -> Tensor:
+# Of the weights of two or more dimensions; the README of the DKM set lists them.
+_DKM_GAINS = {
+    r"^encoder\.": 0.8,
+    r"^decoder\.proj\.": 0.7,
+    r"^decoder\.gps\.": 0.6,
+    r"^decoder\.embedding_decoder\.rrb_[du]\.": 0.9,
+    r"^decoder\.embedding_decoder\.terminal_module\.": 2.0,
+    r"^decoder\.conv_refiner\..*\.out_conv\.": 1.5,
+}
+
+
+def dkm_scale(key: str, shape: Sequence[int]) -> float:
+    """The scale of the DKM set: 0.1 for vectors, a gain over the root of the fan-in for others."""
+    gain = next((gain for pattern, gain in _DKM_GAINS.items() if re.search(pattern, key)), 1.0)
+    return 0.1 if len(shape) == 1 else gain / float(np.sqrt(np.prod(shape[1:])))
+
+
+# Inputs
+
+
+def normal_values(seed: int, shape: Sequence[int]) -> Tensor:
     """Standard normal float32 values."""
-    draw = np.random.default_rng(seed).standard_normal(shape)
+    draw = np.random.default_rng(seed).standard_normal(tuple(shape))
     return torch.from_numpy(draw.astype(np.float32))
 
 
-def uniform_values(seed: int, shape: tuple[int, ...]) -> Tensor:
+def uniform_values(seed: int, shape: Sequence[int]) -> Tensor:
     """Uniform float32 values in [0, 1)."""
-    return torch.from_numpy(np.random.default_rng(seed).random(shape).astype(np.float32))
+    return torch.from_numpy(np.random.default_rng(seed).random(tuple(shape)).astype(np.float32))
 
 
-def low_light_input(seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """A dark random image: uniform to the power 2.2, times 0.3."""
-    return (np.random.default_rng(seed).random(shape) ** 2.2 * 0.3).astype(np.float32)
-
-
-def video_recipe_weights(
-    shapes: Mapping[str, Sequence[int]],
-    seed: int,
-    scale: float = 0.05,
-    overrides: Sequence[tuple[str, float]] = (),
-) -> dict[str, Tensor]:
-    """The weights of the SDSD and STCD reference set: all floating, without running statistics.
-
-    As :func:`image_recipe_weights`, but a ``temperature`` too is its draw plus 1, and the draws of
-    a key are scaled by the first override whose pattern is found in it.
+def told_values(text: str, like: Tensor | None = None) -> Tensor:
+    """The uniform values that a text describes: ``uniform seed 63 shape [1,3,33,27]``.
 
     Args:
-        shapes: published key to shape.
-        seed: of the generator.
-        scale: of the draws.
-        overrides: pattern and scale.
+        text: with a seed, and a shape unless it is another's.
+        like: whose shape it is where the text has none.
     """
+    found = re.search(r"seed (\d+)(?: shape)?(?: \[([\d, ]+)\])?", text)
+    assert found, text
+    if found[2] is None:
+        assert like is not None, text
+        return uniform_values(int(found[1]), like.shape)
+    return uniform_values(int(found[1]), [int(side) for side in found[2].split(",")])
+
+
+def low_light_input(seed: int, shape: Sequence[int]) -> NDArray[np.float32]:
+    """A dark random image: uniform to the power 2.2, times 0.3."""
+    return (np.random.default_rng(seed).random(tuple(shape)) ** 2.2 * 0.3).astype(np.float32)
+
+
+def smooth_warp(
+    seed: int, height: int, width: int, amplitude: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The STCD set's stand-in for a matcher: six plane waves each way, (H, 2W, 4) and (H, 2W)."""
     rng = np.random.default_rng(seed)
-    state: dict[str, Tensor] = {}
-    for key in sorted(shapes):
-        own = next((value for pattern, value in overrides if re.search(pattern, key)), scale)
-        draw = rng.standard_normal(tuple(shapes[key])).astype(np.float32) * np.float32(own)
-        norm = key.endswith("weight") and draw.ndim == 1
-        one = np.float32(norm or key.endswith("temperature"))
-        state[key] = torch.from_numpy(one + draw)
-    return state
+    x = np.linspace(-1 + 1 / width, 1 - 1 / width, width)[None]
+    y = np.linspace(-1 + 1 / height, 1 - 1 / height, height)[:, None]
+    grid = np.broadcast_arrays(x, y)
+
+    def waves(scale: float) -> NDArray[np.float64]:
+        total = np.zeros((height, width))
+        for _ in range(6):
+            kx, ky = rng.uniform(-4, 4, 2)
+            phase = rng.uniform(0, 2 * np.pi)
+            total = total + rng.normal() * np.sin(kx * x + ky * y + phase)
+        return scale * total / np.sqrt(6)
+
+    halves, certainties = [], []
+    for half in range(2):
+        places = [axis + waves(amplitude) for axis in grid]
+        certainty = 1 / (1 + np.exp(-(waves(2.5) + 0.5)))
+        outside = np.any(np.abs(places) > 1, axis=0)
+        places = list(np.clip(places, -1, 1))
+        halves.append(np.stack([*grid, *places] if half == 0 else [*places, *grid], -1))
+        certainties.append(np.where(outside, 0.0, certainty))
+    warp, certainty = np.concatenate(halves, 1), np.concatenate(certainties, 1)
+    return warp.astype(np.float32), certainty.astype(np.float32)
 
 
-def fingerprint(array: NDArray[Any]) -> NDArray[np.float64]:
+# Summaries of arrays
+
+
+def fingerprint(array: Any) -> NDArray[np.float64]:
     """Thirteen numbers: mean, deviation, L2 norm, least, largest, eight evenly spaced values."""
     flat = np.asarray(array, np.float64).ravel()
     places = np.linspace(0, flat.size - 1, 8).astype(int)
@@ -128,10 +161,35 @@ def fingerprint(array: NDArray[Any]) -> NDArray[np.float64]:
     return np.concatenate([summary, flat[places]])
 
 
+def relative_l2(actual: Any, expected: Any) -> float:
+    """The norm of the difference over that of what is expected."""
+    wanted = np.asarray(expected, np.float64)
+    difference = np.asarray(actual, np.float64) - wanted
+    return float(np.linalg.norm(difference) / np.linalg.norm(wanted))
+
+
+def state_summary(state: Mapping[str, Tensor]) -> dict[str, NDArray[np.float64]]:
+    """What the SCI and SGZ training cases keep of each tensor: ``p/KEY/stats`` and ``/samples``."""
+    found = {}
+    for key, value in state.items():
+        flat = value.double().numpy().ravel()
+        places = np.unique(np.linspace(0, flat.size - 1, min(flat.size, 8)).astype(int))
+        found[f"p/{key}/stats"] = np.array([flat.mean(), flat.std(), np.linalg.norm(flat)])
+        found[f"p/{key}/samples"] = flat[places]
+    return found
+
+
+# The video of the SDSD and STCD set
+
+# Width and height of its item ``train_resized``, which neither the file nor the README tells: found
+# from the values.
+SDSD_RESIZED = (64, 48)
+
+
 def sdsd_frame(
     seed: int, pair: int, time: int, kind: int, height: int, width: int
 ) -> NDArray[np.uint8]:
-    """A frame of the SDSD and STCD reference set's video, (H, W, 3) uint8 RGB.
+    """A frame of the video, (H, W, 3) uint8 RGB.
 
     Args:
         seed: of the set.
@@ -155,7 +213,7 @@ def sdsd_frame(
 
 
 def write_sdsd_set(folder: Path, dataset: Mapping[str, Any]) -> Path:
-    """Write the reference set's video in the SDSD layout.
+    """Write the video in the SDSD layout.
 
     Args:
         folder: for ``GT`` and ``input``.
@@ -168,4 +226,29 @@ def write_sdsd_set(folder: Path, dataset: Mapping[str, Any]) -> Path:
             for kind, side in enumerate(("GT", "input")):
                 frame = sdsd_frame(dataset["seed"], number, time, kind, *size)
                 write_image(folder / side / pair / f"{time:04d}.npy", frame)
+    return folder
+
+
+def write_smid_set(folder: Path, recipe: str, height: int, width: int) -> Path:
+    """Write the video in the SMID layout, as the text of the reference file's ``smid`` tells.
+
+    Args:
+        folder: for ``SMID_LQ_np`` and ``SMID_Long_np``.
+        recipe: ``folder k (NAMES): LQ frames tiny_frame(SEED, k, t, 1), t < LENGTH + k; GT files
+            NAMES = tiny_frame(SEED, k, ...)``.
+        height: in pixels.
+        width: in pixels.
+    """
+    told = re.search(
+        r"\(([\w, ]+)\): .*tiny_frame\((\d+), .*t < (\d+) \+ k; GT files (.*) = ", recipe
+    )
+    assert told, recipe
+    seed, shortest = int(told[2]), int(told[3])
+    for k, scene in enumerate(told[1].split(", ")):
+        for t in range(shortest + k):
+            frame = sdsd_frame(seed, k, t, 1, height, width)
+            write_image(folder / "SMID_LQ_np" / scene / f"{t:04d}.npy", frame)
+        for t, name in enumerate(told[4].split(", ")):
+            frame = sdsd_frame(seed, k, t, 0, height, width)
+            write_image(folder / "SMID_Long_np" / scene / name, frame)
     return folder

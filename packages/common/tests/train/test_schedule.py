@@ -1,6 +1,7 @@
 """Learning rates with restarts."""
 
 import copy
+import re
 from functools import partial
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from llve_common.errors import ConfigError
-from llve_common.testing.reference import reference_json
+from llve_common.testing.reference import cases, reference_json, require_known
 from llve_common.train.schedule import (
     ScheduleSettings,
     cosine_restarts,
@@ -132,14 +133,21 @@ def test_what_does_not_fit_together_is_an_error(wrong, said):
 
 # The published values
 
+PUBLISHED = "sdsd_stcd/schedulers"
+CONFIGURATION, FROZEN = r"cosine_[^_]+_config", r"(cosine_[^_]+_config)_with_ft_tsa_only_(\d+)"
+
 
 def close(actual, expected):
     """To 1e-9, or 1e-15 for the tiny rates of a frozen group."""
     return actual == pytest.approx(expected, rel=1e-9, abs=1e-15)
 
 
+def by_iteration(rates):
+    return {int(iteration): rate for iteration, rate in rates.items()}
+
+
 def check(step, case):
-    wanted = {int(key): value for key, value in case["lr"].items()}
+    wanted = by_iteration(case["lr"])
     listed = run(step, case["base_lr"], max(wanted))
     assert all(close(listed[iteration], value) for iteration, value in wanted.items())
 
@@ -151,76 +159,82 @@ def cosine_of(case):
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("name", ["cosine_sdsd_config", "cosine_stcd_config"])
-def test_published_configurations(name):
-    case = reference_json("sdsd_stcd/schedulers")[name]
-    check(cosine_of(case), case)
+def test_every_published_schedule_is_compared():
+    require_known(
+        reference_json(PUBLISHED), CONFIGURATION, FROZEN, "cosine_small", "multistep", "errors",
+        # The published state of a schedule, where ours has none: rates follow from the iteration.
+        "state_dict_keys_.*", "note",
+    )  # fmt: skip
 
 
 @pytest.mark.reference
-def test_published_small_cosines():
-    for name, case in reference_json("sdsd_stcd/schedulers")["cosine_small"].items():
-        if "error" in case:
-            # Mended: an IndexError there, before the first iteration.
-            assert case["error"].startswith("IndexError")
-            with pytest.raises(ConfigError, match="too few periods"):
-                run(cosine_of(case), case["base_lr"], 1)
-        else:
-            assert "lr" in case, name
-            check(cosine_of(case), case)
+@pytest.mark.parametrize("case", cases(PUBLISHED, CONFIGURATION))
+def test_published_configurations(case):
+    facts = case.settings
+    check(cosine_of(facts), facts)
+    for name, outcome in facts.items():
+        if beyond := re.fullmatch(r"step_(\d+)", name):
+            # Past its end the published schedule crashed; ours holds.
+            assert outcome.startswith("IndexError")
+            last = facts["lr"][str(int(beyond[1]) - 1)]
+            optimizer = adam(facts["base_lr"])
+            optimizer.param_groups[0].update(initial_lr=facts["base_lr"], lr=last)
+            cosine_of(facts)(optimizer, int(beyond[1]))
+            assert rates(optimizer) == [last]
 
 
 @pytest.mark.reference
-def test_published_run_past_the_schedules_end_crashed_and_ours_holds():
-    case = reference_json("sdsd_stcd/schedulers")["cosine_stcd_config"]
-    assert case["step_200001"].startswith("IndexError")
-    optimizer = adam(case["base_lr"])
-    optimizer.param_groups[0].update(initial_lr=case["base_lr"], lr=case["lr"]["200000"])
-    cosine_of(case)(optimizer, 200001)
-    assert rates(optimizer) == [case["lr"]["200000"]]
+@pytest.mark.parametrize("case", cases(PUBLISHED, under="cosine_small"))
+def test_published_small_cosines(case):
+    facts = case.settings
+    if "error" in facts:
+        # Mended: an IndexError there, before the first iteration.
+        assert facts["error"].startswith("IndexError")
+        with pytest.raises(ConfigError, match="too few periods"):
+            run(cosine_of(facts), facts["base_lr"], 1)
+    else:
+        check(cosine_of(facts), facts)
 
 
 @pytest.mark.reference
-def test_published_multi_steps():
-    for case in reference_json("sdsd_stcd/schedulers")["multistep"].values():
-        check(partial(multistep_restarts, **case["args"]), case)
-        wanted = case.get("optimizer_state_entries_right_after_scheduler_step", {})
-        optimizer = adam(case["base_lr"])
-        for iteration in range(1, len(wanted) + 1):
-            multistep_restarts(optimizer, iteration, **case["args"])
-            assert len(optimizer.state) == wanted[str(iteration)]
-            optimizer.param_groups[0]["params"][0].grad = torch.ones(1)
-            optimizer.step()
+@pytest.mark.parametrize("case", cases(PUBLISHED, under="multistep"))
+def test_published_multi_steps(case):
+    facts = case.settings
+    check(partial(multistep_restarts, **facts["args"]), facts)
+    wanted = facts.get("optimizer_state_entries_right_after_scheduler_step", {})
+    optimizer = adam(facts["base_lr"])
+    for iteration in range(1, len(wanted) + 1):
+        multistep_restarts(optimizer, iteration, **facts["args"])
+        assert len(optimizer.state) == wanted[str(iteration)]
+        optimizer.param_groups[0]["params"][0].grad = torch.ones(1)
+        optimizer.step()
 
 
 @pytest.mark.reference
-def test_published_frozen_group():
-    listed = reference_json("sdsd_stcd/schedulers")
-    case = listed["cosine_sdsd_config_with_ft_tsa_only_50000"]
-    used = {int(key): value for key, value in case["lr_used"].items()}
-    before = {int(key): value for key, value in case["lr_from_scheduler"].items()}
-    base = listed["cosine_sdsd_config"]["base_lr"]
-    step, optimizer = cosine_of(listed["cosine_sdsd_config"]), adam(base, groups=2)
+@pytest.mark.parametrize("case", cases(PUBLISHED, FROZEN))
+def test_published_frozen_group(case):
+    name, thaw = re.fullmatch(FROZEN, case.name).groups()
+    used, before = (by_iteration(case.settings[k]) for k in ("lr_used", "lr_from_scheduler"))
+    whole = reference_json(PUBLISHED)[name]
+    step, optimizer = cosine_of(whole), adam(whole["base_lr"], groups=2)
     assert rates(optimizer) == used[0]
     for iteration in range(1, max(used) + 1):
         step(optimizer, iteration)
         if iteration in before:
             assert close(rates(optimizer), before[iteration])
-        if iteration < 50000:
+        if iteration < int(thaw):
             optimizer.param_groups[0]["lr"] = 0.0
         if iteration in used:
             assert close(rates(optimizer), used[iteration])
 
 
 @pytest.mark.reference
-def test_published_errors():
-    errors = reference_json("sdsd_stcd/schedulers")["errors"]
-    steps = {
+@pytest.mark.parametrize("case", cases(PUBLISHED, under="errors"))
+def test_published_errors(case):
+    step = {
         "cosine_restarts_and_weights_lengths_differ": partial(cosine_restarts, periods=[5, 5]),
         "multistep_restarts_and_weights_lengths_differ": partial(multistep_restarts, milestones=[]),
-    }
-    assert errors.keys() == steps.keys()
-    for name, message in errors.items():
-        ours = message.removeprefix("AssertionError: ").rstrip(".")
-        with pytest.raises(ConfigError, match=ours):
-            steps[name](adam(), 1, restarts=[2], weights=[1, 1])
+    }[case.name]
+    ours = case.settings.removeprefix("AssertionError: ").rstrip(".")
+    with pytest.raises(ConfigError, match=ours):
+        step(adam(), 1, restarts=[2], weights=[1, 1])
