@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import typer
 import yaml
-from recipes import recipe_weights
+from recipes import with_recipe
 from torch import nn
 from typer.testing import CliRunner
 
@@ -92,9 +92,7 @@ def option_file_like(
 
 def write_recipe(folder: Path, network: nn.Module, recipe: dict[str, Any]) -> Path:
     """The weights of a published run, under the names that parallel training saves."""
-    shapes = {name: value.shape for name, value in network.state_dict().items()}
-    seed, scale, overrides = (recipe[key] for key in ("seed", "scale", "overrides"))
-    state = recipe_weights(shapes, seed, scale, overrides=overrides)
+    state = with_recipe(network, recipe).state_dict()
     write_weights(folder / "G.pth", {f"module.{name}": value for name, value in state.items()})
     return folder / "G.pth"
 

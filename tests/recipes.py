@@ -7,17 +7,23 @@ set's README says stands here, and says so.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import pytest
 import torch
 import yaml
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from llve_common.io.images import write_image
+from llve_common.paper.contract import Paper
+from llve_common.testing.reference import reference_json
+from llve_common.train.loader import stack_samples
+
+Network = TypeVar("Network", bound=nn.Module)
 
 # Weights
 
@@ -66,9 +72,30 @@ def recipe_weights(
     return state
 
 
+def with_recipe(network: Network, facts: Mapping[str, Any]) -> Network:
+    """A network with the weights of a case of the SDSD and STCD set.
+
+    Args:
+        network: with the published names.
+        facts: seed (``weight_seed`` or ``seed``), ``scale`` and ``overrides``.
+    """
+    shapes = {key: value.shape for key, value in network.state_dict().items()}
+    seed = facts["weight_seed"] if "weight_seed" in facts else facts["seed"]
+    state = recipe_weights(shapes, seed, facts["scale"], overrides=facts["overrides"])
+    network.load_state_dict(state)
+    return network
+
+
 def tcenet_recipe_weights(keys: Mapping[str, Any], seed: int, scale: float) -> dict[str, Tensor]:
     """The weights of a ``keys_*.json`` file of the TCE-Net set."""
     return recipe_weights(keys["keys"], seed, scale, norms=keys["norm_weight_keys"])
+
+
+def with_tcenet_recipe(network: Network, keys: str, seed: int, scale: float) -> Network:
+    """A network with the weights of such a file, for evaluation."""
+    state = tcenet_recipe_weights(reference_json(f"tcenet/{keys}"), seed, scale)
+    network.load_state_dict(state)
+    return network.eval()
 
 
 # Of the weights of two or more dimensions; the README of the DKM set lists them.
@@ -151,7 +178,48 @@ def smooth_warp(
     return warp.astype(np.float32), certainty.astype(np.float32)
 
 
+# What the sets tell of networks
+
+
+def check_keys(state: Mapping[str, Tensor], entries: Mapping[str, Any]) -> None:
+    """Assert that a state dict has the published names, shapes and types, in their order."""
+    ours = [(key, list(value.shape), str(value.dtype)) for key, value in state.items()]
+    assert ours == [(k, v["shape"], f"torch.{v['dtype']}") for k, v in entries.items()]
+
+
+def idle(network: nn.Module, outputs: Sequence[Tensor]) -> list[str]:
+    """The names of the parameters that some outputs do not depend on."""
+    names, parameters = zip(*network.named_parameters(), strict=True)
+    total = torch.stack([output.sum() for output in outputs]).sum()
+    gradients = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
+    return [name for name, value in zip(names, gradients, strict=True) if value is None]
+
+
+def check_initial(state: Mapping[str, Tensor], expected: Mapping[str, Sequence[float]]) -> None:
+    """Assert that new weights are distributed as published: mean, deviation, least, largest."""
+    assert state.keys() == expected.keys()
+    for key, (mean, std, least, largest) in expected.items():
+        value = state[key].double()
+        if std == 0:
+            assert (value == mean).all(), key
+            continue
+        # Of n draws, the mean is known to std / sqrt(n), and the deviation to std / sqrt(2 n).
+        known = std / value.numel() ** 0.5
+        assert value.mean() == pytest.approx(mean, abs=8 * known), key
+        assert value.std(correction=0) == pytest.approx(std, abs=6 * known), key
+        extremes = abs(value.max() - largest) + abs(value.min() - least)
+        assert extremes < 0.5 * (abs(least) + abs(largest)), key
+
+
 # Summaries of arrays
+
+
+def check_fingerprint(actual: Any, expected: Any, tolerance: float, name: str = "") -> None:
+    """Compare an array with a fingerprint, relative to the largest value: some are near zero."""
+    found, wanted = fingerprint(actual), np.asarray(expected)
+    largest = np.abs(wanted[3:5]).max()
+    scales = np.array([largest] * 2 + [wanted[2]] + [largest] * 10)
+    assert (np.abs(found - wanted) <= tolerance * scales).all(), name
 
 
 def fingerprint(array: Any) -> NDArray[np.float64]:
@@ -178,6 +246,59 @@ def state_summary(state: Mapping[str, Tensor]) -> dict[str, NDArray[np.float64]]
         found[f"p/{key}/stats"] = np.array([flat.mean(), flat.std(), np.linalg.norm(flat)])
         found[f"p/{key}/samples"] = flat[places]
     return found
+
+
+# Training
+
+
+def training_steps(
+    paper: Paper, settings: Any, network: nn.Module, image: Tensor, number: int
+) -> Iterator[tuple[list[float], float]]:
+    """Train on one batch of low-light images by a paper's procedure.
+
+    Yields:
+        Of each step its losses, and the norm of its gradient before clipping.
+    """
+    procedure = paper.procedures[settings.procedure]
+    objective = procedure.objective(settings, torch.device("cpu"))
+    optimizer = procedure.optimizer(settings, network)
+    batch = stack_samples([{"low": one} for one in image])
+    for iteration in range(1, number + 1):
+        procedure.before_step(settings, network, iteration)
+        optimizer.zero_grad()
+        losses = list(objective(network, batch, iteration).values())
+        torch.stack(losses).sum().backward()
+        norm = nn.utils.clip_grad_norm_(network.parameters(), settings.train.clip_norm)
+        optimizer.step()
+        yield [loss.item() for loss in losses], norm.item()
+
+
+def check_parameters(actual: Any, expected: Any, rates: Any) -> None:
+    """Compare the fingerprints of parameters after some steps of Adam.
+
+    Its first steps are about rate times sign: single values may differ by twice that.
+
+    Args:
+        actual: (P, 13).
+        expected: (P, 13).
+        rates: the sum of the rates, one or of each parameter.
+    """
+    limits = np.broadcast_to(rates, len(expected))
+    difference = np.abs(actual - expected)
+    rounding = 1e-6 * np.abs(expected[:, 3:5]).max(1)
+    assert (difference[:, :2] <= (0.1 * limits + rounding)[:, None]).all()
+    assert (difference[:, 2] <= 1e-3 * expected[:, 2]).all()
+    assert (difference[:, 3:] <= (2.1 * limits + rounding)[:, None]).all()
+
+
+def check_moments(
+    optimizer: torch.optim.Adam, network: nn.Module, expected: Any, rtol: float
+) -> None:
+    """Compare Adam's state: of each parameter the number of steps, the norms of both moments."""
+    states = [optimizer.state[parameter] for parameter in network.parameters()]
+    norms = [[each[k].double().norm() for k in ("exp_avg", "exp_avg_sq")] for each in states]
+    assert [float(each["step"]) for each in states] == expected[:, 0].tolist()
+    np.testing.assert_allclose(norms, expected[:, 1:], rtol=rtol)
 
 
 # The video of the SDSD and STCD set

@@ -5,12 +5,19 @@ import re
 import numpy as np
 import pytest
 import torch
-from recipes import fingerprint, low_light_input, recipe_weights, relative_l2
-from torch import Tensor, nn
+from recipes import (
+    check_fingerprint,
+    check_initial,
+    check_keys,
+    idle,
+    low_light_input,
+    relative_l2,
+    with_recipe,
+)
+from torch import Tensor
 
 from llve_common.errors import DataError
 from llve_common.testing.reference import Case, cases, reference_json
-from llve_common.weights.files import load_into
 from llve_sdsd.network import AttentionFusion, Pyramid, PyramidAlignment, RetinexNet
 from llve_sdsd.weights import from_published, network_arguments, to_published
 
@@ -29,15 +36,6 @@ def arguments_of(published: dict) -> dict:
     return {RENAMED.get(k, k): v for k, v in published.items() if k not in WITHOUT_EFFECT}
 
 
-def with_recipe(network: nn.Module, settings: dict) -> nn.Module:
-    """The network with the recipe's weights of a case."""
-    shapes = {key: value.shape for key, value in to_published(network.state_dict()).items()}
-    seed, scale, overrides = (settings[k] for k in ("weight_seed", "scale", "overrides"))
-    state = recipe_weights(shapes, seed, scale, overrides=overrides)
-    load_into(network, from_published(state), "recipe")
-    return network
-
-
 def network_of(settings: dict) -> RetinexNet:
     return with_recipe(RetinexNet(**arguments_of(settings["arguments"])), settings)
 
@@ -47,9 +45,7 @@ def test_keys_shapes_and_parameters(case: Case):
     facts = case.settings
     network = RetinexNet(**arguments_of(facts["arguments"]))
     published = to_published(network.state_dict())
-    assert {k: (list(v.shape), str(v.dtype)) for k, v in published.items()} == {
-        k: (v["shape"], f"torch.{v['dtype']}") for k, v in facts["keys"].items()
-    }
+    check_keys(published, facts["keys"])
     assert [name for name, _ in network.named_parameters()] == list(facts["keys"])
     assert len(published) == facts["number_of_keys"]
     assert len(list(network.buffers())) == facts["number_of_buffers"]
@@ -66,35 +62,17 @@ def test_weights_without_gradient(case: Case):
     facts = case.settings
     network = RetinexNet(**arguments_of(facts["arguments"]))
     frames = torch.from_numpy(low_light_input(1, (1, network.nframes, 3, 16, 16)))
-    for chosen in (None, *range(3)):
-        outputs = network(frames)
-        network.zero_grad()
-        used = outputs if chosen is None else outputs[chosen : chosen + 1]
-        torch.stack([output.sum() for output in used]).sum().backward()
-        idle = [name for name, weight in network.named_parameters() if weight.grad is None]
-        expected = (
-            facts["unused_in_forward"] if chosen is None else facts["unused_by_output"][str(chosen)]
-        )
-        assert idle == expected
+    outputs = network(frames)
+    assert idle(network, outputs) == facts["unused_in_forward"]
+    for place, expected in facts["unused_by_output"].items():
+        assert idle(network, [outputs[int(place)]]) == expected
 
 
 def test_initial_weights():
     facts = reference_json(f"{SET}/sdsd_init")
     torch.manual_seed(facts["torch_manual_seed"])
     network = RetinexNet(**arguments_of(facts["arguments"]))
-    state = to_published(network.state_dict())
-    expected = facts["per_key_mean_std_min_max"]
-    assert state.keys() == expected.keys()
-    for key, (mean, std, smallest, largest) in expected.items():
-        values = state[key].double()
-        if std == 0:
-            assert (values == mean).all(), key
-            continue
-        assert abs(values.mean() - mean) < 8 * std / values.numel() ** 0.5, key
-        # The spread of a sample's standard deviation, over two samples.
-        assert abs(values.std() / std - 1) < 5 / values.numel() ** 0.5, key
-        assert abs(values.min() / smallest - 1) < 0.5, key
-        assert abs(values.max() / largest - 1) < 0.5, key
+    check_initial(to_published(network.state_dict()), facts["per_key_mean_std_min_max"])
 
 
 @pytest.mark.parametrize("case", cases(f"{SET}/sdsd_forward", under="cases"))
@@ -120,15 +98,7 @@ def test_forward(case: Case):
     for name, results in found.items():
         expected = case.settings["intermediate_fingerprints"][name]
         for result, numbers in zip(results, expected, strict=True):
-            assert_fingerprint(result, numbers, 1e-5, name)
-
-
-def assert_fingerprint(actual: Tensor, expected, tolerance: float, name: str) -> None:
-    """Its numbers relative to the largest value; single values may be near zero."""
-    found, wanted = fingerprint(actual.numpy()), np.asarray(expected)
-    largest = np.abs(wanted[3:5]).max()
-    scales = np.array([largest] * 2 + [wanted[2]] + [largest] * 10)
-    assert (np.abs(found - wanted) <= tolerance * scales).all(), name
+            check_fingerprint(result, numbers, 1e-5, name)
 
 
 def assert_close(actual, expected, *, absolute: float, relative: float) -> None:
@@ -182,4 +152,4 @@ def test_module(case: Case):
     for name, gradient, expected in zip(
         names, gradients, case["grad_parameter_fingerprints"], strict=True
     ):
-        assert_fingerprint(gradient, expected, 1e-4, name)
+        check_fingerprint(gradient, expected, 1e-4, name)

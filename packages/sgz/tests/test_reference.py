@@ -9,7 +9,14 @@ from pathlib import PurePosixPath
 import numpy as np
 import pytest
 import torch
-from recipes import low_light_input, recipe_weights, state_summary, uniform_values
+from recipes import (
+    check_keys,
+    low_light_input,
+    recipe_weights,
+    state_summary,
+    training_steps,
+    uniform_values,
+)
 from torch import Tensor, nn
 
 from llve_common.enhance.frames import enhance_frames
@@ -24,7 +31,6 @@ from llve_common.testing.reference import (
     require_known,
     shared_file,
 )
-from llve_common.train.loader import stack_samples
 from llve_common.weights.files import load_into, read_weights
 from llve_sgz.config import NetworkSettings, ObjectiveSettings, SegmentationSettings, TrainSettings
 from llve_sgz.data import LowLightImages, shuffled
@@ -107,9 +113,7 @@ def image_of(settings: dict) -> Tensor:
 def test_keys_shapes_and_parameters(case: Case):
     facts, network = case.settings, build(case.name)
     published = to_published(network.state_dict())
-    assert {k: (list(v.shape), str(v.dtype)) for k, v in published.items()} == {
-        k: (v["shape"], f"torch.{v['dtype']}") for k, v in facts["state_dict"].items()
-    }
+    check_keys(published, facts["state_dict"])
     assert [name for name, _ in network.named_parameters()] == facts["parameter_names"]
     assert parameter_count(network) == facts["parameters"]
 
@@ -299,28 +303,15 @@ def train_steps(case: Case, dtype: torch.dtype, monkeypatch, steps: int) -> dict
     if seg is not None:
         segmenter = segmenter_of(f"sgz_fpn{seg['classes']}", seg, dtype)
         monkeypatch.setattr("llve_sgz.paper.build_segmenter", lambda *_: segmenter)
-    procedure = PAPER.procedures["train"]
-    network = network_of(settings, dtype)
-    objective = procedure.objective(chosen, CPU)
-    optimizer = procedure.optimizer(chosen, network)
-    image = image_of(settings).to(dtype)
-    batch = stack_samples([{"low": one} for one in image])
-    found: dict = {"losses": [], "grad_norms": [], "terms_tv_spa_col_exp": []}
-    found["seg_term_times_0.1"] = []
-    for iteration in range(1, steps + 1):
-        procedure.before_step(chosen, network, iteration)
-        optimizer.zero_grad()
-        losses = objective(network, batch, iteration)
-        total = torch.stack(list(losses.values())).sum()
-        total.backward()
-        norm = nn.utils.clip_grad_norm_(network.parameters(), chosen.train.clip_norm)
-        optimizer.step()
-        values = [loss.item() for loss in losses.values()]
-        found["losses"].append(total.item())
-        found["grad_norms"].append(norm.item())
-        found["terms_tv_spa_col_exp"].append(values[:4])
-        found["seg_term_times_0.1"].extend(values[4:])
-    found |= state_summary(to_published(network.state_dict()))
+    network, image = network_of(settings, dtype), image_of(settings).to(dtype)
+    taken = list(training_steps(PAPER, chosen, network, image, steps))
+    found = {
+        "losses": [sum(parts) for parts, _ in taken],
+        "grad_norms": [norm for _, norm in taken],
+        "terms_tv_spa_col_exp": [parts[:4] for parts, _ in taken],
+        "seg_term_times_0.1": [part for parts, _ in taken for part in parts[4:]],
+        **state_summary(to_published(network.state_dict())),
+    }
     if segmenter is not None:
         found["seg_bn1_running_mean"] = segmenter.resnet.bn1.running_mean.numpy()
     return found

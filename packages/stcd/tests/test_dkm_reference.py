@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from recipes import dkm_scale, recipe_weights
+from recipes import check_keys, dkm_scale, recipe_weights
 from torch import Tensor
 
 from llve_common.testing.reference import (
@@ -114,12 +114,7 @@ def stage(kind: str):
 
 
 def test_keys_shapes_types_and_their_order(matcher):
-    published = [
-        (key, tuple(entry["shape"]), f"torch.{entry['dtype']}")
-        for key, entry in reference_json(f"{SET}/keys").items()
-    ]
-    ours = [(k, tuple(v.shape), str(v.dtype)) for k, v in matcher.state_dict().items()]
-    assert ours == published
+    check_keys(matcher.state_dict(), reference_json(f"{SET}/keys"))
 
 
 def test_weight_recipe(matcher):

@@ -6,11 +6,21 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from recipes import fingerprint, low_light_input, recipe_weights, relative_l2, smooth_warp
+from recipes import (
+    check_initial,
+    check_keys,
+    check_moments,
+    check_parameters,
+    fingerprint,
+    idle,
+    low_light_input,
+    relative_l2,
+    smooth_warp,
+    with_recipe,
+)
 from torch import nn
 
 from llve_common.errors import DataError
-from llve_common.paper.contract import State
 from llve_common.testing.reference import (
     Case,
     cases,
@@ -18,7 +28,6 @@ from llve_common.testing.reference import (
     reference_json,
     require_known,
 )
-from llve_common.weights.files import load_into
 from llve_stcd.matcher import matcher_images
 from llve_stcd.network import (
     STCD,
@@ -45,17 +54,10 @@ OUTPUTS = ("rgb1", "rgb2", "out1", "out2", "ill1", "ill2")
 FIELDS = ("rgb1", "rgb2", "enhanced1", "enhanced2", "ill1", "ill2")
 
 
-def recipe(shapes: dict, settings: dict) -> State:
-    seed, scale, overrides = (settings[k] for k in ("weight_seed", "scale", "overrides"))
-    return recipe_weights(shapes, seed, scale, overrides=overrides)
-
-
 def network_of(settings: dict, dtype: torch.dtype = torch.float32) -> STCD:
     arguments = settings.get("arguments", {})
     network = STCD(arguments.get("nf", 64), arguments.get("front_RBs", 1))
-    shapes = {key: value.shape for key, value in network.state_dict().items()}
-    load_into(network, recipe(shapes, settings), "recipe")
-    return network.to(dtype)
+    return with_recipe(network, settings).to(dtype)
 
 
 def run(network: STCD, first: np.ndarray, second: np.ndarray) -> dict[str, np.ndarray]:
@@ -71,9 +73,7 @@ def test_keys_order_shapes_and_parameters(case: Case):
     facts = case.settings
     network = STCD(facts["arguments"]["nf"], facts["arguments"]["front_RBs"])
     state = to_published(network.state_dict())
-    assert [(key, list(value.shape), str(value.dtype)) for key, value in state.items()] == [
-        (key, each["shape"], f"torch.{each['dtype']}") for key, each in facts["keys"].items()
-    ]
+    check_keys(state, facts["keys"])
     assert len(state) == facts["number_of_keys"]
     assert sum(p.numel() for p in network.parameters()) == facts["parameter_count"]
     assert len(list(network.buffers())) == facts["number_of_buffers"] == 0
@@ -85,20 +85,10 @@ def test_which_parameters_each_output_needs(case: Case):
     network = STCD(facts["arguments"]["nf"], facts["arguments"]["front_RBs"])
     generator = torch.Generator().manual_seed(0)
     found = network(*torch.rand(2, 1, 3, 8, 12, generator=generator))
-    names = [name for name, _ in network.named_parameters()]
-
-    def unused(*outputs):
-        gradients = torch.autograd.grad(
-            sum(each.sum() for each in outputs),
-            list(network.parameters()),
-            retain_graph=True,
-            allow_unused=True,
-        )
-        return [name for name, value in zip(names, gradients, strict=True) if value is None]
-
-    assert unused(*found) == facts["unused_in_forward"]
+    assert idle(network, found) == facts["unused_in_forward"]
     by_output = {
-        name: unused(getattr(found, field)) for name, field in zip(OUTPUTS, FIELDS, strict=True)
+        name: idle(network, [getattr(found, field)])
+        for name, field in zip(OUTPUTS, FIELDS, strict=True)
     }
     assert by_output == facts["unused_by_output"]
 
@@ -118,19 +108,7 @@ def test_initial_weights_are_distributed_as_published():
     facts = reference_json(f"{SET}/stcd_init")
     torch.manual_seed(facts["torch_manual_seed"])
     state = STCD(facts["arguments"]["nf"], facts["arguments"]["front_RBs"]).state_dict()
-    published = facts["per_key_mean_std_min_max"]
-    assert list(published) == list(state)
-    for key, (mean, std, least, largest) in published.items():
-        value = state[key].numpy()
-        if std == 0:
-            assert value.min() == value.max() == mean, key
-            continue
-        # Of n draws, the mean is known to std / sqrt(n), and the deviation to a part 1 / sqrt(2 n).
-        known = std / np.sqrt(value.size)
-        np.testing.assert_allclose(value.mean(), mean, rtol=0, atol=6 * known, err_msg=key)
-        np.testing.assert_allclose(value.std(), std, rtol=0, atol=6 * known, err_msg=key)
-        spread = abs(least) + abs(largest)
-        assert abs(value.max() - largest) + abs(value.min() - least) < 0.5 * spread, key
+    check_initial(state, facts["per_key_mean_std_min_max"])
 
 
 @pytest.mark.parametrize("case", cases(f"{SET}/stcd_forward", under="cases"))
@@ -208,9 +186,10 @@ def part_of(name: str, arguments: list) -> nn.Module:
     "case", cases(f"{SET}/stcd_modules", "(?!LayerNorm_BiasFree).*", under="cases")
 )
 def test_parts(case: Case):
-    part = part_of(case.name, case.settings["arguments"])
-    assert [name for name, _ in part.named_parameters()] == case.settings["parameters_in_order"]
-    load_into(part, recipe(case.settings["keys"], case.settings), "recipe")
+    part = with_recipe(part_of(case.name, case.settings["arguments"]), case.settings)
+    shapes = {key: list(value.shape) for key, value in part.named_parameters()}
+    assert list(shapes) == case.settings["parameters_in_order"]
+    assert shapes == case.settings["keys"]
     inputs = [
         torch.from_numpy(case[f"input{index}"]).requires_grad_()
         for index in range(len(case.settings["inputs"]))
@@ -278,7 +257,8 @@ def train_steps(case: Case, dtype: torch.dtype) -> dict:
     betas = given.get("beta1", 0.9), given.get("beta2", 0.99)
     decay = given.get("weight_decay_G", 0.0)
     optimizer = torch.optim.Adam(network.parameters(), betas=betas, weight_decay=decay)
-    found: dict = {"log": [], "components": [], "gradients": [], "network": network}
+    found: dict = {"log": [], "components": [], "gradients": []}
+    found |= {"network": network, "optimizer": optimizer}
     for step in settings["steps"]:
         optimizer.param_groups[0]["lr"] = step["lr"][0]
         optimizer.zero_grad()
@@ -291,7 +271,6 @@ def train_steps(case: Case, dtype: torch.dtype) -> dict:
         found["components"].append(components(outputs, target, warp, certainty, criterion))
         found["gradients"].append([p.grad.double().numpy().copy() for p in network.parameters()])
         optimizer.step()
-    found["moments"] = [optimizer.state[p] for p in network.parameters()]
     return found
 
 
@@ -346,16 +325,9 @@ def test_training_steps_in_single_precision(case: Case):
     summed = sum(step["lr"][0] for step in settings["steps"])
     parameters = dict(found["network"].named_parameters())
     assert list(parameters) == settings["parameters_in_order"]
-    actual = np.array([fingerprint(p.detach().numpy()) for p in parameters.values()])
-    expected = case["parameter_fingerprints"]
-    np.testing.assert_allclose(actual[:, :2], expected[:, :2], rtol=0, atol=0.1 * summed)
-    np.testing.assert_allclose(actual[:, 2], expected[:, 2], rtol=1e-3)
-    np.testing.assert_allclose(actual[:, 3:], expected[:, 3:], rtol=0, atol=2.1 * summed)
-    moments = [
-        [float(each["step"]), *(each[k].double().norm().item() for k in ("exp_avg", "exp_avg_sq"))]
-        for each in found["moments"]
-    ]
-    np.testing.assert_allclose(moments, case["adam_step_l2avg_l2avgsq"], rtol=5e-3)
+    actual = np.array([fingerprint(p.detach()) for p in parameters.values()])
+    check_parameters(actual, case["parameter_fingerprints"], summed)
+    check_moments(found["optimizer"], found["network"], case["adam_step_l2avg_l2avgsq"], 5e-3)
 
 
 def test_images_given_to_the_matcher():

@@ -7,7 +7,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 import torch
-from recipes import normal_values, recipe_weights, relative_l2, tcenet_recipe_weights
+from recipes import check_keys, normal_values, recipe_weights, relative_l2, with_tcenet_recipe
 from torch import Tensor, nn
 
 from llve_common.testing.reference import (
@@ -26,12 +26,6 @@ from llve_tcenet.weights import to_published
 pytestmark = pytest.mark.reference
 SET = "tcenet"
 FORWARD, PARTS = f"{SET}/vtce_forward", f"{SET}/vtce_parts"
-
-
-def network_with(seed: int, scale: float = 0.05) -> TCENet:
-    network = TCENet()
-    load_into(network, tcenet_recipe_weights(reference_json(f"{SET}/keys_vtce"), seed, scale), "")
-    return network.eval()
 
 
 def part_with(part: str, seed: int, scale: float = 0.05) -> nn.Module:
@@ -60,10 +54,8 @@ def test_keys_shapes_and_parameters():
     facts = reference_json(f"{SET}/keys_vtce")
     network = TCENet()
     state = to_published(network.state_dict())
-    ours = {key: (list(v.shape), str(v.dtype)) for key, v in state.items()}
-    published = {k: (v["shape"], f"torch.{v['dtype']}") for k, v in facts["keys"].items()}
     # In the order of registration, by which an optimizer's state is stored.
-    assert list(ours.items()) == list(published.items())
+    check_keys(state, facts["keys"])
     parameters = [key for key, entry in facts["keys"].items() if entry["kind"] == "param"]
     assert [name for name, _ in network.named_parameters()] == parameters
     assert sum(p.numel() for p in network.parameters()) == facts["n_parameters"]
@@ -111,7 +103,8 @@ def test_legal_sizes():
 
 def forward_network() -> TCENet:
     facts = reference_json(FORWARD)
-    return network_with(facts["weight_seed"], facts["weight_scale"])
+    seed, scale = facts["weight_seed"], facts["weight_scale"]
+    return with_tcenet_recipe(TCENet(), "keys_vtce", seed, scale)
 
 
 def forward_frames(name: str) -> Tensor:

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from recipes import tcenet_recipe_weights
+from recipes import with_tcenet_recipe
 
 from llve_common.enhance.windows import enhance_inner_frames, inner_frames
 from llve_common.flow.raft import Raft, raft_flow
@@ -22,10 +22,7 @@ SET = "tcenet"
 @pytest.fixture(scope="module")
 def network() -> TCENet:
     facts = reference_json(f"{SET}/tester")
-    network = TCENet()
-    keys = reference_json(f"{SET}/keys_vtce")
-    network.load_state_dict(tcenet_recipe_weights(keys, facts["g_seed"], facts["g_scale"]))
-    return network.eval()
+    return with_tcenet_recipe(TCENet(), "keys_vtce", facts["g_seed"], facts["g_scale"])
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +59,7 @@ def test_which_frames_are_saved():
 
 def test_pictures(network, clip):
     facts, arrays = reference_json(f"{SET}/tester"), reference_arrays(f"{SET}/tester")
-    raft = Raft()
-    keys = reference_json(f"{SET}/keys_raft")
-    raft.load_state_dict(tcenet_recipe_weights(keys, facts["raft_seed"], facts["raft_scale"]))
+    raft = with_tcenet_recipe(Raft(), "keys_raft", facts["raft_seed"], facts["raft_scale"])
     raft.train(facts["raft_training_mode"])
     with torch.inference_mode():
         found = [

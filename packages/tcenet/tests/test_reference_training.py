@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from recipes import relative_l2, tcenet_recipe_weights, told_values
+from recipes import relative_l2, tcenet_recipe_weights, told_values, with_tcenet_recipe
 from torch import Tensor
 
 from llve_common.flow.raft import Raft, raft_flow
@@ -54,8 +54,7 @@ def vgg_features(seed: int, scale: float):
 
 
 def raft_with(seed: int, scale: float, *, training: bool) -> Raft:
-    raft = Raft()
-    raft.load_state_dict(tcenet_recipe_weights(reference_json(f"{SET}/keys_raft"), seed, scale))
+    raft = with_tcenet_recipe(Raft(), "keys_raft", seed, scale)
     return raft.requires_grad_(False).train(training)
 
 
@@ -171,9 +170,7 @@ def test_training_steps(case: Case):
     facts = case.settings
     if not facts["dropout"].startswith("disabled"):
         pytest.skip("its dropout follows on random draws whose number is not known")
-    network = TCENet()
-    keys = reference_json(f"{SET}/keys_vtce")
-    network.load_state_dict(tcenet_recipe_weights(keys, facts["g_seed"], facts["g_scale"]))
+    network = with_tcenet_recipe(TCENet(), "keys_vtce", facts["g_seed"], facts["g_scale"])
     network.train().encoder.aspp.project[-1].p = 0.0
     raft = None
     if told := re.match(r"RAFT in (\w+) mode, recipe seed (\d+) scale ([\d.]+)", facts["raft"]):

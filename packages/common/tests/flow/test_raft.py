@@ -8,7 +8,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from recipes import relative_l2, tcenet_recipe_weights
+from recipes import check_keys, relative_l2, with_tcenet_recipe
 
 from llve_common.errors import CheckpointError, DataError
 from llve_common.flow.raft import (
@@ -33,14 +33,13 @@ CASES = pytest.mark.parametrize("case", cases(FILE, under="cases"))
 
 
 def keys_of(small):
-    return reference_json(f"{SET}/keys_raft_small" if small else f"{SET}/keys_raft")
+    return "keys_raft_small" if small else "keys_raft"
 
 
 def network_of(case):
     network, facts = Raft(small=case.settings["small"]), reference_json(FILE)
-    keys = keys_of(case.settings["small"])
-    state = tcenet_recipe_weights(keys, facts["weight_seed"], facts["weight_scale"])
-    network.load_state_dict(state)
+    keys, seed = keys_of(case.settings["small"]), facts["weight_seed"]
+    with_tcenet_recipe(network, keys, seed, facts["weight_scale"])
     return network.train(case.settings["mode"] == "train")
 
 
@@ -54,11 +53,9 @@ def images_of(case):
 @pytest.mark.reference
 @pytest.mark.parametrize("small", [False, True])
 def test_published_names_shapes_and_order(small):
-    facts = keys_of(small)
+    facts = reference_json(f"{SET}/{keys_of(small)}")
     network = Raft(small=small)
-    assert [(k, list(v.shape), str(v.dtype)) for k, v in network.state_dict().items()] == [
-        (k, v["shape"], f"torch.{v['dtype']}") for k, v in facts["keys"].items()
-    ]
+    check_keys(network.state_dict(), facts["keys"])
     assert parameter_count(network) == facts["n_parameters"]
     state = network.state_dict(keep_vars=True)
     for one, other in facts["aliases"]:

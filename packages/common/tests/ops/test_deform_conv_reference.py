@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from recipes import fingerprint, recipe_weights, relative_l2
+from recipes import fingerprint, relative_l2, with_recipe
 
 from llve_common.ops.deform_conv import deform_conv2d
 from llve_common.ops.packed import PackedDeformConv2d
@@ -53,11 +53,8 @@ def packed(text):
 def test_packed_layer(case, implementation):
     dtype = torch.float32 if implementation == "triton" else torch.float64
     facts = case.settings
-    layer = packed(facts["arguments"]).to(dtype)
+    layer = with_recipe(packed(facts["arguments"]), facts).to(dtype)
     assert [key for key, _ in layer.named_parameters()] == facts["parameters_in_order"]
-    shapes = {key: value.shape for key, value in layer.named_parameters()}
-    seed, scale, overrides = (facts[key] for key in ("weight_seed", "scale", "overrides"))
-    layer.load_state_dict(recipe_weights(shapes, seed, scale, overrides=overrides))
     inputs = [
         torch.from_numpy(case[f"input{index}"]).to(dtype).requires_grad_()
         for index in range(len(facts["inputs"]))
