@@ -29,8 +29,7 @@ from torch import nn
 from llve_common.data.windows import window_indices
 from llve_common.train.schedule import cosine_restarts
 from llve_sgz.objective import exposure, spatial
-from llve_stcd.dkm.correlation import local_correlation
-from llve_tcenet.objective import charbonnier, details, edge, temporal_consistency
+from llve_tcenet.objective import details, edge, temporal_consistency
 
 # Where cases lie whose names tell nothing: file, key, and how the names of their arrays begin.
 CASES = (
@@ -47,9 +46,7 @@ CASES = (
     ("tcenet/vtce_forward", "cases", "{}_"),
     ("tcenet/train_steps", None, "{}_"),
 )
-CLIPS = [
-    f"sdsd_stcd/{name}" for name in ("data_sdsd", "data_stcd", "e2e_sdsd", "e2e_stcd", "metrics")
-]
+CLIPS = ("data_sdsd", "data_stcd", "e2e_sdsd", "e2e_stcd", "metrics")
 # Texts and names to replace.
 TEXTS = (
     *((f"sdsd_stcd/{name}", r"pair(\d)", r"take\1") for name in CLIPS),
@@ -79,7 +76,7 @@ def perturb(shared: Path, target: Path) -> Path:
     for each in (folder, *folder.rglob("*/")):
         each.chmod(0o755)
     (target / "data").symlink_to((shared / "data").resolve())
-    for change in (names, images, schedules, parts, clips, options, losses, matcher):
+    for change in (names, images, schedules, parts, clips, options, losses):
         change(folder)
     return target
 
@@ -96,6 +93,10 @@ def names(folder: Path) -> None:
                 ):
                     cases[new] = facts
                     arrays |= {form.format(new) + k[len(start) :]: v for k, v in stored.items()}
+    with edited(folder, "dkm/cases") as (content, _):
+        for name in ("localcorr_r2", "refiner2"):
+            del content[name]
+            (folder / f"dkm/{name}.npz").unlink()
     for file, pattern, by in TEXTS:
         path = folder / f"{file}.json"
         path.write_text(re.sub(pattern, by, path.read_text()))
@@ -141,17 +142,12 @@ def schedules(folder: Path) -> None:
     with edited(folder, "sdsd_stcd/metrics") as (content, _):
         content["gaussian_kernel_9_1.2"] = cv2.getGaussianKernel(9, 1.2)[:, 0].tolist()
         del content["gaussian_kernel_11_1.5"]
-    with edited(folder, "tcenet/lr_schedule") as (content, _):
-        content["lr_init"] *= 2
-        content["lr_during_epoch"] = [2 * rate for rate in content["lr_during_epoch"]]
 
 
 def tested(path: str) -> Any:
     """A module of tests, for what it makes of a case's arguments."""
     place = Path(__file__).parents[1] / "packages" / path
-    spec = importlib.util.spec_from_file_location(place.stem, place)
-    assert spec is not None
-    assert spec.loader is not None
+    spec: Any = importlib.util.spec_from_file_location(place.stem, place)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -250,16 +246,15 @@ def losses(folder: Path) -> None:
         for facts in content.values():
             facts["steps"] = facts["steps"][:1]
     with edited(folder, "tcenet/losses") as (content, arrays):
-        for name, loss in (("CharbonnierLoss", charbonnier), ("EdgeLoss_odd_size", edge)):
-            facts = content[name]
-            facts |= {"x": "uniform seed 163 shape [1,3,31,45]", "y": "uniform seed 164"}
-            x = told_values(facts["x"]).requires_grad_()
-            value = loss(x, told_values(facts["y"], x))
-            value.backward()
-            flat = x.grad.flatten().double()
-            norms = {"l2": float(flat.norm()), "absmax": float(flat.abs().max())}
-            kept = {"mean": float(flat.mean()), "idx": [3, 500], "val": flat[[3, 500]].tolist()}
-            facts |= {"value": value.item(), "grad_first_arg": norms | kept}
+        facts = content["EdgeLoss_odd_size"]
+        facts |= {"x": "uniform seed 163 shape [1,3,31,45]", "y": "uniform seed 164"}
+        x = told_values(facts["x"]).requires_grad_()
+        value = edge(x, told_values(facts["y"], x))
+        value.backward()
+        flat = x.grad.flatten().double()
+        norms = {"l2": float(flat.norm()), "absmax": float(flat.abs().max())}
+        kept = {"mean": float(flat.mean()), "idx": [3, 500], "val": flat[[3, 500]].tolist()}
+        facts |= {"value": value.item(), "grad_first_arg": norms | kept}
         arrays["edge_laplacian_of_xo"] = details(x.detach()).numpy()
         facts = content["temporal_fixed"]
         facts["fixed_flow"] = facts["fixed_flow"].replace("(72)", "(172)").replace("*1.5", "*1.2")
@@ -273,22 +268,6 @@ def losses(folder: Path) -> None:
         facts["value"] = value.item()
         for frame, number in zip(pair, (3, 4), strict=True):
             arrays[f"temporal_fixed_grad{number}_s2"] = frame.grad[..., ::2, ::2].numpy()
-
-
-def matcher(folder: Path) -> None:
-    """Of DKM, other radii and strides."""
-    shapes = {"f0": [2, 6, 5, 6], "f1": [2, 6, 5, 6], "flow": [2, 2, 5, 6]}
-    made = {name: 0.5 * normal_values(300, shape) for name, shape in shapes.items()}
-    with edited(folder, "dkm/cases") as (content, _):
-        for name in ("localcorr_r2", "refiner2"):
-            del content[name]
-            (folder / f"dkm/{name}.npz").unlink()
-        kind = {"seed": 300, "kind": "normal", "scale": 0.5}
-        inputs = {name: {**kind, "shape": shape} for name, shape in shapes.items()}
-        content["localcorr_r4"] = {"inputs": inputs}
-    checks = {f"check_{k}": np.array([*v.flatten()[:3], v.mean()]) for k, v in made.items()}
-    out = local_correlation(made["f0"], made["f1"], made["flow"], 4).numpy()
-    np.savez(folder / "dkm/localcorr_r4.npz", out=out, **checks)
 
 
 if __name__ == "__main__":

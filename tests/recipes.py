@@ -14,7 +14,6 @@ from typing import Any, TypeVar
 import numpy as np
 import pytest
 import torch
-import yaml
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -374,27 +373,3 @@ def write_smid_set(folder: Path, recipe: str, height: int, width: int) -> Path:
             frame = sdsd_frame(seed, k, t, 0, height, width)
             write_image(folder / "SMID_Long_np" / scene / name, frame)
     return folder
-
-
-# Published option files
-
-
-def leaves(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Every dotted key of an option file with its value."""
-    found: dict[str, Any] = {}
-    for name, value in content.items():
-        key = f"{prefix}{name}"
-        found |= leaves(value, f"{key}.") if isinstance(value, dict) else {key: value}
-    return found
-
-
-def published_file(lines: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """The content of an option file that ``published_lines.json`` keeps as places and texts."""
-    content: dict[str, Any] = {}
-    for place, text in lines:
-        *parents, key = place.split("/")
-        section = content
-        for parent in parents:
-            section = section.setdefault(parent, {})
-        section[key] = yaml.safe_load(text)
-    return content

@@ -1,11 +1,8 @@
 """Settings and published option files."""
 
-from operator import attrgetter
-from pathlib import Path
-
 import pytest
 import yaml
-from recipes import leaves, published_file
+from published import check_options, option_files, shipped_files
 
 from llve_common.config import load_settings
 from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST, SDSD_OUTDOOR_TEST, SMID_TEST
@@ -58,31 +55,15 @@ def test_a_centre_other_than_the_middle_is_refused(frames, middle):
 # The published files
 
 KINDS = {"train": (TRAIN_OPTIONS, TrainSettings), "test": (TEST_OPTIONS, config.TestSettings)}
-# Our setting of a published key, where their values are the same.
-SAME = {
-    "data.dataroot_GT": "data.high", "data.dataroot_LQ": "data.low", "data.train_size": "data.size",
+OWN = {
     "data.padding": "data.border", "data.GT_size": "data.crop",
     "data.use_flip": "data.flip_horizontal", "data.use_rot": "data.flip_vertical",
-    "data.N_frames": "network.frames", "data.n_workers": "train.workers",
-    "data.batch_size": "train.batch_size", "network_G.nf": "network.nf",
-    "network_G.nframes": "network.frames", "network_G.groups": "network.groups",
-    "network_G.front_RBs": "network.front_blocks", "network_G.back_RBs": "network.back_blocks",
-    "network_G.w_TSA": "network.attention", "train.lr_G": "train.lr", "train.beta1": "train.beta1",
-    "train.beta2": "train.beta2", "train.niter": "train.iterations",
-    "train.ft_tsa_only": "train.fusion_only", "train.warmup_iter": "train.schedule.warmup",
-    "train.T_period": "train.schedule.periods", "train.restarts": "train.schedule.restarts",
-    "train.restart_weights": "train.schedule.restart_weights",
-    "train.eta_min": "train.schedule.eta_min", "train.pixel_criterion": "objective.criterion",
-    "train.pixel_weight": "objective.weight", "train.val_freq": "train.validate_every",
-    "train.manual_seed": "train.seed", "logger.print_freq": "run.log_every",
-    "logger.save_checkpoint_freq": "train.save_every", "path.pretrain_model_G": "weights",
+    "data.N_frames": "network.frames", "network_G.nframes": "network.frames",
+    "network_G.groups": "network.groups", "network_G.back_RBs": "network.back_blocks",
+    "network_G.w_TSA": "network.attention", "train.ft_tsa_only": "train.fusion_only",
+    "train.pixel_weight": "objective.weight", "train.manual_seed": "train.seed",
+    "path.pretrain_model_G": "weights",
 }  # fmt: skip
-
-
-def published_files(command):
-    """The contents of the published option files of a command."""
-    listed = reference_json("sdsd_stcd/options")
-    return [content for name, content in listed.items() if name.startswith(f"sdsd/{command}/")]
 
 
 def read(tmp_path, content, table):
@@ -99,42 +80,32 @@ def settings_of(tmp_path, content, command="train"):
 @pytest.mark.reference
 @pytest.mark.parametrize("command", KINDS)
 def test_published_files_as_they_are(tmp_path, command):
-    for content in published_files(command):
+    for content in option_files("sdsd", command):
         data, found = content["datasets"][command], settings_of(tmp_path, content, command)
         note = read(tmp_path, content, KINDS[command][0]).note
         assert note.startswith(f"{tmp_path / 'options.yml'}: without effect here: ")
-        idle = note.split(": ")[-1].split(", ")
-        for key, value in leaves({**content, "datasets": {}, "data": data}).items():
-            if key in SAME and key.replace("data.", f"datasets.{command}.") not in idle:
-                ours = attrgetter(SAME[key])(found)
-                wanted = tuple(value) if isinstance(value, list) else value
-                assert (str(ours) if isinstance(ours, Path) else ours) == wanted, key
+        check_options(content, command, found, note, OWN)
         assert ("smid" in data["mode"]) == (found.data.layout == "smid")
         names = data["testing_dir"].split(",") if "testing_dir" in data else SMID_TEST
         assert names_of_test(found.data) == tuple(names)
-        assert (found.run.name if command == "train" else found.name) == content["name"]
 
 
 @pytest.mark.reference
 def test_the_shipped_settings_are_the_published_files(tmp_path):
-    """As they were published once, whatever another set's options are."""
-    for name, lines in reference_json("published_lines")["option_files"].items():
-        paper, _, command, file = name.split("/")
-        if paper == "sdsd":
-            found = settings_of(tmp_path, published_file(lines), command)
-            subset = file.removesuffix(".yml").removeprefix(f"{command}_")
-            wanted = shipped(f"{command}/{SUBSETS[subset]}")
-            assert names_of_test(found.data) == names_of_test(wanted.data)
-            # There a path to each of the folders, here to the one that holds both.
-            same = {"root": wanted.data.root, "low": None, "high": None}
-            same["test_clips"] = wanted.data.test_clips
-            changes = {"data": found.data.model_copy(update=same), "weights": None}
-            assert found.model_copy(update=changes) == wanted
+    for command, name, content in shipped_files("sdsd"):
+        found = settings_of(tmp_path, content, command)
+        wanted = shipped(f"{command}/{SUBSETS[name.removeprefix(f'{command}_')]}")
+        assert names_of_test(found.data) == names_of_test(wanted.data)
+        # There a path to each of the folders, here to the one that holds both.
+        same = {"root": wanted.data.root, "low": None, "high": None}
+        same["test_clips"] = wanted.data.test_clips
+        changes = {"data": found.data.model_copy(update=same), "weights": None}
+        assert found.model_copy(update=changes) == wanted
 
 
 @pytest.mark.reference
 def test_published_files_with_a_slip(tmp_path):
-    content = published_files("train")[0]
+    content = option_files("sdsd", "train")[0]
     content = content | {"train": content["train"] | {"lr_g": 1e-3}, "networkG": {"nf": 3}}
     with pytest.raises(ConfigError) as caught:
         read(tmp_path, content, TRAIN_OPTIONS)
@@ -146,7 +117,7 @@ def test_published_files_with_a_slip(tmp_path):
 @pytest.mark.reference
 def test_published_errors_for_wrong_options(tmp_path):
     """What the published scripts refuse is refused here, with the file and the key."""
-    content = published_files("train")[0]
+    content = option_files("sdsd", "train")[0]
     wrong = {
         "unknown_loss": ("train", "pixel_criterion", "l2"),
         "unknown_scheme": ("train", "lr_scheme", "x"),

@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 import yaml
-from published_runs import (
+from published import (
     check_clips,
     check_frames,
     invoke,

@@ -111,18 +111,18 @@ def forward_frames(name: str) -> Tensor:
     return frames_of(reference_arrays(FORWARD)[f"{name}_input_u8"])
 
 
-@pytest.mark.parametrize("case", cases(FORWARD, under="cases"))
+@pytest.mark.parametrize("case", cases(FORWARD, under="cases", joint="_"))
 def test_forward(case: Case):
-    arrays, facts, mode = reference_arrays(FORWARD), case.settings, case.settings["mode"]
+    facts, mode = case.settings, case.settings["mode"]
     assert mode in {"eval", "train", "train_dropout"}
     network = forward_network().train(mode != "eval")
     if mode == "train":
         network.encoder.aspp.project[-1].p = 0.0
     torch.manual_seed(reference_json(FORWARD)["dropout_torch_seed"])
     with torch.no_grad():
-        outputs = network(forward_frames(case.name))
+        outputs = network(frames_of(case["input_u8"]))
     for name, output in zip(("out1", "out2"), outputs, strict=True):
-        close(output, arrays[f"{case.name}_{name}"], 2e-5 if mode == "eval" else 1e-4)
+        close(output, case[name], 2e-5 if mode == "eval" else 1e-4)
     state = network.state_dict()
     for key, summary in facts.get("bn_after", {}).items():
         check_summary(state[key], summary, rtol=1e-4, atol=1e-4, name=key)

@@ -20,7 +20,7 @@ from llve_common.flow.raft import (
     raft_frame_flow,
 )
 from llve_common.metrics.cost import parameter_count
-from llve_common.testing.reference import cases, check_summary, reference_arrays, reference_json
+from llve_common.testing.reference import cases, check_summary, reference_json
 from llve_common.weights.pretrained import load_raft
 
 SET = "tcenet"
@@ -29,7 +29,7 @@ FILE = f"{SET}/raft_forward"
 LOW, FULL, GRADIENT = 1e-4, 3e-4, 2e-2
 
 
-CASES = pytest.mark.parametrize("case", cases(FILE, under="cases"))
+CASES = pytest.mark.parametrize("case", cases(FILE, under="cases", joint="_"))
 
 
 def keys_of(small):
@@ -44,7 +44,7 @@ def network_of(case):
 
 
 def images_of(case):
-    pixels = torch.from_numpy(reference_arrays(FILE)[f"{case.name}_images_u8"])
+    pixels = torch.from_numpy(case["images_u8"])
     images = pixels.permute(1, 0, 4, 2, 3).float() / 255
     ranges = {"[0,1] (u8/255)": images, "[-1,1] (2*u8/255-1)": 2 * images - 1}
     return [image.clone().requires_grad_() for image in ranges[case.settings["input_range"]]]
@@ -65,11 +65,11 @@ def test_published_names_shapes_and_order(small):
 @pytest.mark.reference
 @CASES
 def test_every_iteration_of_the_published_code(case):
-    arrays, facts, network = reference_arrays(FILE), case.settings, network_of(case)
+    facts, network = case.settings, network_of(case)
     with torch.no_grad():
         found = network(*images_of(case), iterations=reference_json(FILE)["iters"], every=True)
-    np.testing.assert_allclose(found.low, arrays[f"{case.name}_flow_low"], rtol=0, atol=LOW)
-    np.testing.assert_allclose(found.flow, arrays[f"{case.name}_flow_up"], rtol=0, atol=FULL)
+    np.testing.assert_allclose(found.low, case["flow_low"], rtol=0, atol=LOW)
+    np.testing.assert_allclose(found.flow, case["flow_up"], rtol=0, atol=FULL)
     check_summary(found.low, facts["flow_low"], rtol=LOW, atol=LOW)
     for flow, summary in zip(found.flows, facts["per_iteration_flow_up"], strict=True):
         check_summary(flow, summary, rtol=FULL, atol=FULL)
@@ -81,7 +81,7 @@ def test_every_iteration_of_the_published_code(case):
 @pytest.mark.reference
 @CASES
 def test_image_gradients_of_the_published_code(case):
-    arrays, facts, images = reference_arrays(FILE), case.settings["grad"], images_of(case)
+    facts, images = case.settings["grad"], images_of(case)
     flow = network_of(case)(*images, iterations=reference_json(FILE)["iters"]).flow
     weights = re.fullmatch(
         r"mean\(flow_up \* linspace\(([\d.]+),([\d.]+),numel\)\.view_as\(flow_up\)\)", facts["loss"]
@@ -91,10 +91,10 @@ def test_image_gradients_of_the_published_code(case):
     assert loss.item() == pytest.approx(facts["value"], rel=1e-5)
     loss.backward()
     for number, image in enumerate(images, 1):
-        summary, stored = facts[f"image{number}"], f"{case.name}_grad_image{number}_s2"
+        summary, stored = facts[f"image{number}"], f"grad_image{number}_s2"
         assert image.grad.norm().item() == pytest.approx(summary["l2"], rel=GRADIENT)
-        if stored in arrays:
-            assert relative_l2(image.grad[..., ::2, ::2], arrays[stored]) < GRADIENT
+        if stored in case.arrays:
+            assert relative_l2(image.grad[..., ::2, ::2], case[stored]) < GRADIENT
 
 
 @pytest.mark.reference

@@ -175,7 +175,7 @@ def test_gaussian_ssim_and_psnr_of_the_published_code(case):
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("case", cases(TCENET))
+@pytest.mark.parametrize("case", cases(TCENET, joint="_"))
 def test_uniform_ssim_psnr_and_fsim_of_the_published_code(case, request):
     if case.name == "psnr_identical_is_inf":
         assert case.settings
@@ -189,9 +189,8 @@ def test_uniform_ssim_psnr_and_fsim_of_the_published_code(case, request):
     assert psnr(*pair) == pytest.approx(expected["psnr"], abs=1e-9)
     assert ssim(*pair, "skimage7") == pytest.approx(expected["ssim"], abs=1e-9)
     if expected := case.settings.get("float_path"):
-        arrays, white = reference_arrays(TCENET), np.float32(255)
-        image = arrays[f"{case.name}_pred_f32"] * white
-        target = arrays[f"{case.name}_gt_u8"] / white * white
+        white = np.float32(255)
+        image, target = case["pred_f32"] * white, case["gt_u8"] / white * white
         assert psnr(image, target) == pytest.approx(expected["psnr"], abs=1e-6)
         assert ssim(image, target, "skimage7") == pytest.approx(expected["ssim"], abs=1e-6)
     if expected := case.settings.get("fsim"):
@@ -208,9 +207,8 @@ def test_uniform_ssim_psnr_and_fsim_of_the_published_code(case, request):
 
 def tcenet_pair(case):
     """The image and target of a case of the TCE-Net set."""
-    arrays = reference_arrays(TCENET)
-    if f"{case.name}_gt_u8" in arrays:
-        return arrays[f"{case.name}_pred_u8"], arrays[f"{case.name}_gt_u8"]
+    if "gt_u8" in case.arrays:
+        return case["pred_u8"], case["gt_u8"]
     # The set describes the pair in words instead of storing it.
     gt, number = case.settings["gt"], r"(\d+)"
     form = r"\(#\*x\+#\*y\+#\*c\+#\*\(\(x//#\+y//#\)%2\)\)%256".replace("#", number)

@@ -38,16 +38,24 @@ def _absent(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Case:
-    """One case of a reference file: its settings, and its arrays with their measured noise."""
+    """One case of a reference file: its settings, and its arrays with their measured noise.
+
+    Attributes:
+        file: set and name, without suffix.
+        name: of the case.
+        settings: what the file says of it.
+        joint: what stands between the names of the case and of its array.
+    """
 
     file: str
     name: str
     settings: dict[str, Any]
+    joint: str = "/"
 
     @property
     def arrays(self) -> list[str]:
         """The names of the case's arrays, as they stand in the file."""
-        prefix = f"{self.name}/"
+        prefix = f"{self.name}{self.joint}"
         return [key.removeprefix(prefix) for key in _npz(self.file) if key.startswith(prefix)]
 
     @property
@@ -57,7 +65,7 @@ class Case:
         return listed
 
     def __getitem__(self, array: str) -> Array:
-        value: Array = _npz(self.file)[f"{self.name}/{array}"]
+        value: Array = _npz(self.file)[f"{self.name}{self.joint}{array}"]
         return value
 
     def check(
@@ -102,7 +110,9 @@ class Case:
                 np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol, err_msg=array)
 
 
-def cases(file: str, kind: str = ".*", *, holding: str = "", under: str | None = None) -> list[Any]:
+def cases(
+    file: str, kind: str = ".*", *, holding: str = "", under: str | None = None, joint: str = "/"
+) -> list[Any]:
     """Test parameters, one for each case of a reference file such as ``sci_sgz/sci_loss``.
 
     Args:
@@ -110,13 +120,14 @@ def cases(file: str, kind: str = ".*", *, holding: str = "", under: str | None =
         kind: only the cases whose whole name matches this expression.
         holding: only the cases with an array whose name starts so.
         under: the file's key that holds the cases; None where they are all of its content.
+        joint: see :class:`Case`.
     """
     path = shared_folder() / "reference" / f"{file}.json"
     if not path.is_file():
         return [pytest.param(None, id="absent", marks=pytest.mark.skip(reason=_absent(path)))]
     content = reference_json(file)
     listed = [
-        Case(file, name, settings)
+        Case(file, name, settings, joint)
         for name, settings in (content if under is None else content[under]).items()
         if re.fullmatch(kind, name)
     ]

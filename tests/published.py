@@ -1,9 +1,10 @@
-"""What SDSD's and STCD's scripts printed on the reference set: numbers, clips, scores, losses."""
+"""SDSD's and STCD's published scripts: their option files, and what they printed on the set."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from recipes import with_recipe
 from torch import nn
 from typer.testing import CliRunner
 
+from llve_common.testing.reference import reference_json
 from llve_common.weights.files import write_weights
+
+# What they printed
 
 
 def invoke(app: typer.Typer, *words: Any, fails: bool = False) -> str:
@@ -114,3 +118,72 @@ def check_clips(summary: dict[str, Any], score: str, line: str) -> None:
     assert clips
     for clip, value in clips:
         assert summary["per_clip"][clip][score] == pytest.approx(float(value), rel=1e-3)
+
+
+# Option files
+
+# Our setting of a published key, where their values are the same; of both papers.
+SAME = {
+    "data.dataroot_GT": "data.high", "data.dataroot_LQ": "data.low", "data.train_size": "data.size",
+    "data.n_workers": "train.workers", "data.batch_size": "train.batch_size",
+    "network_G.nf": "network.nf", "network_G.front_RBs": "network.front_blocks",
+    "train.lr_G": "train.lr", "train.beta1": "train.beta1", "train.beta2": "train.beta2",
+    "train.niter": "train.iterations", "train.warmup_iter": "train.schedule.warmup",
+    "train.T_period": "train.schedule.periods", "train.restarts": "train.schedule.restarts",
+    "train.restart_weights": "train.schedule.restart_weights",
+    "train.eta_min": "train.schedule.eta_min", "train.pixel_criterion": "objective.criterion",
+    "train.val_freq": "train.validate_every", "logger.print_freq": "run.log_every",
+    "logger.save_checkpoint_freq": "train.save_every",
+}  # fmt: skip
+
+
+def option_files(paper: str, command: str) -> list[dict[str, Any]]:
+    """The contents of a paper's published option files, of a reference set."""
+    listed = reference_json("sdsd_stcd/options")
+    return [content for name, content in listed.items() if name.startswith(f"{paper}/{command}/")]
+
+
+def shipped_files(paper: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """Command, name and content of the same files as they were published once, as texts."""
+    found = []
+    for file, lines in reference_json("published_lines")["option_files"].items():
+        owner, _, command, name = file.split("/")
+        content: dict[str, Any] = {}
+        for place, text in lines:
+            *parents, key = place.split("/")
+            section = content
+            for parent in parents:
+                section = section.setdefault(parent, {})
+            section[key] = yaml.safe_load(text)
+        found += [(command, name.removesuffix(".yml"), content)] * (owner == paper)
+    return found
+
+
+def check_options(
+    content: dict[str, Any], command: str, settings: Any, note: str, own: dict[str, str]
+) -> list[str]:
+    """Assert that settings say what a file says, but for the keys without effect; these.
+
+    Args:
+        content: of the file.
+        command: ``train`` or ``test``.
+        settings: read from it.
+        note: that names the keys without effect.
+        own: more keys as in :data:`SAME`, of one paper.
+    """
+    names, idle = SAME | own, note.split(": ")[-1].split(", ")
+    for key, value in _leaves({**content, "data": content["datasets"][command]}):
+        if key in names and key.replace("data.", f"datasets.{command}.") not in idle:
+            ours = attrgetter(names[key])(settings)
+            wanted = tuple(value) if isinstance(value, list) else value
+            assert (str(ours) if isinstance(ours, Path) else ours) == wanted, key
+    assert (settings.run.name if command == "train" else settings.name) == content["name"]
+    return idle
+
+
+def _leaves(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in content.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
