@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from published import check_options, option_files, shipped_files
+from published_scripts import check_options, option_files, shipped_files
 
 from llve_common.config import load_settings
 from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST, SDSD_OUTDOOR_TEST, SMID_TEST

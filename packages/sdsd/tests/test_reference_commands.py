@@ -7,7 +7,7 @@ from functools import partial
 import pytest
 import torch
 import yaml
-from published import (
+from published_scripts import (
     check_clips,
     check_frames,
     invoke,
