@@ -1,126 +1,227 @@
-"""Weights and inputs that are made from a seed, so that reference values need not store them."""
+"""Weights and inputs that are made from a seed, so that reference values need not store them.
+
+Seeds, sizes and scales are arguments: they come from the reference files. What only the prose of a
+set's README says stands here, and says so.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import pytest
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from llve_common.io.images import write_image
+from llve_common.paper.contract import Paper
+from llve_common.testing.reference import reference_json
+from llve_common.train.batches import stack_samples
+
+Network = TypeVar("Network", bound=nn.Module)
+
+# Weights
 
 
-def image_recipe_weights(
-    entries: Mapping[str, Mapping[str, Any]], seed: int, gain: float = 1.0
+def recipe_weights(
+    entries: Mapping[str, Any],
+    seed: int,
+    scale: float | Callable[[str, Sequence[int]], float] = 0.05,
+    *,
+    overrides: Sequence[Sequence[Any]] = (),
+    norms: Collection[str] | None = None,
 ) -> dict[str, Tensor]:
-    """The weights of the SCI and SGZ reference set.
+    """The weights of every reference set.
 
-    One generator for the whole state dict, keys in sorted order: integer tensors are 0 and draw
-    nothing; all others draw standard normal float32 values times 0.05 ``gain``; a ``running_var``
-    is its draw's absolute value plus 0.5, a one-dimensional ``weight`` its draw plus 1.
+    One generator for the whole state dict, keys in plain string order (``features.10`` comes
+    before ``features.2``), all names of a layer that has several included. Integer tensors are 0
+    and draw nothing; all others draw standard normal float32 values times the scale. To the
+    weights of normalisations and to temperatures 1 is added; a ``running_var`` is its draw's
+    absolute value plus 0.5.
 
     Args:
-        entries: published key to ``shape`` and ``dtype``, aliases included.
+        entries: published key to its shape, or to ``shape`` and ``dtype``.
         seed: of the generator.
-        gain: of the draws.
+        scale: of the draws, or what gives it from key and shape.
+        overrides: pattern and scale; the first whose pattern is found in a key wins.
+        norms: the keys of the weights of normalisations; None: one-dimensional weights.
     """
     rng = np.random.default_rng(seed)
     state: dict[str, Tensor] = {}
     for key in sorted(entries):
-        shape, kind = tuple(entries[key]["shape"]), entries[key]["dtype"]
-        if kind.startswith("int"):
+        entry = entries[key]
+        kind = entry["dtype"] if isinstance(entry, dict) else "float32"
+        shape = tuple(entry["shape"] if isinstance(entry, dict) else entry)
+        if not kind.startswith("float"):
             state[key] = torch.zeros(shape, dtype=getattr(torch, kind))
             continue
-        draw = np.asarray(rng.standard_normal(shape)).astype(np.float32) * np.float32(0.05 * gain)
+        usual = scale if isinstance(scale, float) else scale(key, shape)
+        own = next((value for pattern, value in overrides if re.search(pattern, key)), usual)
+        draw = np.asarray(rng.standard_normal(shape)).astype(np.float32) * np.float32(own)
+        one = key.endswith("weight") and len(shape) == 1 if norms is None else key in norms
         if key.endswith("running_var"):
             draw = np.abs(draw) + np.float32(0.5)
-        elif key.endswith("weight") and len(shape) == 1:
+        elif one or key.endswith("temperature"):
             draw = np.float32(1) + draw
         state[key] = torch.from_numpy(np.asarray(draw, np.float32))
     return state
+
+
+def with_recipe(network: Network, facts: Mapping[str, Any]) -> Network:
+    """A network with the weights of a case of the SDSD and STCD set.
+
+    Args:
+        network: with the published names.
+        facts: seed (``weight_seed`` or ``seed``), ``scale`` and ``overrides``.
+    """
+    shapes = {key: value.shape for key, value in network.state_dict().items()}
+    seed = facts["weight_seed"] if "weight_seed" in facts else facts["seed"]
+    state = recipe_weights(shapes, seed, facts["scale"], overrides=facts["overrides"])
+    network.load_state_dict(state)
+    return network
 
 
 def tcenet_recipe_weights(keys: Mapping[str, Any], seed: int, scale: float) -> dict[str, Tensor]:
-    """The weights of the TCE-Net reference set, of RAFT and VGG-19 there as well.
-
-    One generator for the whole state dict, keys in plain string order (``features.10`` comes
-    before ``features.2``): integer tensors are 0 and draw nothing; all others draw standard normal
-    float32 values times ``scale``; a ``running_var`` is its draw's absolute value plus 0.5, the
-    weight of a normalisation its draw plus 1. Both names of a layer that RAFT registers twice draw;
-    the one loaded last, ``downsample.1``, is what the network keeps.
-
-    Args:
-        keys: a ``keys_*.json`` file of the set: ``keys`` maps each published key to ``shape`` and
-            ``dtype``, ``norm_weight_keys`` lists the weights of normalisations.
-        seed: of the generator.
-        scale: of the draws.
-    """
-    rng = np.random.default_rng(seed)
-    state: dict[str, Tensor] = {}
-    for key, entry in sorted(keys["keys"].items()):
-        if not entry["dtype"].startswith("float"):
-            state[key] = torch.zeros(entry["shape"], dtype=getattr(torch, entry["dtype"]))
-            continue
-        draw = np.asarray(rng.standard_normal(entry["shape"])).astype(np.float32)
-        draw = draw * np.float32(scale)
-        if key.endswith("running_var"):
-            draw = np.abs(draw) + np.float32(0.5)
-        elif key in keys["norm_weight_keys"]:
-            draw = np.float32(1) + draw
-        state[key] = torch.from_numpy(np.asarray(draw, np.float32))
-    return state
+    """The weights of a ``keys_*.json`` file of the TCE-Net set."""
+    return recipe_weights(keys["keys"], seed, scale, norms=keys["norm_weight_keys"])
 
 
-def normal_values(seed: int, shape: tuple[int, ...]) -> Tensor:
+def with_tcenet_recipe(network: Network, keys: str, seed: int, scale: float) -> Network:
+    """A network with the weights of such a file, for evaluation."""
+    state = tcenet_recipe_weights(reference_json(f"tcenet/{keys}"), seed, scale)
+    network.load_state_dict(state)
+    return network.eval()
+
+
+# Of the weights of two or more dimensions; the README of the DKM set lists them.
+_DKM_GAINS = {
+    r"^encoder\.": 0.8,
+    r"^decoder\.proj\.": 0.7,
+    r"^decoder\.gps\.": 0.6,
+    r"^decoder\.embedding_decoder\.rrb_[du]\.": 0.9,
+    r"^decoder\.embedding_decoder\.terminal_module\.": 2.0,
+    r"^decoder\.conv_refiner\..*\.out_conv\.": 1.5,
+}
+
+
+def dkm_scale(key: str, shape: Sequence[int]) -> float:
+    """The scale of the DKM set: 0.1 for vectors, a gain over the root of the fan-in for others."""
+    gain = next((gain for pattern, gain in _DKM_GAINS.items() if re.search(pattern, key)), 1.0)
+    return 0.1 if len(shape) == 1 else gain / float(np.sqrt(np.prod(shape[1:])))
+
+
+# Inputs
+
+
+def normal_values(seed: int, shape: Sequence[int]) -> Tensor:
     """Standard normal float32 values."""
-    draw = np.random.default_rng(seed).standard_normal(shape)
+    draw = np.random.default_rng(seed).standard_normal(tuple(shape))
     return torch.from_numpy(draw.astype(np.float32))
 
 
-def uniform_values(seed: int, shape: tuple[int, ...]) -> Tensor:
+def uniform_values(seed: int, shape: Sequence[int]) -> Tensor:
     """Uniform float32 values in [0, 1)."""
-    return torch.from_numpy(np.random.default_rng(seed).random(shape).astype(np.float32))
+    return torch.from_numpy(np.random.default_rng(seed).random(tuple(shape)).astype(np.float32))
 
 
-def low_light_input(seed: int, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """A dark random image: uniform to the power 2.2, times 0.3."""
-    return (np.random.default_rng(seed).random(shape) ** 2.2 * 0.3).astype(np.float32)
-
-
-def video_recipe_weights(
-    shapes: Mapping[str, Sequence[int]],
-    seed: int,
-    scale: float = 0.05,
-    overrides: Sequence[tuple[str, float]] = (),
-) -> dict[str, Tensor]:
-    """The weights of the SDSD and STCD reference set: all floating, without running statistics.
-
-    As :func:`image_recipe_weights`, but a ``temperature`` too is its draw plus 1, and the draws of
-    a key are scaled by the first override whose pattern is found in it.
+def told_values(text: str, like: Tensor | None = None) -> Tensor:
+    """The uniform values that a text describes: ``uniform seed 63 shape [1,3,33,27]``.
 
     Args:
-        shapes: published key to shape.
-        seed: of the generator.
-        scale: of the draws.
-        overrides: pattern and scale.
+        text: with a seed, and a shape unless it is another's.
+        like: whose shape it is where the text has none.
     """
+    found = re.search(r"seed (\d+)(?: shape)?(?: \[([\d, ]+)\])?", text)
+    assert found, text
+    if found[2] is None:
+        assert like is not None, text
+        return uniform_values(int(found[1]), like.shape)
+    return uniform_values(int(found[1]), [int(side) for side in found[2].split(",")])
+
+
+def low_light_input(seed: int, shape: Sequence[int]) -> NDArray[np.float32]:
+    """A dark random image: uniform to the power 2.2, times 0.3."""
+    return (np.random.default_rng(seed).random(tuple(shape)) ** 2.2 * 0.3).astype(np.float32)
+
+
+def smooth_warp(
+    seed: int, height: int, width: int, amplitude: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The STCD set's stand-in for a matcher: six plane waves each way, (H, 2W, 4) and (H, 2W)."""
     rng = np.random.default_rng(seed)
-    state: dict[str, Tensor] = {}
-    for key in sorted(shapes):
-        own = next((value for pattern, value in overrides if re.search(pattern, key)), scale)
-        draw = rng.standard_normal(tuple(shapes[key])).astype(np.float32) * np.float32(own)
-        norm = key.endswith("weight") and draw.ndim == 1
-        one = np.float32(norm or key.endswith("temperature"))
-        state[key] = torch.from_numpy(one + draw)
-    return state
+    x = np.linspace(-1 + 1 / width, 1 - 1 / width, width)[None]
+    y = np.linspace(-1 + 1 / height, 1 - 1 / height, height)[:, None]
+    grid = np.broadcast_arrays(x, y)
+
+    def waves(scale: float) -> NDArray[np.float64]:
+        total = np.zeros((height, width))
+        for _ in range(6):
+            kx, ky = rng.uniform(-4, 4, 2)
+            phase = rng.uniform(0, 2 * np.pi)
+            total = total + rng.normal() * np.sin(kx * x + ky * y + phase)
+        return scale * total / np.sqrt(6)
+
+    halves, certainties = [], []
+    for half in range(2):
+        places = [axis + waves(amplitude) for axis in grid]
+        certainty = 1 / (1 + np.exp(-(waves(2.5) + 0.5)))
+        outside = np.any(np.abs(places) > 1, axis=0)
+        places = list(np.clip(places, -1, 1))
+        halves.append(np.stack([*grid, *places] if half == 0 else [*places, *grid], -1))
+        certainties.append(np.where(outside, 0.0, certainty))
+    warp, certainty = np.concatenate(halves, 1), np.concatenate(certainties, 1)
+    return warp.astype(np.float32), certainty.astype(np.float32)
 
 
-def fingerprint(array: NDArray[Any]) -> NDArray[np.float64]:
+# What the sets tell of networks
+
+
+def check_keys(state: Mapping[str, Tensor], entries: Mapping[str, Any]) -> None:
+    """Assert that a state dict has the published names, shapes and types, in their order."""
+    ours = [(key, list(value.shape), str(value.dtype)) for key, value in state.items()]
+    assert ours == [(k, v["shape"], f"torch.{v['dtype']}") for k, v in entries.items()]
+
+
+def idle(network: nn.Module, outputs: Sequence[Tensor]) -> list[str]:
+    """The names of the parameters that some outputs do not depend on."""
+    names, parameters = zip(*network.named_parameters(), strict=True)
+    total = torch.stack([output.sum() for output in outputs]).sum()
+    gradients = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
+    return [name for name, value in zip(names, gradients, strict=True) if value is None]
+
+
+def check_initial(state: Mapping[str, Tensor], expected: Mapping[str, Sequence[float]]) -> None:
+    """Assert that new weights are distributed as published: mean, deviation, least, largest."""
+    assert state.keys() == expected.keys()
+    for key, (mean, std, least, largest) in expected.items():
+        value = state[key].double()
+        if std == 0:
+            assert (value == mean).all(), key
+            continue
+        # Of n draws, the mean is known to std / sqrt(n), and the deviation to std / sqrt(2 n).
+        known = std / value.numel() ** 0.5
+        assert value.mean() == pytest.approx(mean, abs=8 * known), key
+        assert value.std(correction=0) == pytest.approx(std, abs=6 * known), key
+        extremes = abs(value.max() - largest) + abs(value.min() - least)
+        assert extremes < 0.5 * (abs(least) + abs(largest)), key
+
+
+# Summaries of arrays
+
+
+def check_fingerprint(actual: Any, expected: Any, tolerance: float, name: str = "") -> None:
+    """Compare an array with a fingerprint, relative to the largest value: some are near zero."""
+    found, wanted = fingerprint(actual), np.asarray(expected)
+    largest = np.abs(wanted[3:5]).max()
+    scales = np.array([largest] * 2 + [wanted[2]] + [largest] * 10)
+    assert (np.abs(found - wanted) <= tolerance * scales).all(), name
+
+
+def fingerprint(array: Any) -> NDArray[np.float64]:
     """Thirteen numbers: mean, deviation, L2 norm, least, largest, eight evenly spaced values."""
     flat = np.asarray(array, np.float64).ravel()
     places = np.linspace(0, flat.size - 1, 8).astype(int)
@@ -128,10 +229,88 @@ def fingerprint(array: NDArray[Any]) -> NDArray[np.float64]:
     return np.concatenate([summary, flat[places]])
 
 
+def relative_l2(actual: Any, expected: Any) -> float:
+    """The norm of the difference over that of what is expected."""
+    wanted = np.asarray(expected, np.float64)
+    difference = np.asarray(actual, np.float64) - wanted
+    return float(np.linalg.norm(difference) / np.linalg.norm(wanted))
+
+
+def state_summary(state: Mapping[str, Tensor]) -> dict[str, NDArray[np.float64]]:
+    """What the SCI and SGZ training cases keep of each tensor: ``p/KEY/stats`` and ``/samples``."""
+    found = {}
+    for key, value in state.items():
+        flat = value.double().numpy().ravel()
+        places = np.unique(np.linspace(0, flat.size - 1, min(flat.size, 8)).astype(int))
+        found[f"p/{key}/stats"] = np.array([flat.mean(), flat.std(), np.linalg.norm(flat)])
+        found[f"p/{key}/samples"] = flat[places]
+    return found
+
+
+# Training
+
+
+def training_steps(
+    paper: Paper, settings: Any, network: nn.Module, image: Tensor, number: int
+) -> Iterator[tuple[list[float], float]]:
+    """Train on one batch of low-light images by a paper's procedure.
+
+    Yields:
+        Of each step its losses, and the norm of its gradient before clipping.
+    """
+    procedure = paper.procedures[settings.procedure]
+    objective = procedure.objective(settings, torch.device("cpu"))
+    optimizer = procedure.optimizer(settings, network)
+    batch = stack_samples([{"low": one} for one in image])
+    for iteration in range(1, number + 1):
+        network.train()
+        optimizer.zero_grad()
+        losses = list(objective(network, batch, iteration).values())
+        torch.stack(losses).sum().backward()
+        norm = nn.utils.clip_grad_norm_(network.parameters(), settings.train.clip_norm)
+        optimizer.step()
+        yield [loss.item() for loss in losses], norm.item()
+
+
+def check_parameters(actual: Any, expected: Any, rates: Any) -> None:
+    """Compare the fingerprints of parameters after some steps of Adam.
+
+    Its first steps are about rate times sign: single values may differ by twice that.
+
+    Args:
+        actual: (P, 13).
+        expected: (P, 13).
+        rates: the sum of the rates, one or of each parameter.
+    """
+    limits = np.broadcast_to(rates, len(expected))
+    difference = np.abs(actual - expected)
+    rounding = 1e-6 * np.abs(expected[:, 3:5]).max(1)
+    assert (difference[:, :2] <= (0.1 * limits + rounding)[:, None]).all()
+    assert (difference[:, 2] <= 1e-3 * expected[:, 2]).all()
+    assert (difference[:, 3:] <= (2.1 * limits + rounding)[:, None]).all()
+
+
+def check_moments(
+    optimizer: torch.optim.Adam, network: nn.Module, expected: Any, rtol: float
+) -> None:
+    """Compare Adam's state: of each parameter the number of steps, the norms of both moments."""
+    states = [optimizer.state[parameter] for parameter in network.parameters()]
+    norms = [[each[k].double().norm() for k in ("exp_avg", "exp_avg_sq")] for each in states]
+    assert [float(each["step"]) for each in states] == expected[:, 0].tolist()
+    np.testing.assert_allclose(norms, expected[:, 1:], rtol=rtol)
+
+
+# The video of the SDSD and STCD set
+
+# Width and height of its item ``train_resized``, which neither the file nor the README tells: found
+# from the values.
+SDSD_RESIZED = (64, 48)
+
+
 def sdsd_frame(
     seed: int, pair: int, time: int, kind: int, height: int, width: int
 ) -> NDArray[np.uint8]:
-    """A frame of the SDSD and STCD reference set's video, (H, W, 3) uint8 RGB.
+    """A frame of the video, (H, W, 3) uint8 RGB.
 
     Args:
         seed: of the set.
@@ -155,7 +334,7 @@ def sdsd_frame(
 
 
 def write_sdsd_set(folder: Path, dataset: Mapping[str, Any]) -> Path:
-    """Write the reference set's video in the SDSD layout.
+    """Write the video in the SDSD layout.
 
     Args:
         folder: for ``GT`` and ``input``.
@@ -168,4 +347,29 @@ def write_sdsd_set(folder: Path, dataset: Mapping[str, Any]) -> Path:
             for kind, side in enumerate(("GT", "input")):
                 frame = sdsd_frame(dataset["seed"], number, time, kind, *size)
                 write_image(folder / side / pair / f"{time:04d}.npy", frame)
+    return folder
+
+
+def write_smid_set(folder: Path, recipe: str, height: int, width: int) -> Path:
+    """Write the video in the SMID layout, as the text of the reference file's ``smid`` tells.
+
+    Args:
+        folder: for ``SMID_LQ_np`` and ``SMID_Long_np``.
+        recipe: ``folder k (NAMES): LQ frames tiny_frame(SEED, k, t, 1), t < LENGTH + k; GT files
+            NAMES = tiny_frame(SEED, k, ...)``.
+        height: in pixels.
+        width: in pixels.
+    """
+    told = re.search(
+        r"\(([\w, ]+)\): .*tiny_frame\((\d+), .*t < (\d+) \+ k; GT files (.*) = ", recipe
+    )
+    assert told, recipe
+    seed, shortest = int(told[2]), int(told[3])
+    for k, scene in enumerate(told[1].split(", ")):
+        for t in range(shortest + k):
+            frame = sdsd_frame(seed, k, t, 1, height, width)
+            write_image(folder / "SMID_LQ_np" / scene / f"{t:04d}.npy", frame)
+        for t, name in enumerate(told[4].split(", ")):
+            frame = sdsd_frame(seed, k, t, 0, height, width)
+            write_image(folder / "SMID_Long_np" / scene / name, frame)
     return folder

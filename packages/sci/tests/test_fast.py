@@ -6,7 +6,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 import torch
-from recipes import image_recipe_weights
+from recipes import recipe_weights
 
 from llve_common.enhance import row_blocks
 from llve_common.enhance.frames import pixel_enhancer
@@ -27,7 +27,7 @@ def recipe(gain, network):
         key: {"shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")}
         for key, value in network.state_dict().items()
     }
-    network.load_state_dict(image_recipe_weights(entries, seed=3, gain=gain))
+    network.load_state_dict(recipe_weights(entries, 3, 0.05 * gain))
     return network
 
 

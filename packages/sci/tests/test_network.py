@@ -30,6 +30,7 @@ def test_enhancing_never_darkens_and_stays_in_range():
     torch.manual_seed(0)
     image = torch.rand(1, 3, 17, 23)
     illumination, reflectance = Enhancer().eval()(image)
+    torch.testing.assert_close(reflectance, (image / illumination).clamp(max=1))
     assert illumination.min() >= 1e-4
     assert illumination.max() <= 1
     assert (reflectance >= image.clamp(max=1) - 1e-6).all()

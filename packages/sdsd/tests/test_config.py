@@ -2,6 +2,7 @@
 
 import pytest
 import yaml
+from published_scripts import check_options, option_files, shipped_files
 
 from llve_common.config import load_settings
 from llve_common.data.sdsd.layout import (
@@ -11,7 +12,7 @@ from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST, SDSD_OUTDOOR_TEST, SM
 from llve_common.errors import ConfigError
 from llve_common.paper.configs import find_config
 from llve_common.published_options import read_options
-from llve_common.testing.reference import reference_json
+from llve_common.testing.reference import reference_json, require_known
 from llve_sdsd import config
 from llve_sdsd.config import TEST_OPTIONS, TRAIN_OPTIONS, TrainSettings
 from llve_sdsd.paper import PAPER
@@ -55,13 +56,19 @@ def test_a_centre_other_than_the_middle_is_refused(frames, middle):
 
 # The published files
 
-
-def published_files():
-    return {
-        name.removeprefix("sdsd/"): content
-        for name, content in reference_json("sdsd_stcd/options").items()
-        if name.startswith("sdsd/")
-    }
+KINDS = {
+    "train": (TRAIN_OPTIONS.file, TrainSettings),
+    "test": (TEST_OPTIONS.file, config.TestSettings),
+}
+OWN = {
+    "data.padding": "data.border", "data.GT_size": "data.crop",
+    "data.use_flip": "data.flip_horizontal", "data.use_rot": "data.flip_vertical",
+    "data.N_frames": "network.frames", "network_G.nframes": "network.frames",
+    "network_G.groups": "network.groups", "network_G.back_RBs": "network.back_blocks",
+    "network_G.w_TSA": "network.attention", "train.ft_tsa_only": "train.fusion_only",
+    "train.pixel_weight": "objective.weight", "train.manual_seed": "train.seed",
+    "path.pretrain_model_G": "weights",
+}  # fmt: skip
 
 
 def read(tmp_path, content, table):
@@ -70,44 +77,40 @@ def read(tmp_path, content, table):
     return read_options(file, table)
 
 
-def settings_of(tmp_path, content):
-    return load_settings(TrainSettings, base=read(tmp_path, content, TRAIN_OPTIONS.file).given)
+def settings_of(tmp_path, content, command="train"):
+    table, kind = KINDS[command]
+    return load_settings(kind, base=read(tmp_path, content, table).given)
 
 
 @pytest.mark.reference
-def test_published_files_as_they_are(tmp_path):
-    """They mean what the settings that come with the package say."""
-    files = published_files()
-    assert len(files) == 6
-    for name, content in files.items():
-        command, _, subset = name.removesuffix(".yml").partition("/")
-        subset = SUBSETS[subset.removeprefix(f"{command}_")]
-        table, kind = {
-            "train": (TRAIN_OPTIONS.file, TrainSettings),
-            "test": (TEST_OPTIONS.file, config.TestSettings),
-        }[command]
-        options = read(tmp_path, content, table)
-        found = load_settings(kind, base=options.given)
-        wanted = shipped(f"{command}/{subset}")
+@pytest.mark.parametrize("command", KINDS)
+def test_published_files_as_they_are(tmp_path, command):
+    for content in option_files("sdsd", command):
+        data, found = content["datasets"][command], settings_of(tmp_path, content, command)
+        note = read(tmp_path, content, KINDS[command][0]).note
+        assert note.startswith(f"{tmp_path / 'options.yml'}: without effect here: ")
+        check_options(content, command, found, note, OWN)
+        assert ("smid" in data["mode"]) == (found.data.layout == "smid")
+        names = data["testing_dir"].split(",") if "testing_dir" in data else SMID_TEST
+        assert names_of_test(found.data) == tuple(names)
+
+
+@pytest.mark.reference
+def test_the_shipped_settings_are_the_published_files(tmp_path):
+    for command, name, content in shipped_files("sdsd"):
+        found = settings_of(tmp_path, content, command)
+        wanted = shipped(f"{command}/{SUBSETS[name.removeprefix(f'{command}_')]}")
         assert names_of_test(found.data) == names_of_test(wanted.data)
         # There a path to each of the folders, here to the one that holds both.
         same = {"root": wanted.data.root, "low": None, "high": None}
         same["test_clips"] = wanted.data.test_clips
-        data = found.data.model_copy(update=same)
-        changes = {"data": data}
-        if command == "test":
-            assert str(found.weights).startswith("pretrain/")
-            changes["weights"] = None
+        changes = {"data": found.data.model_copy(update=same), "weights": None}
         assert found.model_copy(update=changes) == wanted
-        assert options.note.startswith(f"{tmp_path / 'options.yml'}: without effect here: ")
-        assert "distortion, scale, " in options.note
-        low = content["datasets"][command]["dataroot_LQ"]
-        assert str(found.data.low) == low
 
 
 @pytest.mark.reference
 def test_published_files_with_a_slip(tmp_path):
-    content = published_files()["train/train_in_sdsd.yml"]
+    content = option_files("sdsd", "train")[0]
     content = content | {"train": content["train"] | {"lr_g": 1e-3}, "networkG": {"nf": 3}}
     with pytest.raises(ConfigError) as caught:
         read(tmp_path, content, TRAIN_OPTIONS.file)
@@ -119,7 +122,7 @@ def test_published_files_with_a_slip(tmp_path):
 @pytest.mark.reference
 def test_published_errors_for_wrong_options(tmp_path):
     """What the published scripts refuse is refused here, with the file and the key."""
-    content = published_files()["train/train_in_sdsd.yml"]
+    content = option_files("sdsd", "train")[0]
     wrong = {
         "unknown_loss": ("train", "pixel_criterion", "l2"),
         "unknown_scheme": ("train", "lr_scheme", "x"),
@@ -130,7 +133,7 @@ def test_published_errors_for_wrong_options(tmp_path):
         # See the test of the commands.
         "batch_larger_than_dataset": None,
     }
-    assert reference_json("sdsd_stcd/e2e_sdsd")["bad_options"].keys() == wrong.keys()
+    require_known(reference_json("sdsd_stcd/e2e_sdsd")["bad_options"], *wrong)
     for place in filter(None, wrong.values()):
         section, key, value = place
         inner = value if key is None else content[section] | {key: value}

@@ -1,60 +1,65 @@
 """The published option files in our terms."""
 
-from pathlib import Path
-
 import pytest
 import yaml
+from published_scripts import check_options, option_files, shipped_files
 
 from llve_common.config import load_settings
-from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST
 from llve_common.errors import ConfigError
 from llve_common.published_options import read_options
-from llve_common.testing.reference import reference_json
 from llve_stcd import config
 from llve_stcd.config import TEST_OPTIONS, TRAIN_OPTIONS, TrainSettings
+
+KINDS = {
+    "train": (TRAIN_OPTIONS.file, TrainSettings),
+    "test": (TEST_OPTIONS.file, config.TestSettings),
+}
+OWN = {
+    "train.pixel_weight": "objective.pixel_weight",
+    "train.manual.resize960x512_seed": "train.seed",
+}
 
 
 def settings_of(file, settings, table):
     return load_settings(settings, None, (), {}, base=read_options(file, table).given)
 
 
-def options(tmp_path, name):
+def written(tmp_path, content):
     file = tmp_path / "options.yml"
-    file.write_text(yaml.safe_dump(reference_json("sdsd_stcd/options")[name], sort_keys=False))
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
     return file
 
 
 @pytest.mark.reference
-def test_the_published_training_is_the_default(tmp_path):
-    file = options(tmp_path, "stcd/train/SDSD_indoor.yml")
-    found = settings_of(file, TrainSettings, TRAIN_OPTIONS.file)
-    default = TrainSettings().model_dump()
-    default["data"] |= {
-        "low": Path("path_to_dataset/indoor_np/input"),
-        "high": Path("path_to_dataset/indoor_np/GT"),
-        "test_clips": SDSD_INDOOR_TEST,
-    }
-    default["train"]["workers"] = 16
-    default["run"]["name"] = "SDSD_indoor_model2"
-    assert found.model_dump() == default
-    note = read_options(file, TRAIN_OPTIONS.file).note
-    for key in ("nframes", "groups", "back_RBs", "w_TSA", "GT_size", "use_flip", "padding"):
-        assert key in note
+@pytest.mark.parametrize("command", KINDS)
+def test_published_files_as_they_are(tmp_path, command):
+    table, kind = KINDS[command]
+    for content in option_files("stcd", command):
+        file = written(tmp_path, content)
+        found, note = settings_of(file, kind, table), read_options(file, table).note
+        idle = check_options(content, command, found, note, OWN)
+        clips = content["datasets"][command]["testing_dir"].split(",")
+        assert found.data.test_clips == tuple(clips)
+        for key in ("nframes", "groups", "back_RBs", "w_TSA"):
+            assert f"network_G.{key}" in idle
 
 
 @pytest.mark.reference
-def test_the_published_test_is_the_default(tmp_path):
-    file = options(tmp_path, "stcd/test/SDSD_indoor_test.yml")
-    found = settings_of(file, config.TestSettings, TEST_OPTIONS.file)
-    default = config.TestSettings().model_dump()
-    default["data"] |= {
-        "low": Path("path_to_dataset/indoor_np/input"),
-        "high": Path("path_to_dataset/indoor_np/GT"),
-        "test_clips": SDSD_INDOOR_TEST,
-    }
-    default["weights"] = Path("pretrained_model/SDSD_indoor_model/indoor_G.pth")
-    default["name"] = "SDSD_indoor_model2"
-    assert found.model_dump() == default
+def test_the_defaults_are_the_published_files(tmp_path):
+    for command, _, content in shipped_files("stcd"):
+        table, kind = KINDS[command]
+        found = settings_of(written(tmp_path, content), kind, table).model_dump()
+        default = kind().model_dump()
+        for key in ("low", "high"):
+            default["data"][key] = found["data"][key]
+        names = content["datasets"][command]["testing_dir"].split(",")
+        default["data"]["test_clips"] = tuple(names)
+        if command == "train":
+            default["run"]["name"] = content["name"]
+            default["train"]["workers"] = content["datasets"]["train"]["n_workers"]
+        else:
+            default |= {"name": content["name"], "weights": found["weights"]}
+        assert found == default
 
 
 def test_what_the_published_network_could_not_run_is_refused(tmp_path):

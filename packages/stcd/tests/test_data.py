@@ -1,18 +1,18 @@
 """Pairs of frames, by themselves and against the published values."""
 
 import random
+import re
 from collections import Counter
 
 import numpy as np
 import pytest
-import torch
 from recipes import fingerprint, write_sdsd_set
 
 from llve_common.data.clip import Clip, paired_clips
 from llve_common.data.sdsd.layout import clips_to_test, clips_to_train
 from llve_common.errors import DataError
 from llve_common.io.images import write_image
-from llve_common.testing.reference import reference_arrays, reference_json
+from llve_common.testing.reference import cases, reference_arrays, reference_json, require_known
 from llve_stcd.data import FramePairs
 
 SET = "sdsd_stcd/data_stcd"
@@ -77,8 +77,8 @@ def published(tmp_path_factory):
 
 def pairs_of(root, size=None):
     clips = paired_clips(root / "input", root / "GT", size)
-    train = clips_to_train(clips, {"pair10"})
-    return FramePairs(train), clips_to_test(clips, {"pair10"}, None)
+    test = set(reference_json(SET)["test_split"]["folder"])
+    return FramePairs(clips_to_train(clips, test)), clips_to_test(clips, test, None)
 
 
 @pytest.mark.reference
@@ -104,9 +104,7 @@ def test_published_neighbours(published, monkeypatch):
 
     monkeypatch.setattr("llve_common.data.clip.read_frame", note)
     data, _ = pairs_of(published)
-    rows = reference_json(SET)["train_neighbours"]["rows"]
-    assert len(rows) > 10
-    for name, facts in rows.items():
+    for name, facts in reference_json(SET)["train_neighbours"]["rows"].items():
         index, seed = (int(part.partition("=")[2]) for part in name.split())
         rng = random.Random(seed)
         read.clear()
@@ -117,30 +115,32 @@ def test_published_neighbours(published, monkeypatch):
 
 
 @pytest.mark.reference
-def test_published_items(published):
-    arrays = reference_arrays(SET)
-    items = reference_json(SET)["items"]
-    for name, facts in items.items():
-        resized = name.startswith("resized")
-        data, test = pairs_of(published, (64, 48) if resized else None)
-        first, _, second, _ = facts["frames"]
-        if facts["split"] == "train":
-            found = data.sample(facts["index"], random.Random(facts["seed"]))
-        else:
-            # Items of the test are windows here: their end is the window engine's business.
-            found = picked(test[0], first, second)
-            assert second == min(first + 1, len(test[0].frames) - 1)
-        # OpenCV versions may round resized values differently.
-        tolerance = 1 / 255 if resized else 0
-        for ours, theirs in NAMES.items():
-            assert list(found[ours].shape) == facts["shapes"][theirs]
-            expected = facts["fingerprints"][theirs]
-            actual = fingerprint(found[ours].numpy())
-            np.testing.assert_allclose(actual[3:], expected[3:], rtol=0, atol=tolerance or 1e-7)
-            np.testing.assert_allclose(actual[:3], expected[:3], rtol=1e-3 if resized else 1e-6)
-            stored = arrays.get(f"items/{name}/{theirs}")
-            if stored is not None:
-                assert torch.equal(found[ours], torch.from_numpy(stored))
+@pytest.mark.parametrize("case", cases(SET, under="items"))
+def test_published_items(case, published):
+    facts, arrays = case.settings, reference_arrays(SET)
+    require_known([case.name], r"item_\d+", r"resized_\d+x\d+")
+    size = tuple(int(side) for side in re.findall(r"(?<=[_x])\d+", case.name))
+    resized = case.name.startswith("resized")
+    data, test = pairs_of(published, size if resized else None)
+    first, _, second, _ = facts["frames"]
+    if facts["split"] == "train":
+        found = data.sample(facts["index"], random.Random(facts["seed"]))
+    else:
+        # Items of the test are windows here: their end is the window engine's business.
+        clip, place = FramePairs(test).items[facts["index"]]
+        found = picked(clip, first, second)
+        assert (place, min(place + 1, len(clip.frames) - 1)) == (first, second)
+    # OpenCV versions may round resized values differently.
+    tolerance = 1 / 255 if resized else 0
+    for ours, theirs in NAMES.items():
+        assert list(found[ours].shape) == facts["shapes"][theirs]
+        expected = facts["fingerprints"][theirs]
+        actual = fingerprint(found[ours])
+        np.testing.assert_allclose(actual[3:], expected[3:], rtol=0, atol=tolerance or 1e-7)
+        np.testing.assert_allclose(actual[:3], expected[:3], rtol=1e-3 if resized else 1e-6)
+        stored = arrays.get(f"items/{case.name}/{theirs}")
+        if stored is not None:
+            np.testing.assert_array_equal(found[ours], stored)
 
 
 def picked(clip, first, second):

@@ -1,15 +1,23 @@
 """TCE-Net's network against values computed by the published implementation."""
 
 import itertools
+import re
 from collections import defaultdict
 
 import numpy as np
 import pytest
 import torch
-from recipes import normal_values, tcenet_recipe_weights
+from recipes import check_keys, normal_values, recipe_weights, relative_l2, with_tcenet_recipe
 from torch import Tensor, nn
 
-from llve_common.testing.reference import check_summary, reference_arrays, reference_json
+from llve_common.testing.reference import (
+    Case,
+    cases,
+    check_summary,
+    reference_arrays,
+    reference_json,
+    require_known,
+)
 from llve_common.weights.files import load_into
 from llve_tcenet.network import MULTIPLE, REMAINDERS, ConvLSTM, Encoding, TCENet, initialise
 from llve_tcenet.paper import PAPER
@@ -17,28 +25,16 @@ from llve_tcenet.wavelet import haar, inverse_haar
 
 pytestmark = pytest.mark.reference
 SET = "tcenet"
-FORWARDS = ("a", "b", "c", "d", "e")
-
-
-def network_with(seed: int, scale: float = 0.05) -> TCENet:
-    network = TCENet()
-    load_into(network, tcenet_recipe_weights(reference_json(f"{SET}/keys_vtce"), seed, scale), "")
-    return network.eval()
+FORWARD, PARTS = f"{SET}/vtce_forward", f"{SET}/vtce_parts"
 
 
 def part_with(part: str, seed: int, scale: float = 0.05) -> nn.Module:
     """One part of the network, for which the recipe draws as if there were no other."""
-    facts = reference_json(f"{SET}/keys_vtce")
-    own = {
-        "keys": {
-            key.removeprefix(f"{part}."): entry
-            for key, entry in facts["keys"].items()
-            if key.startswith(f"{part}.")
-        },
-        "norm_weight_keys": [k.removeprefix(f"{part}.") for k in facts["norm_weight_keys"]],
-    }
+    facts, prefix = reference_json(f"{SET}/keys_vtce"), f"{part}."
+    own = {k.removeprefix(prefix): v for k, v in facts["keys"].items() if k.startswith(prefix)}
+    norms = [key.removeprefix(prefix) for key in facts["norm_weight_keys"]]
     network: nn.Module = getattr(TCENet(), part)
-    load_into(network, tcenet_recipe_weights(own, seed, scale), "")
+    load_into(network, recipe_weights(own, seed, scale, norms=norms), "")
     return network.eval()
 
 
@@ -51,10 +47,6 @@ def close(actual: Tensor, expected: np.ndarray, atol: float) -> None:
     np.testing.assert_allclose(actual.detach().numpy(), expected, rtol=0, atol=atol)
 
 
-def relative_distance(actual: Tensor, expected: np.ndarray) -> float:
-    return float(np.linalg.norm(actual.numpy() - expected) / np.linalg.norm(expected))
-
-
 # Names, shapes and initial weights
 
 
@@ -62,10 +54,8 @@ def test_keys_shapes_and_parameters():
     facts = reference_json(f"{SET}/keys_vtce")
     network = TCENet()
     state = PAPER.to_published(network.state_dict())
-    ours = {key: (list(v.shape), str(v.dtype)) for key, v in state.items()}
-    published = {k: (v["shape"], f"torch.{v['dtype']}") for k, v in facts["keys"].items()}
     # In the order of registration, by which an optimizer's state is stored.
-    assert list(ours.items()) == list(published.items())
+    check_keys(state, facts["keys"])
     parameters = [key for key, entry in facts["keys"].items() if entry["kind"] == "param"]
     assert [name for name, _ in network.named_parameters()] == parameters
     assert sum(p.numel() for p in network.parameters()) == facts["n_parameters"]
@@ -75,7 +65,7 @@ def test_keys_shapes_and_parameters():
 
 def test_initial_weights():
     facts = reference_json(f"{SET}/init_stats")["params"]
-    torch.manual_seed(19960101)
+    torch.manual_seed(reference_json(f"{SET}/config_defaults")["seed"])
     network = TCENet()
     initialise(network)
     state = {k: v for k, v in network.state_dict().items() if not k.endswith("batches_tracked")}
@@ -89,13 +79,17 @@ def test_initial_weights():
 
 def test_legal_sizes():
     """Every size of the published list's kind, and no other one, goes through the network."""
-    rule = reference_json(f"{SET}/legal_sizes")["network"]["rule"]
-    assert rule.startswith("each of H and W is at least 16 and H % 16 is 0 or 4")
-    assert (MULTIPLE, REMAINDERS) == (16, (0, 4))
+    facts = reference_json(f"{SET}/legal_sizes")["network"]
+    rule = re.match(
+        r"each of H and W is at least (\d+) and H % (\d+) is (\d+) or (\d+) \(W", facts["rule"]
+    )
+    least, multiple, *remainders = (int(each) for each in rule.groups())
+    assert (multiple, tuple(remainders)) == (MULTIPLE, REMAINDERS)
+    highest = int(re.search(r"every H from \d+ to (\d+)", facts["checked"])[1])
     attention = TCENet().co_attention.eval()
     with torch.inference_mode():
         # What refuses a size is the wavelet transform of the latent at half its size.
-        for side in range(16, 132, 4):
+        for side in range(least, highest + 1, 4):
             latent = torch.rand(1, 128, side // 4, 8)
             if side % MULTIPLE in REMAINDERS:
                 assert attention(latent, latent)[0].shape == latent.shape
@@ -107,45 +101,54 @@ def test_legal_sizes():
 # The whole network
 
 
-def test_every_forward_case_is_covered():
-    assert tuple(reference_json(f"{SET}/vtce_forward")["cases"]) == FORWARDS
+def forward_network() -> TCENet:
+    facts = reference_json(FORWARD)
+    seed, scale = facts["weight_seed"], facts["weight_scale"]
+    return with_tcenet_recipe(TCENet(), "keys_vtce", seed, scale)
 
 
-@pytest.mark.parametrize("case", FORWARDS)
-def test_forward(case):
-    facts, arrays = reference_json(f"{SET}/vtce_forward"), reference_arrays(f"{SET}/vtce_forward")
-    mode = facts["cases"][case]["mode"]
-    network = network_with(facts["weight_seed"], facts["weight_scale"]).train(mode != "eval")
+def forward_frames(name: str) -> Tensor:
+    return frames_of(reference_arrays(FORWARD)[f"{name}_input_u8"])
+
+
+@pytest.mark.parametrize("case", cases(FORWARD, under="cases", joint="_"))
+def test_forward(case: Case):
+    facts, mode = case.settings, case.settings["mode"]
+    assert mode in {"eval", "train", "train_dropout"}
+    network = forward_network().train(mode != "eval")
     if mode == "train":
         network.encoder.aspp.project[-1].p = 0.0
-    torch.manual_seed(facts["dropout_torch_seed"])
+    torch.manual_seed(reference_json(FORWARD)["dropout_torch_seed"])
     with torch.no_grad():
-        outputs = network(frames_of(arrays[f"{case}_input_u8"]))
+        outputs = network(frames_of(case["input_u8"]))
     for name, output in zip(("out1", "out2"), outputs, strict=True):
-        close(output, arrays[f"{case}_{name}"], 2e-5 if mode == "eval" else 1e-4)
+        close(output, case[name], 2e-5 if mode == "eval" else 1e-4)
     state = network.state_dict()
-    for key, summary in facts["cases"][case].get("bn_after", {}).items():
+    for key, summary in facts.get("bn_after", {}).items():
         check_summary(state[key], summary, rtol=1e-4, atol=1e-4, name=key)
-    for key, count in facts["cases"][case].get("num_batches_tracked", {}).items():
+    for key, count in facts.get("num_batches_tracked", {}).items():
         assert state[key] == count
 
 
 def test_gradients():
-    facts, arrays = reference_json(f"{SET}/vtce_forward"), reference_arrays(f"{SET}/vtce_forward")
-    network = network_with(facts["weight_seed"], facts["weight_scale"])
-    frames = frames_of(arrays["a_input_u8"]).requires_grad_()
+    facts, arrays, network = reference_json(FORWARD), reference_arrays(FORWARD), forward_network()
+    [(name, expected)] = [
+        (key.removeprefix("grad_case_"), facts[key]) for key in facts if key.startswith("grad_case")
+    ]
+    frames = forward_frames(name).requires_grad_()
     first, second = network(frames)
+    assert expected["loss"] == "mean(out1^2) + 0.5*mean(out2^2)"
     loss = (first**2).mean() + 0.5 * (second**2).mean()
     loss.backward()
-    assert loss.item() == pytest.approx(facts["grad_case_a"]["value"], rel=1e-5)
-    gradients = {name: p.grad for name, p in network.named_parameters()}
-    assert gradients.keys() == facts["grad_case_a"]["params"].keys()
-    for name, summary in facts["grad_case_a"]["params"].items():
+    assert loss.item() == pytest.approx(expected["value"], rel=1e-5)
+    gradients = {key: p.grad for key, p in network.named_parameters()}
+    assert gradients.keys() == expected["params"].keys()
+    for key, summary in expected["params"].items():
         # A bias before a layer norm that is linear in it has a gradient of rounding alone.
         atol = 1e-4 * max(summary["absmax"], 1e-4)
-        check_summary(gradients[name], summary, rtol=1e-4, atol=atol, name=name)
+        check_summary(gradients[key], summary, rtol=1e-4, atol=atol, name=key)
     every_second = frames.grad.flatten(1, 2)[..., ::2, ::2]
-    assert relative_distance(every_second, arrays["a_input_grad_s2"]) < 1e-3
+    assert relative_l2(every_second, arrays[f"{name}_input_grad_s2"]) < 1e-3
 
 
 # Ours are functions, not modules. The cell's convolution runs on the part of its weights that a
@@ -154,8 +157,7 @@ NO_MODULES = {"LeakyReLU", "Sigmoid", "DWT", "IWT"}
 
 
 def test_every_layer_in_order():
-    facts, arrays = reference_json(f"{SET}/vtce_forward"), reference_arrays(f"{SET}/vtce_forward")
-    network = network_with(facts["weight_seed"], facts["weight_scale"])
+    facts, network = reference_json(FORWARD), forward_network()
     seen = defaultdict(list)
     for name, module in network.named_modules():
         module.register_forward_hook(
@@ -164,7 +166,7 @@ def test_every_layer_in_order():
             )
         )
     with torch.no_grad():
-        network(frames_of(arrays["a_input_u8"]))
+        network(forward_frames(re.search(r"for case (\w+)", facts["trace_note"])[1]))
     compared = set()
     for entry in facts["trace"]:
         if entry["type"] in NO_MODULES or entry["module"] == "encoder.convlstm.Gates":
@@ -172,7 +174,8 @@ def test_every_layer_in_order():
         output = seen[entry["module"]].pop(0)
         if entry["type"] == "Conv3d":
             output = output.unflatten(1, (entry["shape"][2], -1)).transpose(1, 2)
-        check_summary(output, entry, rtol=1e-5, atol=3e-5, name=entry["module"])
+        atol = 3e-5 * max(1, entry["absmax"])
+        check_summary(output, entry, rtol=1e-5, atol=atol, name=entry["module"])
         compared.add(entry["module"])
     weighted = {name.rpartition(".")[0] for name, _ in network.named_parameters()}
     assert weighted - compared == {"encoder.convlstm.Gates"}
@@ -183,13 +186,13 @@ def test_every_layer_in_order():
 
 
 def test_every_part_is_covered():
-    parts = {"encoder", "attention", "attention_train_bn", "decoder", "dwt", "convlstm"}
-    assert set(reference_json(f"{SET}/vtce_parts")) == parts
+    parts = ("encoder", "attention", "attention_train_bn", "decoder", "dwt", "convlstm")
+    require_known(reference_json(PARTS), *parts)
 
 
 def test_encoder():
-    facts = reference_json(f"{SET}/vtce_parts")["encoder"]
-    arrays = reference_arrays(f"{SET}/vtce_parts")
+    facts = reference_json(PARTS)["encoder"]
+    arrays = reference_arrays(PARTS)
     encoder = part_with("encoder", facts["weight_seed"])
     frames = frames_of(arrays["enc_input_u8"][None])
     with torch.no_grad():
@@ -205,19 +208,17 @@ def test_encoder():
 
 @pytest.mark.parametrize("part", ["attention", "attention_train_bn"])
 def test_co_attention(part):
-    facts, arrays = reference_json(f"{SET}/vtce_parts"), reference_arrays(f"{SET}/vtce_parts")
+    facts, arrays = reference_json(PARTS), reference_arrays(PARTS)
     attention = part_with("co_attention", facts["attention"]["weight_seed"])
     attention.train(part != "attention")
-    shape = tuple(facts[part]["shape"])
-    latents = [normal_values(facts[part][f"frame{i}_seed"], shape) for i in (1, 2)]
+    own = facts[part]
+    latents = [normal_values(own[f"frame{i}_seed"], own["shape"]) for i in (1, 2)]
     with torch.no_grad():
         outputs = attention(*latents)
     for name, output in zip(("out1", "out2"), outputs, strict=True):
-        check_summary(output, facts[part][name], rtol=1e-5, atol=3e-5, name=name)
+        check_summary(output, own[name], rtol=1e-5, atol=3e-5, name=name)
     if part == "attention":
-        np.testing.assert_allclose(
-            latents[0].flatten()[:8], facts[part]["frame1_first8"], rtol=1e-6
-        )
+        np.testing.assert_allclose(latents[0].flatten()[:8], own["frame1_first8"], rtol=1e-6)
         close(outputs[0], arrays["att_out1"], 3e-5)
         close(outputs[1], arrays["att_out2"], 3e-5)
     else:
@@ -225,34 +226,33 @@ def test_co_attention(part):
 
 
 def test_decoder():
-    facts = reference_json(f"{SET}/vtce_parts")["decoder"]
+    facts = reference_json(PARTS)["decoder"]
     decoder = part_with("decoder", facts["weight_seed"])
     drawn = {
-        name: normal_values(facts[f"{name}_seed"], tuple(facts[f"{name}_shape"]))
+        name: normal_values(facts[f"{name}_seed"], facts[f"{name}_shape"])
         for name in ("latent", "conv3", "conv1")
     }
     encoding = Encoding(drawn["latent"], drawn["conv3"][:, 64:128], drawn["conv1"][:, 64:96])
     with torch.no_grad():
         frame = decoder(encoding)
-    close(frame, reference_arrays(f"{SET}/vtce_parts")["dec_out"], 3e-5)
+    close(frame, reference_arrays(PARTS)["dec_out"], 3e-5)
 
 
 def test_wavelets():
-    arrays = reference_arrays(f"{SET}/vtce_parts")
+    arrays = reference_arrays(PARTS)
     image = torch.from_numpy(arrays["dwt_in"])
     close(haar(image), arrays["dwt_out"], 2e-6)
     close(inverse_haar(torch.from_numpy(arrays["dwt_out"])), arrays["iwt_out"], 2e-6)
 
 
 def test_conv_lstm():
-    facts = reference_json(f"{SET}/vtce_parts")["convlstm"]
-    arrays = reference_arrays(f"{SET}/vtce_parts")
+    facts = reference_json(PARTS)["convlstm"]
+    arrays = reference_arrays(PARTS)
     cell = ConvLSTM(*facts["args"])
     keys = {f"Gates.{name}": p for name, p in cell.Gates.named_parameters()}
-    entries = {key: {"shape": list(v.shape), "dtype": "float32"} for key, v in keys.items()}
-    recipe = {"keys": entries, "norm_weight_keys": []}
-    cell.load_state_dict(tcenet_recipe_weights(recipe, facts["weight_seed"], facts["weight_scale"]))
-    features = normal_values(facts["input_seed"], tuple(facts["input_shape"]))
+    shapes = {key: v.shape for key, v in keys.items()}
+    cell.load_state_dict(recipe_weights(shapes, facts["weight_seed"], facts["weight_scale"]))
+    features = normal_values(facts["input_seed"], facts["input_shape"])
     shape = tuple(facts["state_shape"])
     state = (
         normal_values(facts["prev_hidden_seed"], shape),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
 import torch
-from recipes import tcenet_recipe_weights
+from recipes import check_keys, relative_l2, with_tcenet_recipe
 
 from llve_common.errors import CheckpointError, DataError
 from llve_common.flow.raft import (
@@ -19,12 +20,7 @@ from llve_common.flow.raft import (
     raft_frame_flow,
 )
 from llve_common.metrics.cost import parameter_count
-from llve_common.testing.reference import (
-    check_summary,
-    reference_arrays,
-    reference_json,
-    shared_folder,
-)
+from llve_common.testing.reference import cases, check_summary, reference_json
 from llve_common.weights.pretrained import load_raft
 
 SET = "tcenet"
@@ -33,41 +29,33 @@ FILE = f"{SET}/raft_forward"
 LOW, FULL, GRADIENT = 1e-4, 3e-4, 2e-2
 
 
-def reference_cases():
-    path = shared_folder() / "reference" / f"{FILE}.json"
-    if not path.is_file():
-        skip = pytest.mark.skip(reason=f"no reference data: {path} does not exist")
-        return [pytest.param(None, marks=skip, id="absent")]
-    return list(reference_json(FILE)["cases"])
+CASES = pytest.mark.parametrize("case", cases(FILE, under="cases", joint="_"))
 
 
-def keys_of(case):
-    return reference_json(f"{SET}/keys_raft_small" if case["small"] else f"{SET}/keys_raft")
+def keys_of(small):
+    return "keys_raft_small" if small else "keys_raft"
 
 
 def network_of(case):
-    network = Raft(small=case["small"])
-    facts = reference_json(FILE)
-    state = tcenet_recipe_weights(keys_of(case), facts["weight_seed"], facts["weight_scale"])
-    network.load_state_dict(state)
-    return network.train(case["mode"] == "train")
+    network, facts = Raft(small=case.settings["small"]), reference_json(FILE)
+    keys, seed = keys_of(case.settings["small"]), facts["weight_seed"]
+    with_tcenet_recipe(network, keys, seed, facts["weight_scale"])
+    return network.train(case.settings["mode"] == "train")
 
 
-def images_of(name, case):
-    pixels = torch.from_numpy(reference_arrays(FILE)[f"{name}_images_u8"])
+def images_of(case):
+    pixels = torch.from_numpy(case["images_u8"])
     images = pixels.permute(1, 0, 4, 2, 3).float() / 255
     ranges = {"[0,1] (u8/255)": images, "[-1,1] (2*u8/255-1)": 2 * images - 1}
-    return [image.clone().requires_grad_() for image in ranges[case["input_range"]]]
+    return [image.clone().requires_grad_() for image in ranges[case.settings["input_range"]]]
 
 
 @pytest.mark.reference
 @pytest.mark.parametrize("small", [False, True])
 def test_published_names_shapes_and_order(small):
-    facts = keys_of({"small": small})
+    facts = reference_json(f"{SET}/{keys_of(small)}")
     network = Raft(small=small)
-    assert [(k, list(v.shape), str(v.dtype)) for k, v in network.state_dict().items()] == [
-        (k, v["shape"], f"torch.{v['dtype']}") for k, v in facts["keys"].items()
-    ]
+    check_keys(network.state_dict(), facts["keys"])
     assert parameter_count(network) == facts["n_parameters"]
     state = network.state_dict(keep_vars=True)
     for one, other in facts["aliases"]:
@@ -75,52 +63,48 @@ def test_published_names_shapes_and_order(small):
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("name", reference_cases())
-def test_every_iteration_of_the_published_code(name):
-    arrays, case = reference_arrays(FILE), reference_json(FILE)["cases"][name]
-    network = network_of(case)
+@CASES
+def test_every_iteration_of_the_published_code(case):
+    facts, network = case.settings, network_of(case)
     with torch.no_grad():
-        found = network(
-            *images_of(name, case), iterations=reference_json(FILE)["iters"], every=True
-        )
-    np.testing.assert_allclose(found.low, arrays[f"{name}_flow_low"], rtol=0, atol=LOW)
-    np.testing.assert_allclose(found.flow, arrays[f"{name}_flow_up"], rtol=0, atol=FULL)
-    check_summary(found.low, case["flow_low"], rtol=LOW, atol=LOW)
-    for flow, summary in zip(found.flows, case["per_iteration_flow_up"], strict=True):
+        found = network(*images_of(case), iterations=reference_json(FILE)["iters"], every=True)
+    np.testing.assert_allclose(found.low, case["flow_low"], rtol=0, atol=LOW)
+    np.testing.assert_allclose(found.flow, case["flow_up"], rtol=0, atol=FULL)
+    check_summary(found.low, facts["flow_low"], rtol=LOW, atol=LOW)
+    for flow, summary in zip(found.flows, facts["per_iteration_flow_up"], strict=True):
         check_summary(flow, summary, rtol=FULL, atol=FULL)
     state = network.state_dict()
-    for key, summary in case.get("bn_after", {}).items():
+    for key, summary in facts.get("bn_after", {}).items():
         check_summary(state[key], summary, rtol=1e-4, atol=1e-4, name=key)
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("name", reference_cases())
-def test_image_gradients_of_the_published_code(name):
-    arrays, case = reference_arrays(FILE), reference_json(FILE)["cases"][name]
-    images = images_of(name, case)
-    flow = network_of(case)(*images).flow
-    assert case["grad"]["loss"] == "mean(flow_up * linspace(0.5,1.5,numel).view_as(flow_up))"
-    loss = (flow * torch.linspace(0.5, 1.5, flow.numel()).view_as(flow)).mean()
-    assert loss.item() == pytest.approx(case["grad"]["value"], rel=1e-5)
+@CASES
+def test_image_gradients_of_the_published_code(case):
+    facts, images = case.settings["grad"], images_of(case)
+    flow = network_of(case)(*images, iterations=reference_json(FILE)["iters"]).flow
+    weights = re.fullmatch(
+        r"mean\(flow_up \* linspace\(([\d.]+),([\d.]+),numel\)\.view_as\(flow_up\)\)", facts["loss"]
+    )
+    ends = (float(end) for end in weights.groups())
+    loss = (flow * torch.linspace(*ends, flow.numel()).view_as(flow)).mean()
+    assert loss.item() == pytest.approx(facts["value"], rel=1e-5)
     loss.backward()
     for number, image in enumerate(images, 1):
-        summary, stored = case["grad"][f"image{number}"], f"{name}_grad_image{number}_s2"
+        summary, stored = facts[f"image{number}"], f"grad_image{number}_s2"
         assert image.grad.norm().item() == pytest.approx(summary["l2"], rel=GRADIENT)
-        if stored in arrays:
-            expected = torch.from_numpy(arrays[stored])
-            error = (image.grad[..., ::2, ::2] - expected).norm() / expected.norm()
-            assert error < GRADIENT
+        if stored in case.arrays:
+            assert relative_l2(image.grad[..., ::2, ::2], case[stored]) < GRADIENT
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("name", reference_cases())
-def test_a_start_flow_of_the_published_code(name):
-    case = reference_json(FILE)["cases"][name]
-    facts = case["flow_init_case"]
-    assert facts["flow_init"] == "x component 1.5, y 0 (at 1/8 size)"
-    images = images_of(name, case)
-    start = torch.zeros(1, 2, *(side // 8 for side in images[0].shape[-2:]))
-    start[:, 0] = 1.5
+@CASES
+def test_a_start_flow_of_the_published_code(case):
+    facts, images = case.settings["flow_init_case"], images_of(case)
+    told = re.match(r"x component (\S+), y (\S+) \(at 1/8 size\)", facts["flow_init"])
+    count, _, height, width = images[0].shape
+    start = torch.empty(count, 2, height // 8, width // 8)
+    start[:, 0], start[:, 1] = (float(each) for each in told.groups())
     with torch.no_grad():
         found = network_of(case)(*images, iterations=facts["iters"], start=start)
     check_summary(found.flow, facts["flow_up"], rtol=FULL, atol=FULL)

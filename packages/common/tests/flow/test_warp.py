@@ -9,7 +9,7 @@ import torch
 
 from llve_common.errors import DataError
 from llve_common.flow.warp import warp, warp_frame
-from llve_common.testing.reference import cases, reference_arrays
+from llve_common.testing.reference import cases
 
 torch.set_num_threads(1)
 
@@ -18,13 +18,13 @@ TOLERANCE = 1e-5  # the README's, for the warp's output and both gradients
 
 @pytest.mark.reference
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("case", cases("tcenet/resample2d"))
+@pytest.mark.parametrize("case", cases("tcenet/resample2d", joint="_"))
 def test_equals_the_published_warp_and_its_gradients(case, dtype):
-    arrays, name, wanted = reference_arrays("tcenet/resample2d"), case.name, case.settings
+    wanted = case.settings
     near = functools.partial(torch.testing.assert_close, atol=TOLERANCE, rtol=0)
 
     def stored(part):
-        return torch.from_numpy(arrays[f"{name}_{part}"]).to(dtype)
+        return torch.from_numpy(case[part]).to(dtype)
 
     image, flow = stored("image").requires_grad_(), stored("flow").requires_grad_()
     out = warp(image, flow, mode=wanted["mode"])
@@ -33,7 +33,7 @@ def test_equals_the_published_warp_and_its_gradients(case, dtype):
     flat = out.detach().flatten()
     near(flat[wanted["out"]["idx"]], torch.tensor(wanted["out"]["val"], dtype=dtype))
     assert flat.norm().item() == pytest.approx(wanted["out"]["l2"], rel=TOLERANCE)
-    if f"{name}_grad_out" in arrays:
+    if "grad_out" in case.arrays:
         out.backward(stored("grad_out"))
         near(image.grad, stored("grad_image"))
         near(flow.grad, stored("grad_flow"))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 import torch
 import torch.nn.functional as F
-from recipes import tcenet_recipe_weights, uniform_values
+from recipes import check_keys, tcenet_recipe_weights, told_values
 
 from llve_common.errors import CheckpointError
 from llve_common.metrics.cost import parameter_count
@@ -23,9 +21,7 @@ SET = "tcenet"
 def test_published_names_shapes_and_order():
     facts = reference_json(f"{SET}/keys_vgg19_features")
     whole = Vgg19Features([36])
-    assert [(k, list(v.shape), str(v.dtype)) for k, v in whole.state_dict().items()] == [
-        (k, v["shape"], f"torch.{v['dtype']}") for k, v in facts["keys"].items()
-    ]
+    check_keys(whole.state_dict(), facts["keys"])
     assert parameter_count(whole) == facts["n_parameters"]
     assert Vgg19Features().layers == set(facts["used_output_indices"])
 
@@ -36,8 +32,8 @@ def test_features_of_the_published_code(tmp_path):
     keys = reference_json(f"{SET}/keys_vgg19_features")
     file = tmp_path / "vgg19.pth"
     write_weights(file, tcenet_recipe_weights(keys, facts["vgg_seed"], facts["vgg_scale"]))
-    seed, *shape = map(int, re.findall(r"\d+", inputs_of("x").split("seed")[1]))
-    image = imagenet_normalised(uniform_values(seed, tuple(shape)))
+    # The file describes the losses' input in words.
+    image = imagenet_normalised(told_values(reference_json(f"{SET}/losses")["F_loss"]["x"]))
     with torch.no_grad():
         found = [image, *load_vgg19(file)(image)]
     for features, summary in zip(found, facts["features_of_x"], strict=True):
@@ -45,11 +41,6 @@ def test_features_of_the_published_code(tmp_path):
         # The losses' tolerance in the set's README, which lists none for features.
         tolerance = 1e-5 * summary["absmax"]
         check_summary(features, summary, rtol=1e-5, atol=tolerance)
-
-
-def inputs_of(name):
-    """How the losses' input is made, in the file's words."""
-    return reference_json(f"{SET}/losses")["F_loss"][name]
 
 
 @pytest.fixture(scope="module")

@@ -1,30 +1,18 @@
 """Deformable convolution against values computed by the published implementation."""
 
-import numpy as np
+import re
+
 import pytest
 import torch
+from recipes import fingerprint, relative_l2, with_recipe
 
 from llve_common.ops.deform_conv import deform_conv2d
 from llve_common.ops.packed import PackedDeformConv2d
-from llve_common.testing.reference import reference_json, shared_file
+from llve_common.testing.reference import cases, reference_json
 
 pytestmark = pytest.mark.reference
 SET = "sdsd_stcd"
 TOLERANCE = 2e-6
-
-
-def arrays(file):
-    with np.load(shared_file("reference", SET, f"{file}.npz")) as content:
-        return {name: torch.from_numpy(content[name]) for name in content.files}
-
-
-def names(file, prefix=""):
-    """The cases that a file lists; one that says so where it is absent."""
-    try:
-        listed = reference_json(f"{SET}/{file}")["cases"]
-    except pytest.skip.Exception as absent:
-        return [pytest.param(None, id="absent", marks=pytest.mark.skip(reason=str(absent)))]
-    return [name for name in listed if name.startswith(prefix)]
 
 
 def error(actual, expected):
@@ -33,24 +21,19 @@ def error(actual, expected):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("name", names("dcn_op"))
-def test_operator(name, dtype, implementation):
+@pytest.mark.parametrize("case", cases(f"{SET}/dcn_op", under="cases"))
+def test_operator(case, dtype, implementation):
     if implementation == "triton" and dtype == torch.float64:
         pytest.skip("Triton's kernels sum in float32")
-    settings = reference_json(f"{SET}/dcn_op")["cases"][name]
-    stored = {
-        key.removeprefix(f"{name}/"): value
-        for key, value in arrays("dcn_op").items()
-        if key.startswith(f"{name}/")
-    }
+    stored = {name: torch.from_numpy(case[name]) for name in case.arrays}
     inputs = {
         key: stored[key].to(dtype).requires_grad_()
         for key in ("input", "offset", "mask", "weight", "bias")
         if key in stored
     }
-    assert ("bias" in inputs) == settings["bias"]
+    assert ("bias" in inputs) == case.settings["bias"]
     output = deform_conv2d(
-        **inputs, **{key: settings[key] for key in ("stride", "padding", "dilation")}
+        **inputs, **{key: case.settings[key] for key in ("stride", "padding", "dilation")}
     )
     output.backward(stored["grad_output"].to(dtype))
     assert output.dtype == dtype
@@ -59,63 +42,39 @@ def test_operator(name, dtype, implementation):
     assert max(errors.values()) <= TOLERANCE, errors
 
 
-def fill(layer, seed, scale, overrides):
-    """The weights of the set's recipe: draws in sorted order of the keys."""
-    rng = np.random.default_rng(seed)
-    ((pattern, offset_scale),) = overrides
-    state = layer.state_dict()
-    for key in sorted(state):
-        size = np.float32(offset_scale if pattern in key else scale)
-        draw = rng.standard_normal(tuple(state[key].shape)).astype(np.float32) * size
-        state[key] = torch.from_numpy(draw)
-    layer.load_state_dict(state)
+def packed(text):
+    """The layer of a published constructor: ``DCN(in, out, kernel, stride=..., ...)``."""
+    channels = [int(each) for each in re.search(r"DCN\((\d+), (\d+), (\d+)", text).groups()]
+    keywords = re.findall(r"(stride|padding|dilation|deformable_groups)=(\d+)", text)
+    return PackedDeformConv2d(*channels, **{name: int(value) for name, value in keywords})
 
 
-# What the published constructor's arguments are here.
-PACKED = {
-    "DCNPack_extra": {"deformable_groups": 4},
-    "DCNPack_plain_stride2": {"out_channels": 6, "stride": 2, "deformable_groups": 2},
-}
-
-
-@pytest.mark.parametrize("name", names("sdsd_modules", "DCNPack_"))
-def test_packed_layer(name, implementation):
+@pytest.mark.parametrize("case", cases(f"{SET}/sdsd_modules", "DCNPack_.*", under="cases"))
+def test_packed_layer(case, implementation):
     dtype = torch.float32 if implementation == "triton" else torch.float64
-    facts = reference_json(f"{SET}/sdsd_modules")["cases"][name]
-    stored = arrays("sdsd_modules")
-    layer = PackedDeformConv2d(8, **{"out_channels": 8} | PACKED[name]).to(dtype)
+    facts = case.settings
+    layer = with_recipe(packed(facts["arguments"]), facts).to(dtype)
     assert [key for key, _ in layer.named_parameters()] == facts["parameters_in_order"]
-    fill(layer, facts["weight_seed"], facts["scale"], facts["overrides"])
     inputs = [
-        stored[f"{name}/input{index}"].to(dtype).requires_grad_()
+        torch.from_numpy(case[f"input{index}"]).to(dtype).requires_grad_()
         for index in range(len(facts["inputs"]))
     ]
     # One input: the offsets are computed from the features themselves.
     output = layer(inputs[0], inputs[-1])
-    output.backward(stored[f"{name}/grad_output"].to(dtype))
-    assert relative(output, stored[f"{name}/output"]) <= 1e-5
+    output.backward(torch.from_numpy(case["grad_output"]).to(dtype))
+    assert relative_l2(output.detach(), case["output"]) <= 1e-5
     for index, each in enumerate(inputs):
-        assert relative(each.grad, stored[f"{name}/grad_input{index}"]) <= 1e-4
-    prints = stored[f"{name}/grad_parameter_fingerprints"]
+        assert relative_l2(each.grad, case[f"grad_input{index}"]) <= 1e-4
+    prints = case["grad_parameter_fingerprints"]
     for parameter, expected in zip(layer.parameters(), prints, strict=True):
-        assert relative(fingerprint(parameter.grad), expected) <= 1e-4
-
-
-def relative(actual, expected):
-    return float((actual.detach() - expected).norm() / expected.norm())
-
-
-def fingerprint(values):
-    """Mean, std, norm, minimum, maximum, and eight values evenly spread."""
-    flat = values.flatten()
-    spread = flat[torch.linspace(0, len(flat) - 1, 8, dtype=torch.float64).long()]
-    facts = [flat.mean(), flat.std(correction=0), flat.norm(), flat.min(), flat.max()]
-    return torch.cat((torch.stack(facts), spread))
+        assert relative_l2(fingerprint(parameter.grad), expected) <= 1e-4
 
 
 def test_fresh_packed_layer():
     facts = reference_json(f"{SET}/sdsd_modules")["DCNPack_at_construction"]
-    layer = PackedDeformConv2d(8, 8, deformable_groups=4)
+    out_channels, in_channels, kernel, _ = facts["keys"]["weight"]
+    groups = facts["keys"]["conv_offset_mask.bias"][0] // (3 * kernel**2)
+    layer = PackedDeformConv2d(in_channels, out_channels, kernel, deformable_groups=groups)
     state = layer.state_dict()
     assert {key: list(value.shape) for key, value in state.items()} == facts["keys"]
     zero = [key for key, value in state.items() if not value.any()]
@@ -125,15 +84,13 @@ def test_fresh_packed_layer():
 
 
 def test_offset_warning(caplog):
-    facts = reference_json(f"{SET}/sdsd_modules")["offset_warning"]
     layer = PackedDeformConv2d(2, 2)
     image = torch.rand(1, 2, 4, 4)
-    torch.nn.init.constant_(layer.conv_offset_mask.bias, 100.0)
-    layer(image, image)
-    caplog.clear()  # of the choice of an implementation, which is said once
-    layer(image, image)
-    assert len(caplog.records) == facts["warnings_at_mean_abs_offset_100"]
-    torch.nn.init.constant_(layer.conv_offset_mask.bias, -101.0)
-    layer(image, image)
-    logged = [[record.levelname, record.getMessage()] for record in caplog.records]
-    assert logged == facts["warnings_at_101"]
+    layer(image, image)  # the choice of an implementation is said once
+    for name, expected in reference_json(f"{SET}/sdsd_modules")["offset_warning"].items():
+        if offset := re.fullmatch(r"warnings_at_\D*(\d+)", name):
+            caplog.clear()
+            torch.nn.init.constant_(layer.conv_offset_mask.bias, -float(offset[1]))
+            layer(image, image)
+            said = [[record.levelname, record.getMessage()] for record in caplog.records]
+            assert (len(said) if isinstance(expected, int) else said) == expected

@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from llve_common.config import ScheduleSettings
-from llve_common.testing.reference import reference_json
+from llve_common.testing.reference import cases, reference_json
 from llve_common.train.schedule import set_rates
 
 
@@ -168,9 +168,9 @@ def test_published_multi_steps():
 
 
 @pytest.mark.reference
-def test_published_frozen_group():
-    listed = reference_json("sdsd_stcd/schedulers")
-    [name] = [each for each in listed if "_with_ft_tsa_only_" in each]
+@pytest.mark.parametrize("case", cases("sdsd_stcd/schedulers", ".*_with_ft_tsa_only_.*"))
+def test_published_frozen_group(case):
+    name, listed = case.name, reference_json("sdsd_stcd/schedulers")
     whole, _, frozen_until = name.partition("_with_ft_tsa_only_")
     used = {int(key): value for key, value in listed[name]["lr_used"].items()}
     before = {int(key): value for key, value in listed[name]["lr_from_scheduler"].items()}

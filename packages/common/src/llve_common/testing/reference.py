@@ -1,12 +1,15 @@
 """Values of the published implementations, read from outside the checkout.
 
 They lie at ``$LLVE_SHARED``, by default ``../shared`` beside the checkout. Tests are made from the
-cases that the files list; where the files are absent, one skipped test says so.
+cases that the files list; where the files are absent, one skipped test says so. Seeds, sizes,
+numbers and names come from the files, so that another set of the same form is compared as well.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,22 +28,34 @@ def shared_file(*parts: str) -> Path:
     """A file or folder of the shared data; skips the test where it is absent."""
     path = shared_folder().joinpath(*parts)
     if not path.exists():
-        pytest.skip(f"no reference data: {path} does not exist (LLVE_SHARED says where)")
+        pytest.skip(_absent(path))
     return path
+
+
+def _absent(path: Path) -> str:
+    return f"no reference data: {path} does not exist (LLVE_SHARED says where)"
 
 
 @dataclass(frozen=True)
 class Case:
-    """One case of a reference file: its settings, and its arrays with their measured noise."""
+    """One case of a reference file: its settings, and its arrays with their measured noise.
+
+    Attributes:
+        file: set and name, without suffix.
+        name: of the case.
+        settings: what the file says of it.
+        joint: what stands between the names of the case and of its array.
+    """
 
     file: str
     name: str
     settings: dict[str, Any]
+    joint: str = "/"
 
     @property
     def arrays(self) -> list[str]:
         """The names of the case's arrays, as they stand in the file."""
-        prefix = f"{self.name}/"
+        prefix = f"{self.name}{self.joint}"
         return [key.removeprefix(prefix) for key in _npz(self.file) if key.startswith(prefix)]
 
     @property
@@ -50,10 +65,12 @@ class Case:
         return listed
 
     def __getitem__(self, array: str) -> Array:
-        value: Array = _npz(self.file)[f"{self.name}/{array}"]
+        value: Array = _npz(self.file)[f"{self.name}{self.joint}{array}"]
         return value
 
-    def check(self, array: str, actual: Any, noise: float | None = None) -> None:
+    def check(
+        self, array: str, actual: Any, noise: float | None = None, first: int | None = None
+    ) -> None:
         """Assert that a single-precision array is within its tolerance; integers are equal.
 
         The tolerance is ten times the noise between precisions and thread counts, and at least
@@ -63,43 +80,70 @@ class Case:
             array: its name.
             actual: what was computed.
             noise: where the file lists none.
+            first: compare only so many values, such as the losses of a run's first steps.
         """
-        expected, value = self[array], np.asarray(actual)
-        assert value.shape == expected.shape, f"{self.name}/{array}"
+        part = ... if first is None else slice(first)
+        expected, value, name = self[array][part], np.asarray(actual), f"{self.name}/{array}"
+        assert value.shape == expected.shape, name
         if np.issubdtype(expected.dtype, np.integer):
-            np.testing.assert_array_equal(value, expected, err_msg=f"{self.name}/{array}")
+            np.testing.assert_array_equal(value, expected, err_msg=name)
             return
+        measured: Any = noise
         if noise is None:
-            noise = max(self.noise[array]["noise_f64"], self.noise[array]["noise_threads"])
-        largest = float(np.abs(expected[np.isfinite(expected)]).max(initial=0.0))
-        np.testing.assert_allclose(
-            value,
-            expected,
-            rtol=0,
-            atol=max(10 * noise, 2e-6 * largest),
-            err_msg=f"{self.name}/{array}",
-        )
+            facts = self.noise[array]
+            each = np.array(facts.get("noise_f64_each", facts["noise_f64"]))[part]
+            measured = np.fmax(each, facts["noise_threads"])
+        largest = np.abs(expected[np.isfinite(expected)]).max(initial=0.0)
+        limit = np.fmax(10 * measured, 2e-6 * largest)  # a noise of NaN is none
+        close = np.isclose(value, expected, rtol=0, atol=limit, equal_nan=True)
+        assert close.all(), f"{name}: {value[~close]} differs from {expected[~close]} by > {limit}"
+
+    def check_exact(self, found: Mapping[str, Any], rtol: float) -> None:
+        """Assert that what was computed in double precision equals the case's ``f64/`` arrays.
+
+        Relative to the largest value of each: some hold single values near zero.
+        """
+        for array in self.arrays:
+            if array.startswith("f64/"):
+                expected, actual = self[array], np.asarray(found[array.removeprefix("f64/")])
+                atol = rtol * np.abs(expected).max(initial=0.0, where=np.isfinite(expected))
+                np.testing.assert_allclose(actual, expected, rtol=rtol, atol=atol, err_msg=array)
 
 
-def cases(file: str, *, holding: str = "", under: str | None = None) -> list[Any]:
+def cases(
+    file: str, kind: str = ".*", *, holding: str = "", under: str | None = None, joint: str = "/"
+) -> list[Any]:
     """Test parameters, one for each case of a reference file such as ``sci_sgz/sci_loss``.
 
     Args:
         file: set and name, without suffix.
+        kind: only the cases whose whole name matches this expression.
         holding: only the cases with an array whose name starts so.
         under: the file's key that holds the cases; None where they are all of its content.
+        joint: see :class:`Case`.
     """
     path = shared_folder() / "reference" / f"{file}.json"
     if not path.is_file():
-        reason = f"no reference data: {path} does not exist (LLVE_SHARED says where)"
-        return [pytest.param(None, id="absent", marks=pytest.mark.skip(reason=reason))]
+        return [pytest.param(None, id="absent", marks=pytest.mark.skip(reason=_absent(path)))]
     content = reference_json(file)
     listed = [
-        Case(file, name, settings)
+        Case(file, name, settings, joint)
         for name, settings in (content if under is None else content[under]).items()
+        if re.fullmatch(kind, name)
     ]
     wanted = [c for c in listed if not holding or any(a.startswith(holding) for a in c.arrays)]
     return [pytest.param(case, id=case.name) for case in wanted]
+
+
+def require_known(names: Iterable[str], *kinds: str) -> None:
+    """Assert that every name is of a kind that the tests handle: a new one must not pass unseen.
+
+    Args:
+        names: of cases, keys or files.
+        kinds: regular expressions, one of which matches the whole name.
+    """
+    unknown = [name for name in names if not any(re.fullmatch(kind, name) for kind in kinds)]
+    assert not unknown, f"no test handles {', '.join(unknown)}"
 
 
 @cache
