@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from llve_common.data.clip import clip_of
 from llve_common.errors import DataError
-from llve_common.io.folders import list_images, match_by_name
+from llve_common.io.folders import list_images
 from llve_common.io.images import read_image, to_tensor
 from llve_common.paper.contract import Clip, Sample
 
@@ -66,9 +67,8 @@ class PairedVideos:
         side = min(round(self.crop / rng.uniform(*self.scales)), height, width)
         top, left = rng.randrange(height - side + 1), rng.randrange(width - side + 1)
         cut = frames[..., top : top + side, left : left + side]
-        resized = F.interpolate(
-            cut, size=(self.crop, self.crop), mode="bilinear", align_corners=False
-        )
+        square = (self.crop, self.crop)
+        resized = F.interpolate(cut, square, mode="bilinear", align_corners=False)
         turned = torch.rot90(resized, rng.randrange(4), dims=(-2, -1))
         flipped = turned.flip(-1) if rng.random() < 0.5 else turned
         return flipped.contiguous()
@@ -105,18 +105,12 @@ class RealAndSynthetic:
         """
         turn, video = divmod(index, len(self.real))
         partner = (video + turn) % len(self.synthetic)
-        return {
-            "real": self.real.sample(video, rng),
-            "synthetic": self.synthetic.sample(partner, rng),
-        }
+        real = self.real.sample(video, rng)
+        return {"real": real, "synthetic": self.synthetic.sample(partner, rng)}
 
 
 def require_window(clip: Clip) -> None:
-    """Refuse a clip that has no window of six frames.
-
-    Raises:
-        DataError: it has fewer.
-    """
+    """Refuse a clip of fewer than six frames, by a DataError."""
     if len(clip.frames) < WINDOW:
         raise DataError(
             "the video is too short for a window",
@@ -139,30 +133,21 @@ def video_clips(low: Path, normal: Path | None, listed: Path | None = None) -> l
         DataError: a folder is missing or empty, the names do not match, or the list is not read.
     """
     names = _listed(listed) if listed is not None else _below(low)
-    return [_clip(low / name, None if normal is None else normal / name) for name in names]
+    return [clip_of(low / name, normal and _target(normal / name)) for name in names]
 
 
-def _clip(low: Path, normal: Path | None) -> Clip:
-    frames = list_images(low)
-    if normal is None:
-        return Clip(low.name, tuple(frames))
-    targets = list_images(normal)
-    if len(targets) == 1:
-        return Clip(low.name, tuple(frames), tuple(targets * len(frames)))
-    pairs = match_by_name(frames, targets)
-    return Clip(low.name, tuple(frames), tuple(target for _, target in pairs))
+def _target(folder: Path) -> Path:
+    """The folder of a video's ground truth, or the one image in it, which all frames have."""
+    images = list_images(folder)
+    return images[0] if len(images) == 1 else folder
 
 
 def _listed(file: Path) -> list[str]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            "the list of videos cannot be read",
-            where=file,
-            got=error,
-            mend="give another list, or null to use all videos",
-        ) from error
+        what, mend = "the list of videos cannot be read", "give another list, or null to use all"
+        raise DataError(what, where=file, got=error, mend=f"{mend} videos") from error
     names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise DataError("the list names no video", where=file)
