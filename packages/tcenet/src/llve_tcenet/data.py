@@ -14,9 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from llve_common.data.clip import clip_of
 from llve_common.errors import DataError
-from llve_common.io.folders import list_images
+from llve_common.io.folders import list_images, match_by_name
 from llve_common.io.images import read_image, to_tensor
 from llve_common.paper.contract import Clip, Sample
 
@@ -110,7 +109,11 @@ class RealAndSynthetic:
 
 
 def require_window(clip: Clip) -> None:
-    """Refuse a clip of fewer than six frames, by a DataError."""
+    """Refuse a clip that has no window of six frames.
+
+    Raises:
+        DataError: it has fewer.
+    """
     if len(clip.frames) < WINDOW:
         raise DataError(
             "the video is too short for a window",
@@ -133,21 +136,30 @@ def video_clips(low: Path, normal: Path | None, listed: Path | None = None) -> l
         DataError: a folder is missing or empty, the names do not match, or the list is not read.
     """
     names = _listed(listed) if listed is not None else _below(low)
-    return [clip_of(low / name, normal and _target(normal / name)) for name in names]
+    return [_clip(low / name, None if normal is None else normal / name) for name in names]
 
 
-def _target(folder: Path) -> Path:
-    """The folder of a video's ground truth, or the one image in it, which all frames have."""
-    images = list_images(folder)
-    return images[0] if len(images) == 1 else folder
+def _clip(low: Path, normal: Path | None) -> Clip:
+    frames = list_images(low)
+    if normal is None:
+        return Clip(low.name, tuple(frames))
+    targets = list_images(normal)
+    if len(targets) == 1:
+        return Clip(low.name, tuple(frames), tuple(targets * len(frames)))
+    pairs = match_by_name(frames, targets)
+    return Clip(low.name, tuple(frames), tuple(target for _, target in pairs))
 
 
 def _listed(file: Path) -> list[str]:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        what, mend = "the list of videos cannot be read", "give another list, or null to use all"
-        raise DataError(what, where=file, got=error, mend=f"{mend} videos") from error
+        raise DataError(
+            "the list of videos cannot be read",
+            where=file,
+            got=error,
+            mend="give another list, or null to use all videos",
+        ) from error
     names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise DataError("the list names no video", where=file)
