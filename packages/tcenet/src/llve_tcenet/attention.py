@@ -20,11 +20,7 @@ _REDUCED = 16
 
 
 class CoAttention(nn.Module):
-    """Lets two latents exchange what they share.
-
-    Args:
-        channels: of a latent.
-    """
+    """Lets two latents exchange what they share."""
 
     def __init__(self, channels: int = 128) -> None:
         super().__init__()
@@ -70,16 +66,9 @@ class CoAttention(nn.Module):
 def co_attend(affinity: nn.Linear, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """What each map reads of the other one, in memory that is linear in the pixels.
 
-    With S[p, q] = (E a_p) . b_q, the map of ``b`` reads the pixels of ``a`` by softmax over p, and
-    the other way round. That is scaled-dot-product attention at scale 1.
-
-    Args:
-        affinity: the linear map E.
-        a: (N, C, h, w).
-        b: the same shape.
-
-    Returns:
-        For ``a``, of the pixels of ``b``; and for ``b``, of the pixels of ``a``: the same shapes.
+    With S[p, q] = (E a_p) . b_q, where E is the affinity, the map of ``b`` reads the pixels of
+    ``a`` by softmax over p, and the other way round. That is scaled-dot-product attention at scale
+    1. Of maps (N, C, h, w): for ``a``, of the pixels of ``b``; and for ``b``, of those of ``a``.
     """
     pixels_a, pixels_b = as_pixels(a), as_pixels(b)
     keys_a = affinity(pixels_a)
@@ -107,12 +96,8 @@ def gated(
 ) -> Tensor:
     """A map (N, C, h, w) times a factor in (0, 1) for each pixel, and one for each channel.
 
-    Args:
-        features: the map.
-        both: it and the other one, (N, 2C, h, w), which the factors are made of.
-        pixels: gives the pixels' factors.
-        reduce: the first of two layers that give the channels' factors, from the means of ``both``.
-        expand: the second.
+    Both are made of ``both``, it and the other map, (N, 2C, h, w): the pixels' factors by
+    ``pixels``, and the channels' from the means by ``reduce`` and ``expand``.
     """
     squeezed = F.leaky_relu(reduce(both.mean(dim=(2, 3))), SLOPE)
     channels = torch.sigmoid(expand(squeezed))[:, :, None, None]

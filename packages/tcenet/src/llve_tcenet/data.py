@@ -71,9 +71,8 @@ class PairedVideos:
         side = min(round(self.crop / rng.uniform(*self.scales)), height, width)
         top, left = rng.randrange(height - side + 1), rng.randrange(width - side + 1)
         cut = frames[..., top : top + side, left : left + side]
-        resized = F.interpolate(
-            cut, size=(self.crop, self.crop), mode="bilinear", align_corners=False
-        )
+        square = (self.crop, self.crop)
+        resized = F.interpolate(cut, square, mode="bilinear", align_corners=False)
         turned = torch.rot90(resized, rng.randrange(4), dims=(-2, -1))
         flipped = turned.flip(-1) if rng.random() < 0.5 else turned
         return flipped.contiguous()
@@ -110,10 +109,8 @@ class RealAndSynthetic:
         """
         turn, video = divmod(index, len(self.real))
         partner = (video + turn) % len(self.synthetic)
-        return {
-            "real": self.real.sample(video, rng),
-            "synthetic": self.synthetic.sample(partner, rng),
-        }
+        real = self.real.sample(video, rng)
+        return {"real": real, "synthetic": self.synthetic.sample(partner, rng)}
 
 
 def require_window(clip: Clip) -> None:

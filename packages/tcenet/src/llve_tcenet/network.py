@@ -150,12 +150,8 @@ class PairConvolution(nn.Conv3d):
     """A convolution over each two neighbouring moments, the same for all: g moments become g - 1.
 
     It holds the weights of a 3-D convolution of kernel (2, 3, 3). In a map, two neighbouring
-    moments lie side by side, so it runs as a 2-D convolution, with nothing moved in memory.
-
-    Args:
-        inputs: channels of a moment.
-        outputs: the same, of a moment that comes out.
-        stride: of rows and columns.
+    moments lie side by side, so it runs as a 2-D convolution, with nothing moved in memory. The
+    stride is that of rows and columns.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
@@ -164,25 +160,17 @@ class PairConvolution(nn.Conv3d):
     def forward(self, features: Tensor) -> Tensor:
         """A map (N, g inputs, H, W) to (N, (g - 1) outputs, H / stride, W / stride)."""
         kernel = self.weight.transpose(1, 2).flatten(1, 2)
-        last = features.shape[1] - 2 * self.in_channels
+        step = self.in_channels
+        starts = range(0, features.shape[1] - step, step)
+        pairs = (features.narrow(1, start, 2 * step) for start in starts)
         moments = [
-            F.conv2d(pair, kernel, self.bias, self.stride[1:], self.padding[1:])
-            for pair in (
-                features.narrow(1, start, 2 * self.in_channels)
-                for start in range(0, last + 1, self.in_channels)
-            )
+            F.conv2d(pair, kernel, self.bias, self.stride[1:], self.padding[1:]) for pair in pairs
         ]
         return torch.cat(moments, dim=1)
 
 
 class ConvLSTM(nn.Module):
-    """A convolutional LSTM cell (Shi et al., NeurIPS 2015).
-
-    Args:
-        inputs: channels of the input.
-        hidden: channels of the state.
-        kernel: side of the convolution.
-    """
+    """A convolutional LSTM cell (Shi et al., NeurIPS 2015)."""
 
     def __init__(self, inputs: int, hidden: int, kernel: int) -> None:
         super().__init__()
@@ -192,12 +180,10 @@ class ConvLSTM(nn.Module):
     def forward(
         self, features: Tensor, state: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """The next hidden and cell state, each (N, hidden, H, W).
+        """The next hidden and cell state, each (N, hidden, H, W), of features (N, inputs, H, W).
 
-        Args:
-            features: (N, inputs, H, W).
-            state: the last hidden and cell state; None is zeros, which is what TCE-Net always
-                begins from: the gate that remembers them is then left out.
+        Without a last state they begin from zeros, as TCE-Net always does: the gate that remembers
+        them is then left out.
         """
         if state is None:
             entry, output, candidate = self._gates_of_zero_state(features).chunk(3, dim=1)
@@ -218,24 +204,13 @@ class ConvLSTM(nn.Module):
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling (Chen et al., DeepLab v3, 2017).
-
-    Args:
-        channels: in and out.
-    """
+    """Atrous spatial pyramid pooling (Chen et al., DeepLab v3, 2017)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         pooling = nn.Sequential(nn.AdaptiveAvgPool2d(1), *_normed(channels, channels))
-        self.convs = nn.ModuleList(
-            [
-                _normed(channels, channels),
-                _normed(channels, channels, dilation=12),
-                _normed(channels, channels, dilation=24),
-                _normed(channels, channels, dilation=36),
-                pooling,
-            ]
-        )
+        local = (_normed(channels, channels, dilation) for dilation in (None, 12, 24, 36))
+        self.convs = nn.ModuleList([*local, pooling])
         self.project = nn.Sequential(*_normed(5 * channels, channels), nn.Dropout(0.1))
 
     def forward(self, features: Tensor) -> Tensor:

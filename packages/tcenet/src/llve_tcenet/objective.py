@@ -33,13 +33,8 @@ def spatial_losses(
 ) -> dict[str, Tensor]:
     """What enhanced frames of a real pair cost against the ground truth, summed over the frames.
 
-    Args:
-        predictions: (N, 3, H, W) each.
-        targets: the same.
-        features: for the perceptual loss; None leaves it out.
-
-    Returns:
-        ``perceptual``, ``charbonnier`` and ``edge``, weighted: their sum is the spatial loss.
+    ``perceptual``, ``charbonnier`` and ``edge`` are weighted: their sum is the spatial loss. The
+    perceptual loss is left out without features. Frames are (N, 3, H, W) each.
     """
     pairs = list(zip(predictions, targets, strict=True))
     losses = {
@@ -87,15 +82,10 @@ def smoothed(image: Tensor) -> Tensor:
 
 
 def temporal_consistency(first: Tensor, second: Tensor, flow: FlowEstimator) -> Tensor:
-    """What two neighbouring enhanced frames cost where they disagree after motion is undone.
+    """What neighbouring enhanced frames (N, 3, H, W) cost where they disagree without motion.
 
     Nothing is detached: gradients flow through the warped frames, the masks, and the flow as far as
     its estimator lets them.
-
-    Args:
-        first: (N, 3, H, W).
-        second: the next frame.
-        flow: its estimator.
     """
     one_on_two = _disagreement(second, first, flow(second, first))
     two_on_one = _disagreement(first, second, flow(first, second))

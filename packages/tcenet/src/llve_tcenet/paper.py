@@ -6,7 +6,6 @@ import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -103,20 +102,6 @@ def training_set(settings: TrainSettings) -> RealAndSynthetic:
         ConfigError: a process gets too little of a batch.
         DataError: a folder is missing, names do not match, or a video is too short.
     """
-    _require_shares_for_batch_norm(settings)
-    chosen = settings.train
-    real, synthetic = (
-        PairedVideos(
-            video_clips(each.low, each.normal, each.list),
-            chosen.crop,
-            (chosen.scale_min, chosen.scale_max),
-        )
-        for each in (settings.data.real, settings.data.synthetic)
-    )
-    return RealAndSynthetic(real, synthetic, chosen.repeat, chosen.batch_size)
-
-
-def _require_shares_for_batch_norm(settings: TrainSettings) -> None:
     chosen, count = settings.train, processes().count
     if chosen.batch_size // count < 2 * chosen.accumulate:
         raise ConfigError(
@@ -125,6 +110,12 @@ def _require_shares_for_batch_norm(settings: TrainSettings) -> None:
             got=f"{chosen.batch_size} for {count} processes, in parts: {chosen.accumulate}",
             expected=f"at least {2 * count * chosen.accumulate}",
         )
+    scales = (chosen.scale_min, chosen.scale_max)
+    real, synthetic = (
+        PairedVideos(video_clips(each.low, each.normal, each.list), chosen.crop, scales)
+        for each in (settings.data.real, settings.data.synthetic)
+    )
+    return RealAndSynthetic(real, synthetic, chosen.repeat, chosen.batch_size)
 
 
 def objective(settings: TrainSettings, device: torch.device) -> Objective:
@@ -133,10 +124,12 @@ def objective(settings: TrainSettings, device: torch.device) -> Objective:
     Raises:
         CheckpointError: the weights of RAFT or VGG-19 cannot be read or do not fit.
     """
-    features = build_features(settings.objective, device)
-    flow = build_flow(settings.objective.flow, settings.objective.raft, device)
+    chosen, features = settings.objective, None
+    if chosen.perceptual:
+        features = partial(perceptual_features, load_vgg19(chosen.vgg).to(device))
+    flow = build_flow(chosen.flow, chosen.raft, device)
     if processes().first:
-        for notice in notices(settings.objective):
+        for notice in notices(chosen):
             log.warning(notice)
     return stcl(features, flow)
 
@@ -166,16 +159,8 @@ def stcl(features: Features | None, flow: FlowEstimator) -> Objective:
     return losses
 
 
-def build_features(chosen: ObjectiveSettings, device: torch.device) -> Features | None:
-    """What the perceptual loss compares: the normalised image itself, and VGG-19's features."""
-    if not chosen.perceptual:
-        return None
-    vgg: Vgg19Features = load_vgg19(chosen.vgg).to(device)
-    return partial(perceptual_features, vgg)
-
-
 def perceptual_features(vgg: Vgg19Features, image: Tensor) -> list[Tensor]:
-    """The normalised image and VGG-19's features of it."""
+    """What the perceptual loss compares: the normalised image, and VGG-19's features of it."""
     normalised = imagenet_normalised(image)
     return [normalised, *vgg(normalised)]
 
@@ -210,8 +195,8 @@ def adam(settings: TrainSettings, network: nn.Module) -> Optimizer:
     chosen = settings.train
     optimizer = torch.optim.Adam(
         network.parameters(),
-        lr=chosen.lr,
-        betas=(chosen.beta1, chosen.beta2),
+        chosen.lr,
+        (chosen.beta1, chosen.beta2),
         weight_decay=chosen.weight_decay,
     )
     if settings.weights is not None and settings.optimizer_state:
@@ -253,13 +238,6 @@ def _quick(clip: Clip) -> Clip:
     return Clip(clip.name, clip.frames[part], clip.targets and clip.targets[part])
 
 
-def published(
-    settings: TrainSettings, network: nn.Module, optimizer: Optimizer, progress: Progress
-) -> dict[str, Any]:
-    """The published trainer's checkpoint."""
-    return published_checkpoint(network, optimizer, progress.epochs, settings.train.lr)
-
-
 def test_videos(settings: TestSettings, window: Window) -> list[Clip]:
     """The videos of the settings' folder, those on the list or all."""
     return video_clips(settings.data.low, settings.data.normal, settings.data.list)
@@ -271,10 +249,8 @@ def test_weights(settings: TestSettings) -> Path:
     Raises:
         CheckpointError: there is none.
     """
-    chosen = settings
-    return chosen.weights or trained_weights(
-        chosen.version, chosen.epoch, chosen.runs, chosen.models
-    )
+    named = settings.version, settings.epoch, settings.runs, settings.models
+    return settings.weights or trained_weights(*named)
 
 
 def scoring(settings: TestSettings, device: torch.device) -> Scoring:
@@ -332,7 +308,9 @@ PAPER = Paper(
             weights_name="models/{settings.version}_epoch_{epochs}.pth",
             validation=validation_clips,
             scoring=Scoring(inner=True),
-            published=published,
+            published=lambda settings, network, optimizer, progress: published_checkpoint(
+                network, optimizer, progress.epochs, settings.train.lr
+            ),
             options=TRAIN_OPTIONS,
         )
     },

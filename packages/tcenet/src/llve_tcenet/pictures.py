@@ -34,13 +34,7 @@ class Pictures(NamedTuple):
 
 
 def write_pictures(model: Model, flow: FlowEstimator, clip: Clip, folder: Path) -> int:
-    """Write ``flo``, ``warp`` and ``mask`` below a folder, and return for how many windows.
-
-    Args:
-        model: the network tested.
-        flow: with trained weights, or without any.
-        clip: a window needs six frames of it.
-        folder: for the test's results.
+    """Write ``flo``, ``warp`` and ``mask`` below a folder, and return the number of windows.
 
     Raises:
         MediaError: a frame cannot be read or a picture not written.

@@ -11,13 +11,11 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from llve_common.data.lowlight import DarkeningRanges, darken, draw_darkening
 from llve_common.errors import DataError
@@ -43,27 +41,22 @@ def clip_names(sources: list[Path], root: Path) -> dict[str, Path]:
         below = source.relative_to(root).with_suffix("") if source != root else Path(root.stem)
         name = "_".join(below.parts)
         if name in named:
-            raise DataError(
-                "two sources would become one clip",
-                where=name,
-                got=f"{named[name]} and {source}",
-                mend="rename one of them",
-            )
+            what, got = "two sources would become one clip", f"{named[name]} and {source}"
+            raise DataError(what, where=name, got=got, mend="rename one of them")
         named[name] = source
     return named
 
 
 def simulate_clip(source: Path, name: str, out: Path, seed: int) -> int:
-    """Write one clip and, last, its parameters; a clip that has them is left as it is.
+    """Write one clip and, last, its parameters, and return the number of its frames.
+
+    A clip that has its parameters is left as it is.
 
     Args:
         source: a video, or a folder of frames.
         name: of the clip.
         out: the set's folder.
         seed: of the set; parameters and noise follow from it and the name.
-
-    Returns:
-        The number of its frames.
 
     Raises:
         DataError: the clip is there already, made otherwise.
@@ -77,10 +70,12 @@ def simulate_clip(source: Path, name: str, out: Path, seed: int) -> int:
         return _finished(file, record)
     noise = np.random.default_rng(rng.getrandbits(64))
     count = 0
-    for pixels in _frames(source):
-        write_image(out / LOW / name / f"{count:05d}.png", darken(pixels, darkening, noise))
-        write_image(out / NORMAL / name / f"{count:05d}.png", pixels)
-        count += 1
+    with open_source(source) as opened:
+        for frame in opened.frames:
+            pixels, place = in_8_bits(frame.image.pixels), f"{name}/{count:05d}.png"
+            write_image(out / LOW / place, darken(pixels, darkening, noise))
+            write_image(out / NORMAL / place, pixels)
+            count += 1
     write_text(file, json.dumps({**record, "frames": count}, indent=2) + "\n")
     return count
 
@@ -98,17 +93,12 @@ def _finished(file: Path, record: dict[str, Any]) -> int:
     there = json.loads(file.read_text(encoding="utf-8"))
     count = int(there.pop("frames"))
     if there != record:
+        got, expected = (", ".join(f"{k} {v}" for k, v in each.items()) for each in (there, record))
         raise DataError(
             "the clip is there already, made otherwise",
             where=file,
-            got=", ".join(f"{key} {value}" for key, value in there.items()),
-            expected=", ".join(f"{key} {value}" for key, value in record.items()),
+            got=got,
+            expected=expected,
             mend="give a new folder, or the seed that the clip was made with",
         )
     return count
-
-
-def _frames(source: Path) -> Iterator[NDArray[np.uint8]]:
-    with open_source(source) as opened:
-        for frame in opened.frames:
-            yield in_8_bits(frame.image.pixels)

@@ -9,12 +9,8 @@ from torch import Tensor
 def haar(features: Tensor) -> Tensor:
     """Decompose into four bands at half the size; an orthonormal transform.
 
-    Args:
-        features: (N, C, H, W), H and W even.
-
-    Returns:
-        (N, 4C, H/2, W/2): the mean LL, the detail HL along columns (x), LH along rows (y), and HH
-        along both, C channels each.
+    Of (N, C, H, W), H and W even: (N, 4C, H/2, W/2), the mean LL, the detail HL along columns (x),
+    LH along rows (y), and HH along both, C channels each.
     """
     # Half of each pixel of the 2x2 cells: the signs are all that is left to apply.
     half = features / 2
@@ -25,14 +21,7 @@ def haar(features: Tensor) -> Tensor:
 
 
 def inverse_haar(bands: Tensor) -> Tensor:
-    """Undo :func:`haar`.
-
-    Args:
-        bands: (N, 4C, H, W) in its order.
-
-    Returns:
-        (N, C, 2H, 2W).
-    """
+    """Undo :func:`haar`: (N, 4C, H, W) in its order to (N, C, 2H, 2W)."""
     ll, hl, lh, hh = (bands / 2).chunk(4, dim=1)
     even_rows = torch.stack([ll - hl - lh + hh, ll + hl - lh - hh], dim=-1)
     odd_rows = torch.stack([ll - hl + lh - hh, ll + hl + lh + hh], dim=-1)

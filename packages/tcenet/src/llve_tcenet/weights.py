@@ -20,11 +20,7 @@ from llve_common.errors import CheckpointError
 def trained_weights(version: str, epoch: int | None, runs: Path, models: Path) -> Path:
     """The weights of a version that a training wrote: of an epoch, or the last of the newest run.
 
-    Args:
-        version: begins the file's name.
-        epoch: from 1; None: the last.
-        runs: the folder of the runs.
-        models: the folder in one of them, in ``runs``, or anywhere, that holds weights.
+    They lie in ``models``, which is a folder in one of the runs, in ``runs`` itself, or anywhere.
 
     Raises:
         CheckpointError: there are none.
@@ -45,11 +41,6 @@ def trained_weights(version: str, epoch: int | None, runs: Path, models: Path) -
 
 def load_optimizer(optimizer: Optimizer, content: dict[str, Any], path: Path) -> None:
     """Give an optimizer the state that a published checkpoint holds; its rate stays.
-
-    Args:
-        optimizer: of the network's parameters in their order.
-        content: of the checkpoint.
-        path: where it comes from, for the message.
 
     Raises:
         CheckpointError: it holds none, or one of other parameters.
