@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 import pytest
 import torch
 import typer
-from typer.testing import CliRunner
 
 from llve_common.config import Settings
 from llve_common.evaluate.test import run_test
 from llve_common.paper.contract import Paper
+from llve_common.testing.conformance import run_command
 from llve_common.testing.reference import reference_json
 from llve_common.train.trainer import train
 from llve_common.weights.files import write_weights
@@ -41,13 +41,13 @@ class PublishedLines:
     """Options whose published default is not ours; its reason stands in the package's README."""
     moved: ClassVar[dict[str, str]] = {}
     """Absolute folders in published option files to what a test writes instead."""
+    small: ClassVar[dict[str, Any]]
+    """Settings that make a training short."""
+    small_test: ClassVar[dict[str, Any]] = {}
+    """Settings that make a test short."""
 
     def make_data(self) -> None:
         """Make data and weights in the working folder, where the published defaults look."""
-        raise NotImplementedError
-
-    def smaller(self, settings: Any) -> Settings:
-        """The same settings, of a training or a test, small enough for an instant."""
         raise NotImplementedError
 
     @pytest.fixture(autouse=True)
@@ -60,11 +60,11 @@ class PublishedLines:
 
         def small_training(paper: Paper, procedure: Any, settings: Settings, **more: Any) -> Path:
             self.seen.append(settings)
-            return train(paper, procedure, self.smaller(settings), **more)
+            return train(paper, procedure, changed(settings, self.small), **more)
 
         def small_test(paper: Paper, settings: Settings, watch: Any) -> Any:
             self.seen.append(settings)
-            return run_test(paper, self.smaller(settings), watch)
+            return run_test(paper, changed(settings, self.small_test), watch)
 
         monkeypatch.setattr("llve_common.commands.paper.train", small_training)
         monkeypatch.setattr("llve_common.commands.paper.run_test", small_test)
@@ -80,11 +80,7 @@ class PublishedLines:
 
     def run(self, *words: str, fails: bool = False) -> str:
         """Run our command and return what it printed."""
-        result = CliRunner().invoke(self.app, words)
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == int(fails), result.output
-        return result.output
+        return run_command(self.app, *words, fails=fails)
 
     def lines(self) -> list[str]:
         """The published lines of this paper."""
@@ -130,6 +126,15 @@ class PublishedLines:
                 assert found == type(found)(default), option
                 if isinstance(default, int | float) and option not in self.other_defaults:
                     assert attrgetter(setting)(ours) == default, option
+
+
+def changed(settings: Any, values: dict[str, Any]) -> Any:
+    """The same settings but for these, by their dotted names."""
+    for name, value in values.items():
+        section, _, rest = name.partition(".")
+        new = changed(getattr(settings, section), {rest: value}) if rest else value
+        settings = settings.model_copy(update={section: new})
+    return settings
 
 
 def random_weights(path: Path, make: Callable[[], torch.nn.Module], paper: Paper) -> None:

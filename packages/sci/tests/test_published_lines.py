@@ -19,6 +19,7 @@ class TestPublishedLines(PublishedLines):
         "sci/finetune.py": ["finetune"],
         "sci/test.py": ["test"],
     }
+    small: ClassVar = {"train.epochs": 1, "run.tensorboard": False}
     parsers: ClassVar = {file: [words] for file, words in scripts.items()}
 
     def make_data(self):
@@ -26,10 +27,3 @@ class TestPublishedLines(PublishedLines):
             write_pairs(Path("data") / name / "low", Path("data") / name / "high")
         for name in ("medium", "difficult"):
             random_weights(Path(f"weights/{name}.pt"), Cascade, PAPER)
-
-    def smaller(self, settings):
-        if settings.procedure == "test":
-            return settings
-        run = settings.run.model_copy(update={"tensorboard": False})
-        train = settings.train.model_copy(update={"epochs": 1})
-        return settings.model_copy(update={"train": train, "run": run})

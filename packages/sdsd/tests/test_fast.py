@@ -1,14 +1,11 @@
-"""Streaming: each frame's features are computed once, and the widest by blocks of rows."""
+"""Streaming: several clips at once, and the widest features by blocks of rows."""
 
 import pytest
 import torch
 
-from llve_common.enhance.windows import enhance_clip
-from llve_common.paper.contract import Model
 from llve_sdsd import fast
 from llve_sdsd.fast import combine, part
 from llve_sdsd.network import RetinexNet, reconstructed
-from llve_sdsd.paper import PAPER
 
 
 def small_network(**changed: bool) -> RetinexNet:
@@ -21,21 +18,6 @@ def small_network(**changed: bool) -> RetinexNet:
     # Well away from the smallest illumination, which would enlarge rounding a thousand times.
     torch.nn.init.constant_(network.conv_last.bias, 0.7)
     return network.eval()
-
-
-def clip(count: int) -> list[torch.Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    return [torch.rand(1, 3, 32, 48, generator=generator) * 0.3 for _ in range(count)]
-
-
-def test_features_of_each_frame_are_computed_once():
-    network, frames = small_network(), clip(6)
-    seen = []
-    network.conv_first_1.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
-    list(enhance_clip(Model(PAPER, network), frames))
-    assert len(seen) == len(frames)
-    # The first window asks for its mirrored frames first.
-    assert all(any(torch.equal(frame, each) for each in seen) for frame in frames)
 
 
 def test_blocks_of_rows_cover_the_image_whatever_their_size(monkeypatch):
@@ -52,7 +34,7 @@ def test_blocks_of_rows_cover_the_image_whatever_their_size(monkeypatch):
 @pytest.mark.parametrize("attention", [True, False])
 def test_several_clips_at_once_equal_whole_windows(attention):
     network = small_network(attention=attention)
-    frames = torch.stack([torch.cat([frame, frame.flip(-1)]) for frame in clip(5)], 1)
+    frames = torch.rand(2, 5, 3, 32, 48) * 0.3
     with torch.inference_mode():
         streamed = combine(
             network, [part(network, each[:, None]) for each in frames.unbind(1)], (0,)

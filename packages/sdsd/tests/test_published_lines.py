@@ -25,6 +25,12 @@ class TestPublishedLines(PublishedLines):
         "sdsd/qualitative_test.py": ["test", "--save-images"],
     }
     parsers: ClassVar = {}  # -opt, and the launcher's two, are in the lines
+    small_test: ClassVar = {"data.size": None}
+    small: ClassVar = {
+        **small_test, **{f"network.{name}": value for name, value in NARROW.items()},
+        "data.crop": 32, "train.batch_size": 2, "train.workers": 0, "train.iterations": 1,
+        "train.validate_every": None, "run.tensorboard": False,
+    }  # fmt: skip
 
     def make_data(self):
         write_clip_set(ROOT / "indoor_np", clips=1, frames=5, height=32, width=48)
@@ -38,15 +44,3 @@ class TestPublishedLines(PublishedLines):
             (ROOT / name / first).rename(ROOT / name / TEST_CLIPS["smid"][0])
         for split in TEST_CLIPS:
             random_weights(Path(f"pretrain/{split}_G.pth"), lambda: RetinexNet(**NARROW), PAPER)
-
-    def smaller(self, settings):
-        data = {"size": None}
-        if settings.procedure == "test":
-            return settings.model_copy(update={"data": settings.data.model_copy(update=data)})
-        changed = {
-            "data": data | {"crop": 32}, "network": NARROW,
-            "train": {"batch_size": 2, "workers": 0, "iterations": 1, "validate_every": None},
-            "run": {"tensorboard": False},
-        }  # fmt: skip
-        parts = {k: getattr(settings, k).model_copy(update=v) for k, v in changed.items()}
-        return settings.model_copy(update=parts)

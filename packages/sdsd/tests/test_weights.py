@@ -1,10 +1,9 @@
-"""The published names, both ways, and the network that weights belong to."""
+"""The published names, and the network that weights belong to."""
 
 import pytest
-import torch
 
 from llve_common.errors import CheckpointError
-from llve_common.weights.files import load_into, read_weights, write_weights
+from llve_common.weights.files import load_into
 from llve_sdsd.network import RetinexNet
 from llve_sdsd.paper import PAPER
 from llve_sdsd.weights import network_arguments
@@ -24,16 +23,6 @@ def test_our_names_are_the_published_ones():
     } <= published.keys()  # fmt: skip
 
 
-def test_a_file_of_distributed_training(tmp_path):
-    ours = RetinexNet(**SMALL).state_dict()
-    file = tmp_path / "latest_G.pth"
-    write_weights(file, {f"module.{key}": value for key, value in PAPER.to_published(ours).items()})
-    state = PAPER.from_published(read_weights(file))
-    network = RetinexNet(**network_arguments(state))
-    load_into(network, state, file)
-    assert all(torch.equal(network.state_dict()[key], value) for key, value in ours.items())
-
-
 @pytest.mark.parametrize(
     "changed",
     [{}, {"attention": False}, {"nframes": 5}, {"nf": 8}, {"groups": 2}, {"front_blocks": 2},
@@ -44,7 +33,7 @@ def test_shapes_tell_how_the_network_was_built(changed):
     assert network_arguments(RetinexNet(**arguments).state_dict()) == arguments
 
 
-def test_weights_that_lack_a_key_name_it(tmp_path):
+def test_weights_that_lack_a_key_name_it():
     state = RetinexNet(**SMALL).state_dict()
     for missing in ("conv_first_1.weight", "tsa_fusion.fea_fusion.weight"):
         partial = {key: value for key, value in state.items() if key != missing}

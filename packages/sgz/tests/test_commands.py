@@ -124,18 +124,18 @@ def test_training_goes_on_from_the_weights_given(tmp_path, images):
     assert (state["e_conv2.conv.weight"] - published["e_conv2.conv.weight"]).abs().max() > 0.01
 
 
-def test_load_pretrain_without_a_file_says_what_is_missing(tmp_path, images):
-    output = train(images, tmp_path / "EXP", "--load_pretrain", "True", fails=True)
-    assert "load_pretrain needs the weights to load (--pretrain_dir)" in output
-    output = train(images, tmp_path / "EXP", "--load_pretrain", "perhaps", fails=True)
-    assert "load_pretrain: got 'perhaps'" in output
-
-
-def test_the_undefined_convolution_is_refused(tmp_path, images):
-    output = train(images, tmp_path / "EXP", "--conv_type", "dc", fails=True)
-    assert "'dc' is listed by the published code, which never defined it" in output
-    output = train(images, tmp_path / "EXP", "--conv_type", "xy", fails=True)
-    assert "'dsc' or 'tc'" in output
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--load_pretrain", "True"), "load_pretrain needs the weights to load (--pretrain_dir)"),
+        (("--load_pretrain", "perhaps"), "load_pretrain: got 'perhaps'"),
+        (("--conv_type", "dc"), "'dc' is listed by the published code, which never defined it"),
+        (("--conv_type", "xy"), "'dsc' or 'tc'"),
+        (("--seg", "--seg-weights", "none.pth"), "none.pth: no such weights file"),
+    ],
+)
+def test_mistakes_are_said_before_a_run_begins(tmp_path, images, words, said):
+    assert said in train(images, tmp_path / "EXP", *words, fails=True)
     assert not (tmp_path / "EXP").exists()
 
 
@@ -158,14 +158,6 @@ def test_random_initialisation_is_said_once(caplog):
     assert "at random initialisation" in record.message
     assert "--seg-weights" in record.message
     assert "--no-seg" in record.message
-
-
-def test_missing_segmentation_weights_stop_before_a_run_begins(tmp_path, images):
-    output = train(
-        images, tmp_path / "EXP", "--seg", "--seg-weights", tmp_path / "none.pth", fails=True
-    )
-    assert f"{tmp_path / 'none.pth'}: no such weights file" in output
-    assert not (tmp_path / "EXP").exists()
 
 
 def test_a_scale_factor_that_does_not_divide_the_size(images, caplog):

@@ -27,6 +27,10 @@ class TestPublishedLines(PublishedLines):
     # One parser for training and test: 1 there, and 12 in the test's code. Weights that are given
     # are loaded.
     other_defaults: ClassVar = {"--scale_factor", "--load_pretrain"}
+    small: ClassVar = {
+        "data.size": 64, "segmentation.use": False, "train.epochs": 1, "train.workers": 0,
+        "run.tensorboard": False,
+    }  # fmt: skip
 
     def make_data(self):
         for number, pixels in enumerate(dark_frames(3, 72, 84)):
@@ -35,16 +39,6 @@ class TestPublishedLines(PublishedLines):
         write_video(VIDEO, dark_frames(12, 48, 60))
         random_weights(Path("weight/Epoch99.pth"), Enhancer, PAPER)
         self.run("video", "--choice", "V2I")
-
-    def smaller(self, settings):
-        if settings.procedure == "test":
-            return settings
-        changed = {
-            "data": {"size": 64}, "segmentation": {"use": False},
-            "train": {"epochs": 1, "workers": 0}, "run": {"tensorboard": False},
-        }  # fmt: skip
-        parts = {k: getattr(settings, k).model_copy(update=v) for k, v in changed.items()}
-        return settings.model_copy(update=parts)
 
     def commands(self, line):
         if "make_video V2I" not in line:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from llve_common.data.synthetic import write_clip_set
 from llve_common.errors import ConfigError, DataError
 from llve_common.io.images import write_image
 from llve_common.io.video import VideoInfo, VideoWriter
@@ -66,11 +65,6 @@ def test_all_frames_are_cut_and_turned_alike(tmp_path):
     assert len(views) == 40
 
 
-def test_the_same_chance_gives_the_same_sample(ramps):
-    clips = video_clips(*ramps())
-    assert torch.equal(sample(clips, 5)["low"], sample(clips, 5)["low"])
-
-
 def test_small_videos_are_scaled_up_to_the_crop(ramps):
     clips = video_clips(*ramps(size=(10, 14)))
     assert sample(clips, crop=32, scales=(0.5, 0.5))["low"].shape == (6, 3, 32, 32)
@@ -96,14 +90,6 @@ def test_one_truth_serves_a_whole_video(ramps):
     [clip] = video_clips(*ramps(truths=1))
     assert len(set(clip.targets)) == 1
     assert len(clip.targets) == 8
-
-
-def test_arrays_of_the_sdsd_layout(tmp_path):
-    write_clip_set(tmp_path / "set", clips=1, frames=6, height=40, width=48)
-    clips = video_clips(tmp_path / "set" / "input", tmp_path / "set" / "GT")
-    assert clips[0].frames[0].suffix == ".npy"
-    found = sample(clips)
-    assert found["low"].mean() < found["target"].mean()
 
 
 def test_lists(ramps, tmp_path):

@@ -29,13 +29,6 @@ def test_published_size(network):
     assert parameter_count(network) == 9_061_667
 
 
-def test_two_frames_of_the_same_size_come_out(network):
-    with torch.inference_mode():
-        for height, width in ((16, 20), (32, 36)):
-            outputs = network(torch.rand(2, 6, 3, height, width))
-            assert [tuple(frame.shape) for frame in outputs] == [(2, 3, height, width)] * 2
-
-
 def test_samples_of_a_batch_do_not_mix_in_evaluation(network):
     frames = torch.rand(2, 6, 3, 32, 32)
     with torch.inference_mode():

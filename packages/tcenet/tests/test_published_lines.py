@@ -17,6 +17,11 @@ class TestPublishedLines(PublishedLines):
     parsers: ClassVar = {"tcenet/config.py": [["train"], ["test"]]}
     # A log line at every iteration would hide the others; epoch 0 there is none.
     other_defaults: ClassVar = {"--log_step"}
+    small: ClassVar = {
+        "objective.flow": "dis", "objective.perceptual": False, "train.epochs": 1,
+        "train.repeat": 1, "train.batch_size": 2, "train.workers": 0, "train.crop": 16,
+        "run.tensorboard": False,
+    }  # fmt: skip
 
     def make_data(self):
         folders = {"SDSD_CUHK": ("videoSDSD_low", "videoSDSD_normal"),
@@ -28,17 +33,6 @@ class TestPublishedLines(PublishedLines):
                 write_pairs(root / low / video, root / normal / video, 6)
             (root / "train_list.txt").write_text("a\nb\n")
             (root / "test_list.txt").write_text("a\n")
-
-    def smaller(self, settings):
-        if settings.procedure == "test":
-            return settings
-        changed = {
-            "objective": {"flow": "dis", "perceptual": False},
-            "train": {"epochs": 1, "repeat": 1, "batch_size": 2, "workers": 0, "crop": 16},
-            "run": {"tensorboard": False},
-        }  # fmt: skip
-        parts = {k: getattr(settings, k).model_copy(update=v) for k, v in changed.items()}
-        return settings.model_copy(update=parts)
 
     def test_one_data_set_alone_takes_what_lies_beside_it(self):
         """``--DRV_dir`` with its ground truth; the bare test with the published list."""

@@ -33,7 +33,7 @@ from pydantic.fields import FieldInfo
 from typer.testing import CliRunner
 
 from llve_common.commands.options import TEST, TRAINING
-from llve_common.config import Settings, as_yaml, dotted_names, field_of, load_settings
+from llve_common.config import Settings, as_yaml, field_of, load_settings
 from llve_common.data.windows import index_in_clip
 from llve_common.enhance.frames import enhance_frames, frame_enhancer
 from llve_common.enhance.windows import enhance_clip
@@ -46,7 +46,6 @@ from llve_common.published_options import PublishedOptions
 from llve_common.train.trainer import train
 from llve_common.weights.files import (
     file_digest,
-    load_into,
     read_checkpoint,
     read_weights,
     write_weights,
@@ -128,7 +127,7 @@ def four_updates() -> Iterator[None]:
 
 
 FORKS = """
-import importlib, os, runpy, sys
+import importlib, os, runpy, signal, sys
 import torch
 package, port, *words = sys.argv[1:]
 importlib.import_module(f"{package}.__main__")
@@ -138,8 +137,14 @@ for rank in ("0", "1"):
     if os.fork() == 0:
         os.environ |= {"RANK": rank, "LOCAL_RANK": rank}
         sys.argv[1:] = words
-        runpy.run_path(sys.modules[f"{package}.__main__"].__file__, run_name="__main__")
-sys.exit(max(os.waitstatus_to_exitcode(os.wait()[1]) for _ in range(2)))
+        try:
+            runpy.run_path(sys.modules[f"{package}.__main__"].__file__, run_name="__main__")
+        except SystemExit as ended:
+            sys.stdout.flush()
+            os._exit(ended.code or 0)  # taking all that was imported down takes a second
+for _ in range(2):
+    if os.wait()[1]:
+        os.killpg(0, signal.SIGKILL)  # the other one would wait for it
 """
 """The command of a package by two processes, told apart as torchrun does, which imports anew for
 each of them."""
@@ -204,17 +209,6 @@ class Conformance:
         facts = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
         assert facts["sha256"] == file_digest(weights)
         assert {"commands", "data", "seed", "versions"} <= facts.keys()
-
-    @pytest.mark.parametrize("suffix", [".pt", ".pth", ".safetensors"])
-    def test_weights_go_to_published_names_and_back(self, tmp_path: Path, suffix: str) -> None:
-        network = load_model(self.paper, None, CPU).network
-        ours = network.state_dict()
-        file = tmp_path / f"published{suffix}"
-        write_weights(file, self.paper.to_published(ours))
-        back = self.paper.from_published(read_weights(file))
-        assert back.keys() == ours.keys()
-        assert all(torch.equal(back[key], value) for key, value in ours.items())
-        load_into(network, back, file)
 
     def test_weights_commands(self, tmp_path: Path, weights: Path, images: Path) -> None:
         """Out to a file that plain torch reads, back in, and both enhance alike."""
@@ -375,6 +369,7 @@ class Conformance:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            start_new_session=True,
             check=False,
         )
         assert done.returncode == 0, done.stdout
@@ -383,7 +378,6 @@ class Conformance:
         content = read_checkpoint(checkpoint)
         assert len(content["processes"]) == 2
         assert content["iteration"] > 0
-        read_weights(checkpoint)
 
     # Published names
 
@@ -480,10 +474,6 @@ class Conformance:
         output = self.run("configs", "check", file, fails=True)
         assert f"{file}:3: train.sead: unknown setting; did you mean 'train.seed'?" in output
         assert f"{file}:4: train.batch_size: got 'zero'" in output
-
-    def test_every_setting_has_a_default_or_says_that_it_is_missing(self) -> None:
-        for procedure in self.paper.procedures.values():
-            assert {"run.save", "run.device", "train.seed"} <= set(dotted_names(procedure.settings))
 
     # Mistakes
 
