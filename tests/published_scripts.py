@@ -74,15 +74,7 @@ def option_file_like(
     run: dict[str, Any],
     training: dict[str, dict[str, Any]],
 ) -> Path:
-    """A published option file with the small settings of a published run.
-
-    Args:
-        write: writes the file of a command, given ``clips`` and ``size``.
-        command: ``train`` or ``test``.
-        setup: of the published test.
-        run: the published training.
-        training: the training's options.
-    """
+    """An option file with the small settings of a published test (``setup``) or training."""
     clips = clips_left_out(run) if command == "train" else setup["testing_dir"]
     file = write(command, clips=",".join(clips), size=setup["train_size"])
     content = yaml.safe_load(file.read_text())
@@ -162,15 +154,7 @@ def shipped_files(paper: str) -> list[tuple[str, str, dict[str, Any]]]:
 def check_options(
     content: dict[str, Any], command: str, settings: Any, note: str, own: dict[str, str]
 ) -> list[str]:
-    """Assert that settings say what a file says, but for the keys without effect; these.
-
-    Args:
-        content: of the file.
-        command: ``train`` or ``test``.
-        settings: read from it.
-        note: that names the keys without effect.
-        own: more keys as in :data:`SAME`, of one paper.
-    """
+    """Assert that settings say what a file says, but for the keys that a note calls idle; these."""
     names, idle = SAME | own, note.split(": ")[-1].split(", ")
     for key, value in _leaves({**content, "data": content["datasets"][command]}):
         if key in names and key.replace("data.", f"datasets.{command}.") not in idle:

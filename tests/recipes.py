@@ -35,20 +35,14 @@ def recipe_weights(
     overrides: Sequence[Sequence[Any]] = (),
     norms: Collection[str] | None = None,
 ) -> dict[str, Tensor]:
-    """The weights of every reference set.
+    """The weights of every reference set, of published keys with their shapes (and ``dtype``).
 
     One generator for the whole state dict, keys in plain string order (``features.10`` comes
     before ``features.2``), all names of a layer that has several included. Integer tensors are 0
-    and draw nothing; all others draw standard normal float32 values times the scale. To the
-    weights of normalisations and to temperatures 1 is added; a ``running_var`` is its draw's
-    absolute value plus 0.5.
-
-    Args:
-        entries: published key to its shape, or to ``shape`` and ``dtype``.
-        seed: of the generator.
-        scale: of the draws, or what gives it from key and shape.
-        overrides: pattern and scale; the first whose pattern is found in a key wins.
-        norms: the keys of the weights of normalisations; None: one-dimensional weights.
+    and draw nothing; all others draw standard normal float32 values times the scale, or times that
+    of the first override whose pattern is found in the key. To the weights of normalisations
+    (``norms``; None: the one-dimensional ones) and to temperatures 1 is added; a ``running_var``
+    is its draw's absolute value plus 0.5.
     """
     rng = np.random.default_rng(seed)
     state: dict[str, Tensor] = {}
@@ -72,12 +66,7 @@ def recipe_weights(
 
 
 def with_recipe(network: Network, facts: Mapping[str, Any]) -> Network:
-    """A network with the weights of a case of the SDSD and STCD set.
-
-    Args:
-        network: with the published names.
-        facts: seed (``weight_seed`` or ``seed``), ``scale`` and ``overrides``.
-    """
+    """A network with the weights of a case of the SDSD and STCD set."""
     shapes = {key: value.shape for key, value in network.state_dict().items()}
     seed = facts["weight_seed"] if "weight_seed" in facts else facts["seed"]
     state = recipe_weights(shapes, seed, facts["scale"], overrides=facts["overrides"])
@@ -129,12 +118,7 @@ def uniform_values(seed: int, shape: Sequence[int]) -> Tensor:
 
 
 def told_values(text: str, like: Tensor | None = None) -> Tensor:
-    """The uniform values that a text describes: ``uniform seed 63 shape [1,3,33,27]``.
-
-    Args:
-        text: with a seed, and a shape unless it is another's.
-        like: whose shape it is where the text has none.
-    """
+    """What a text tells: ``uniform seed 63 shape [1,3,33,27]``, or a seed for another's shape."""
     found = re.search(r"seed (\d+)(?: shape)?(?: \[([\d, ]+)\])?", text)
     assert found, text
     if found[2] is None:
@@ -253,11 +237,7 @@ def state_summary(state: Mapping[str, Tensor]) -> dict[str, NDArray[np.float64]]
 def training_steps(
     paper: Paper, settings: Any, network: nn.Module, image: Tensor, number: int
 ) -> Iterator[tuple[list[float], float]]:
-    """Train on one batch of low-light images by a paper's procedure.
-
-    Yields:
-        Of each step its losses, and the norm of its gradient before clipping.
-    """
+    """Train on one batch by a paper's procedure: each step's losses, and its gradient's norm."""
     procedure = paper.procedures[settings.procedure]
     objective = procedure.objective(settings, torch.device("cpu"))
     optimizer = procedure.optimizer(settings, network)
@@ -273,14 +253,9 @@ def training_steps(
 
 
 def check_parameters(actual: Any, expected: Any, rates: Any) -> None:
-    """Compare the fingerprints of parameters after some steps of Adam.
+    """Compare the fingerprints (P, 13) of parameters after steps of Adam, at rates of some sum.
 
     Its first steps are about rate times sign: single values may differ by twice that.
-
-    Args:
-        actual: (P, 13).
-        expected: (P, 13).
-        rates: the sum of the rates, one or of each parameter.
     """
     limits = np.broadcast_to(rates, len(expected))
     difference = np.abs(actual - expected)
@@ -310,16 +285,7 @@ SDSD_RESIZED = (64, 48)
 def sdsd_frame(
     seed: int, pair: int, time: int, kind: int, height: int, width: int
 ) -> NDArray[np.uint8]:
-    """A frame of the video, (H, W, 3) uint8 RGB.
-
-    Args:
-        seed: of the set.
-        pair: the clip's number.
-        time: the frame's number.
-        kind: 0 in normal light, 1 in low light.
-        height: in pixels.
-        width: in pixels.
-    """
+    """A frame of a clip, both by number, in normal light (0) or low (1): (H, W, 3) uint8 RGB."""
     rng = np.random.default_rng([seed, pair, time, kind])
     y = np.arange(height)[:, None, None] / height
     x = np.arange(width)[None, :, None] / width
@@ -334,12 +300,7 @@ def sdsd_frame(
 
 
 def write_sdsd_set(folder: Path, dataset: Mapping[str, Any]) -> Path:
-    """Write the video in the SDSD layout.
-
-    Args:
-        folder: for ``GT`` and ``input``.
-        dataset: the entry of that name in the reference file.
-    """
+    """Write the video in the SDSD layout, as the reference file's ``dataset`` tells."""
     pairs: Mapping[str, int] = dataset["pairs_in_recipe_order"]
     size = dataset["height"], dataset["width"]
     for number, (pair, length) in enumerate(pairs.items()):
@@ -351,14 +312,9 @@ def write_sdsd_set(folder: Path, dataset: Mapping[str, Any]) -> Path:
 
 
 def write_smid_set(folder: Path, recipe: str, height: int, width: int) -> Path:
-    """Write the video in the SMID layout, as the text of the reference file's ``smid`` tells.
+    """Write the video in the SMID layout, as the recipe of the reference file's ``smid`` tells.
 
-    Args:
-        folder: for ``SMID_LQ_np`` and ``SMID_Long_np``.
-        recipe: ``folder k (NAMES): LQ frames tiny_frame(SEED, k, t, 1), t < LENGTH + k; GT files
-            NAMES = tiny_frame(SEED, k, ...)``.
-        height: in pixels.
-        width: in pixels.
+    ``folder k (NAMES): LQ frames tiny_frame(SEED, k, t, 1), t < LENGTH + k; GT files NAMES = ...``
     """
     told = re.search(
         r"\(([\w, ]+)\): .*tiny_frame\((\d+), .*t < (\d+) \+ k; GT files (.*) = ", recipe

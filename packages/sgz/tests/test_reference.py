@@ -330,17 +330,6 @@ def test_training_losses_in_single_precision(case: Case, monkeypatch):
     case.check("losses", losses, first=steps)
 
 
-def test_the_defaults_are_the_published_ones():
-    published = reference_json("published_lines")["options"]["sgz/option.py"]
-    train, objective = TrainSettings().train, TrainSettings().objective
-    ours = {
-        "--lr": train.lr, "--weight_decay": train.weight_decay,
-        "--grad_clip_norm": train.clip_norm, "--patch_size": objective.patch_size,
-        "--exp_level": objective.exp_level,
-    }  # fmt: skip
-    assert ours == {name: published[name]["default"] for name in ours}
-
-
 # Data
 
 

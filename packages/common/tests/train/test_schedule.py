@@ -1,13 +1,14 @@
 """Learning rates with restarts."""
 
 import copy
+import re
 
 import pytest
 import torch
 from pydantic import ValidationError
 
 from llve_common.config import ScheduleSettings
-from llve_common.testing.reference import cases, reference_json
+from llve_common.testing.reference import cases, reference_json, require_known
 from llve_common.train.schedule import set_rates
 
 
@@ -105,14 +106,21 @@ def test_the_state_is_in_the_optimizers_checkpoint():
 
 # The published values
 
+PUBLISHED = "sdsd_stcd/schedulers"
+CONFIGURATION, FROZEN = r"cosine_[^_]+_config", r"(cosine_[^_]+_config)_with_ft_tsa_only_(\d+)"
+
 
 def close(actual, expected):
     """To 1e-9, or 1e-15 for the tiny rates of a frozen group."""
     return actual == pytest.approx(expected, rel=1e-9, abs=1e-15)
 
 
+def by_iteration(rates):
+    return {int(iteration): rate for iteration, rate in rates.items()}
+
+
 def check(chosen, case):
-    wanted = {int(key): value for key, value in case["lr"].items()}
+    wanted = by_iteration(case["lr"])
     listed = run(chosen, case["base_lr"], max(wanted))
     assert all(close(listed[iteration], value) for iteration, value in wanted.items())
 
@@ -123,74 +131,80 @@ def cosine_of(case):
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("name", ["cosine_sdsd_config", "cosine_stcd_config"])
-def test_published_configurations(name):
-    case = reference_json("sdsd_stcd/schedulers")[name]
-    check(cosine_of(case), case)
+def test_every_published_schedule_is_compared():
+    require_known(
+        reference_json(PUBLISHED), CONFIGURATION, FROZEN, "cosine_small", "multistep", "errors",
+        # The published state of a schedule, where ours has none: rates follow from the iteration.
+        "state_dict_keys_.*", "note",
+    )  # fmt: skip
 
 
 @pytest.mark.reference
-def test_published_small_cosines():
-    for case in reference_json("sdsd_stcd/schedulers")["cosine_small"].values():
-        if "error" in case:
-            # Mended: an IndexError there, before the first iteration.
-            assert case["error"].startswith("IndexError")
-            with pytest.raises(ValidationError, match="too few periods"):
-                cosine_of(case)
-        else:
-            check(cosine_of(case), case)
+@pytest.mark.parametrize("case", cases(PUBLISHED, CONFIGURATION))
+def test_published_configurations(case):
+    facts = case.settings
+    check(cosine_of(facts), facts)
+    for name, outcome in facts.items():
+        if beyond := re.fullmatch(r"step_(\d+)", name):
+            # Past its end the published schedule crashed; ours holds.
+            assert outcome.startswith("IndexError")
+            last = facts["lr"][str(int(beyond[1]) - 1)]
+            optimizer = adam(facts["base_lr"])
+            optimizer.param_groups[0].update(initial_lr=facts["base_lr"], lr=last)
+            set_rates(cosine_of(facts), optimizer, int(beyond[1]))
+            assert rates(optimizer) == [last]
 
 
 @pytest.mark.reference
-def test_published_run_past_the_schedules_end_crashed_and_ours_holds():
-    case = reference_json("sdsd_stcd/schedulers")["cosine_stcd_config"]
-    crashed = next(int(key.removeprefix("step_")) for key in case if key.startswith("step_"))
-    assert case[f"step_{crashed}"].startswith("IndexError")
-    last = case["lr"][str(crashed - 1)]
-    optimizer = adam(case["base_lr"])
-    optimizer.param_groups[0].update(initial_lr=case["base_lr"], lr=last)
-    set_rates(cosine_of(case), optimizer, crashed)
-    assert rates(optimizer) == [last]
+@pytest.mark.parametrize("case", cases(PUBLISHED, under="cosine_small"))
+def test_published_small_cosines(case):
+    facts = case.settings
+    if "error" in facts:
+        # Mended: an IndexError there, before the first iteration.
+        assert facts["error"].startswith("IndexError")
+        with pytest.raises(ValidationError, match="too few periods"):
+            cosine_of(facts)
+    else:
+        check(cosine_of(facts), facts)
 
 
 @pytest.mark.reference
-def test_published_multi_steps():
-    for case in reference_json("sdsd_stcd/schedulers")["multistep"].values():
-        chosen = multistep(**case["args"])
-        check(chosen, case)
-        wanted = case.get("optimizer_state_entries_right_after_scheduler_step", {})
-        optimizer = adam(case["base_lr"])
-        for iteration in range(1, len(wanted) + 1):
-            set_rates(chosen, optimizer, iteration)
-            assert len(optimizer.state) == wanted[str(iteration)]
-            optimizer.param_groups[0]["params"][0].grad = torch.ones(1)
-            optimizer.step()
+@pytest.mark.parametrize("case", cases(PUBLISHED, under="multistep"))
+def test_published_multi_steps(case):
+    facts, chosen = case.settings, multistep(**case.settings["args"])
+    check(chosen, facts)
+    wanted = facts.get("optimizer_state_entries_right_after_scheduler_step", {})
+    optimizer = adam(facts["base_lr"])
+    for iteration in range(1, len(wanted) + 1):
+        set_rates(chosen, optimizer, iteration)
+        assert len(optimizer.state) == wanted[str(iteration)]
+        optimizer.param_groups[0]["params"][0].grad = torch.ones(1)
+        optimizer.step()
 
 
 @pytest.mark.reference
-@pytest.mark.parametrize("case", cases("sdsd_stcd/schedulers", ".*_with_ft_tsa_only_.*"))
+@pytest.mark.parametrize("case", cases(PUBLISHED, FROZEN))
 def test_published_frozen_group(case):
-    name, listed = case.name, reference_json("sdsd_stcd/schedulers")
-    whole, _, frozen_until = name.partition("_with_ft_tsa_only_")
-    used = {int(key): value for key, value in listed[name]["lr_used"].items()}
-    before = {int(key): value for key, value in listed[name]["lr_from_scheduler"].items()}
-    chosen, optimizer = cosine_of(listed[whole]), adam(listed[whole]["base_lr"], groups=2)
+    name, thaw = re.fullmatch(FROZEN, case.name).groups()
+    used, before = (by_iteration(case.settings[k]) for k in ("lr_used", "lr_from_scheduler"))
+    whole = reference_json(PUBLISHED)[name]
+    chosen, optimizer = cosine_of(whole), adam(whole["base_lr"], groups=2)
     assert rates(optimizer) == used[0]
     for iteration in range(1, max(used) + 1):
         set_rates(chosen, optimizer, iteration)
         if iteration in before:
             assert close(rates(optimizer), before[iteration])
-        if iteration < int(frozen_until):
+        if iteration < int(thaw):
             optimizer.param_groups[0]["lr"] = 0.0
         if iteration in used:
             assert close(rates(optimizer), used[iteration])
 
 
 @pytest.mark.reference
-def test_published_errors():
-    made = {"cosine": {"periods": [5, 5]}, "multistep": {}}
-    for name, message in reference_json("sdsd_stcd/schedulers")["errors"].items():
-        scheme = name.partition("_")[0]
-        ours = message.removeprefix("AssertionError: ").rstrip(".")
-        with pytest.raises(ValidationError, match=ours):
-            ScheduleSettings(scheme=scheme, **made[scheme], restarts=[2], restart_weights=[1, 1])
+@pytest.mark.parametrize("case", cases(PUBLISHED, under="errors"))
+def test_published_errors(case):
+    scheme = case.name.partition("_")[0]
+    made = {"cosine": {"periods": [5, 5]}, "multistep": {}}[scheme]
+    ours = case.settings.removeprefix("AssertionError: ").rstrip(".")
+    with pytest.raises(ValidationError, match=ours):
+        ScheduleSettings(scheme=scheme, **made, restarts=[2], restart_weights=[1, 1])

@@ -40,11 +40,7 @@ def _absent(path: Path) -> str:
 class Case:
     """One case of a reference file: its settings, and its arrays with their measured noise.
 
-    Attributes:
-        file: set and name, without suffix.
-        name: of the case.
-        settings: what the file says of it.
-        joint: what stands between the names of the case and of its array.
+    ``joint`` stands between the names of the case and of its array.
     """
 
     file: str
