@@ -26,8 +26,9 @@ import torch
 from recipes import fingerprint, normal_values, recipe_weights, sdsd_frame, told_values
 from torch import nn
 
+from llve_common.config import ScheduleSettings
 from llve_common.data.windows import window_indices
-from llve_common.train.schedule import cosine_restarts
+from llve_common.train.schedule import set_rates
 from llve_sgz.objective import exposure, spatial
 from llve_tcenet.objective import details, edge, temporal_consistency
 
@@ -126,13 +127,14 @@ def schedules(folder: Path) -> None:
         del content["cosine_sdsd_config_with_ft_tsa_only_50000"], content["cosine_small"]["a"]
         base = content["cosine_sdsd_config"]
         base["args"] = {"T_period": [40, 60], "restarts": [40], "weights": [0.5], "eta_min": 1e-6}
-        ours = {**base["args"], "periods": base["args"]["T_period"]}
-        del ours["T_period"]
+        names = {"T_period": "periods", "weights": "restart_weights"}
+        ours = {names.get(key, key): value for key, value in base["args"].items()}
+        schedule = ScheduleSettings(**ours)
         groups = [{"params": [nn.Parameter(torch.zeros(1))]} for _ in range(2)]
         optimizer = torch.optim.Adam(groups, base["base_lr"])
         used, before = {"0": [base["base_lr"]] * 2}, {}
         for k in range(1, 96):
-            cosine_restarts(optimizer, k, **ours)
+            set_rates(schedule, optimizer, k)
             before[str(k)] = [group["lr"] for group in optimizer.param_groups]
             optimizer.param_groups[0]["lr"] *= k >= 25
             used[str(k)] = [group["lr"] for group in optimizer.param_groups]
