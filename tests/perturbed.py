@@ -89,8 +89,9 @@ def names(folder: Path) -> None:
             for number, old in enumerate(listed := list(cases)):
                 facts, start = cases.pop(old), form.format(old)
                 stored = {k: arrays.pop(k) for k in list(arrays) if k.startswith(start)}
-                kept = number <= len(listed) // 2
-                for new in [f"{old}_2"] * kept + [f"{old}_3"] * (number == 0):
+                for new in [f"{old}_2"] * (number <= len(listed) // 2) + [f"{old}_3"] * (
+                    not number
+                ):
                     cases[new] = facts
                     arrays |= {form.format(new) + k[len(start) :]: v for k, v in stored.items()}
     with edited(folder, "dkm/cases") as (content, _):
@@ -126,13 +127,14 @@ def schedules(folder: Path) -> None:
         del content["cosine_sdsd_config_with_ft_tsa_only_50000"], content["cosine_small"]["a"]
         base = content["cosine_sdsd_config"]
         base["args"] = {"T_period": [40, 60], "restarts": [40], "weights": [0.5], "eta_min": 1e-6}
-        ours = {"periods": (40, 60), "restarts": (40,), "restart_weights": (0.5,), "eta_min": 1e-6}
-        chosen = ScheduleSettings(**ours)
+        names = {"T_period": "periods", "weights": "restart_weights"}
+        ours = {names.get(key, key): value for key, value in base["args"].items()}
+        schedule = ScheduleSettings(**ours)
         groups = [{"params": [nn.Parameter(torch.zeros(1))]} for _ in range(2)]
         optimizer = torch.optim.Adam(groups, base["base_lr"])
         used, before = {"0": [base["base_lr"]] * 2}, {}
         for k in range(1, 96):
-            set_rates(chosen, optimizer, k)
+            set_rates(schedule, optimizer, k)
             before[str(k)] = [group["lr"] for group in optimizer.param_groups]
             optimizer.param_groups[0]["lr"] *= k >= 25
             used[str(k)] = [group["lr"] for group in optimizer.param_groups]

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -40,22 +42,15 @@ def test_any_size_reaches_the_network_padded_and_comes_back(model, height, width
     assert seen[0].shape[-2:] == (-(-height // 16) * 16, -(-width // 16) * 16)
 
 
-def test_padding_reflects_at_the_bottom_and_right():
-    frames = frames_of(5, 6, count=2)
+@pytest.mark.parametrize(
+    ("size", "missing", "mode"),
+    [((5, 6), (3, 2), "reflect"), ((4, 8), (4, 0), "edge"), ((1, 1), (7, 7), "edge")],
+)
+def test_padding_reflects_or_replicates_where_a_side_is_too_short(size, missing, mode):
+    frames = frames_of(*size, count=2)
     padded = pad_to_fit(frames, Window(multiple=8))
-    expected = np.pad(frames.numpy(), [(0, 0)] * 3 + [(0, 3), (0, 2)], mode="reflect")
+    expected = np.pad(frames.numpy(), [(0, 0)] * 3 + [(0, each) for each in missing], mode=mode)
     np.testing.assert_array_equal(padded.numpy(), expected)
-
-
-def test_padding_replicates_where_a_side_is_too_short_to_reflect():
-    frames = frames_of(4, 8)
-    padded = pad_to_fit(frames, Window(multiple=8))
-    expected = np.pad(frames.numpy(), [(0, 0)] * 3 + [(0, 4), (0, 0)], mode="edge")
-    np.testing.assert_array_equal(padded.numpy(), expected)
-    assert torch.equal(
-        pad_to_fit(frames[..., :1, :1], Window(multiple=16))[0, 0, 0, 9],
-        frames[0, 0, 0, 0, :1].expand(16),
-    )
 
 
 def test_sizes_that_fit_are_not_copied():
@@ -71,11 +66,13 @@ def test_sides_of_a_remainder_that_fits_are_left_as_they_are(side, padded):
     assert pad_to_fit(frames_of(side, 20), window).shape[-2:] == (padded, 20)
 
 
-def test_images_are_written_and_counted(enhance, image_file, tmp_path):
+def test_images_are_written_counted_and_told_to_the_watcher(model, image_file, tmp_path):
+    told = []
     jobs = [(image_file(f"{n}.png", seed=n), tmp_path / "out" / f"{n}.png") for n in range(3)]
-    result = enhance(jobs)
+    result = enhance_all(model(), jobs, watch=lambda *each: told.append(each))
     assert (result.written, result.failures) == (3, ())
     assert result.seconds > 0
+    assert told == [(1, 3), (2, 3), (3, 3)]
     for source, target in jobs:
         np.testing.assert_array_equal(read_image(target).pixels, read_image(source).pixels)
 
@@ -93,12 +90,9 @@ def test_depth_and_transparency_are_kept(enhance, picture, tmp_path):
 
 def test_rounding_is_the_papers(enhance, tmp_path):
     write_image(tmp_path / "a.png", np.full((2, 2, 3), 101, np.uint8))
+    half = lambda network, frames: frames / 2  # noqa: E731
     for rounding, value in (("truncate", 50), ("round", 51)):
-        enhance(
-            [(tmp_path / "a.png", tmp_path / "b.png")],
-            rounding=rounding,
-            enhance=lambda network, frames: frames / 2,
-        )
+        enhance([(tmp_path / "a.png", tmp_path / "b.png")], rounding=rounding, enhance=half)
         assert read_image(tmp_path / "b.png").pixels.max() == value
 
 
@@ -107,10 +101,8 @@ def test_failures_are_named_and_the_others_written(enhance, image_file, tmp_path
     sources = [image_file("a.png"), tmp_path / "bad.png", tmp_path / "no.png", image_file("z.png")]
     result = enhance([(source, tmp_path / "out" / source.name) for source in sources])
     assert result.written == 2
-    assert [failure.split(": ")[0] for failure in result.failures] == [
-        str(tmp_path / "bad.png"),
-        str(tmp_path / "no.png"),
-    ]
+    said = [failure.split(": ")[0] for failure in result.failures]
+    assert said == [str(tmp_path / "bad.png"), str(tmp_path / "no.png")]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.png", "z.png"]
 
 
@@ -128,39 +120,28 @@ def test_16_bits_into_a_jpeg_is_a_failure_of_that_image(enhance, image_file, tmp
     assert "this format cannot hold 16 bits" in result.failures[0]
 
 
-def test_watcher_is_told_every_image(model, image_file, tmp_path):
-    told = []
-    jobs = [(image_file(f"{n}.png"), tmp_path / "out" / f"{n}.png") for n in range(2)]
-    enhance_all(model(), jobs, watch=lambda *each: told.append(each))
-    assert told == [(1, 2), (2, 2)]
-
-
 def test_result_over_its_source_is_refused_before_anything_is_written(
     enhance, image_file, tmp_path
 ):
     a, b = image_file("a.png"), image_file("b.png")
-    around = tmp_path / "out" / ".." / "b.png"
-    with pytest.raises(DataError, match="written over its source") as caught:
-        enhance([(a, tmp_path / "out" / "a.png"), (b, around)])
-    assert caught.value.where == b
+    (tmp_path / "link.png").symlink_to(b)
+    for again in (tmp_path / "out" / ".." / "b.png", tmp_path / "link.png"):
+        with pytest.raises(DataError, match="written over its source") as caught:
+            enhance([(a, tmp_path / "out" / "a.png"), (b, again)])
+        assert caught.value.where == b
     assert not (tmp_path / "out").exists()
 
 
-def test_result_over_another_source_is_refused(image_file, tmp_path):
-    a, inner = image_file("a.png"), image_file("out/a.png")
-    with pytest.raises(DataError, match="over another image that is read") as caught:
-        naming_faults([(a, inner), (inner, tmp_path / "out" / "out" / "a.png")])
-    assert f"the result of {a}" in str(caught.value)
-
-
-def test_two_results_in_one_file_are_refused(tmp_path):
-    jobs = [(tmp_path / name, tmp_path / "out.png") for name in ("a.png", "a.jpg")]
-    with pytest.raises(DataError, match="two inputs would be written to the same file") as caught:
-        naming_faults(jobs)
-    assert f"{tmp_path / 'a.png'} and {tmp_path / 'a.jpg'}" in str(caught.value)
-
-
-def test_result_over_a_link_to_its_source_is_refused(image_file, tmp_path):
-    (tmp_path / "link.png").symlink_to(image_file("a.png"))
-    with pytest.raises(DataError, match="written over its source"):
-        naming_faults([(tmp_path / "a.png", tmp_path / "link.png")])
+@pytest.mark.parametrize(
+    ("jobs", "said"),
+    [
+        (
+            [("a.png", "b.png"), ("b.png", "c.png")],
+            "over another image that is read\n  got: the re",
+        ),
+        ([("a.png", "c.png"), ("a.jpg", "c.png")], "to the same file\n  got: a.png and a.jpg"),
+    ],
+)
+def test_results_over_one_another_or_another_source_are_refused(jobs, said):
+    with pytest.raises(DataError, match=said):
+        naming_faults([(Path(source), Path(target)) for source, target in jobs])

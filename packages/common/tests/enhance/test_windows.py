@@ -65,23 +65,14 @@ def window_by_window(network, frames, offsets, border="reflection"):
             yield network(torch.stack(window, 1))
 
 
-@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 6, 11])
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 4, 5, 6, 11])
+@pytest.mark.parametrize("border", ["reflection", "replicate", "new_info", "circle"])
 @pytest.mark.parametrize("stream", [None, STREAM], ids=["whole", "cut in two"])
-def test_equal_to_window_by_window(five_frames, length, stream):
-    network, frames = Five().eval(), clip(length)
-    expected = list(window_by_window(network, frames, range(-2, 3)))
-    actual = list(enhance_clip(five_frames(network, stream), frames))
-    assert len(actual) == length
-    for one, other in zip(actual, expected, strict=True):
-        torch.testing.assert_close(one, other)
-
-
-@pytest.mark.parametrize("border", ["replicate", "new_info", "circle"])
-@pytest.mark.parametrize("length", [1, 3, 5, 6, 11])
-def test_border_modes_equal_window_by_window(five_frames, length, border):
+def test_equal_to_window_by_window(five_frames, length, border, stream):
     network, frames = Five().eval(), clip(length)
     expected = list(window_by_window(network, frames, range(-2, 3), border))
-    actual = list(enhance_clip(five_frames(network, STREAM, border), frames))
+    actual = list(enhance_clip(five_frames(network, stream, border), frames))
+    assert len(actual) == length
     for one, other in zip(actual, expected, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -141,23 +132,24 @@ class Six(nn.Module):
         return torch.stack([self.output(first, second), self.output(second, first)], 1)
 
 
-def test_parts_of_several_frames_and_only_the_wanted_output(model):
-    def combine(network, parts, outputs):
-        pairs = {0: (parts[0], parts[1]), 1: (parts[1], parts[0])}
-        return torch.stack([network.output(*pairs[output]) for output in outputs], 1)
+SIX = Window(inputs=(-2, -1, 0, 1, 2, 3), outputs=(0, 1))
 
+
+@pytest.fixture
+def six(model):
+    """A model of six frames that is cut in two."""
     stream = Stream(
         frames=(-2, -1, 0, 1, 2),
         part=lambda network, frames: network.part(frames),
-        combine=combine,
+        combine=lambda network, parts, outputs: torch.stack(
+            [network.output(*(parts if output == 0 else parts[::-1])) for output in outputs], 1
+        ),
     )
-    network, frames = Six().eval(), clip(12)
-    six = model(
-        network,
-        enhance=lambda network, frames: network(frames),
-        window=Window(inputs=(-2, -1, 0, 1, 2, 3), outputs=(0, 1)),
-        stream=stream,
-    )
+    return model(Six().eval(), enhance=lambda network, x: network(x), window=SIX, stream=stream)
+
+
+def test_parts_of_several_frames_and_only_the_wanted_output(six):
+    network, frames = six.network, clip(12)
     windows = window_by_window(network, frames, range(-2, 4))
     expected = [outputs[:, 0] for outputs in windows]
     network.encoded = network.decoded = 0
@@ -170,24 +162,11 @@ def test_parts_of_several_frames_and_only_the_wanted_output(model):
 
 
 def test_memory_is_constant(five_frames):
-    network = Five().eval()
-    alive: list[int] = []
-    made = 0
-
-    def frames():
-        nonlocal made
-        for frame in clip(60):
-            made += 1
-            yield frame
-
-    for done, _ in enumerate(enhance_clip(five_frames(network, STREAM), frames()), 1):
-        alive.append(made - done)
+    made: list[None] = []
+    frames = (made.append(None) or frame for frame in clip(60))
+    enhanced = enhance_clip(five_frames(Five().eval(), STREAM), frames)
     # Never further ahead than the window reaches.
-    assert max(alive) == 2
-
-
-def test_an_empty_clip_gives_nothing(five_frames):
-    assert list(enhance_clip(five_frames(Five().eval()), [])) == []
+    assert max(len(made) - done for done, _ in enumerate(enhanced, 1)) == 2
 
 
 @pytest.mark.parametrize(
@@ -198,19 +177,8 @@ def test_reflected(index, last, expected):
     assert reflected(index, last) == expected
 
 
-def test_inner_frames_are_those_of_windows_within_the_clip(model):
-    stream = Stream(
-        frames=(-2, -1, 0, 1, 2),
-        part=lambda network, frames: network.part(frames),
-        combine=lambda network, parts, outputs: torch.stack(
-            [network.output(*(parts if output == 0 else parts[::-1])) for output in outputs], 1
-        ),
-    )
-    window = Window(inputs=(-2, -1, 0, 1, 2, 3), outputs=(0, 1))
-    network = Six().eval()
-    six = model(
-        network, enhance=lambda network, frames: network(frames), window=window, stream=stream
-    )
+def test_inner_frames_are_those_of_windows_within_the_clip(six):
+    network = six.network
     for count in (0, 5, 6, 7, 12):
         frames = clip(12)[:count]
         with torch.inference_mode():
@@ -218,7 +186,7 @@ def test_inner_frames_are_those_of_windows_within_the_clip(model):
         expected = [outputs[:, 0] for outputs in whole] + [outputs[:, 1] for outputs in whole[-1:]]
         network.encoded = network.decoded = 0
         actual = list(enhance_inner_frames(six, frames))
-        assert list(inner_frames(window, count)) == list(range(2, 2 + len(actual)))
+        assert list(inner_frames(SIX, count)) == list(range(2, 2 + len(actual)))
         for one, other in zip(actual, expected, strict=True):
             torch.testing.assert_close(one, other)
         assert network.encoded == (count - 4 if whole else 0)

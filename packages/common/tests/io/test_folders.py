@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from llve_common.errors import DataError
+from llve_common.io.atomic import write_text
 from llve_common.io.folders import is_image, list_images, match_by_name
 
 
@@ -19,11 +20,8 @@ def names(folder, files):
     return [file.relative_to(folder).as_posix() for file in files]
 
 
-def test_images_come_sorted_as_plain_strings(folder):
+def test_images_come_sorted_as_plain_strings_and_subfolders_are_read_when_asked_for(folder):
     assert names(folder, list_images(folder)) == ["10.png", "9.png", "A.JPG", "a.png", "b.png"]
-
-
-def test_subfolders_are_read_when_asked_for(folder):
     assert names(folder, list_images(folder, recursive=True))[-1] == "sub/c.webp"
 
 
@@ -41,10 +39,7 @@ def test_other_and_hidden_files_are_left_out_and_named_in_the_log(folder, caplog
         (lambda path: None, "no such folder"),
         (lambda path: path.touch(), "is a file, not a folder"),
         (lambda path: path.mkdir(), "the folder holds no image\n  got: an empty folder"),
-        (
-            lambda path: (path.mkdir(), (path / "a.txt").touch()),
-            "the folder holds no image\n  got: 1 other files",
-        ),
+        (lambda path: write_text(path / "a.txt", ""), "the folder holds no image\n  got: 1 other"),
     ],
 )
 def test_folder_without_images_is_named(tmp_path, make, message):
@@ -61,13 +56,8 @@ def test_image_is_known_by_its_suffix():
 
 
 def test_pairs_are_of_one_stem_whatever_the_order_and_suffix():
-    pairs = match_by_name(
-        [Path("low/a.png"), Path("low/b.png")], [Path("high/b.jpg"), Path("high/a.png")]
-    )
-    assert pairs == [
-        (Path("low/a.png"), Path("high/a.png")),
-        (Path("low/b.png"), Path("high/b.jpg")),
-    ]
+    low, high = [Path("low/a.png"), Path("low/b.png")], [Path("high/b.jpg"), Path("high/a.png")]
+    assert match_by_name(low, high) == [(low[0], high[1]), (low[1], high[0])]
 
 
 def test_every_unmatched_and_repeated_name_is_reported():

@@ -16,14 +16,8 @@ import pytest
 from av.stream import Disposition
 
 from llve_common.errors import MediaError
-from llve_common.io.video import (
-    OUTPUT_FORMATS,
-    Colour,
-    VideoInfo,
-    VideoReader,
-    VideoWriter,
-    is_video,
-)
+from llve_common.io import video
+from llve_common.io.video import OUTPUT_FORMATS, Colour, VideoInfo, VideoReader, is_video
 
 WIDTH, HEIGHT = 64, 48
 LIMITED, FULL = 1, 2
@@ -47,29 +41,14 @@ def noise(index):
 
 
 def make_clip(
-    path,
-    *,
-    ticks=range(12),
-    time_base=Fraction(1, 25),
-    rate=25,
-    draw=picture,
-    size=(WIDTH, HEIGHT),
-    codec="libx264",
-    pix_fmt="yuv420p",
-    colour=None,
-    tagged=True,
-    rotation=None,
-    aspect=None,
-    audio=(),
-    seconds=0.5,
-    options=None,
-    muxer=None,
-):
+    path, *, ticks=range(12), time_base=Fraction(1, 25), rate=25, draw=picture,
+    size=(WIDTH, HEIGHT), codec="libx264", pix_fmt="yuv420p", colour=None, tagged=True,
+    rotation=None, aspect=None, audio=(), seconds=0.5, options=None, muxer=None,
+):  # fmt: skip
     """Write a clip with PyAV alone, so that the reader is not tested by the writer."""
     with av.open(path, "w", options=muxer or {}) as container:
-        stream = container.add_stream(
-            codec, rate, options={"crf": "4"} if options is None else options
-        )
+        options = {"crf": "4"} if options is None else options
+        stream = container.add_stream(codec, rate, options=options)
         stream.width, stream.height = size
         stream.pix_fmt = pix_fmt
         stream.codec_context.time_base = stream.time_base = time_base
@@ -134,11 +113,14 @@ def sound_packets(path):
 
 def copy_clip(source, target, **settings):
     """The shortest use: read a clip, write it like the source."""
-    with VideoReader(source) as reader:
-        info = reader.info
-        with VideoWriter(target, info, width=info.width, height=info.height, **settings) as writer:
-            for frame in reader:
-                writer.write(frame.pixels, frame.time)
+    with VideoReader(source) as reader, writing(target, reader.info, **settings) as writer:
+        for frame in reader:
+            writer.write(frame.pixels, frame.time)
+
+
+def writing(target, like, **settings):
+    """A writer of frames of the clip's size."""
+    return video.VideoWriter(target, like, width=like.width, height=like.height, **settings)
 
 
 def probe(path):
@@ -191,13 +173,18 @@ def test_frames_are_the_pictures_in_order(tmp_path):
 @pytest.mark.parametrize("colour_range", [LIMITED, FULL])
 @pytest.mark.parametrize("matrix", [BT709, BT601])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_range_and_matrix_are_respected(tmp_path, colour_range, matrix, suffix):
+def test_range_and_matrix_are_respected_and_written(tmp_path, colour_range, matrix, suffix):
     path = make_clip(tmp_path / f"a{suffix}", colour=(colour_range, matrix))
-    info = probe(path)
-    assert (info.colour.range, info.colour.matrix) == (colour_range, matrix)
-    pixels = first_pixels(path)
+    colour, pixels = probe(path).colour, first_pixels(path)
+    assert (colour.range, colour.matrix) == (colour_range, matrix)
+    copy_clip(path, tmp_path / f"b{suffix}")
+    assert probe(tmp_path / f"b{suffix}").colour == colour
+    with av.open(tmp_path / f"b{suffix}") as container:
+        stored = next(container.decode(video=0)).to_ndarray()
+    luma, *_ = to_yuv(picture(), colour_range, matrix)
     for at, expected in (((10, 10), ORANGE), ((10, 50), TEAL), ((40, 10), GREY)):
         np.testing.assert_allclose(pixels[at].astype(int), expected, atol=4)
+        assert abs(int(stored[at]) - int(luma[at])) <= 2
 
 
 def test_full_range_that_only_its_tag_tells(tmp_path):
@@ -266,16 +253,12 @@ def test_oblique_rotation_is_said(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-def test_pixel_aspect_is_kept(tmp_path, suffix):
-    copy_clip(make_clip(tmp_path / "a.mp4", aspect=Fraction(4, 3)), tmp_path / f"b{suffix}")
-    assert probe(tmp_path / f"b{suffix}").pixel_aspect == Fraction(4, 3)
-
-
 @pytest.mark.parametrize(("degrees", "upright"), [(90, Fraction(3, 4)), (180, Fraction(4, 3))])
-def test_pixel_aspect_is_turned_with_the_picture(tmp_path, degrees, upright):
+def test_pixel_aspect_is_turned_with_the_picture_and_kept(tmp_path, suffix, degrees, upright):
     rotation = {"degrees": degrees}
     path = make_clip(tmp_path / "a.mp4", aspect=Fraction(4, 3), rotation=rotation)
-    assert probe(path).pixel_aspect == upright
+    copy_clip(path, tmp_path / f"b{suffix}")
+    assert probe(path).pixel_aspect == probe(tmp_path / f"b{suffix}").pixel_aspect == upright
 
 
 def test_clip_without_frame_times_follows_its_rate(tmp_path):
@@ -305,13 +288,9 @@ def test_webm_is_read_whole(tmp_path, codec, fast, muxer):
 def test_what_is_no_video_is_said_once(tmp_path, kind):
     path = tmp_path / "a.mp4"
     expected = {
-        "missing": "no such file",
-        "folder": "a folder",
-        "empty": "empty",
-        "text": "not a video",
-        "sound": "no video stream",
-        "no moov": "cut off",
-    }[kind]
+        "missing": "no such file", "folder": "a folder", "empty": "empty", "text": "not a video",
+        "sound": "no video stream", "no moov": "cut off",
+    }[kind]  # fmt: skip
     if kind == "folder":
         path.mkdir()
     elif kind == "empty":
@@ -384,24 +363,16 @@ def read_to_damage(path, threads):
 @pytest.mark.parametrize(
     ("name", "codec", "share"),
     [
-        ("faststart.mp4", "libx264", 0.5),
-        ("a.mkv", "libx264", 0.5),
-        ("a.mkv", "libx264", 0.9),
-        ("a.webm", "libvpx-vp9", 0.5),
-        ("a.avi", "mpeg4", 0.5),
+        ("faststart.mp4", "libx264", 0.5), ("a.mkv", "libx264", 0.5), ("a.mkv", "libx264", 0.9),
+        ("a.webm", "libvpx-vp9", 0.5), ("a.avi", "mpeg4", 0.5),
     ],
-)
+)  # fmt: skip
 @pytest.mark.parametrize("between_packets", [True, False])
 def test_cut_file(tmp_path, name, codec, share, threads, between_packets):
     fast = {"cpu-used": "8"} if codec == "libvpx-vp9" else {}
-    whole = make_clip(
-        tmp_path / name,
-        codec=codec,
-        draw=noise,
-        ticks=range(20),
-        options=fast,
-        muxer={"movflags": "+faststart"} if name.endswith("mp4") else None,
-    )
+    muxer = {"movflags": "+faststart"} if name.endswith("mp4") else None
+    settings = {"codec": codec, "options": fast, "muxer": muxer}
+    whole = make_clip(tmp_path / name, draw=noise, ticks=range(20), **settings)
     packets = video_packets(whole)
     pos, size = packets[int(len(packets) * share)]
     cut = tmp_path / f"cut-{name}"
@@ -457,14 +428,8 @@ def test_concealed_damage_is_damage(tmp_path):
 
 def test_half_a_frame_is_no_frame(tmp_path):
     """A JPEG decoder takes half a picture for a whole one; only the packet tells."""
-    path = make_clip(
-        tmp_path / "a.mp4",
-        codec="mjpeg",
-        pix_fmt="yuvj420p",
-        draw=noise,
-        options={},
-        muxer={"movflags": "+faststart"},
-    )
+    coding = {"codec": "mjpeg", "pix_fmt": "yuvj420p", "options": {}}
+    path = make_clip(tmp_path / "a.mp4", draw=noise, muxer={"movflags": "+faststart"}, **coding)
     pos, size = video_packets(path)[7]
     path.write_bytes(path.read_bytes()[: pos + size // 2])
     assert read_to_damage(path, threads=1)[0] == list(range(7))
@@ -560,31 +525,13 @@ def test_mp4_to_matroska_moves_picture_and_sound_together(tmp_path):
         assert abs(late - early - shift) <= Fraction(1, 1000)
 
 
-@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
-@pytest.mark.parametrize("colour_range", [LIMITED, FULL])
-@pytest.mark.parametrize("matrix", [BT709, BT601])
-def test_range_and_matrix_are_written(tmp_path, suffix, colour_range, matrix):
-    source = make_clip(tmp_path / f"a{suffix}", colour=(colour_range, matrix))
-    target = tmp_path / f"b{suffix}"
-    copy_clip(source, target)
-    assert probe(target).colour == probe(source).colour
-    with av.open(target) as container:
-        stored = next(container.decode(video=0)).to_ndarray()
-    luma, *_ = to_yuv(picture(), colour_range, matrix)
-    for row, column in ((10, 10), (10, 50), (40, 10)):
-        assert abs(int(stored[row, column]) - int(luma[row, column])) <= 2
-
-
 @pytest.mark.parametrize("suffix", sorted(OUTPUT_FORMATS))
 def test_primaries_and_transfer_are_written(tmp_path, suffix):
     colour = Colour(range=LIMITED, matrix=9, primaries=9, transfer=16)
-    like = VideoInfo(
-        tmp_path, WIDTH, HEIGHT, Fraction(25), time_base=Fraction(1, 25), colour=colour
-    )
-    target = tmp_path / f"a{suffix}"
-    with VideoWriter(target, like, width=WIDTH, height=HEIGHT) as writer:
+    like = VideoInfo(tmp_path, WIDTH, HEIGHT, Fraction(25), Fraction(1, 25), colour=colour)
+    with writing(tmp_path / f"a{suffix}", like) as writer:
         writer.write(picture(), Fraction(0))
-    assert probe(target).colour == colour
+    assert probe(tmp_path / f"a{suffix}").colour == colour
 
 
 @pytest.mark.parametrize(
@@ -606,14 +553,8 @@ def test_sound_is_copied(tmp_path, suffix, audio):
 
 def test_sound_is_interleaved_with_the_picture(tmp_path):
     # Longer than the 10 s for which ffmpeg's muxer waits for the other stream.
-    source = make_clip(
-        tmp_path / "a.mp4",
-        audio=("aac",),
-        ticks=range(25),
-        time_base=Fraction(1),
-        rate=1,
-        seconds=25,
-    )
+    slow = {"ticks": range(25), "time_base": Fraction(1), "rate": 1, "seconds": 25}
+    source = make_clip(tmp_path / "a.mp4", audio=("aac",), **slow)
     copy_clip(source, tmp_path / "b.mp4")
     with av.open(tmp_path / "b.mp4") as container:
         packets = sorted((p for p in container.demux() if p.size), key=lambda p: p.pos)
@@ -650,7 +591,7 @@ def test_odd_sides_lose_nothing(tmp_path, width, height):
     like = VideoInfo(tmp_path, width, height, Fraction(25), Fraction(1, 25))
     drawn = np.zeros((height, width, 3), np.uint8)
     drawn[-1], drawn[:, -1] = 250, 250
-    with VideoWriter(tmp_path / "a.mp4", like, width=width, height=height) as writer:
+    with writing(tmp_path / "a.mp4", like) as writer:
         writer.write(drawn, Fraction(0))
     pixels = first_pixels(tmp_path / "a.mp4")
     assert pixels.shape == drawn.shape
@@ -679,7 +620,7 @@ def like(tmp_path_factory):
 @pytest.mark.parametrize("name", ["a.webm", "a.avi", "a.png", "a"])
 def test_suffix_that_cannot_be_written(tmp_path, like, name):
     with pytest.raises(MediaError, match="cannot be written"):
-        VideoWriter(tmp_path / name, like, width=WIDTH, height=HEIGHT)
+        writing(tmp_path / name, like)
     assert_only(tmp_path)
 
 
@@ -688,7 +629,7 @@ def test_exception_in_the_middle_leaves_nothing_and_the_target_untouched(tmp_pat
     target.write_bytes(b"what was there")
 
     def stop():
-        with VideoWriter(target, like, width=WIDTH, height=HEIGHT) as writer:
+        with writing(target, like) as writer:
             writer.write(picture(), Fraction(0))
             raise KeyboardInterrupt
 
@@ -701,7 +642,7 @@ def test_exception_in_the_middle_leaves_nothing_and_the_target_untouched(tmp_pat
 def test_existing_target_is_replaced_only_at_the_end(tmp_path, like):
     target = tmp_path / "a.mp4"
     target.write_bytes(b"what was there")
-    with VideoWriter(target, like, width=WIDTH, height=HEIGHT) as writer:
+    with writing(target, like) as writer:
         writer.write(picture(), Fraction(0))
         assert target.read_bytes() == b"what was there"
         temporary = [p for p in tmp_path.iterdir() if p != target]
@@ -712,7 +653,7 @@ def test_existing_target_is_replaced_only_at_the_end(tmp_path, like):
 
 def test_file_gets_the_permissions_of_a_new_file(tmp_path, like):
     (tmp_path / "plain").touch()
-    with VideoWriter(tmp_path / "a.mp4", like, width=WIDTH, height=HEIGHT) as writer:
+    with writing(tmp_path / "a.mp4", like) as writer:
         writer.write(picture(), Fraction(0))
     assert (tmp_path / "a.mp4").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
@@ -720,7 +661,7 @@ def test_file_gets_the_permissions_of_a_new_file(tmp_path, like):
 def test_video_without_frames_is_an_error(tmp_path, like):
     with (
         pytest.raises(MediaError, match="no frame was written"),
-        VideoWriter(tmp_path / "a.mp4", like, width=WIDTH, height=HEIGHT),
+        writing(tmp_path / "a.mp4", like),
     ):
         pass
     assert_only(tmp_path)
@@ -728,7 +669,7 @@ def test_video_without_frames_is_an_error(tmp_path, like):
 
 @pytest.mark.parametrize("step", [Fraction(0), Fraction(-1, 25), Fraction(1, 10**6)])
 def test_times_must_increase(tmp_path, like, step):
-    with VideoWriter(tmp_path / "a.mp4", like, width=WIDTH, height=HEIGHT) as writer:
+    with writing(tmp_path / "a.mp4", like) as writer:
         writer.write(picture(), Fraction(2, 25))
         with pytest.raises(MediaError, match="do not increase"):
             writer.write(picture(), Fraction(2, 25) + step)
@@ -742,7 +683,7 @@ def test_times_must_increase(tmp_path, like, step):
 def test_frame_of_another_shape_or_type(tmp_path, like, wrong):
     with (
         pytest.raises(ValueError, match="one size"),
-        VideoWriter(tmp_path / "a.mp4", like, width=WIDTH, height=HEIGHT) as writer,
+        writing(tmp_path / "a.mp4", like) as writer,
     ):
         writer.write(wrong, Fraction(0))
 
@@ -753,7 +694,7 @@ def test_source_cut_within_its_sound(tmp_path):
     source.write_bytes(source.read_bytes()[:-20000])
     with (
         pytest.raises(MediaError, match="sound is damaged"),
-        VideoWriter(tmp_path / "b.mp4", info, width=WIDTH, height=HEIGHT) as writer,
+        writing(tmp_path / "b.mp4", info) as writer,
     ):
         writer.write(picture(), Fraction(0))
     assert_only(tmp_path, "a.mp4")
@@ -761,7 +702,7 @@ def test_source_cut_within_its_sound(tmp_path):
 
 def fill(folder, like):
     """Write noise, which does not compress."""
-    with VideoWriter(folder / "a.mp4", like, width=WIDTH, height=HEIGHT, crf=1) as writer:
+    with writing(folder / "a.mp4", like, crf=1) as writer:
         for index in range(20):
             writer.write(noise(index), Fraction(index, 25))
 
@@ -789,7 +730,7 @@ def test_file_size_limit(tmp_path, like, place):
 def test_folder_that_does_not_exist(tmp_path, like, name):
     (tmp_path / "file").touch()
     with pytest.raises(MediaError, match="cannot be written"):
-        VideoWriter(tmp_path / name, like, width=WIDTH, height=HEIGHT)
+        writing(tmp_path / name, like)
 
 
 # Memory
@@ -802,13 +743,9 @@ def resident_bytes():
 
 def test_memory_does_not_grow_with_the_clip(tmp_path):
     size = 640, 480
-    path = make_clip(
-        tmp_path / "a.mp4",
-        size=size,
-        draw=lambda _: np.full((480, 640, 3), 90, np.uint8),
-        ticks=range(120),
-        options={"preset": "ultrafast"},
-    )
+    grey, fast = np.full((480, 640, 3), 90, np.uint8), {"preset": "ultrafast"}
+    path = tmp_path / "a.mp4"
+    make_clip(path, size=size, draw=lambda _: grey, ticks=range(120), options=fast)
     with VideoReader(path, threads=2) as reader:
         for index, _ in enumerate(reader):
             if index == 20:
@@ -823,7 +760,7 @@ def test_frames_are_not_kept(tmp_path, like):
     kept = []
     with (
         VideoReader(like.path) as reader,
-        VideoWriter(tmp_path / "a.mp4", like, width=WIDTH, height=HEIGHT) as writer,
+        writing(tmp_path / "a.mp4", like) as writer,
     ):
         for frame in reader:
             kept.append(weakref.ref(frame.pixels))

@@ -42,20 +42,18 @@ def test_another_definition_or_source_is_another_library(source):
     assert len(libraries()) == 3
 
 
-@pytest.mark.parametrize(
-    "damage", [lambda old: b"", lambda old: old[:3000], lambda old: b"x" + old]
-)
-def test_a_damaged_library_is_made_again(source, damage, tmp_path, monkeypatch):
+def test_a_damaged_library_is_made_again(source, tmp_path, monkeypatch):
     assert answer(source) == 42
     (library,) = libraries()
     whole = library.read_bytes()
-    # Elsewhere: a process may not change a file that it has loaded.
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
-    damaged = cache_folder() / library.name
-    damaged.parent.mkdir(parents=True)
-    damaged.write_bytes(damage(whole))
-    assert answer(source) == 42
-    assert len(damaged.read_bytes()) == len(whole)
+    for number, content in enumerate((b"", whole[:3000], b"x" + whole)):
+        # Elsewhere: a process may not change a file that it has loaded.
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / f"another{number}"))
+        damaged = cache_folder() / library.name
+        damaged.parent.mkdir(parents=True)
+        damaged.write_bytes(content)
+        assert answer(source) == 42
+        assert len(damaged.read_bytes()) == len(whole)
 
 
 @pytest.mark.multiprocess
@@ -86,13 +84,10 @@ def test_a_cache_that_cannot_be_written(source, tmp_path):
     assert answer(source) == 42
 
 
-def test_a_compiler_that_fails_is_quoted(source):
+def test_a_compiler_that_fails_or_is_not_there(source, monkeypatch, tmp_path):
     source.write_text("this is not C\n")
     with pytest.raises(Unavailable, match="error"):
         answer(source)
-
-
-def test_no_compiler(source, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unavailable, match="no program `cc`"):
         answer(source)

@@ -18,10 +18,8 @@ def draw(count=2, channels=4, outputs=6, size=(5, 6), *, groups=1, deformable_gr
     """Random arguments that fit together; offsets of some pixels, in and out of the image."""
     chance = torch.Generator().manual_seed(seed)
     taps = kernel[0] * kernel[1] * deformable_groups
-    stride, padding, dilation = (
-        geometry.get(name, value)
-        for name, value in (("stride", 1), ("padding", 0), ("dilation", 1))
-    )
+    whole = {"stride": 1, "padding": 0, "dilation": 1} | geometry
+    stride, padding, dilation = (whole[name] for name in ("stride", "padding", "dilation"))
     shape = [
         (side + 2 * padding - dilation * (k - 1) - 1) // stride + 1
         for side, k in zip(size, kernel, strict=True)
@@ -130,14 +128,6 @@ def test_threads_and_widths(case, threads, monkeypatch):
     assert all(torch.equal(one, other) for one, other in zip(actual, again, strict=True))
 
 
-@pytest.mark.parametrize("name", ["torch", "c"])
-def test_numerical_gradients(name, monkeypatch):
-    monkeypatch.setenv("LLVE_DCN", name)
-    arguments = draw(count=1, channels=2, outputs=2, size=(3, 3), kernel=(2, 2), padding=1)
-    tensors = [value.requires_grad_() for value in arguments.values() if torch.is_tensor(value)]
-    assert torch.autograd.gradcheck(lambda *each: deform_conv2d(*each, padding=1), tensors)
-
-
 @pytest.mark.parametrize("edge", [-1.0, 3.0, 1.0])
 def test_offset_gradient_at_exact_integers(edge, implementation):
     """0 at -1 and H, the right-hand derivative inside."""
@@ -185,24 +175,23 @@ def test_the_output_may_be_changed_in_place(implementation, layout, bias):
 
 
 @pytest.mark.parametrize("name", ["torch", "c"])
-def test_the_operator_is_what_torch_expects(name, monkeypatch):
+def test_numerical_gradients_and_what_torch_expects_of_an_operator(name, monkeypatch):
     monkeypatch.setenv("LLVE_DCN", name)
-    tensors = [v.requires_grad_() for v in draw().values()]
-    torch.library.opcheck(torch.ops.llve.deform_conv2d.default, (*tensors, [1, 1], [0, 0], [1, 1]))
-    grad = torch.ones(2, 6, 3, 5, dtype=torch.float64)
-    arguments = [each.detach() for each in (grad, *tensors[:4])]
-    torch.library.opcheck(
-        torch.ops.llve.deform_conv2d_backward.default, (*arguments, [1, 1], [0, 0], [1, 1])
-    )
+    arguments = draw(count=1, channels=2, outputs=2, size=(3, 3), kernel=(2, 2), padding=1)
+    tensors = [value.requires_grad_() for value in arguments.values() if torch.is_tensor(value)]
+    assert torch.autograd.gradcheck(lambda *each: deform_conv2d(*each, padding=1), tensors)
+    geometry = ([1, 1], [1, 1], [1, 1])
+    torch.library.opcheck(torch.ops.llve.deform_conv2d.default, (*tensors, *geometry))
+    grad = torch.ones(1, 2, 4, 4, dtype=torch.float64)
+    detached = [each.detach() for each in (grad, *tensors[:4])]
+    torch.library.opcheck(torch.ops.llve.deform_conv2d_backward.default, (*detached, *geometry))
 
 
-@pytest.mark.parametrize("last", [False, True])
-def test_compiles_as_one_graph(last):
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_compiles_as_one_graph(layout):
     layer = PackedDeformConv2d(4, 6, deformable_groups=2)
     torch.nn.init.normal_(layer.conv_offset_mask.weight)
-    image = torch.rand(2, 4, 8, 9)
-    if last:
-        image = image.to(memory_format=torch.channels_last)
+    image = torch.rand(2, 4, 8, 9).to(memory_format=layout)
     run = torch.compile(layer, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(run(image, image), layer(image, image))
     run(image, image).sum().backward()
@@ -282,9 +271,8 @@ def test_a_choice_is_logged_once(choosing, monkeypatch, caplog):
     with caplog.at_level("INFO"):
         assert selection.implementation_for(CPU, torch.float32) is native
         assert selection.implementation_for(CPU, torch.float32) is native
-    assert [record.getMessage() for record in caplog.records] == [
-        "deform_conv2d: 'c' runs for torch.float32 on cpu"
-    ]
+    [record] = caplog.records
+    assert record.getMessage() == "deform_conv2d: 'c' runs for torch.float32 on cpu"
 
 
 def test_without_a_compiler(choosing, monkeypatch, caplog, tmp_path):

@@ -59,9 +59,8 @@ def test_windows_of_several_frames_and_a_multiple(halving, tmp_path):
     frames = torch.rand(2, 2, 3, 6, 50)
     [got] = session.run(["enhanced"], {"frames": frames.numpy()})
     with torch.inference_mode():
-        torch.testing.assert_close(
-            torch.from_numpy(got), halving.network(frames), atol=1e-5, rtol=0
-        )
+        expected = halving.network(frames)
+    torch.testing.assert_close(torch.from_numpy(got), expected, atol=1e-5, rtol=0)
     # The exporter notes where each operator came from in the source, with full paths.
     assert str(ROOT).encode() not in path.read_bytes()
     assert Path(torch.__file__).parents[1].as_posix().encode() not in path.read_bytes()
@@ -137,12 +136,9 @@ def test_a_library_that_is_missing(model, tmp_path, monkeypatch, missing):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_suffix(model, tmp_path):
+def test_another_suffix_and_a_folder_that_cannot_be(model, tmp_path):
     with pytest.raises(ExportError, match="expected: the suffix"):
         export_onnx(model(), tmp_path / "tiny.pt")
-
-
-def test_a_folder_that_cannot_be(model, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(MediaError, match="cannot be written"):
         export_onnx(model(), tmp_path / "file" / "tiny.onnx")

@@ -148,6 +148,7 @@ def video_clips(low: Path, normal: Path | None, listed: Path | None = None) -> l
 
 
 def _clip(low: Path, normal: Path | None) -> Clip:
+    clip_files(low)  # what is wrong with it is said first
     files = [] if normal is None else clip_files(normal)
     return clip_of(low, files[0] if len(files) == 1 else normal)
 
