@@ -69,26 +69,6 @@ def test_16_bit_channels_are_red_green_blue(tmp_path):
     assert read_image(tmp_path / "a.tif").pixels[0, 0].tolist() == [1000, 2000, 3000]
 
 
-def test_npy_frames_are_blue_green_red(tmp_path):
-    red = np.zeros((4, 5, 3), np.uint8)
-    red[..., 2] = 200
-    np.save(tmp_path / "a.npy", red)
-    assert (read_image(tmp_path / "a.npy").pixels == [200, 0, 0]).all()
-    write_image(tmp_path / "b.npy", read_image(tmp_path / "a.npy").pixels)
-    np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), red)
-
-
-@pytest.mark.parametrize(
-    "array",
-    [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.uint8), np.array([{"a": 1}])],
-    ids=["floating", "grey", "pickled"],
-)
-def test_npy_of_another_kind_is_refused(tmp_path, array):
-    np.save(tmp_path / "a.npy", array, allow_pickle=True)
-    with pytest.raises(MediaError, match=r"a\.npy: the image cannot be decoded"):
-        read_image(tmp_path / "a.npy")
-
-
 @pytest.mark.parametrize("shape", [(6, 8), (6, 8, 3)])
 def test_big_tiff_keeps_its_16_bits(tmp_path, shape):
     pixels = np.random.default_rng(0).integers(0, 65536, shape).astype(np.uint16)
@@ -115,6 +95,26 @@ def test_grey_with_alpha(tmp_path, dtype):
     image = read_image(tmp_path / "a.png")
     np.testing.assert_array_equal(image.pixels, np.dstack([planes[..., 0]] * 3))
     np.testing.assert_array_equal(image.alpha, planes[..., 1])
+
+
+def test_npy_frames_are_blue_green_red(tmp_path):
+    red = np.zeros((4, 5, 3), np.uint8)
+    red[..., 2] = 200
+    np.save(tmp_path / "a.npy", red)
+    assert (read_image(tmp_path / "a.npy").pixels == [200, 0, 0]).all()
+    write_image(tmp_path / "b.npy", read_image(tmp_path / "a.npy").pixels)
+    np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), red)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.uint8), np.array([{"a": 1}])],
+    ids=["floating", "grey", "pickled"],
+)
+def test_npy_of_another_kind_is_refused(tmp_path, array):
+    np.save(tmp_path / "a.npy", array, allow_pickle=True)
+    with pytest.raises(MediaError, match=r"a\.npy: the image cannot be decoded"):
+        read_image(tmp_path / "a.npy")
 
 
 @pytest.mark.parametrize(

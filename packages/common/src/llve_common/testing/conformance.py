@@ -372,7 +372,7 @@ class Conformance:
     @property
     def tables(self) -> dict[str, tuple[type[Settings], PublishedOptions]]:
         """Each command that has settings, and what its published names mean."""
-        known = {**self.paper.procedures, "test": self.paper.test}
+        known: dict[str, Any] = {**self.paper.procedures, "test": self.paper.test}
         return {name: (part.settings, part.options) for name, part in known.items()}
 
     def test_flags(self, monkeypatch: pytest.MonkeyPatch) -> None:
