@@ -372,8 +372,8 @@ class Conformance:
     @property
     def tables(self) -> dict[str, tuple[type[Settings], PublishedOptions]]:
         """Each command that has settings, and what its published names mean."""
-        known: dict[str, Any] = {**self.paper.procedures, "test": self.paper.test}
-        return {name: (part.settings, part.options) for name, part in known.items()}
+        trained = {k: (each.settings, each.options) for k, each in self.paper.procedures.items()}
+        return {**trained, "test": (self.paper.test.settings, self.paper.test.options)}
 
     def test_flags(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Every flag of a setting is in the help, and gives what is typed."""
