@@ -27,26 +27,24 @@ def write_option_file_fixture():
     return partial(write_option_file, own=OWN)
 
 
-def _frames(number, height=16, width=20, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(number, 1, 3, height, width, generator=generator)
+@pytest.fixture
+def frames():
+    def make(number, height=16, width=20, seed=0):
+        generator = torch.Generator().manual_seed(seed)
+        return torch.rand(number, 1, 3, height, width, generator=generator)
+
+    return make
 
 
-def _network_of(nf=16, front_blocks=2):
-    torch.manual_seed(0)
-    network = STCD(nf, front_blocks).eval()
-    with torch.no_grad():
-        # Larger than at the start, so that every part shows in the result.
-        for parameter in network.parameters():
-            parameter.mul_(2)
-    return network
+@pytest.fixture
+def network_of():
+    def make(nf=16, front_blocks=2):
+        torch.manual_seed(0)
+        network = STCD(nf, front_blocks).eval()
+        with torch.no_grad():
+            # Larger than at the start, so that every part shows in the result.
+            for parameter in network.parameters():
+                parameter.mul_(2)
+        return network
 
-
-@pytest.fixture(name="frames")
-def frames_fixture():
-    return _frames
-
-
-@pytest.fixture(name="network_of")
-def network_of_fixture():
-    return _network_of
+    return make

@@ -27,9 +27,8 @@ HEIGHT, WIDTH = 240, 320
 
 
 def grid(height=HEIGHT, width=WIDTH):
-    """Pixels' own places (h, w, 2) in [-1, 1], written out."""
-    x = np.array([(2 * column + 1) / width - 1 for column in range(width)], np.float32)
-    y = np.array([(2 * row + 1) / height - 1 for row in range(height)], np.float32)
+    """Pixels' own places (h, w, 2) in [-1, 1]."""
+    x, y = ((2 * np.arange(side, dtype=np.float32) + 1) / side - 1 for side in (width, height))
     return np.stack(np.meshgrid(x, y), -1)
 
 
@@ -114,38 +113,29 @@ def test_images_are_cut_to_8_bits_and_resized_by_pillow():
     np.testing.assert_array_equal(images[0], np.asarray(expected))
 
 
-def shifted_matches(first, second):
-    """A matcher whose answer depends on both images."""
-    number, height, width = first.shape[:3]
-    places = torch.from_numpy(grid(height, width)).repeat(number, 1, 2, 1)
-    shift = torch.from_numpy((first.mean((1, 2, 3)) - 2 * second.mean((1, 2, 3))) / 1e3)
-    moved = (places + shift[:, None, None, None]).float()
-    left, right = moved.chunk(2, 2)
-    own = places[:, :, :width]
-    warp = torch.cat([torch.cat([own, left], -1), torch.cat([right, own], -1)], 2)
-    return Matches(warp, warp[..., 2].abs())
-
-
 def random_pairs(number, height=12, width=16, seed=0):
     rng = np.random.default_rng(seed)
     return rng.integers(0, 256, (2, number, height, width, 3), dtype=np.uint8)
 
 
 class Counting:
-    """Notes the size of each batch that it is asked for."""
+    """A matcher whose answer depends on both images; notes the size of each batch."""
 
     def __init__(self):
         self.batches = []
 
     def __call__(self, first, second):
         self.batches.append(len(first))
-        return shifted_matches(first, second)
+        own = torch.from_numpy(grid(*first.shape[1:3])).expand(len(first), -1, -1, -1)
+        shift = (first.mean((1, 2, 3)) - 2 * second.mean((1, 2, 3))) / 1e3
+        moved = own + torch.from_numpy(shift).float()[:, None, None, None]
+        warp = torch.cat([torch.cat([own, moved], -1), torch.cat([moved, own], -1)], 2)
+        return Matches(warp, warp[..., 2].abs())
 
 
 def test_the_cache_gives_the_same_and_matches_once(tmp_path):
     first, second = random_pairs(3)
-    expected = shifted_matches(first, second)
-    counting = Counting()
+    expected, counting = Counting()(first, second), Counting()
     cached = CachedMatcher(counting, "a", tmp_path / "cache")
     cached(first[:2], second[:2])
     found = cached(first, second)
@@ -251,9 +241,17 @@ def test_the_authors_package(install, weights, size):
     np.testing.assert_allclose(certainty, 0.5)
 
 
-def test_the_unrelated_package_of_that_name_is_refused(install, weights):
-    install("__version__ = '0.0.1'")
-    with pytest.raises(ConfigError, match="belongs to something else") as found:
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("__version__ = '0.0.1'", "belongs to something else"),
+        ("import kornia_of_another_name", "kornia_of_another_name"),
+    ],
+)
+def test_a_package_that_cannot_serve(install, weights, source, said):
+    """The unrelated one of that name; or one that lacks another."""
+    install(source)
+    with pytest.raises(ConfigError, match=said) as found:
         package_matcher(weights, "indoor", CPU)
     assert "github.com/Parskatt/DKM" in str(found.value)
 
@@ -262,12 +260,6 @@ def test_a_missing_package_is_named(weights, monkeypatch):
     monkeypatch.setitem(sys.modules, "dkm", None)
     with pytest.raises(ConfigError, match="dkm is not installed"):
         package_matcher(weights, "outdoor", CPU)
-
-
-def test_a_package_that_lacks_another_says_which(install, weights):
-    install("import kornia_of_another_name")
-    with pytest.raises(ConfigError, match="kornia_of_another_name"):
-        package_matcher(weights, "indoor", CPU)
 
 
 @pytest.mark.parametrize("kind", ["dkm", "dkm-package"])

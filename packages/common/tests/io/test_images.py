@@ -85,6 +85,26 @@ def test_grey_with_alpha(tmp_path, dtype):
     np.testing.assert_array_equal(image.alpha, planes[..., 1])
 
 
+def test_npy_frames_are_blue_green_red(tmp_path):
+    red = np.zeros((4, 5, 3), np.uint8)
+    red[..., 2] = 200
+    np.save(tmp_path / "a.npy", red)
+    assert (read_image(tmp_path / "a.npy").pixels == [200, 0, 0]).all()
+    write_image(tmp_path / "b.npy", read_image(tmp_path / "a.npy").pixels)
+    np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), red)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.uint8), np.array([{"a": 1}])],
+    ids=["floating", "grey", "pickled"],
+)
+def test_npy_of_another_kind_is_refused(tmp_path, array):
+    np.save(tmp_path / "a.npy", array, allow_pickle=True)
+    with pytest.raises(MediaError, match=r"a\.npy: the image cannot be decoded"):
+        read_image(tmp_path / "a.npy")
+
+
 @pytest.mark.parametrize(
     ("options", "alpha"), [({"transparency": 1}, [[255, 0]]), ({}, None)], ids=["with", "without"]
 )

@@ -103,8 +103,8 @@ def another(field: FieldInfo, default: object) -> object:
     """Another value than a setting's default, where its kind tells of one that is allowed."""
     if isinstance(default, bool) or bool in get_args(field.annotation):
         return not default
-    if isinstance(default, float):
-        return default / 2
+    if isinstance(default, int | float):
+        return 2 * default if isinstance(default, int) else default / 2
     return "1" if default is None or isinstance(default, Path) else default
 
 
