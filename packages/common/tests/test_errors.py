@@ -1,15 +1,7 @@
 import pickle
 
-import pytest
-
-from llve_common.errors import (
-    CheckpointError,
-    ConfigError,
-    DataError,
-    MediaError,
-    UserError,
-    in_one_line,
-)
+from llve_common import errors
+from llve_common.errors import DataError, MediaError, UserError, in_one_line
 
 
 def test_message_says_where_what_got_expected_and_how_to_mend():
@@ -27,10 +19,9 @@ def test_a_message_in_one_line_keeps_its_parts_apart():
     assert in_one_line(error) == "my  pictures/a.png: too small; got: 2x2; expected: 3x3"
 
 
-@pytest.mark.parametrize("kind", [ConfigError, MediaError, DataError, CheckpointError])
-def test_every_kind_is_caught_as_a_user_error(kind):
-    with pytest.raises(UserError):
-        raise kind("wrong")
+def test_every_kind_is_a_user_error():
+    kinds = (errors.ConfigError, errors.MediaError, errors.DataError, errors.CheckpointError)
+    assert all(issubclass(each, UserError) for each in kinds)
 
 
 def test_error_survives_the_way_out_of_a_worker_process():

@@ -3,18 +3,11 @@
 from pathlib import Path
 
 import pytest
-import yaml
 
 from llve_common.config import Settings, TrainerSettings, load_settings
 from llve_common.data.sdsd import settings as sdsd
 from llve_common.errors import ConfigError
-from llve_common.published_options import (
-    OptionTable,
-    below,
-    only,
-    read_options,
-    renamed,
-)
+from llve_common.published_options import OptionTable, below, only, read_options, renamed
 
 
 class Train(TrainerSettings):
@@ -92,10 +85,9 @@ def test_a_key_without_a_value_leaves_the_default(options):
 
 
 def test_keys_without_effect_are_listed_once(options, tmp_path):
-    read = options("distortion: sr\ndatasets:\n  train:\n    odd.key: 0\n")
-    assert read.note == (
-        f"{tmp_path / 'train.yml'}: without effect here: distortion, datasets.train.odd.key"
-    )
+    note = options("distortion: sr\ndatasets:\n  train:\n    odd.key: 0\n").note
+    assert note.startswith(f"{tmp_path / 'train.yml'}: without effect here: ")
+    assert note.endswith(": distortion, datasets.train.odd.key")
 
 
 def test_all_mistakes_are_named_with_line_and_nearest_key(options, tmp_path):
@@ -132,8 +124,3 @@ def test_keys_that_contradict_one_another(options):
 def test_files_of_another_form(options, text):
     with pytest.raises(ConfigError):
         options(text)
-
-
-def test_a_file_dumped_by_pyyaml(options):
-    dumped = yaml.dump({"train": {"lr_G": 4e-4}, "distortion": None})
-    assert load_settings(All, base=options(dumped).given).train.lr == 4e-4

@@ -96,15 +96,12 @@ def test_everything_that_is_wrong_is_named_at_once(root):
     assert {clip.name for clip in found.clips if clip.test} == {"pair13"}
 
 
-def test_a_whole_set(root):
+def test_a_whole_set_and_one_without_ground_truth(root, tmp_path):
     assert inspect_clips(root, ["pair13", "pair15"]).faults == ()
     for name in SDSD_INDOOR_TEST[2:]:
         for side in ("GT", "input"):
             shutil.copytree(root / side / "pair13", root / side / name)
     assert "nothing is missing" in run("check", root)
-
-
-def test_no_ground_truth_and_no_set(root, tmp_path):
     shutil.rmtree(root / "GT")
     [fault] = inspect_clips(root, []).faults
     assert fault.endswith("so there is no ground truth")

@@ -13,7 +13,6 @@ import llve_common
 from llve_common.__main__ import app
 from llve_common.commands import doctor
 from llve_common.commands.doctor import examine
-from llve_common.errors import ConfigError
 from llve_common.ops import native, plain, selection
 from llve_common.ops.implementation import Unavailable
 from llve_common.weights.network import bundled_weights
@@ -56,15 +55,11 @@ def test_nothing_is_broken_and_every_fault_has_a_mend():
     assert line("reference values").found.endswith("a-set")
 
 
-def test_the_command_says_it_and_ends_with_0():
+def test_the_command_says_it_and_ends_with_0_and_json_is_the_same_list():
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 0, result.output
     assert "ok      llve-common: " in result.output
-
-
-def test_json_is_the_same_list():
-    result = CliRunner().invoke(app, ["doctor", "--json"])
-    listed = json.loads(result.stdout)
+    listed = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)
     assert [each["subject"] for each in listed] == [check.subject for check in examine()]
     assert all(each.keys() == {"subject", "state", "found", "mend"} for each in listed)
 
@@ -77,27 +72,19 @@ def test_anything_broken_ends_with_1_and_says_what_to_do(monkeypatch):
     assert "-> correct LLVE_SHARED, or unset it" in result.output
 
 
-def test_no_reference_values_are_missing(monkeypatch, tmp_path):
+def test_neither_reference_values_nor_papers_are_missing(monkeypatch, tmp_path):
     monkeypatch.delenv("LLVE_SHARED")
     monkeypatch.setattr(doctor, "shared_folder", lambda: tmp_path / "none")
-    assert line("reference values").state == "missing"
-
-
-def test_no_papers_are_missing(monkeypatch):
     install(monkeypatch)
-    assert line("papers").state == "missing"
+    assert line("reference values").state == line("papers").state == "missing"
 
 
-def test_a_paper_that_cannot_be_imported_is_broken(monkeypatch):
-    install(monkeypatch, EntryPoint("gone", "llve_gone.paper:PAPER", "llve.papers"))
-    assert line("llve-gone").state == "broken"
-    assert "llve_gone" in line("llve-gone").found
-
-
-def test_a_paper_of_another_version_is_broken(monkeypatch):
+def test_a_paper_of_another_version_or_that_cannot_be_imported_is_broken(monkeypatch):
     monkeypatch.setattr(llve_five, "__version__", "0.0.9")
-    assert line("llve-five").state == "broken"
-    assert "0.0.9" in line("llve-five").found
+    install(monkeypatch, FIVE, EntryPoint("gone", "llve_gone.paper:PAPER", "llve.papers"))
+    for subject, said in (("llve-five", "0.0.9"), ("llve-gone", "llve_gone")):
+        assert line(subject).state == "broken"
+        assert said in line(subject).found
 
 
 @pytest.fixture
@@ -111,16 +98,16 @@ def bundle(monkeypatch, tmp_path):
     return tmp_path / "five-random.safetensors"
 
 
-def test_bundled_weights_that_are_not_the_recorded_ones_are_broken(bundle):
-    assert line("five's weights").state == "ok"
-    bundle.write_bytes(bundle.read_bytes() + b" ")
+def test_bundled_weights_other_than_recorded_or_without_a_record_are_broken(bundle):
+    whole, record = bundle.read_bytes(), bundle.with_suffix(".json")
+    bundle.write_bytes(whole + b" ")
     assert line("five's weights").state == "broken"
-
-
-@pytest.mark.parametrize("content", [None, "{}", "not JSON"])
-def test_bundled_weights_without_provenance_are_broken(bundle, content):
-    record = bundle.with_suffix(".json")
-    record.unlink() if content is None else record.write_text(content)
+    bundle.write_bytes(whole)
+    assert line("five's weights").state == "ok"
+    for content in ("{}", "not JSON"):
+        record.write_text(content)
+        assert line("five's weights").state == "broken"
+    record.unlink()
     assert line("five's weights").state == "broken"
 
 
@@ -144,12 +131,16 @@ def test_an_installed_core_that_hides_a_checkout_s_is_broken(monkeypatch, tmp_pa
     assert str(tmp_path / "checkout/llve_common") in hidden
 
 
-def test_an_operator_that_cannot_be_had_as_asked_is_broken(monkeypatch):
+def test_an_operator_is_named_and_broken_where_it_cannot_be_had_as_asked(monkeypatch):
+    monkeypatch.setenv("LLVE_DCN", "torch")
+    found = line("deformable convolution on cpu")
+    assert (found.state, found.found) == ("ok", "llve_common.ops.plain, as LLVE_DCN is torch")
     monkeypatch.setenv("LLVE_DCN", "nonsense")
     found = line("deformable convolution on cpu")
-    assert found.state == "broken"
+    assert (found.state, found.mend) == ("broken", "unset LLVE_DCN")
     assert "nonsense" in found.found
-    assert found.mend == "unset LLVE_DCN"
+    # All of the fault is told.
+    assert found.found.count("; ") > 1
 
 
 def test_an_operator_that_falls_back_says_why(monkeypatch):
@@ -164,33 +155,27 @@ def test_an_operator_that_falls_back_says_why(monkeypatch):
     assert "there is no C compiler" in found.found
 
 
-def test_an_operator_that_is_chosen_is_named(monkeypatch):
-    monkeypatch.setenv("LLVE_DCN", "torch")
-    found = line("deformable convolution on cpu")
-    assert (found.state, found.found) == ("ok", "llve_common.ops.plain, as LLVE_DCN is torch")
-
-
-def test_an_extra_that_is_not_installed_is_missing(monkeypatch):
-    monkeypatch.setitem(doctor._EXTRAS, "fsim", ("llve_no_such_module",))
-    assert line("extra fsim").state == "missing"
-    assert "llve-common[fsim]" in line("extra fsim").mend
-
-
-def test_an_extra_that_lacks_a_library_of_its_own_is_missing(monkeypatch, tmp_path):
-    (tmp_path / "llve_half_extra.py").write_text("import llve_no_such_library")
+@pytest.mark.parametrize(
+    ("content", "state", "said"),
+    [
+        (None, "missing", "llve_extra"),
+        ("import llve_no_such_library", "missing", "llve_no_such_library"),
+        ("raise ImportError('of another build')", "broken", "of another build"),
+        ("raise RuntimeError('of another build')", "broken", "of another build"),
+        ("raise OSError('of another build')", "broken", "of another build"),
+    ],
+)
+def test_an_extra_that_is_not_there_or_cannot_be_imported(
+    monkeypatch, tmp_path, content, state, said
+):
+    if content is not None:
+        (tmp_path / "llve_extra.py").write_text(content)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(doctor._EXTRAS, "fsim", ("llve_half_extra",))
-    assert line("extra fsim").state == "missing"
-    assert "llve_no_such_library" in line("extra fsim").found
-
-
-@pytest.mark.parametrize("error", ["ImportError", "RuntimeError", "OSError"])
-def test_an_extra_that_cannot_be_imported_is_broken(monkeypatch, tmp_path, error):
-    (tmp_path / "llve_bad_extra.py").write_text(f"raise {error}('of another build')")
-    monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setitem(doctor._EXTRAS, "fsim", ("llve_bad_extra",))
-    assert line("extra fsim").state == "broken"
-    assert "of another build" in line("extra fsim").found
+    monkeypatch.setitem(doctor._EXTRAS, "fsim", ("llve_extra",))
+    found = line("extra fsim")
+    assert found.state == state
+    assert said in found.found
+    assert "llve-common[fsim]" in found.mend
 
 
 def test_codecs(monkeypatch):
@@ -206,15 +191,6 @@ def test_a_cache_folder_that_cannot_be_made_is_missing(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert line("cache folder").state == "missing"
-
-
-def test_a_fault_of_the_selection_is_told_whole(monkeypatch):
-    def refuse(device, dtype):
-        raise ConfigError("cannot be had", got="no compiler", mend="install one")
-
-    monkeypatch.setattr(selection, "implementation_for", refuse)
-    found = line("deformable convolution on cpu").found
-    assert found == "cannot be had; got: no compiler; to mend: install one"
 
 
 def test_llve_is_the_same_program():

@@ -659,10 +659,7 @@ def test_file_gets_the_permissions_of_a_new_file(tmp_path, like):
 
 
 def test_video_without_frames_is_an_error(tmp_path, like):
-    with (
-        pytest.raises(MediaError, match="no frame was written"),
-        writing(tmp_path / "a.mp4", like),
-    ):
+    with pytest.raises(MediaError, match="no frame was written"), writing(tmp_path / "a.mp4", like):
         pass
     assert_only(tmp_path)
 
@@ -677,14 +674,10 @@ def test_times_must_increase(tmp_path, like, step):
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [np.zeros((HEIGHT, WIDTH + 1, 3), np.uint8), np.zeros((HEIGHT, WIDTH, 3), np.float32)],
+    "wrong", [np.zeros((HEIGHT, WIDTH + 1, 3), np.uint8), np.zeros((HEIGHT, WIDTH, 3), np.float32)]
 )
 def test_frame_of_another_shape_or_type(tmp_path, like, wrong):
-    with (
-        pytest.raises(ValueError, match="one size"),
-        writing(tmp_path / "a.mp4", like) as writer,
-    ):
+    with pytest.raises(ValueError, match="one size"), writing(tmp_path / "a.mp4", like) as writer:
         writer.write(wrong, Fraction(0))
 
 
@@ -758,10 +751,7 @@ def test_memory_does_not_grow_with_the_clip(tmp_path):
 def test_frames_are_not_kept(tmp_path, like):
     """A reader and a writer hold no frame once it is handed over."""
     kept = []
-    with (
-        VideoReader(like.path) as reader,
-        writing(tmp_path / "a.mp4", like) as writer,
-    ):
+    with VideoReader(like.path) as reader, writing(tmp_path / "a.mp4", like) as writer:
         for frame in reader:
             kept.append(weakref.ref(frame.pixels))
             writer.write(frame.pixels, frame.time)

@@ -77,9 +77,8 @@ def test_an_output_before_a_relu_is_kept_as_it_was():
 
 def test_normalising():
     image = torch.tensor([0.485, 0.456 + 0.224, 0.406 - 2 * 0.225]).view(1, 3, 1, 1)
-    torch.testing.assert_close(
-        imagenet_normalised(image).flatten(), torch.tensor([0.0, 1.0, -2.0]), atol=1e-6, rtol=0
-    )
+    found, expected = imagenet_normalised(image).flatten(), torch.tensor([0.0, 1.0, -2.0])
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
 
 def test_a_whole_published_file_loads(features, tmp_path):
