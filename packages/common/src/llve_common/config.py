@@ -210,10 +210,7 @@ def as_yaml(settings: Settings) -> str:
 def annotated_yaml(settings: Settings, flags: Mapping[str, Sequence[str]], prefix: str = "") -> str:
     """Settings as YAML text, each with what it is and the options that give it in a comment.
 
-    Args:
-        settings: to write.
-        flags: dotted setting to the names of its options.
-        prefix: of the settings' dotted names.
+    The options stand in ``flags`` by dotted setting; ``prefix`` begins those names.
     """
     lines = []
     values = settings.model_dump(mode="json")
@@ -283,9 +280,7 @@ def _section(annotation: Any) -> type[BaseModel] | None:
 def read_yaml(file: Path, *, repeats: bool = False) -> tuple[dict[str, Any], dict[str, str]]:
     """A YAML file's mapping, and for each dotted key the file and line that said it.
 
-    Args:
-        file: to read.
-        repeats: whether a key may stand twice, with one value.
+    With ``repeats`` a key may stand twice, with one value.
 
     Raises:
         ConfigError: the file is missing, is not YAML, is not a mapping, or repeats a key.

@@ -16,8 +16,7 @@ _SMALLEST = 3
 class LowLightImages:
     """Every image of a folder and its subfolders as ``{"low": (3, H, W)}``, RGB in [0, 1].
 
-    Args:
-        folder: read recursively; the order is that of the paths as plain strings.
+    The order is that of the paths as plain strings.
 
     Raises:
         DataError: the folder is missing or empty, or an image is too small for the objective.

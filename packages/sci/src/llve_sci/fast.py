@@ -24,8 +24,7 @@ COLUMNS = 5
 class PackedConvolution:
     """A 3x3 convolution, stride 1, zero padding 1, that computes ``COLUMNS`` pixels at a time.
 
-    Args:
-        layers: the convolution; a batch norm after it, in evaluation mode, is folded into it.
+    A batch norm after it, in evaluation mode, is folded into it.
     """
 
     def __init__(self, layers: nn.Sequential) -> None:

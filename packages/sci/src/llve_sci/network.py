@@ -18,9 +18,7 @@ from torch import Tensor, nn
 class IlluminationEstimator(nn.Module):
     """Estimates the illumination as the image plus a residual (Eq. 2).
 
-    Args:
-        layers: how often the one block of shared weights is applied.
-        channels: width.
+    Its one block of shared weights is applied ``layers`` times.
     """
 
     def __init__(self, layers: int = 1, channels: int = 3) -> None:
@@ -85,11 +83,7 @@ class Enhancer(nn.Module):
 
 
 class Cascade(Enhancer):
-    """The network in training: stages that share one estimator and one calibration (Eq. 4).
-
-    Args:
-        stages: length of the cascade.
-    """
+    """The network in training: stages that share one estimator and one calibration (Eq. 4)."""
 
     def __init__(self, stages: int = 3) -> None:
         super().__init__()

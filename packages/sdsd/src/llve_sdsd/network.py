@@ -48,10 +48,8 @@ class Branch(NamedTuple):
 class Decomposition(NamedTuple):
     """What the network makes of a window, each (N, 3, H, W).
 
-    Attributes:
-        enhanced: the denoised centre frame over the illumination; not clipped.
-        illumination: at least the centre frame, at most 1.
-        denoised: the centre frame without its noise; not clipped.
+    The illumination is at least the centre frame and at most 1; the enhanced frame is the denoised
+    one over it. Both frames are not clipped.
     """
 
     enhanced: Tensor
@@ -98,9 +96,7 @@ class PyramidAlignment(nn.Module):
     def coarse_to_fine(self, neighbour: Pyramid, compared: Pyramid) -> Tensor:
         """The neighbour's features after the pyramid.
 
-        Args:
-            neighbour: the features to align.
-            compared: what each level's first convolution makes of both frames' features; changed.
+        ``compared`` is what each level's first convolution makes of both frames'; it is changed.
         """
         offset3 = _lrelu(self.L3_offset_conv2(_lrelu(compared.level3)))
         aligned3 = _lrelu(self.L3_dcnpack(neighbour.level3, offset3))

@@ -17,9 +17,6 @@ class FramePairs:
     frame and its ground truth, then its neighbour's. The neighbour is the frame before, the frame
     itself or the frame after, as far as the clip has them, with equal chances.
 
-    Args:
-        clips: with ground truth.
-
     Raises:
         DataError: a clip cannot be trained on.
     """

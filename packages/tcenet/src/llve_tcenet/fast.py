@@ -22,10 +22,7 @@ def part(network: nn.Module, frames: Tensor) -> Encoding:
 def combine(network: nn.Module, parts: list[Encoding], outputs: tuple[int, ...]) -> Tensor:
     """The wanted middle frames of two neighbouring encodings, (N, wanted, 3, H, W), not bounded.
 
-    Args:
-        network: the network.
-        parts: of frames 0 to 4 and of frames 1 to 5 of a window.
-        outputs: 0 for the first encoding's middle frame, 1 for the second's.
+    The encodings are of frames 0 to 4 and of frames 1 to 5 of a window.
     """
     assert isinstance(network, TCENet)
     exchanged = network.exchange(*parts)

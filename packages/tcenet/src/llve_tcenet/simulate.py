@@ -50,13 +50,8 @@ def clip_names(sources: list[Path], root: Path) -> dict[str, Path]:
 def simulate_clip(source: Path, name: str, out: Path, seed: int) -> int:
     """Write one clip and, last, its parameters, and return the number of its frames.
 
-    A clip that has its parameters is left as it is.
-
-    Args:
-        source: a video, or a folder of frames.
-        name: of the clip.
-        out: the set's folder.
-        seed: of the set; parameters and noise follow from it and the name.
+    A clip that has its parameters is left as it is. Parameters and noise follow from the set's seed
+    and the clip's name.
 
     Raises:
         DataError: the clip is there already, made otherwise.

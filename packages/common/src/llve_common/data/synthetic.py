@@ -151,10 +151,7 @@ def _record(options: Mapping[str, int]) -> dict[str, object]:
 def write_dark_photograph(folder: Path, name: str, seed: int) -> tuple[Path, Path]:
     """Write ``<name>.png`` and, in simulated low light, ``<name>-dark.png``, and return both.
 
-    Args:
-        folder: made where it is missing.
-        name: a function of ``skimage.data`` that gives a colour image.
-        seed: of the noise.
+    The name is that of a function of ``skimage.data``; the seed is the noise's.
 
     Raises:
         DataError: scikit-image has no colour image of that name.

@@ -29,7 +29,7 @@ def window_indices(centre: int, last: int, frames: int, border: Border) -> list[
         centre: the middle frame's index in the clip.
         last: the clip's last index.
         frames: in the window; an odd number.
-        border: what stands in for frames beyond the clip's ends.
+        border: beyond the clip's ends.
 
     Raises:
         DataError: the clip is too short for the border mode.

@@ -39,12 +39,7 @@ class Enhanced:
 def enhance_job(enhance: Enhance, job: Job, *, watch: Watcher | None = None) -> int:
     """Enhance one source into one target, and return the number of frames.
 
-    Decoding, network and encoding overlap.
-
-    Args:
-        enhance: as :func:`frame_enhancer` makes it.
-        job: the source and its target.
-        watch: is told of every frame.
+    Decoding, network and encoding overlap; the watcher is told of every frame.
 
     Raises:
         UserError: the source cannot be read or the target not written; a video's target is then as
@@ -126,11 +121,7 @@ def _alike(source: Path, target: Path) -> Path:
 
 
 def naming_faults(jobs: Sequence[Job], kept: Iterable[Path] = ()) -> None:
-    """Refuse file names that would lose a result or a source.
-
-    Args:
-        jobs: (source, target) files.
-        kept: further files that are read, such as ground truth.
+    """Refuse targets that would lose a result, a source, or what else is ``kept`` and read.
 
     Raises:
         DataError: two sources have one target, or a target is a file that is read.

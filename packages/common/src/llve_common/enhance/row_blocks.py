@@ -49,13 +49,7 @@ class RowBlocks:
         self._pool = lone_workers(workers or torch.get_num_threads())
 
     def __call__(self, pixels: Pixels) -> Pixels:
-        """Enhance one frame.
-
-        Args:
-            pixels: (H, W, 3) RGB, uint8 or uint16.
-
-        Returns:
-            (H, W, 3) of the same type.
+        """Enhance one frame (H, W, 3) RGB, uint8 or uint16, to one of the same type.
 
         Raises:
             MediaError: the network gave values that are not a number.

@@ -58,14 +58,8 @@ def enhance_inner_frames(model: Model, frames: Iterable[Tensor]) -> Iterator[Ten
     """Enhance the frames that windows within a clip give, and no other.
 
     A frame comes out of the window that has it as its first output; only the last window gives its
-    further ones too. The first is frame :func:`inner_frames` ``.start``.
-
-    Args:
-        model: as for :func:`enhance_clip`.
-        frames: the same.
-
-    Yields:
-        (N, 3, H, W), not clipped; nothing of a clip shorter than a window.
+    further ones too. The first is frame :func:`inner_frames` ``.start``. A clip shorter than a
+    window gives nothing; all else is as for :func:`enhance_clip`.
     """
     window, keeper = model.window, _Keeper(model)
     size, start = len(window.inputs), 0

@@ -74,12 +74,7 @@ def open_source(path: Path) -> Iterator[Source]:
 def sources_in(path: Path, *, clips: bool) -> list[Path]:
     """What can be opened: a file itself; of a folder and its subfolders the videos and images.
 
-    Args:
-        path: a file or folder.
-        clips: images of one folder are the frames of a clip; the folder stands for them.
-
-    Returns:
-        Videos first, then images or folders of them, each sorted.
+    Videos come first, then images, or for ``clips`` the folders of them, each sorted.
 
     Raises:
         MediaError: there is no such file or folder.

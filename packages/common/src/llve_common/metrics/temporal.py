@@ -40,11 +40,9 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 class Motion(NamedTuple):
-    """Between two neighbouring frames of a guide.
+    """From each pixel of a guide's frame to its place in the frame before, (H, W, 2).
 
-    Attributes:
-        flow: from each pixel of the later frame to its place in the earlier, (H, W, 2).
-        valid: where the flow back agrees (:func:`llve_common.flow.dis.forward_backward_valid`).
+    It is valid where the flow back agrees (:func:`llve_common.flow.dis.forward_backward_valid`).
     """
 
     flow: npt.NDArray[np.float32]

@@ -14,9 +14,6 @@ class ResidualBlock(nn.Module):
 
     It starts near the identity: weights Kaiming-normal (fan in) times 0.1, biases 0.
 
-    Args:
-        channels: in, between and out.
-
     Source: Wang, Xu, Fu, Lu, Yu, Jia, *Seeing Dynamic Scene in the Dark*, ICCV 2021; after Lim et
     al., "Enhanced Deep Residual Networks for Single Image Super-Resolution", CVPRW 2017, Figure 2.
     """

@@ -18,12 +18,8 @@ _EXPANSION = 4
 class Pyramid(NamedTuple):
     """The features of an image (N, 3, H, W), each side rounded up.
 
-    Attributes:
-        stem: (N, 64, H/2, W/2), after the first convolution's ReLU.
-        layer1: (N, 256, H/4, W/4).
-        layer2: (N, 512, H/8, W/8).
-        layer3: (N, 1024, H/16, W/16).
-        layer4: (N, 2048, H/32, W/32).
+    The stem, after the first convolution's ReLU, is (N, 64, H/2, W/2); each layer halves the sides:
+    ``layer1`` has 256 channels at H/4, and so on to ``layer4`` with 2048 at H/32.
     """
 
     stem: Tensor
@@ -36,10 +32,7 @@ class Pyramid(NamedTuple):
 class Bottleneck(nn.Module):
     """A residual block of a 1x1, a 3x3 and a 1x1 convolution (Figure 5, right).
 
-    Args:
-        inputs: channels in.
-        width: channels of the 3x3 convolution; four times as many come out.
-        stride: of the 3x3 convolution and of the shortcut.
+    The width is that of the 3x3 convolution, which has the stride; four times as much comes out.
     """
 
     def __init__(self, inputs: int, width: int, stride: int = 1) -> None:

@@ -81,13 +81,9 @@ def _before_and_after(
 def write_test_page(
     path: Path, tested: Tested, facts: Mapping[str, Any], tables: Sequence[Table]
 ) -> None:
-    """Write a test's page, one HTML file that needs nothing beside it.
+    """Write the page of a test that wrote its enhanced frames, one file that needs nothing beside.
 
-    Args:
-        path: the file.
-        tested: a test that wrote its enhanced frames.
-        facts: what the figures hold for; ``command`` among them.
-        tables: of the scores.
+    The facts are what the figures hold for; ``command`` is among them.
 
     Raises:
         MediaError: a picture cannot be read, or the page not written.

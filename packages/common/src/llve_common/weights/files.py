@@ -86,12 +86,7 @@ def read_weights(path: Path) -> State:
 
 
 def load_into(network: nn.Module, state: State, path: Path | str) -> None:
-    """Load weights into a network, every name and shape as expected.
-
-    Args:
-        network: a module whose ``state_dict`` names are wanted.
-        state: weights by those names.
-        path: where they come from, for the message.
+    """Load weights from a file into a network, every name and shape as expected.
 
     Raises:
         CheckpointError: names are missing or unknown, or shapes differ.
@@ -141,11 +136,7 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def write_published(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a published implementation's kind of checkpoint whole or not at all.
-
-    Args:
-        path: a torch file.
-        content: weights among plain values; :func:`read_weights` finds the only state dict in it.
+    """Write weights among plain values, as published checkpoints have them, whole or not at all.
 
     Raises:
         MediaError: the file cannot be written.

@@ -55,10 +55,6 @@ def warping_flow(weights: Path | None, device: torch.device) -> NamedFlow:
 
     RAFT is fed [-1, 1] and normalises by its running statistics, as its weights were trained.
 
-    Args:
-        weights: RAFT's, see :func:`load_raft`; None: dense inverse search.
-        device: where RAFT computes.
-
     Raises:
         CheckpointError: as :func:`load_raft`.
     """
@@ -72,8 +68,7 @@ def warping_flow(weights: Path | None, device: torch.device) -> NamedFlow:
 def load_vgg19(path: Path) -> Vgg19Features:
     """VGG-19's features with torchvision's ImageNet weights, not to be trained.
 
-    Args:
-        path: such as ``vgg19-dcbb9e9d.pth``, with or without its classifier.
+    The file is such as ``vgg19-dcbb9e9d.pth``, with or without its classifier.
 
     Raises:
         CheckpointError: the file is missing, unreadable, or does not fit VGG-19.

@@ -90,9 +90,7 @@ class DKMv3(nn.Module):
     def forward(self, images: Tensor, fine: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The warp and the certainty of :meth:`match` from prepared images, in one or two passes.
 
-        Args:
-            images: (2 N, 3, H, W), normalised: N images A, then N images B.
-            fine: the same in the second pass's size, or None.
+        They are (2 N, 3, H, W), normalised: N images A, then N images B.
         """
         # Half precision from a training around this is not what the weights were made for.
         with torch.autocast(images.device.type, enabled=False):
@@ -158,8 +156,7 @@ def require_weights(matcher: str, place: Place, weights: Path | None) -> Path:
 def prepare(picture: NDArray[np.uint8], size: tuple[int, int]) -> Tensor:
     """Resize a picture (H, W, 3) uint8 by Pillow's bicubic filter and normalise it.
 
-    Returns:
-        (3, height, width) float32: ImageNet's mean is 0, its deviation 1.
+    It becomes (3, height, width) float32: ImageNet's mean is 0, its deviation 1.
 
     Raises:
         DataError: the picture is not of that shape and type.
@@ -176,11 +173,9 @@ def warp_and_certainty(estimate: Estimate, coarse: Tensor) -> tuple[Tensor, Tens
     """The result in the form that :meth:`DKMv3.match` gives.
 
     Where the certainty at stride 16 is negative, half of it is taken off the final one, which
-    thereby rises: as released. A match outside the other image gets certainty 0 and is clamped.
-
-    Args:
-        estimate: the last one, of 2 N pairs, A to B and then B to A.
-        coarse: (2 N, 1, h, w), the first pass's certainty logit at stride 16.
+    thereby rises: as released. A match outside the other image gets certainty 0 and is clamped. The
+    estimate is the last one, of 2 N pairs, A to B and then B to A, and ``coarse`` (2 N, 1, h, w)
+    the first pass's certainty logit at stride 16.
     """
     flow, logit = estimate
     logit = logit - 0.5 * resize(coarse, logit.shape[-2:]).clamp(max=0)

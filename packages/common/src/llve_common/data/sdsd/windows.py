@@ -102,15 +102,8 @@ def crop_and_flip(
     The draws are the published ones: row, column, horizontal, vertical; what is switched off draws
     nothing.
 
-    Args:
-        images: (H, W, 3) uint8, all of one size.
-        rng: drawn from.
-        crop: the square's side; None keeps the whole images.
-        horizontal: whether to mirror left to right with probability 0.5.
-        vertical: whether to turn upside down with probability 0.5.
-
-    Returns:
-        For each image (3, h, w) float32 in [0, 1].
+    Images are (H, W, 3) uint8, all of one size, and become (3, h, w) float32 in [0, 1]. What is
+    switched on has the meaning that :class:`Windows` gives it.
     """
     height, width = images[0].shape[:2]
     rows, columns = slice(None), slice(None)

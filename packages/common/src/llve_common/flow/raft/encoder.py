@@ -12,10 +12,7 @@ from torch import Tensor, nn
 class Encoder(nn.Module):
     """Features at an eighth of the size (Section 3.1).
 
-    Args:
-        outputs: channels.
-        norm: the normalisation between convolutions.
-        small: bottleneck blocks of a quarter of the width, and half as wide.
+    The small one has bottleneck blocks of a quarter of the width, and is half as wide.
     """
 
     def __init__(

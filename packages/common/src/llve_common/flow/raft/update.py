@@ -11,14 +11,7 @@ MULTIPLE = 8
 
 
 class Update(nn.Module):
-    """The recurrent update (Section 3.3).
-
-    Args:
-        window: channels of the correlation samples.
-        hidden: channels of the hidden state.
-        context: channels of the context features.
-        small: the small model's: one GRU, and bilinear upsampling.
-    """
+    """The recurrent update (Section 3.3); the small one has one GRU, and bilinear upsampling."""
 
     def __init__(self, window: int, hidden: int, context: int, *, small: bool) -> None:
         super().__init__()

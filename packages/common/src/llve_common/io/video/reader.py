@@ -40,11 +40,8 @@ class VideoReader:
     that can be read.
 
     Args:
-        path: the file.
-        threads: threads of the decoder and of the conversion; 0 takes one per processor.
-
-    Attributes:
-        info: what the file says of itself.
+        path: the file; ``info`` is what it says of itself.
+        threads: of the decoder and of the conversion; 0 takes one per processor.
 
     Raises:
         MediaError: if the file is missing, a folder, empty, no video or without a video stream, if

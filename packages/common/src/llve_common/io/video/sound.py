@@ -20,10 +20,7 @@ from llve_common.io.video.container import open_input
 class AudioCopy:
     """The sound streams of a file on their way into another, one packet at a time.
 
-    Args:
-        path: the file whose sound is copied.
-        output: gets a stream for each of its streams.
-        target: the output's file, for messages.
+    The target is the output's file, for messages.
 
     Raises:
         MediaError: the file cannot be opened, its sound is damaged, or the container refuses it.
