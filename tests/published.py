@@ -117,9 +117,9 @@ class PublishedLines:
             return
         part = known[command]
         given, ours = self.seen[-1], part.settings()
-        # Of several options for one setting the table's last counts.
+        # Of several options for one setting the last that is typed counts.
         flags = part.options.flags
-        settings = {flags[option]: option for option in flags if option in options}
+        settings = {flags[option]: option for option in options if option in flags}
         for setting, option in settings.items():
             if isinstance(setting, str):
                 default, found = options[option]["default"], attrgetter(setting)(given)

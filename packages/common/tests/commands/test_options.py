@@ -101,6 +101,14 @@ def test_what_a_flag_says_wins_over_what_another_implies_and_over_a_file(run):
     assert settings.train.lr == 0.5
 
 
+@pytest.mark.parametrize(
+    "typed", [("--lr", "0.5", "--lr_init", "0.25"), ("--lr_init", "0.5", "--lr", "0.25")]
+)
+def test_of_two_names_of_a_setting_the_last_typed_counts(run, typed):
+    settings, _ = settings_of(run("train", *typed))
+    assert settings.train.lr == 0.25
+
+
 def test_wrong_values_are_one_message(run):
     assert "train.lr: got 'fast'" in run("train", "--lr", "fast", fails=True)
     assert "--kind" in run("train", "--kind", "other", fails=True)

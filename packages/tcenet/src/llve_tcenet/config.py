@@ -207,7 +207,6 @@ def _scored(value: Any) -> dict[str, Any]:
 
 _TRAINING: dict[str, str | Convert] = {
     "--version": "version",
-    # Of two data sets for one place the later counts.
     "--DRV_dir": _beside("data.real", "long", "train_list.txt"),
     "--DRV_ref_dir": "data.real.normal",
     "--DRV_list_dir": below("data.real.list", "train_list.txt"),

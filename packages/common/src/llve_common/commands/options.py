@@ -72,8 +72,9 @@ def command_with(
     options = [*_fixed(published, resumes=resumes), *_options(kind, flags)]
     options += [_option(name, flag, hidden=True) for name, flag in idle.items()]
 
-    def command(**typed: Any) -> None:
-        values = {key: value for key, value in typed.items() if value is not None}
+    def command(ctx: typer.Context, **_: Any) -> None:
+        # In the order in which they were typed: of several options for one setting the last counts.
+        values = {key: value for key, value in ctx.params.items() if value is not None}
         opt = values.get("opt")
         names = {_identifier(flag): flag for flag in flags}
         ignored = [flag.split("/")[0] for name, flag in idle.items() if name in values]
@@ -90,6 +91,8 @@ def command_with(
         run(given)
 
     command.__doc__ = inspect.getdoc(kind)
+    context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    options.insert(0, context)
     command.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
     command.__annotations__ = {each.name: each.annotation for each in options}
     return command
