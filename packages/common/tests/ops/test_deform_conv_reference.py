@@ -25,7 +25,20 @@ def error(actual, expected):
 def test_operator(case, dtype, implementation):
     if implementation == "triton" and dtype == torch.float64:
         pytest.skip("Triton's kernels sum in float32")
-    stored = {name: torch.from_numpy(case[name]) for name in case.arrays}
+    assert_equals_the_reference(case, dtype, torch.device("cpu"))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["torch", "triton"])
+@pytest.mark.parametrize("case", cases(f"{SET}/dcn_op", under="cases"))
+def test_operator_on_a_gpu(case, name, monkeypatch):
+    monkeypatch.setenv("LLVE_DCN", name)
+    assert_equals_the_reference(case, torch.float32, torch.device("cuda"))
+
+
+def assert_equals_the_reference(case, dtype, device):
+    """The output and all gradients; the arguments are the case's."""
+    stored = {name: torch.from_numpy(case[name]).to(device) for name in case.arrays}
     inputs = {
         key: stored[key].to(dtype).requires_grad_()
         for key in ("input", "offset", "mask", "weight", "bias")

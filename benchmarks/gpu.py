@@ -1,0 +1,188 @@
+"""The five papers and the deformable convolution on a CUDA device; nothing is measured without one.
+
+Papers: 8-bit frames in the host's memory to 8-bit frames there, one after the other, published
+widths. Where no weights are bundled they are random: no speed depends on them. Their results are
+compared with the CPU's, level by level. ``TF32`` is how PyTorch computes float32 convolutions on a
+GPU unless it is told otherwise.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from itertools import cycle, islice
+
+import dcn
+import harness
+import numpy as np
+import torch
+from sdsd import random_network
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+from llve_common.enhance.frames import frame_enhancer
+from llve_common.io.frames import Frame
+from llve_common.io.images import Image
+from llve_common.metrics.cost import peak_memory
+from llve_common.ops.deform_conv import deform_conv2d
+from llve_common.ops.selection import VARIABLE
+from llve_common.paper.contract import Model
+from llve_common.report.tables import Table
+from llve_common.weights.network import load_model
+from llve_sci.paper import PAPER as SCI
+from llve_sdsd.paper import PAPER as SDSD
+from llve_sgz.paper import PAPER as SGZ
+from llve_stcd import network as stcd
+from llve_stcd.paper import PAPER as STCD
+from llve_tcenet.network import TCENet, initialise
+from llve_tcenet.paper import PAPER as TCENET
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda")
+HD, SDSD_SIZE = (1080, 1920), (512, 960)
+SIZES = {"sci": [HD], "sgz": [HD], "sdsd": [SDSD_SIZE, HD], "stcd": [SDSD_SIZE, HD]} | {
+    "tcenet": [SDSD_SIZE]
+}
+AGREEMENT = (256, 320)
+PRECISIONS: dict[str, tuple[bool, torch.dtype | None]] = {
+    "float32": (False, None),
+    "TF32": (True, None),
+    "bfloat16": (True, torch.bfloat16),
+    "float16": (True, torch.float16),
+}
+DEFORMABLE, TORCH, PLAIN, TORCHVISION = "triton", "torch", "plain convolution", "torchvision"
+
+
+def main() -> None:
+    """Measure, print, and write the results."""
+    if not torch.cuda.is_available():
+        print("not run: there is no CUDA device here")
+        return
+    comparisons: dict[str, harness.Comparison] = {}
+    tables = [deformable_table(dtype, comparisons) for dtype in (torch.float32, torch.float16)]
+    rows = [row for model in models() for row in paper_rows(model, comparisons)]
+    columns = ("", "size", "precision", "ms", "frames a second", "peak MiB", "levels off the CPU")
+    title = f"Papers on {torch.cuda.get_device_name()}, 8-bit frame to 8-bit frame"
+    harness.write("gpu", [Table(title, columns, tuple(rows)), *tables], comparisons)
+
+
+def models() -> Iterator[Model]:
+    """Each paper on the CPU."""
+    yield load_model(SCI, None, CPU)
+    yield load_model(SGZ, None, CPU)
+    yield Model(SDSD, random_network())
+    torch.manual_seed(0)
+    yield Model(STCD, stcd.STCD().eval())
+    network = TCENet().eval()
+    initialise(network)
+    yield Model(TCENET, network)
+
+
+def paper_rows(
+    model: Model, comparisons: dict[str, harness.Comparison]
+) -> Iterator[tuple[str, ...]]:
+    """A row for each size and precision."""
+    clip = [harness.dark_frame(*AGREEMENT)[:, ::turn] for turn in (1, -1, 1, -1, 1, -1, 1)]
+    expected = enhanced(model, clip)
+    model.network.to(GPU)
+    for precision in PRECISIONS:
+        with computed_in(precision):
+            difference = np.abs(enhanced(model, clip) - expected)
+            agreement = f"{difference.mean():.4f}, at most {difference.max()}"
+            for size in SIZES[model.paper.name]:
+                stream = frame_enhancer(model)(cycle([frame(harness.dark_frame(*size))]))
+                name = f"{model.paper.name}, {size[1]}x{size[0]}, {precision}"
+                run = lambda stream=stream: next(stream)  # noqa: E731
+                # A stream's first frames fill its window.
+                list(islice(stream, 6))
+                comparisons[name] = harness.compare({name: run}, repeats=15)
+                seconds = comparisons[name].timings[name].seconds
+                peak = peak_memory(run, device=GPU) or 0
+                yield (
+                    model.paper.name, f"{size[1]}x{size[0]}", precision,
+                    harness.milliseconds(seconds), f"{1 / seconds:.1f}", f"{peak / 2**20:.0f}",
+                    agreement,
+                )  # fmt: skip
+    model.network.to(CPU)
+    torch.cuda.empty_cache()
+
+
+def enhanced(model: Model, clip: list[np.ndarray]) -> np.ndarray:
+    """The clip's enhanced levels."""
+    stream = frame_enhancer(model)(map(frame, clip))
+    return np.stack([each.image.pixels for each in stream]).astype(int)
+
+
+def frame(pixels: np.ndarray) -> Frame:
+    """A frame of 8-bit pixels."""
+    return Frame(Image(np.ascontiguousarray(pixels), None), "", "a random frame")
+
+
+def computed_in(precision: str) -> AbstractContextManager[object]:
+    """Let networks compute in a precision; what is left out of autocast is float32 or TF32."""
+    tf32, dtype = PRECISIONS[precision]
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+    return nullcontext() if dtype is None else torch.autocast("cuda", dtype)
+
+
+def deformable_table(dtype: torch.dtype, comparisons: dict[str, harness.Comparison]) -> Table:
+    """Triton's kernels against plain PyTorch, torchvision and a plain convolution."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    tensors = {
+        name: tensor.detach().to(GPU, dtype).requires_grad_()
+        for name, tensor in dcn.inputs().items()
+    }
+    rows = []
+    for kind in ("forward", "forward and backward"):
+        runs = {
+            name: finished(
+                torch.no_grad()(run) if kind == "forward" else with_backward(run, tensors)
+            )
+            for name, run in convolutions(tensors).items()
+        }
+        compared = comparisons[f"deformable, {kind}, {dtype}"] = harness.compare(runs)
+        times = (harness.milliseconds(each.seconds) for each in compared.timings.values())
+        rows.append((kind, *times))
+    shape = " x ".join(map(str, dcn.SHAPE))
+    title = f"Deformable convolution, {shape}, {str(dtype).removeprefix('torch.')}, ms"
+    return Table(title, ("", *convolutions(tensors)), tuple(rows))
+
+
+def convolutions(tensors: dict[str, Tensor]) -> dict[str, Callable[[], Tensor]]:
+    """The convolutions by name; torchvision's where it is installed."""
+
+    def ours(implementation: str) -> Tensor:
+        os.environ[VARIABLE] = implementation
+        return deform_conv2d(**tensors, padding=1)
+
+    image, weight, bias = (tensors[name] for name in ("input", "weight", "bias"))
+    found = {
+        DEFORMABLE: lambda: ours("triton"),
+        TORCH: lambda: ours("torch"),
+        PLAIN: lambda: conv2d(image, weight, bias, padding=1),
+    }
+    try:
+        from torchvision.ops import deform_conv2d as theirs
+    except ImportError:
+        return found
+    offset, mask = tensors["offset"], tensors["mask"]
+    return found | {TORCHVISION: lambda: theirs(image, offset, weight, bias, 1, 1, 1, mask)}
+
+
+def with_backward(run: Callable[[], Tensor], tensors: dict[str, Tensor]) -> Callable[[], object]:
+    """The same, with the gradients of all tensors."""
+    return lambda: dcn.backward(run(), tensors)
+
+
+def finished(run: Callable[[], object]) -> Callable[[], None]:
+    """The same, until the device has finished."""
+
+    def call() -> None:
+        run()
+        torch.cuda.synchronize()
+
+    return call
+
+
+if __name__ == "__main__":
+    main()
