@@ -11,18 +11,15 @@ from llve_common.metrics.cost import parameter_count
 from llve_stcd.dkm import correlation
 from llve_stcd.dkm.correlation import local_correlation
 from llve_stcd.dkm.decoder import Decoder, Estimate
-from llve_stcd.dkm.embedding import EmbeddingDecoder
-from llve_stcd.dkm.gaussian_process import GaussianProcess, kernel
+from llve_stcd.dkm.gaussian_process import GaussianProcess
 from llve_stcd.dkm.network import (
     PUBLISHED,
     DKMv3,
     Resolution,
     load,
-    prepare,
     warp_and_certainty,
 )
-from llve_stcd.dkm.positions import grid, sample
-from llve_stcd.dkm.refiner import Refiner
+from llve_stcd.dkm.positions import grid
 
 SIZE = (40, 54)
 
@@ -53,11 +50,6 @@ def test_grid_of_pixel_centres():
     assert grid(torch.zeros(3, 1, 2, 4)).tolist() == expected
 
 
-def test_sampling_at_the_grid_changes_nothing():
-    features = torch.randn(2, 3, 5, 7)
-    torch.testing.assert_close(sample(features, grid(features).expand(2, -1, -1, -1)), features)
-
-
 # Gaussian process
 
 
@@ -82,17 +74,6 @@ def alike(a: Tensor, b: Tensor) -> float:
     return float(torch.exp((a @ b / (a.norm() * b.norm() + 1e-6) - 1) / 0.2))
 
 
-def test_gaussian_process_finds_shifted_features():
-    torch.manual_seed(0)
-    process = GaussianProcess(256)
-    second = torch.randn(1, 512, 5, 6)
-    first = second.roll((1, 2), (2, 3))
-    mean = process(first, second)[0].flatten(1)
-    nearest = (process.embedding(second).flatten(1).T @ mean).argmax(0)
-    expected = torch.arange(30).view(5, 6).roll((1, 2), (0, 1)).flatten()
-    assert torch.equal(nearest, expected)
-
-
 def test_gaussian_process_of_a_plain_picture_at_the_published_size():
     # All features alike: the worst conditioned kernel matrix there is.
     torch.manual_seed(0)
@@ -105,21 +86,7 @@ def test_gaussian_process_of_a_plain_picture_at_the_published_size():
     torch.testing.assert_close(found, exact.float(), rtol=0, atol=5e-3)
 
 
-def test_kernel_of_nothing_is_that_of_orthogonal_features():
-    zeros = torch.zeros(1, 2, 4)
-    torch.testing.assert_close(kernel(zeros, zeros), torch.full((1, 2, 2), np.exp(-5.0)).float())
-
-
 # Embedding decoder
-
-
-def test_embedding_decoder_has_weights_of_its_own_at_each_stride():
-    torch.manual_seed(0)
-    decode = EmbeddingDecoder(features=8, embedding=4, width=6).eval()
-    given = torch.randn(2, 4, 3, 5), torch.randn(2, 8, 3, 5), torch.randn(2, 6, 3, 5)
-    coarse, fine = decode(32, *given), decode(16, *given)
-    assert [each.shape[1] for each in coarse] == [2, 1, 6]
-    assert not any(torch.allclose(a, b) for a, b in zip(coarse, fine, strict=True))
 
 
 # Local correlation
@@ -151,14 +118,6 @@ def test_local_correlation_against_sampling_at_every_offset(radius, gathered, mo
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
-def test_local_correlation_of_a_map_with_itself_is_largest_at_the_centre():
-    torch.manual_seed(0)
-    features = F.normalize(torch.randn(1, 64, 7, 8), dim=1)
-    found = local_correlation(features, features, grid(features)[None], 2)
-    assert (found.argmax(1) == 12).all()
-    torch.testing.assert_close(found[:, 12], torch.full((1, 7, 8), 1 / 8))
-
-
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_local_correlation_reads_nothing_outside_for_a_broken_flow(value):
     features = torch.ones(1, 4, 3, 3)
@@ -170,24 +129,6 @@ def test_local_correlation_reads_nothing_outside_for_a_broken_flow(value):
 
 
 # Refiner
-
-
-def test_refiner_looks_at_its_evidence_in_order():
-    torch.manual_seed(0)
-    refiner = Refiner(channels=3, embedding=5, radius=1, hidden=20).eval()
-    first, second = torch.randn(2, 1, 3, 4, 6)
-    flow = grid(first)[None] + 0.1
-    evidence = refiner.evidence(first, second, flow)
-    parts = evidence.split([3, 3, 5, 9], 1)
-    displacement = refiner.disp_emb(torch.full((1, 2, 4, 6), 0.1))
-    expected = (
-        first, sample(second, flow), displacement, local_correlation(first, second, flow, 1),
-    )  # fmt: skip
-    for part, each in zip(parts, expected, strict=True):
-        torch.testing.assert_close(part, each)
-    change, displacement = refiner(first, second, flow)
-    assert change.shape == (1, 1, 4, 6)
-    assert displacement.shape == (1, 2, 4, 6)
 
 
 def test_refining_moves_by_eighths_of_a_stride_and_adds_certainty():
@@ -221,20 +162,6 @@ def test_published_size(matcher):
     assert {value.dtype for value in state.values()} == {torch.float32, torch.int64}
     channels = {k: r.out_conv.in_channels for k, r in matcher.decoder.conv_refiner.items()}
     assert channels == {"16": 1377, "8": 1137, "4": 569, "2": 144, "1": 24}
-
-
-def test_exchanging_the_pictures_exchanges_the_halves(matcher):
-    first, second = pictures(2)
-    width = SIZE[1]
-    warps, certainties = matcher.match([first, second], [second, first])
-    warp, other = warps
-    assert warp.shape == (SIZE[0], 2 * width, 4)
-    swapped = torch.cat([other[:, width:], other[:, :width]], 1)[..., [2, 3, 0, 1]]
-    torch.testing.assert_close(warp, swapped, rtol=0, atol=1e-4)
-    torch.testing.assert_close(certainties[0], certainties[1].roll(width, 1), rtol=0, atol=1e-4)
-    own = grid(warp.movedim(2, 0)[None, :, :, :width]).permute(1, 2, 0)
-    assert torch.equal(warp[:, :width, :2], own)
-    assert torch.equal(warp[:, width:, 2:], own)
 
 
 @pytest.mark.parametrize("second_pass", [None, (50, 61)])
@@ -281,16 +208,6 @@ def test_matches_outside_are_clamped_and_uncertain():
     assert warp[0, 0, :3, 2].tolist() == [-1, 1, 0.5]
     _, unchanged = warp_and_certainty(estimate, torch.full((2, 1, 1, 1), 3.0))
     assert unchanged[0, 0, 0].item() == pytest.approx(float(torch.sigmoid(torch.tensor(2.0))))
-
-
-def test_preparing_keeps_colours_in_order():
-    picture = np.zeros((4, 6, 3), np.uint8)
-    picture[..., 0], picture[..., 2] = 255, 51
-    found = prepare(picture, (5, 3))
-    assert found.shape == (3, 5, 3)
-    expected = [(1 - 0.485) / 0.229, -0.456 / 0.224, (0.2 - 0.406) / 0.225]
-    for channel, value in zip(found, expected, strict=True):
-        torch.testing.assert_close(channel, torch.full((5, 3), value))
 
 
 @pytest.mark.parametrize(

@@ -45,11 +45,6 @@ def test_pixel_loss_sums_or_averages(criterion):
     assert loss == pytest.approx(number * CRITERIA[criterion](0.25))
 
 
-def test_level_shading_costs_nothing():
-    target = images(1)[0]
-    assert shading_smoothness(torch.full_like(target, 0.3), target).item() == 0
-
-
 def test_a_step_of_the_shading_by_hand():
     shading = torch.zeros(1, 3, 2, 2, dtype=torch.float64)
     shading[..., 0, 1] = 0.5
