@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator
+from copy import deepcopy
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
+import torch
 import typer
 import yaml
-from recipes import with_recipe
+from recipes import with_recipe, write_sdsd_set
 from torch import nn
-from typer.testing import CliRunner
 
+from llve_common.metrics.cost import parameter_count
+from llve_common.testing.conformance import run_command
 from llve_common.testing.reference import reference_json
 from llve_common.weights.files import write_weights
 
 # What they printed
-
-
-def invoke(app: typer.Typer, *words: Any, fails: bool = False) -> str:
-    """Run a command as typed; what it printed."""
-    result = CliRunner().invoke(app, [str(word) for word in words])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert (result.exit_code != 0) == fails, result.output
-    return result.output
 
 
 def numbers(form: str, lines: Iterable[str]) -> list[int]:
@@ -48,59 +43,6 @@ def logged(log: Iterable[str]) -> list[tuple[int, list[float], dict[str, float]]
     ]
 
 
-def run_options(run: dict[str, Any], with_validation: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The options of a training that its output tells."""
-    pictures = numbers(r"val_images/(\d+)\.png", with_validation["files"])
-    return {
-        "train": {
-            "niter": len(logged(run["log"])),
-            "val_freq": pictures[0],
-            "manual_seed": numbers(r"Random seed: (\d+)", run["log"])[0],
-        },
-        "logger": {"save_checkpoint_freq": numbers(r"(\d+)_G\.pth", run["files"])[0]},
-    }
-
-
-def clips_left_out(run: dict[str, Any]) -> list[str]:
-    """The test's clips that a training left out."""
-    [said] = [line for line in run["stdout"] if "testing_dir" in line]
-    return re.findall("'([^']+)'", said)
-
-
-def option_file_like(
-    write: Callable[..., Path],
-    command: str,
-    setup: dict[str, Any],
-    run: dict[str, Any],
-    training: dict[str, dict[str, Any]],
-) -> Path:
-    """An option file with the small settings of a published test (``setup``) or training."""
-    clips = clips_left_out(run) if command == "train" else setup["testing_dir"]
-    file = write(command, clips=",".join(clips), size=setup["train_size"])
-    content = yaml.safe_load(file.read_text())
-    content["network_G"] |= setup["weights"]["arguments"]
-    if command == "train":
-        for section, values in training.items():
-            content[section] |= values
-    file.write_text(yaml.dump(content))
-    return file
-
-
-def write_recipe(folder: Path, network: nn.Module, recipe: dict[str, Any]) -> Path:
-    """The weights of a published run, under the names that parallel training saves."""
-    state = with_recipe(network, recipe).state_dict()
-    write_weights(folder / "G.pth", {f"module.{name}": value for name, value in state.items()})
-    return folder / "G.pth"
-
-
-def check_frames(lines: list[dict[str, Any]], published: list[Any]) -> None:
-    """Compare the scores of every frame: clip, ``place/length``, PSNR, SSIM."""
-    for line, (clip, place, psnr, ssim) in zip(lines, published, strict=True):
-        assert (line["clip"], int(line["frame"][:4])) == (clip, int(place.split("/")[0]))
-        assert line["psnr"] == pytest.approx(psnr, abs=1e-2)
-        assert line["ssim"] == pytest.approx(ssim, abs=1e-4)
-
-
 def check_clips(summary: dict[str, Any], score: str, line: str) -> None:
     """Compare the means that a line of validation says: of clips, and of each."""
     mean = re.search(r"# \w+: ([\d.e+-]+): ", line)
@@ -110,6 +52,131 @@ def check_clips(summary: dict[str, Any], score: str, line: str) -> None:
     assert clips
     for clip, value in clips:
         assert summary["per_clip"][clip][score] == pytest.approx(float(value), rel=1e-3)
+
+
+class PublishedRuns:
+    """What the scripts did on the small set; subclass as ``TestPublishedRuns``."""
+
+    paper: ClassVar[str]
+    app: ClassVar[typer.Typer]
+    tested: ClassVar[str]
+    """The name of the published test, whose setup gives the network's arguments and the clips."""
+
+    def network(self, arguments: dict[str, Any]) -> nn.Module:
+        """The network of published arguments."""
+        raise NotImplementedError
+
+    def training_options(self) -> dict[str, dict[str, Any]]:
+        """The options of the published training that its output tells, by section."""
+        run, pictures = self.listed["train_none"], self.with_pictures["files"]
+        return {
+            "train": {
+                "niter": len(logged(run["log"])),
+                "val_freq": numbers(r"val_images/(\d+)\.png", pictures)[0],
+                "manual_seed": numbers(r"Random seed: (\d+)", run["log"])[0],
+            },
+            "logger": {"save_checkpoint_freq": numbers(r"(\d+)_G\.pth", run["files"])[0]},
+        }
+
+    @property
+    def listed(self) -> dict[str, Any]:
+        """All that is known of the runs."""
+        return reference_json(f"sdsd_stcd/e2e_{self.paper}")
+
+    @property
+    def with_pictures(self) -> dict[str, Any]:
+        """The training that wrote pictures of its validation."""
+        found: dict[str, Any] = self.listed["train_distributed_one_process_with_val"]
+        return found
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def root(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        dataset = reference_json(f"sdsd_stcd/data_{cls.paper}")["dataset"]
+        return write_sdsd_set(tmp_path_factory.mktemp("set"), dataset)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def weights(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        """The weights of the test, under the names that parallel training saves."""
+        self, file = cls(), tmp_path_factory.mktemp("weights") / "G.pth"
+        recipe = self.listed[f"{self.tested}_setup"]["weights"]
+        state = with_recipe(self.network(recipe["arguments"]), recipe).state_dict()
+        write_weights(file, {f"module.{name}": value for name, value in state.items()})
+        return file
+
+    @pytest.fixture
+    def option_file(self, tmp_path: Path, root: Path, weights: Path) -> Callable[[str], Path]:
+        """Writes the published option file of a command, with the settings of the published run."""
+
+        def write(command: str) -> Path:
+            setup = self.listed[f"{self.tested}_setup"]
+            content = deepcopy(option_files(self.paper, command)[0])
+            content |= {"name": "tiny"}
+            content["path"] |= {"root": str(tmp_path), "pretrain_model_G": str(weights)}
+            content["network_G"] |= setup["weights"]["arguments"]
+            clips = setup["testing_dir"]
+            if command == "train":
+                [said] = [e for e in self.listed["train_none"]["stdout"] if "testing_dir" in e]
+                clips = re.findall("'([^']+)'", said)
+                small = {"batch_size": 2, "GT_size": 16, "LQ_size": 16, "n_workers": 0}
+                content["datasets"]["train"] |= small
+                content["logger"] |= {"print_freq": 1}
+                for section, values in self.training_options().items():
+                    content[section] |= values
+            for data in content["datasets"].values():
+                data |= {"dataroot_GT": str(root / "GT"), "dataroot_LQ": str(root / "input")}
+                data |= {"train_size": setup["train_size"], "testing_dir": ",".join(clips)}
+            file = tmp_path / f"{command}.yml"
+            file.write_text(yaml.dump(content))
+            return file
+
+        return write
+
+    def run(self, *words: object, fails: bool = False) -> str:
+        """Run our command and return what it printed."""
+        return run_command(self.app, *words, fails=fails)
+
+    def check_scores(self, folder: Path) -> dict[str, Any]:
+        """Check the scores of every frame, and give the summary."""
+        lines = [json.loads(line) for line in (folder / "scores.jsonl").read_text().splitlines()]
+        for line, published in zip(lines, self.listed[f"{self.tested}_frames"], strict=True):
+            clip, place, psnr, ssim = published
+            assert (line["clip"], int(line["frame"][:4])) == (clip, int(place.split("/")[0]))
+            assert line["psnr"] == pytest.approx(psnr, abs=1e-2)
+            assert line["ssim"] == pytest.approx(ssim, abs=1e-4)
+        summary: dict[str, Any] = json.loads((folder / "summary.json").read_text())
+        return summary
+
+    def check_damaged(self, folder: Path, weights: Path, file: Path, missing: str) -> None:
+        """Mended: without ``strict_load``, missing and unknown keys went unsaid."""
+        state = torch.load(weights, weights_only=True)
+        state.pop(f"module.{missing}")
+        write_weights(folder / "damaged.pth", state | {"extra.key": torch.zeros(1)})
+        output = self.run("test", "-opt", file, "--model", folder / "damaged.pth", fails=True)
+        assert missing in output
+        assert "extra.key" in output
+
+    def check_training(self, folder: Path) -> list[tuple[dict[str, float], dict[str, float]]]:
+        """Check a run's files, rates and log; the losses of each iteration, ours and theirs."""
+        run, log = self.listed["train_none"], (folder / "train.log").read_text()
+        lines = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
+        losses = []
+        for line, (iteration, rates, theirs) in zip(lines, logged(run["log"]), strict=True):
+            assert line["iteration"] == iteration
+            assert line["lr"] == pytest.approx(rates, rel=1e-3)
+            losses.append((line["losses"], theirs))
+        [parameters] = [line for line in run["log"] if "with parameters" in line]
+        arguments = self.listed[f"{self.tested}_setup"]["weights"]["arguments"]
+        assert f"{parameter_count(self.network(arguments)):,}" == parameters.split()[-1]
+        found = {path.relative_to(folder).as_posix() for path in folder.rglob("*.pth")}
+        models = [path for path in run["files"] if "/models/" in path]
+        assert found == {path.removeprefix("experiments/tiny/") for path in models}
+        wanted = {path for path in self.with_pictures["files"] if path.startswith("val_images/")}
+        assert {f"val_images/{path.name}" for path in (folder / "val_images").iterdir()} == wanted
+        assert log.count("without effect here") == 1
+        assert len(re.findall(r"iteration \d+, validation: psnr", log)) == len(wanted)
+        return losses
 
 
 # Option files

@@ -1,30 +1,9 @@
-"""What STCD's tests share: published option files of small runs, random frames and networks."""
-
-from functools import partial
+"""What STCD's tests share: random frames and networks."""
 
 import pytest
 import torch
-from option_files import write_option_file
 
 from llve_stcd.network import STCD
-
-OWN = {
-    "top": {"model": "video_base4_m2"},
-    "network_G": {
-        "which_model_G": "low_light_transformer42", "nf": 64, "groups": 8, "back_RBs": 1,
-    },
-    "path": {"strict_load": False},
-    "train": {"mode": "video_samesize_SDSD_train"},
-    "test": {"mode": "video_samesize_SDSD_test"},
-    "schedule": {
-        "niter": 4, "ft_tsa_only": 0, "T_period": [4], "restarts": [4], "manual_seed": 11,
-    },
-}  # fmt: skip
-
-
-@pytest.fixture(name="write_option_file")
-def write_option_file_fixture():
-    return partial(write_option_file, own=OWN)
 
 
 @pytest.fixture
