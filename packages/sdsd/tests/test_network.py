@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-import torch.nn.functional as F
 
 from llve_common.errors import DataError
 from llve_common.metrics.cost import parameter_count
-from llve_sdsd.network import AttentionFusion, Pyramid, PyramidAlignment, RetinexNet
+from llve_sdsd.network import Pyramid, PyramidAlignment, RetinexNet
 
 SMALL = {"nf": 16, "nframes": 3, "groups": 4, "front_blocks": 1, "back_blocks": 2}
 
@@ -30,16 +29,6 @@ def test_published_size():
     network = RetinexNet()
     assert parameter_count(network) == 4_446_630
     assert parameter_count(network.tsa_fusion) == 324_416
-
-
-@torch.no_grad()
-def test_the_parts_of_the_decomposition_belong_together():
-    frames = window()
-    enhanced, illumination, denoised = small_network()(frames)
-    assert enhanced.shape == illumination.shape == denoised.shape == (1, 3, 32, 48)
-    assert (illumination >= frames[:, 1]).all()
-    assert illumination.max() <= 1
-    torch.testing.assert_close(enhanced * illumination.clamp(min=0.001), denoised)
 
 
 @torch.no_grad()
@@ -74,28 +63,6 @@ def test_every_frame_of_the_window_counts(attention):
 
 
 @torch.no_grad()
-def test_fresh_deformable_convolutions_are_plain_ones_of_half_the_weight():
-    torch.manual_seed(0)
-    align = PyramidAlignment(nf=16, groups=4)
-    level1, level2, level3 = (torch.rand(1, 16, side, side) for side in (8, 4, 2))
-    centre = Pyramid(*(torch.rand(1, 16, side, side) for side in (8, 4, 2)))
-
-    def plain(layer, features):
-        return F.conv2d(features, layer.weight / 2, padding=1)
-
-    def up(features):
-        return F.interpolate(features, scale_factor=2, mode="bilinear", align_corners=False)
-
-    coarse = F.leaky_relu(plain(align.L3_dcnpack, level3), 0.1)
-    middle = torch.cat([plain(align.L2_dcnpack, level2), up(coarse)], 1)
-    middle = F.leaky_relu(align.L2_fea_conv(middle), 0.1)
-    fine = align.L1_fea_conv(torch.cat([plain(align.L1_dcnpack, level1), up(middle)], 1))
-    expected = F.leaky_relu(plain(align.cas_dcnpack, fine), 0.1)
-    aligned = align(Pyramid(level1, level2, level3), centre)
-    torch.testing.assert_close(aligned, expected, rtol=1e-4, atol=1e-6)
-
-
-@torch.no_grad()
 def test_alignment_follows_a_shift_of_the_offsets():
     torch.manual_seed(0)
     align = PyramidAlignment(nf=8, groups=2)
@@ -105,25 +72,6 @@ def test_alignment_follows_a_shift_of_the_offsets():
     align.cas_dcnpack.conv_offset_mask.bias[: 2 * 2 * 9 : 2] = 1
     moved = align(features, features)
     torch.testing.assert_close(moved[..., 2:-3, :], still[..., 3:-2, :], rtol=1e-4, atol=1e-5)
-
-
-@torch.no_grad()
-def test_temporal_weights_are_the_sigmoid_of_a_likeness():
-    torch.manual_seed(0)
-    fusion = AttentionFusion(nf=8, nframes=3, center=1)
-    aligned = torch.randn(2, 3, 8, 4, 4)
-    centre = fusion.tAtt_2(aligned[:, 1])
-    weighted = fusion._weighted_by_likeness(aligned.unbind(1)).unflatten(1, (3, 8))
-    for frame in range(3):
-        likeness = (fusion.tAtt_1(aligned[:, frame]) * centre).sum(1, keepdim=True).sigmoid()
-        torch.testing.assert_close(weighted[:, frame], aligned[:, frame] * likeness)
-
-
-def test_all_weights_learn():
-    network = small_network().train()
-    sum(output.square().mean() for output in network(window())).backward()
-    idle = [name for name, weight in network.named_parameters() if not weight.grad.any()]
-    assert idle == []
 
 
 @pytest.mark.parametrize(("height", "width"), [(24, 32), (32, 40), (33, 48), (8, 8), (4, 4)])
