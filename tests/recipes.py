@@ -6,6 +6,7 @@ set's README says stands here, and says so.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from llve_common.io.images import write_image
 from llve_common.paper.contract import Paper
-from llve_common.testing.reference import reference_json
+from llve_common.testing.reference import Case, reference_json
 from llve_common.train.batches import stack_samples
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -132,6 +133,18 @@ def low_light_input(seed: int, shape: Sequence[int]) -> NDArray[np.float32]:
     return (np.random.default_rng(seed).random(tuple(shape)) ** 2.2 * 0.3).astype(np.float32)
 
 
+def case_image(settings: Mapping[str, Any]) -> Tensor:
+    """The dark image of a case of the SCI and SGZ set."""
+    image = low_light_input(settings["input_seed"], settings["input_shape"])
+    assert sha256(image) == settings.get("input_sha256", sha256(image))
+    return torch.from_numpy(image)
+
+
+def sha256(array: Any) -> str:
+    """The digest of an array's bytes."""
+    return hashlib.sha256(np.asarray(array).tobytes()).hexdigest()
+
+
 def smooth_warp(
     seed: int, height: int, width: int, amplitude: float
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -194,7 +207,38 @@ def check_initial(state: Mapping[str, Tensor], expected: Mapping[str, Sequence[f
         assert extremes < 0.5 * (abs(least) + abs(largest)), key
 
 
-# Summaries of arrays
+# Arrays, whole and summarised
+
+
+def check_arrays(case: Case, found: Mapping[str, Any], *inputs: str) -> None:
+    """Compare every array of a case but its inputs and those of double precision."""
+    for array in case.arrays:
+        if array not in inputs and not array.startswith("f64"):
+            case.check(array, found[array])
+
+
+def check_thinned(case: Case, found: Mapping[str, tuple[Tensor, float]]) -> None:
+    """Compare every array of a case, ``NAME_sSTEP``, with some pixels of planes (C, H, W).
+
+    ``found`` holds the planes and their noise by name.
+    """
+    for array in case.arrays:
+        name, _, step = array.rpartition("_s")
+        planes, noise = found[name]
+        case.check(array, planes[:, :: int(step), :: int(step)].permute(1, 2, 0), noise)
+
+
+def check_pixels(actual: Any, expected: Any, share: float = 1e-4) -> None:
+    """Assert that pixels are one level off at most, and so on at most a share of the values."""
+    difference = np.abs(np.asarray(actual, int) - expected)
+    assert difference.max() <= 1
+    assert np.count_nonzero(difference) <= share * difference.size
+
+
+def digest(state: Mapping[str, Tensor]) -> str:
+    """The digest of a state dict's floating values in the order of their names."""
+    floats = [v.numpy().tobytes() for _, v in sorted(state.items()) if v.is_floating_point()]
+    return hashlib.sha256(b"".join(floats)).hexdigest()
 
 
 def check_fingerprint(actual: Any, expected: Any, tolerance: float, name: str = "") -> None:

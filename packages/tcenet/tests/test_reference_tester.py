@@ -2,10 +2,9 @@
 
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
-from recipes import with_tcenet_recipe
+from recipes import check_pixels, with_tcenet_recipe
 
 from llve_common.enhance.windows import enhance_inner_frames, inner_frames
 from llve_common.flow.raft import Raft, raft_flow
@@ -19,6 +18,8 @@ from llve_tcenet.pictures import draw, output_pairs
 pytestmark = pytest.mark.reference
 SET = "tcenet"
 WINDOW = PAPER.window(None, None)
+SHARE = 0.005
+"""Of the values of a picture, how many may be one level off."""
 
 
 @pytest.fixture(scope="module")
@@ -32,19 +33,12 @@ def clip() -> list[torch.Tensor]:
     return [to_tensor(pixels)[None] for pixels in reference_arrays(f"{SET}/tester")["low_u8"]]
 
 
-def check_picture(actual: np.ndarray, expected: np.ndarray, share: float = 0.005) -> None:
-    """At most one level off, on at most 0.5 % of the values."""
-    difference = np.abs(actual.astype(int) - expected.astype(int))
-    assert difference.max() <= 1
-    assert (difference > 0).mean() <= share
-
-
 def test_frames(network, clip):
     expected = reference_arrays(f"{SET}/tester")["frames"]
     actual = list(enhance_inner_frames(Model(PAPER, network), clip))
     assert len(actual) == len(expected)
     for frame, picture in zip(actual, expected, strict=True):
-        check_picture(to_pixels(frame[0], PAPER.rounding), picture)
+        check_pixels(to_pixels(frame[0], PAPER.rounding), picture, SHARE)
 
 
 def test_which_frames_are_saved():
@@ -69,10 +63,10 @@ def test_pictures(network, clip):
             for first, second in output_pairs(network, clip, WINDOW)
         ]
     assert len(found) == len(arrays["mask"])
-    check_picture(found[0].warped, arrays["warp"][0])
+    check_pixels(found[0].warped, arrays["warp"][0], SHARE)
     # The published tester swaps red and blue of the flow's picture when it writes it.
-    check_picture(found[0].flow, arrays["flo"][0][..., ::-1])
+    check_pixels(found[0].flow, arrays["flo"][0][..., ::-1], SHARE)
     for pictures, mask in zip(found, arrays["mask"], strict=True):
         for channel in range(3):
             # exp(-50 d^2) amplifies the flow's rounding: 0.8 % on a CPU without AVX-512.
-            check_picture(pictures.mask[..., channel], mask, 0.01)
+            check_pixels(pictures.mask[..., channel], mask, 0.01)
