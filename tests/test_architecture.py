@@ -158,6 +158,8 @@ def test_build_hooks_name_every_extra_of_the_core():
     extras = tuple(sorted(core["project"]["optional-dependencies"]))
     for path in ROOT.glob("packages/*/hatch_build.py"):
         assert f"EXTRAS = {extras}".replace("'", '"') in path.read_text(), path
+        project = tomllib.loads((path.parent / "pyproject.toml").read_text())["project"]
+        assert "optional-dependencies" in project["dynamic"]
 
 
 def test_importing_the_core_prints_nothing_and_touches_no_gpu():

@@ -6,15 +6,12 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from llve_common.metrics.cost import parameter_count
-from llve_tcenet.attention import CoAttention, as_map, as_pixels, co_attend
+from llve_tcenet.attention import as_pixels, co_attend
 from llve_tcenet.network import (
-    ConvLSTM,
     Encoder,
     PairConvolution,
     TCENet,
     initialise,
-    layer_norm,
-    middle,
 )
 from llve_tcenet.wavelet import haar, inverse_haar
 
@@ -35,13 +32,6 @@ def test_samples_of_a_batch_do_not_mix_in_evaluation(network):
         together = network(frames)[0]
         alone = network(frames[1:])[0]
     torch.testing.assert_close(together[1:], alone, rtol=1e-5, atol=1e-5)
-
-
-def test_every_frame_of_the_window_counts_for_both_outputs(network):
-    frames = torch.rand(1, 6, 3, 32, 32).requires_grad_()
-    for output in network(frames):
-        [gradient] = torch.autograd.grad(output.square().sum(), frames, retain_graph=True)
-        assert (gradient.abs().amax(dim=(0, 2, 3, 4)) > 0).all()
 
 
 def test_encoding_without_gradients_keeps_nothing_but_what_is_needed():
@@ -70,31 +60,6 @@ def test_pair_convolution_is_a_convolution_over_the_volume(stride):
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-6)
 
 
-def test_middle_is_the_middle_moment():
-    moments = torch.arange(5.0).repeat_interleave(2)[None, :, None, None]
-    assert (middle(moments, 5) == 2).all()
-    assert middle(moments, 5).shape == (1, 2, 1, 1)
-
-
-def test_layer_norm_is_over_the_whole_sample():
-    features = torch.randn(2, 3, 4, 5) * 7 + 2
-    normed = layer_norm(features)
-    torch.testing.assert_close(normed.mean(dim=(1, 2, 3)), torch.zeros(2), rtol=0, atol=1e-6)
-    torch.testing.assert_close(
-        normed.var(dim=(1, 2, 3), correction=0), torch.ones(2), rtol=1e-4, atol=0
-    )
-
-
-def test_weights_of_the_zero_state_get_gradients_of_zero():
-    """Weight decay acts on them all the same, as it does in the published training."""
-    cell = ConvLSTM(4, 6, 3)
-    cell(torch.rand(1, 4, 5, 5))[0].sum().backward()
-    gradient = cell.Gates.weight.grad
-    assert (gradient[6:12] == 0).all()
-    assert (gradient[:, 4:] == 0).all()
-    assert (gradient[:6, :4] != 0).any()
-
-
 # Co-attention
 
 
@@ -118,20 +83,6 @@ def test_attention_never_holds_the_affinity_matrix():
             F.scaled_dot_product_attention(*[as_pixels(a)[:, 0]] * 3, scale=1.0)
 
 
-def test_pixels_and_back():
-    features = torch.rand(2, 3, 4, 5)
-    pixels = as_pixels(features)
-    assert pixels.shape == (2, 1, 20, 3)
-    assert pixels.is_contiguous()
-    assert torch.equal(as_map(pixels, features), features)
-
-
-def test_latents_of_odd_sides():
-    attention = CoAttention().eval()
-    first, second = attention(torch.rand(1, 128, 9, 5), torch.rand(1, 128, 9, 5))
-    assert first.shape == second.shape == (1, 128, 9, 5)
-
-
 # Wavelets
 
 
@@ -141,10 +92,3 @@ def test_haar_is_orthonormal_and_undone():
     assert bands.shape == (2, 12, 3, 4)
     torch.testing.assert_close(bands.square().sum(), image.square().sum())
     torch.testing.assert_close(inverse_haar(bands), image)
-
-
-def test_bands_see_what_they_are_named_after():
-    columns = torch.tensor([0.0, 1.0]).repeat(4, 4)[None, None]
-    along_columns, along_rows = haar(columns), haar(columns.mT)
-    assert along_columns.abs().amax(dim=(0, 2, 3)).tolist() == [1, 1, 0, 0]
-    assert along_rows.abs().amax(dim=(0, 2, 3)).tolist() == [1, 0, 1, 0]

@@ -14,7 +14,6 @@ from llve_common.errors import CheckpointError, DataError
 from llve_common.flow.raft import (
     Raft,
     convex_upsample,
-    correlation_pyramid,
     look_up,
     raft_flow,
     raft_frame_flow,
@@ -136,18 +135,6 @@ def bilinear(image, x, y):
     return total
 
 
-def test_correlation_is_the_mean_product_over_blocks():
-    rng = torch.Generator().manual_seed(0)
-    one, two = torch.randn(2, 2, 6, 16, 24, generator=rng, dtype=torch.float64)
-    pyramid = correlation_pyramid(one, two)
-    assert [tuple(level.shape) for level in pyramid] == [
-        (2, 384, 16, 24), (2, 384, 8, 12), (2, 384, 4, 6), (2, 384, 2, 3),
-    ]  # fmt: skip
-    block = two[1, :, 4:8, 8:12].mean((1, 2))
-    expected = (one[1, :, 3, 5] * block).sum() / 6**0.5
-    torch.testing.assert_close(pyramid[2][1, 3 * 24 + 5, 1, 2], expected)
-
-
 def test_look_up_equals_a_slow_loop():
     rng = torch.Generator().manual_seed(1)
     pyramid = [
@@ -160,16 +147,6 @@ def test_look_up_equals_a_slow_loop():
     expected = slow_look_up(pyramid, position, radius=1)
     np.testing.assert_allclose(look_up(pyramid, position, radius=1), expected, atol=1e-12)
     assert np.abs(expected[1, :, 0, 0]).max() == 0
-
-
-def test_upsampling_a_constant_flow_keeps_it_inside():
-    rng = torch.Generator().manual_seed(2)
-    flow = torch.tensor([1.5, -0.25]).view(1, 2, 1, 1).expand(1, 2, 4, 5)
-    fine = convex_upsample(flow, torch.randn(1, 576, 4, 5, generator=rng))
-    assert fine.shape == (1, 2, 32, 40)
-    torch.testing.assert_close(fine[..., 8:-8, 8:-8], 8 * flow[..., :1, :1].expand(1, 2, 16, 24))
-    # Around the coarse flow are zeros, which random weights draw on.
-    assert fine[0, 0, 0].max() < 8 * 1.5
 
 
 def test_upsampling_takes_the_neighbour_that_the_mask_chooses():
@@ -200,24 +177,6 @@ def test_shapes_and_iterations(small):
     assert len(last.flows) == 1
     assert torch.equal(last.flow, found.flow)
     assert not torch.equal(found.flows[0], found.flow)
-
-
-def test_small_models_upsampling_is_bilinear():
-    network = random_network(small=True)
-    flow = torch.tensor([1.5, -0.25]).view(1, 2, 1, 1).expand(1, 2, 4, 5)
-    fine = network.update_block.upsample(flow, torch.zeros(1, 96, 4, 5))
-    torch.testing.assert_close(fine, 8 * flow[..., :1, :1].expand(1, 2, 32, 40))
-
-
-def test_training_mode_normalises_by_the_batch_and_moves_its_statistics():
-    network, images = random_network(), torch.rand(2, 1, 3, 128, 128)
-    before = network.cnet.norm1.running_mean.clone()
-    with torch.no_grad():
-        by_running = network(*images, iterations=1).flow
-        assert torch.equal(network.cnet.norm1.running_mean, before)
-        by_batch = network.train()(*images, iterations=1).flow
-    assert not torch.allclose(by_running, by_batch, atol=1e-4)
-    assert not torch.equal(network.cnet.norm1.running_mean, before)
 
 
 @pytest.mark.parametrize("size", [(120, 128), (128, 132), (96, 96), (1, 1)])

@@ -61,13 +61,6 @@ def test_psnr_is_that_of_scikit_image(photograph):
         assert psnr(other, photograph) == pytest.approx(expected, abs=1e-9)
 
 
-def test_psnr_by_hand():
-    target = np.zeros((2, 2, 3), np.uint8)
-    image = target.copy()
-    image[0, 0, 0] = 255
-    assert psnr(image, target) == pytest.approx(10 * math.log10(12))
-
-
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 def test_floating_values_count_on_the_same_scale(photograph, kind):
     other = noisy(photograph, 25)

@@ -42,11 +42,6 @@ def still_clip(length, height=48, width=64):
     return [data.astronaut()[100 : 100 + height, 200 : 200 + width]] * length
 
 
-def flicker(clip, strength=0.1):
-    """Every second frame darker."""
-    return [(f / 255 * (1 - strength * (t % 2))).astype(np.float32) for t, f in enumerate(clip)]
-
-
 def constant_estimator(x, y):
     """An estimator that knows the pan: +(x, y) to the previous frame, the opposite to the next."""
     calls = []
@@ -117,14 +112,6 @@ def test_only_valid_pixels_count():
 
     error = warping_error([first, second], [first, second], left_half_disagrees)
     assert error == pytest.approx(0.25**2)
-
-
-def test_flicker_raises_both():
-    clip = panning_clip(5)
-    flickering = flicker(clip)
-    assert warping_error(flickering, clip) > 3 * warping_error(clip, clip)
-    assert mabd(flickering, clip).mean > mabd(clip, clip).mean
-    assert mabd(flickering, clip).mse > mabd(clip, clip).mse == 0
 
 
 def test_a_reused_buffer_does_not_hide_a_change():

@@ -1,9 +1,7 @@
 """Networks as ONNX: equal to the network, whole or not at all."""
 
-import ast
 import logging
 import sys
-import tomllib
 from pathlib import Path
 
 import onnx
@@ -142,18 +140,3 @@ def test_another_suffix_and_a_folder_that_cannot_be(model, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(MediaError, match="cannot be written"):
         export_onnx(model(), tmp_path / "file" / "tiny.onnx")
-
-
-def test_every_paper_offers_the_extras_of_the_core():
-    common = tomllib.loads((ROOT / "packages/common/pyproject.toml").read_text(encoding="utf-8"))
-    hooks = list(ROOT.glob("packages/*/hatch_build.py"))
-    assert hooks
-    for hook in hooks:
-        [offered] = [
-            ast.literal_eval(line.value)
-            for line in ast.parse(hook.read_text(encoding="utf-8")).body
-            if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "EXTRAS"
-        ]
-        assert set(offered) == common["project"]["optional-dependencies"].keys()
-        project = tomllib.loads((hook.parent / "pyproject.toml").read_text(encoding="utf-8"))
-        assert "optional-dependencies" in project["project"]["dynamic"]
