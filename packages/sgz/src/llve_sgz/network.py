@@ -9,6 +9,7 @@ Images are (N, 3, H, W), float, RGB, [0, 1].
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Literal
 
 import torch
@@ -21,33 +22,6 @@ ConvType = Literal["dsc", "tc"]
 
 _FILTERS = 32
 STEPS = 8
-
-
-class SeparableConv(nn.Module):
-    """A depthwise 3x3 and then a pointwise 1x1 convolution, both with bias."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.depth_conv = nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs)
-        self.point_conv = nn.Conv2d(inputs, outputs, 1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, inputs, H, W) to (N, outputs, H, W)."""
-        output: Tensor = self.point_conv(self.depth_conv(features))
-        return output
-
-
-class TraditionalConv(nn.Module):
-    """A 3x3 convolution with bias."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, inputs, H, W) to (N, outputs, H, W)."""
-        output: Tensor = self.conv(features)
-        return output
 
 
 class Enhancer(nn.Module):
@@ -63,7 +37,7 @@ class Enhancer(nn.Module):
     def __init__(self, scale_factor: int = 1, conv_type: ConvType = "dsc") -> None:
         super().__init__()
         self.scale_factor = scale_factor
-        conv = SeparableConv if conv_type == "dsc" else TraditionalConv
+        conv = _separable if conv_type == "dsc" else _traditional
         self.e_conv1 = conv(3, _FILTERS)
         self.e_conv2, self.e_conv3, self.e_conv4 = (conv(_FILTERS, _FILTERS) for _ in range(3))
         self.e_conv5 = conv(2 * _FILTERS, _FILTERS)
@@ -100,6 +74,17 @@ class Enhancer(nn.Module):
         x5 = F.relu(self.e_conv5(torch.cat([x3, x4], 1)))
         x6 = F.relu(self.e_conv6(torch.cat([x2, x5], 1)))
         return torch.tanh(self.e_conv7(torch.cat([x1, x6], 1)))
+
+
+def _separable(inputs: int, outputs: int) -> nn.Sequential:
+    """A depthwise 3x3 and then a pointwise 1x1 convolution, both with bias."""
+    depth = nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs)
+    return nn.Sequential(OrderedDict(depth_conv=depth, point_conv=nn.Conv2d(inputs, outputs, 1)))
+
+
+def _traditional(inputs: int, outputs: int) -> nn.Sequential:
+    """A 3x3 convolution with bias."""
+    return nn.Sequential(OrderedDict(conv=nn.Conv2d(inputs, outputs, 3, padding=1)))
 
 
 def brighten(image: Tensor, factor: Tensor) -> Tensor:

@@ -16,12 +16,11 @@ class Update(nn.Module):
     def __init__(self, window: int, hidden: int, context: int, *, small: bool) -> None:
         super().__init__()
         self.mask: nn.Sequential | None = None
+        self.encoder = MotionEncoder(window, small=small)
         if small:
-            self.encoder: nn.Module = SmallMotionEncoder(window)
             self.gru: nn.Module = Gru(hidden, context + 82)
             self.flow_head = FlowHead(hidden, 128)
         else:
-            self.encoder = MotionEncoder(window)
             self.gru = SeparableGru(hidden, context + 128)
             self.flow_head = FlowHead(hidden, 256)
             self.mask = nn.Sequential(
@@ -47,37 +46,23 @@ class Update(nn.Module):
 
 
 class MotionEncoder(nn.Module):
-    """Features of the correlation samples and the flow; 128 channels, the last two the flow."""
+    """Features of the correlation samples and the flow, and the flow itself as the last two.
 
-    def __init__(self, window: int) -> None:
+    There are 128 channels, and 82 in the small model.
+    """
+
+    def __init__(self, window: int, *, small: bool) -> None:
         super().__init__()
-        self.convc1 = nn.Conv2d(window, 256, 1)
-        self.convc2 = nn.Conv2d(256, 192, 3, padding=1)
-        self.convf1 = nn.Conv2d(2, 128, 7, padding=3)
-        self.convf2 = nn.Conv2d(128, 64, 3, padding=1)
-        self.conv = nn.Conv2d(256, 126, 3, padding=1)
+        wide, similar, moved, outputs = (96, 96, 64, 80) if small else (256, 192, 128, 126)
+        self.convc1 = nn.Conv2d(window, wide, 1)
+        self.convc2 = nn.Identity() if small else nn.Conv2d(wide, similar, 3, padding=1)
+        self.convf1 = nn.Conv2d(2, moved, 7, padding=3)
+        self.convf2 = nn.Conv2d(moved, moved // 2, 3, padding=1)
+        self.conv = nn.Conv2d(similar + moved // 2, outputs, 3, padding=1)
 
     def forward(self, samples: Tensor, flow: Tensor) -> Tensor:
-        """(N, window, h, w) and (N, 2, h, w) to (N, 128, h, w)."""
+        """(N, window, h, w) and (N, 2, h, w) to (N, outputs + 2, h, w)."""
         similar = torch.relu(self.convc2(torch.relu(self.convc1(samples))))
-        moved = torch.relu(self.convf2(torch.relu(self.convf1(flow))))
-        motion = torch.relu(self.conv(torch.cat([similar, moved], 1)))
-        return torch.cat([motion, flow], 1)
-
-
-class SmallMotionEncoder(nn.Module):
-    """The small model's; 82 channels, the last two the flow."""
-
-    def __init__(self, window: int) -> None:
-        super().__init__()
-        self.convc1 = nn.Conv2d(window, 96, 1)
-        self.convf1 = nn.Conv2d(2, 64, 7, padding=3)
-        self.convf2 = nn.Conv2d(64, 32, 3, padding=1)
-        self.conv = nn.Conv2d(128, 80, 3, padding=1)
-
-    def forward(self, samples: Tensor, flow: Tensor) -> Tensor:
-        """(N, window, h, w) and (N, 2, h, w) to (N, 82, h, w)."""
-        similar = torch.relu(self.convc1(samples))
         moved = torch.relu(self.convf2(torch.relu(self.convf1(flow))))
         motion = torch.relu(self.conv(torch.cat([similar, moved], 1)))
         return torch.cat([motion, flow], 1)
@@ -102,12 +87,10 @@ class SeparableGru(nn.Module):
 
     def __init__(self, hidden: int, inputs: int) -> None:
         super().__init__()
-        self.convz1 = nn.Conv2d(hidden + inputs, hidden, (1, 5), padding=(0, 2))
-        self.convr1 = nn.Conv2d(hidden + inputs, hidden, (1, 5), padding=(0, 2))
-        self.convq1 = nn.Conv2d(hidden + inputs, hidden, (1, 5), padding=(0, 2))
-        self.convz2 = nn.Conv2d(hidden + inputs, hidden, (5, 1), padding=(2, 0))
-        self.convr2 = nn.Conv2d(hidden + inputs, hidden, (5, 1), padding=(2, 0))
-        self.convq2 = nn.Conv2d(hidden + inputs, hidden, (5, 1), padding=(2, 0))
+        (self.convz1, self.convr1, self.convq1), (self.convz2, self.convr2, self.convq2) = (
+            [nn.Conv2d(hidden + inputs, hidden, kernel, padding="same") for _ in range(3)]
+            for kernel in ((1, 5), (5, 1))
+        )
 
     def forward(self, hidden: Tensor, inputs: Tensor) -> Tensor:
         """The next hidden state (N, hidden, h, w)."""
