@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from llve_common.io.images import write_image
+from llve_common.metrics.cost import parameter_count
 from llve_common.paper.contract import Paper
 from llve_common.testing.reference import Case, reference_json
 from llve_common.train.batches import stack_samples
@@ -181,6 +182,43 @@ def check_keys(state: Mapping[str, Tensor], entries: Mapping[str, Any]) -> None:
     """Assert that a state dict has the published names, shapes and types, in their order."""
     ours = [(key, list(value.shape), str(value.dtype)) for key, value in state.items()]
     assert ours == [(k, v["shape"], f"torch.{v['dtype']}") for k, v in entries.items()]
+
+
+def check_variant(facts: Mapping[str, Any], network: nn.Module, paper: Paper) -> None:
+    """Compare a new network's keys and counts with those of a variant of SDSD's or STCD's."""
+    state = paper.to_published(network.state_dict())
+    check_keys(state, facts["keys"])
+    assert [name for name, _ in network.named_parameters()] == list(facts["keys"])
+    assert len(state) == facts["number_of_keys"]
+    assert len(list(network.buffers())) == facts["number_of_buffers"]
+    assert parameter_count(network) == facts["parameter_count"]
+
+
+def check_module(
+    case: Case,
+    module: nn.Module,
+    run: Callable[..., Tensor],
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Compare what a part of SDSD or STCD gives, and all gradients, with a case.
+
+    ``run`` calls the part with the case's inputs.
+    """
+    facts, module = case.settings, with_recipe(module, case.settings).to(dtype)
+    names, parameters = zip(*module.named_parameters(), strict=True)
+    assert list(names) == facts["parameters_in_order"]
+    inputs = [
+        torch.from_numpy(case[f"input{index}"]).to(dtype).requires_grad_()
+        for index in range(len(facts["inputs"]))
+    ]
+    output = run(*inputs)
+    output.backward(torch.from_numpy(case["grad_output"]).to(dtype))
+    assert relative_l2(output.detach(), case["output"]) <= 1e-5
+    for index, each in enumerate(inputs):
+        assert relative_l2(each.grad, case[f"grad_input{index}"]) <= 1e-4
+    prints = case["grad_parameter_fingerprints"]
+    for name, value, expected in zip(names, parameters, prints, strict=True):
+        check_fingerprint(value.grad, expected, 1e-4, name)
 
 
 def idle(network: nn.Module, outputs: Sequence[Tensor]) -> list[str]:

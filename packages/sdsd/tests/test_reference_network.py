@@ -8,7 +8,8 @@ import torch
 from recipes import (
     check_fingerprint,
     check_initial,
-    check_keys,
+    check_module,
+    check_variant,
     idle,
     low_light_input,
     relative_l2,
@@ -17,6 +18,7 @@ from recipes import (
 from torch import Tensor
 
 from llve_common.errors import DataError
+from llve_common.metrics.cost import parameter_count
 from llve_common.testing.reference import Case, cases, reference_json
 from llve_sdsd.network import AttentionFusion, Pyramid, PyramidAlignment, RetinexNet
 from llve_sdsd.paper import PAPER
@@ -45,19 +47,11 @@ def network_of(settings: dict) -> RetinexNet:
 def test_keys_shapes_and_parameters(case: Case):
     facts = case.settings
     network = RetinexNet(**arguments_of(facts["arguments"]))
-    published = PAPER.to_published(network.state_dict())
-    check_keys(published, facts["keys"])
-    assert [name for name, _ in network.named_parameters()] == list(facts["keys"])
-    assert len(published) == facts["number_of_keys"]
-    assert len(list(network.buffers())) == facts["number_of_buffers"]
-    assert sum(p.numel() for p in network.parameters()) == facts["parameter_count"]
-    fusion = sum(p.numel() for p in network.tsa_fusion.parameters())
-    assert fusion == facts["tsa_fusion_parameter_count"]
+    check_variant(facts, network, PAPER)
+    assert parameter_count(network.tsa_fusion) == facts["tsa_fusion_parameter_count"]
     built = DEFAULTS | arguments_of(facts["arguments"])
     # The centre frame leaves no trace in the weights.
-    assert network_arguments(PAPER.from_published(published)) == {
-        name: built[name] for name in DEFAULTS
-    }
+    assert network_arguments(network.state_dict()) == {name: built[name] for name in DEFAULTS}
 
 
 @pytest.mark.parametrize("case", cases(f"{SET}/sdsd_state_dict", under="variants"))
@@ -134,24 +128,10 @@ def test_sizes():
 @pytest.mark.parametrize("case", cases(f"{SET}/sdsd_modules", "(?!DCNPack_).*", under="cases"))
 def test_module(case: Case):
     arguments = case.settings["arguments"]
-    inputs = [
-        torch.from_numpy(case[f"input{index}"]).requires_grad_()
-        for index in range(len(case.settings["inputs"]))
-    ]
     if case.name.startswith("PAL"):
-        module = with_recipe(PyramidAlignment(**arguments), case.settings)
-        output = module(Pyramid(*inputs[:3]), Pyramid(*inputs[3:]))
+        align = PyramidAlignment(**arguments)
+        check_module(case, align, lambda *each: align(Pyramid(*each[:3]), Pyramid(*each[3:])))
     else:
         assert case.name.startswith("Fusion"), "no test handles it"
-        module = with_recipe(AttentionFusion(**arguments), case.settings)
-        output = module(inputs[0].unbind(1))
-    (output * torch.from_numpy(case["grad_output"])).sum().backward()
-    assert relative_l2(output.detach(), case["output"]) <= 1e-5
-    for index, each in enumerate(inputs):
-        assert relative_l2(each.grad, case[f"grad_input{index}"]) <= 1e-4
-    names, gradients = zip(*((n, p.grad) for n, p in module.named_parameters()), strict=True)
-    assert list(names) == case.settings["parameters_in_order"]
-    for name, gradient, expected in zip(
-        names, gradients, case["grad_parameter_fingerprints"], strict=True
-    ):
-        check_fingerprint(gradient, expected, 1e-4, name)
+        fusion = AttentionFusion(**arguments)
+        check_module(case, fusion, lambda aligned: fusion(aligned.unbind(1)))

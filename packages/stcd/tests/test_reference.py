@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from recipes import (
     check_initial,
-    check_keys,
+    check_module,
     check_moments,
     check_parameters,
+    check_variant,
     fingerprint,
     idle,
     low_light_input,
@@ -71,11 +72,7 @@ def run(network: STCD, first: np.ndarray, second: np.ndarray) -> dict[str, np.nd
 def test_keys_order_shapes_and_parameters(case: Case):
     facts = case.settings
     network = STCD(facts["arguments"]["nf"], facts["arguments"]["front_RBs"])
-    state = PAPER.to_published(network.state_dict())
-    check_keys(state, facts["keys"])
-    assert len(state) == facts["number_of_keys"]
-    assert sum(p.numel() for p in network.parameters()) == facts["parameter_count"]
-    assert len(list(network.buffers())) == facts["number_of_buffers"] == 0
+    check_variant(facts, network, PAPER)
 
 
 @pytest.mark.parametrize("case", cases(f"{SET}/stcd_state_dict", under="variants"))
@@ -185,21 +182,10 @@ def part_of(name: str, arguments: list) -> nn.Module:
     "case", cases(f"{SET}/stcd_modules", "(?!LayerNorm_BiasFree).*", under="cases")
 )
 def test_parts(case: Case):
-    part = with_recipe(part_of(case.name, case.settings["arguments"]), case.settings)
+    part = part_of(case.name, case.settings["arguments"])
     shapes = {key: list(value.shape) for key, value in part.named_parameters()}
-    assert list(shapes) == case.settings["parameters_in_order"]
     assert shapes == case.settings["keys"]
-    inputs = [
-        torch.from_numpy(case[f"input{index}"]).requires_grad_()
-        for index in range(len(case.settings["inputs"]))
-    ]
-    output = part(*inputs)
-    (output * torch.from_numpy(case["grad_output"])).sum().backward()
-    assert relative_l2(output.detach(), case["output"]) <= 1e-5
-    for index, value in enumerate(inputs):
-        assert relative_l2(value.grad, case[f"grad_input{index}"]) <= 1e-4
-    for row, value in zip(case["grad_parameter_fingerprints"], part.parameters(), strict=True):
-        assert relative_l2(fingerprint(value.grad), row) <= 1e-4
+    check_module(case, part, part)
 
 
 def test_shading_smoothness():

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from recipes import fingerprint, relative_l2, with_recipe
+from recipes import check_module
 
 from llve_common.ops.deform_conv import deform_conv2d
 from llve_common.ops.packed import PackedDeformConv2d
@@ -65,22 +65,9 @@ def packed(text):
 @pytest.mark.parametrize("case", cases(f"{SET}/sdsd_modules", "DCNPack_.*", under="cases"))
 def test_packed_layer(case, implementation):
     dtype = torch.float32 if implementation == "triton" else torch.float64
-    facts = case.settings
-    layer = with_recipe(packed(facts["arguments"]), facts).to(dtype)
-    assert [key for key, _ in layer.named_parameters()] == facts["parameters_in_order"]
-    inputs = [
-        torch.from_numpy(case[f"input{index}"]).to(dtype).requires_grad_()
-        for index in range(len(facts["inputs"]))
-    ]
+    layer = packed(case.settings["arguments"])
     # One input: the offsets are computed from the features themselves.
-    output = layer(inputs[0], inputs[-1])
-    output.backward(torch.from_numpy(case["grad_output"]).to(dtype))
-    assert relative_l2(output.detach(), case["output"]) <= 1e-5
-    for index, each in enumerate(inputs):
-        assert relative_l2(each.grad, case[f"grad_input{index}"]) <= 1e-4
-    prints = case["grad_parameter_fingerprints"]
-    for parameter, expected in zip(layer.parameters(), prints, strict=True):
-        assert relative_l2(fingerprint(parameter.grad), expected) <= 1e-4
+    check_module(case, layer, lambda *inputs: layer(inputs[0], inputs[-1]), dtype)
 
 
 def test_fresh_packed_layer():
