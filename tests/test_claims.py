@@ -178,10 +178,6 @@ def test_manifest_of_nothing(tmp_path):
 # The files that are here
 
 
-def test_there_are_papers():
-    assert {"sci", "sgz"} <= {file.parent.name for file in FILES}
-
-
 @pytest.fixture(params=FILES, ids=lambda file: file.parent.name)
 def folder(request):
     """The folder of one paper after the other."""

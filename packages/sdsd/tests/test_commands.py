@@ -40,12 +40,10 @@ def test_train_test_enhance(tmp_path, root):
     plan = ("train.iterations=2", "train.save_every=1", "train.validate_every=1")
     run("train", "--data_path", root, *SMALL, *plan, "--save", tmp_path, "--name", "run")
     models = tmp_path / "run" / "models"
-    assert {each.name for each in models.iterdir()} == {"1_G.pth", "2_G.pth", "latest_G.pth"}
     # Twice scored, and said once what it is scored on.
     log = (tmp_path / "run" / "train.log").read_text()
     assert log.count("validation: psnr") == 2
     assert log.count("10 of the test's 12 clips are missing") == 1
-    assert len(list((tmp_path / "run" / "val_images").iterdir())) == 2
 
     out, model = tmp_path / "out", models / "latest_G.pth"
     words = ("test", "--data_path", root, "data.size=null", "--model", model, "--save_path", out)

@@ -58,9 +58,7 @@ def weights(tmp_path):
     return tmp_path / "w.pth"
 
 
-def test_what_a_run_leaves(trained):
-    models = {file.name for file in (trained / "models").iterdir()}
-    assert models == {"1_G.pth", "2_G.pth", "latest_G.pth"}
+def test_the_losses_and_the_log_of_a_run(trained):
     for line in (trained / "losses.jsonl").read_text().splitlines():
         losses = json.loads(line)["losses"]
         assert list(losses) == ["pixel", "smoothness", "correspondence", "total"]
@@ -70,11 +68,6 @@ def test_what_a_run_leaves(trained):
     log = (trained / "train.log").read_text()
     assert "matcher: dis" in log
     assert "pairs (" in log
-    # Twice scored, and said once what it is scored on.
-    assert log.count("validation: psnr") == 2
-    assert log.count("10 of the test's 12 clips are missing") == 1
-    # Input, view-independent part, shading, enhanced, target.
-    assert read_image(trained / "val_images" / "000002.png").pixels.shape == (5 * 28, 40, 3)
 
 
 def test_the_cache_of_matches_changes_nothing(trained, root, tmp_path):
@@ -113,17 +106,6 @@ def test_test_and_enhance(tmp_path, root, trained):
     for name in ("0002.png", "0003.png"):
         tested = read_image(out / "images" / "output" / "pair13" / name).pixels
         np.testing.assert_array_equal(read_image(tmp_path / "clip" / name).pixels, tested)
-
-
-def test_pictures_alone_need_no_ground_truth(tmp_path, root, weights):
-    (tmp_path / "set").mkdir()
-    (tmp_path / "set" / "input").symlink_to(root / "input")
-    words = ("test", "--data_path", tmp_path / "set", "data.size=null", "--model", weights)
-    output = run(*words, "--no-save-images", fails=True)
-    assert "nothing to score" in output
-    run(*words, "data.first=2", "--save_path", tmp_path / "out")
-    sides = {each.name for each in (tmp_path / "out" / "images").iterdir()}
-    assert sides == {"input", "output"}
 
 
 def test_decompose(tmp_path, root, weights):

@@ -38,12 +38,6 @@ def test_without_noise_it_is_the_closed_form(alpha, beta, gamma):
     assert low.dtype == np.uint8
 
 
-def test_without_noise_and_change_it_is_the_frame_itself():
-    frame = np.random.default_rng(1).integers(0, 256, (20, 20, 3), dtype=np.uint8)
-    low = darken(frame, Darkening(1, 1, 1, **ALMOST_NONE), np.random.default_rng(0))
-    np.testing.assert_array_equal(low, frame)
-
-
 def test_noise_has_the_variance_of_shot_and_read_noise():
     frame = np.full((200, 200, 3), 188, np.uint8)
     linear = to_linear(np.array(188 / 255))
@@ -60,13 +54,6 @@ def test_noise_of_the_pixels_is_independent():
     low -= low.mean()
     for shifted in (low[1:, :, 0] * low[:-1, :, 0], low[..., 0] * low[..., 1]):
         assert abs(shifted.mean()) < 0.05 * low.var()
-
-
-def test_noise_follows_from_its_generator():
-    frame, darkening = np.full((8, 8, 3), 99, np.uint8), Darkening(1, 1, 2, 1e-3, 0.01)
-    one, same, other = (darken(frame, darkening, np.random.default_rng(s)) for s in (0, 0, 1))
-    np.testing.assert_array_equal(one, same)
-    assert (one != other).any()
 
 
 def test_drawn_parameters_lie_in_their_ranges_and_follow_from_the_seed():
