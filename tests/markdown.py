@@ -56,6 +56,13 @@ def page_files(page: Path) -> dict[str, str]:
     return {path: text for path, text in named if path}
 
 
+def write_page_files(page: Path, folder: Path) -> None:
+    """Write those files below a folder."""
+    for name, text in page_files(page).items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+
+
 def broken_links(page: Path) -> list[str]:
     """The page's links to files that are not there, and to headings that no page has."""
     text = _CODE.sub("", _BLOCK.sub("", page.read_text(encoding="utf-8")))

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from markdown import page_commands, page_files
+from markdown import page_commands, page_files, write_page_files
 from typer.testing import CliRunner
 
 import llve_common.__main__ as common
@@ -23,9 +23,7 @@ PAGE = ROOT / "docs" / "add-a-paper.md"
 def reader(tmp_path_factory) -> Path:
     """A folder with the page's files."""
     folder = tmp_path_factory.mktemp("reader")
-    for name, text in page_files(PAGE).items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
+    write_page_files(PAGE, folder)
     write_dark_photograph(folder, "astronaut", 0)[1].rename(folder / "dark.jpg")
     return folder
 

@@ -11,16 +11,17 @@ from pathlib import Path
 
 import pytest
 import reproduce.__main__ as tool
+from markdown import write_page_files
 from reproduce import checks
 from reproduce.checks import Given
 from reproduce.claims import Claim, Embedded, data_digest, read_claims
 from reproduce.ledger import FILES, Check, Ledger, write_ledger
+from torch import nn
 
 from llve_common.errors import UserError
-from llve_common.weights.files import file_digest
+from llve_common.weights.files import file_digest, write_weights
 
 ROOT = Path(__file__).resolve().parents[1]
-FIVE = ROOT / "tests" / "papers" / "llve_five"
 
 REPORT = """<testsuites><testsuite>
 <testcase classname="packages.sci.tests.test_reference" name="test_a" time="1"/>
@@ -302,7 +303,7 @@ def main(monkeypatch, tmp_path, capsys):
 @pytest.fixture
 def earlier(tmp_path):
     """The folder of an earlier ledger, with what a run that was killed left there."""
-    (tmp_path / "out" / "work" / "five-training").mkdir(parents=True)
+    (tmp_path / "out" / "work" / "gamma-training").mkdir(parents=True)
     (tmp_path / "out" / "ledger.json").write_text("of before")
     return tmp_path / "out"
 
@@ -361,10 +362,11 @@ def test_stop_by_sigterm_is_as_by_ctrl_c(main, monkeypatch, earlier):
     assert content(earlier) == {"ledger.json": "of before"}
 
 
+GAMMA = Path("packages/gamma")
 STOPPED = "stopped: nothing was written; what {} held before is as it was"
 CLAIMS = """
 [paper]
-title = "Five"
+title = "Gamma"
 authors = "Nobody"
 venue = "nowhere"
 
@@ -377,10 +379,10 @@ status = "not at hand"
 
 [embedded]
 make = "python -m llve_common synthetic $DATA --clips 1 --frames 1 --height 24 --width 32"
-train = "five train --data_path $DATA/train/low data.high=$DATA/train/high train.iterations=6 \
+train = "gamma train --data_path $DATA/train/low --target_path $DATA/train/high --epochs 2 \
 run.log_every=1 run.tensorboard=false --save $OUT"
 loss = "finite"
-test = "five test --data_path $DATA/test/low data.high=$DATA/test/high --save_path $OUT"
+test = "gamma test --data_path $DATA/test/low --target_path $DATA/test/high --save_path $OUT"
 tolerance = {{ psnr = 100 }}
 
 [embedded.measured]
@@ -395,19 +397,23 @@ weights_sha256 = "{weights}"
 
 @pytest.fixture
 def started(tmp_path):
-    """Starts the program where the test paper is installed as from a checkout."""
-    source = tmp_path / "five" / "src"
-    shutil.copytree(FIVE, source / "llve_five")
-    weights = file_digest(FIVE / "bundled" / "five-random.safetensors")
-    (tmp_path / "five" / "paper.toml").write_text(CLAIMS.format(weights=weights))
-    info = source / "llve_five-0.1.0.dist-info"
+    """Starts the program where the paper of docs/add-a-paper.md is installed, with weights."""
+    write_page_files(ROOT / "docs" / "add-a-paper.md", tmp_path)
+    source = tmp_path / GAMMA / "src"
+    paper, weights = source / "llve_gamma" / "paper.py", source / "llve_gamma/bundled/w.safetensors"
+    paper.write_text(paper.read_text().replace("kind=", 'bundled="w.safetensors", kind='))
+    network = nn.ModuleDict({"look": nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))})
+    write_weights(weights, network.state_dict())
+    claims = CLAIMS.format(weights=file_digest(weights))
+    (tmp_path / GAMMA / "paper.toml").write_text(claims)
+    info = source / "llve_gamma-0.1.0.dist-info"
     info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: llve-five\nVersion: 0.1.0\n")
-    (info / "entry_points.txt").write_text("[llve.papers]\nfive = llve_five.paper:PAPER\n")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: llve-gamma\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text("[llve.papers]\ngamma = llve_gamma.paper:PAPER\n")
     path = [str(source), str(ROOT / "tools"), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(path), "LLVE_SHARED": str(info)}
     return subprocess.Popen(
-        [sys.executable, "-m", "reproduce", "--out", tmp_path / "out", "--paper", "five",
+        [sys.executable, "-m", "reproduce", "--out", tmp_path / "out", "--paper", "gamma",
          "--quick"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
         # A shell's background job, as this may run in, ignores Ctrl-C.
@@ -426,11 +432,11 @@ def test_quick_run(started, tmp_path):
         ("reference", "not run"),
     ]
     assert ledger["good"] is True
-    assert "not run  five claims: table: the published figure is not at hand\n" in printed
+    assert "not run  gamma claims: table: the published figure is not at hand\n" in printed
     assert f"The ledger is at {tmp_path / 'out' / 'index.html'}" in printed
     assert "○ 2 not run" in (tmp_path / "out" / "ledger.md").read_text(encoding="utf-8")
     block = (tmp_path / "out" / "measured.toml").read_text(encoding="utf-8")
-    record = tmp_path / "five" / "paper.toml"
+    record = tmp_path / GAMMA / "paper.toml"
     record.write_text(record.read_text().partition("[embedded.measured]")[0] + block)
     taken_over = read_claims(record).embedded.measured
     assert taken_over.metrics == ledger["checks"][1]["found"]

@@ -1,11 +1,9 @@
-"""The command ``compare``, over a paper of five frames and one of single images."""
+"""The command ``compare``, over a paper with weights of its own and one without."""
 
 import json
 import shlex
-import sys
 from functools import partial
 from importlib.metadata import EntryPoint
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,16 +19,14 @@ from llve_common.metrics.temporal import GuideFlow, WarpingError
 from llve_common.weights.files import write_weights
 from llve_common.weights.pretrained import load_raft
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "tests" / "papers"))
-
-FIVE = EntryPoint("five", "llve_five.paper:PAPER", "llve.papers")
+SCI = EntryPoint("sci", "llve_sci.paper:PAPER", "llve.papers")
 
 
 @pytest.fixture(autouse=True)
 def _installed(monkeypatch, paper):
-    """Five and tiny are the papers that are there."""
+    """SCI and tiny are the papers that are there."""
     tiny = SimpleNamespace(name="tiny", load=lambda: paper())
-    monkeypatch.setattr("llve_common.paper.installed.entry_points", lambda group: [FIVE, tiny])
+    monkeypatch.setattr("llve_common.paper.installed.entry_points", lambda group: [SCI, tiny])
 
 
 @pytest.fixture
@@ -63,7 +59,7 @@ def test_a_set_and_the_commands_that_make_its_rows_again(weights, data, tmp_path
     result = run(data, "--weights", f"tiny={weights}", "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
     first = rows_in(tmp_path / "out")
-    assert list(first) == ["input", "five", "tiny"]
+    assert list(first) == ["input", "sci", "tiny"]
     assert list(first["tiny"]["items"]) == ["clip"]
     assert first["tiny"]["psnr"] == first["input"]["psnr"]  # tiny gives its input back
     again, enhance = (shlex.split(command) for command in first["tiny"]["commands"])
@@ -82,7 +78,7 @@ def test_what_fails_is_said_and_the_rest_is_there(data, tmp_path):
     assert "--weights tiny=FILE" in result.stderr
     assert "bad.png" in result.stderr
     rows = rows_in(tmp_path / "out")
-    assert rows["five"]["failure"] is None
+    assert rows["sci"]["failure"] is None
     assert rows["tiny"]["parameters"] is None
     page = (tmp_path / "out" / "index.html").read_text()
     assert "no weights come with this package, and random ones are never shown" in page
@@ -93,9 +89,9 @@ def test_what_fails_is_said_and_the_rest_is_there(data, tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--papers", "tyni"], "expected: five, tiny"),
+        (["--papers", "tyni"], "expected: sci, tiny"),
         (["--weights", "tiny"], "expected: NAME=FILE"),
-        (["--papers", "five", "--weights", "tiny=x"], "does not take part"),
+        (["--papers", "sci", "--weights", "tiny=x"], "does not take part"),
         (["--reference", "nowhere"], "nowhere: no such file or folder"),
         (["--raft", "nowhere.pth"], "nowhere.pth: the weights of RAFT are not here"),
         (["--raft", "nowhere.pth"], "without --raft it is by DIS"),

@@ -1,6 +1,5 @@
 import json
 import shutil
-import sys
 import tomllib
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -10,26 +9,23 @@ import pytest
 from typer.testing import CliRunner
 
 import llve_common
+import llve_sci
 from llve_common.__main__ import app
 from llve_common.commands import doctor
 from llve_common.commands.doctor import examine
 from llve_common.ops import native, plain, selection
 from llve_common.ops.implementation import Unavailable
 from llve_common.weights.network import bundled_weights
+from llve_sci.paper import PAPER
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "tests" / "papers"))
-
-import llve_five
-from llve_five.paper import PAPER
-
-FIVE = EntryPoint("five", "llve_five.paper:PAPER", "llve.papers")
+SCI = EntryPoint("sci", "llve_sci.paper:PAPER", "llve.papers")
 
 
 @pytest.fixture(autouse=True)
 def healthy(monkeypatch, tmp_path):
     """A machine on which nothing is broken: one core, one paper, a cache folder of its own."""
-    install(monkeypatch, FIVE)
-    monkeypatch.setattr(llve_five, "__version__", llve_common.__version__, raising=False)
+    install(monkeypatch, SCI)
+    monkeypatch.setattr(llve_sci, "__version__", llve_common.__version__, raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("LLVE_SHARED", str(tmp_path / "shared"))
     (tmp_path / "shared" / "reference" / "a-set").mkdir(parents=True)
@@ -50,8 +46,8 @@ def test_nothing_is_broken_and_every_fault_has_a_mend():
     assert {check.state for check in checks} <= {"ok", "missing"}
     assert all(check.mend for check in checks if check.state != "ok")
     subjects = {check.subject for check in checks}
-    assert {"python", "torch", "CUDA", "llve-common", "llve-five", "five's weights"} <= subjects
-    assert line("five's weights").state == "ok"
+    assert {"python", "torch", "CUDA", "llve-common", "llve-sci", "sci's weights"} <= subjects
+    assert line("sci's weights").state == "ok"
     assert line("reference values").found.endswith("a-set")
 
 
@@ -80,9 +76,9 @@ def test_neither_reference_values_nor_papers_are_missing(monkeypatch, tmp_path):
 
 
 def test_a_paper_of_another_version_or_that_cannot_be_imported_is_broken(monkeypatch):
-    monkeypatch.setattr(llve_five, "__version__", "0.0.9")
-    install(monkeypatch, FIVE, EntryPoint("gone", "llve_gone.paper:PAPER", "llve.papers"))
-    for subject, said in (("llve-five", "0.0.9"), ("llve-gone", "llve_gone")):
+    monkeypatch.setattr(llve_sci, "__version__", "0.0.9")
+    install(monkeypatch, SCI, EntryPoint("gone", "llve_gone.paper:PAPER", "llve.papers"))
+    for subject, said in (("llve-sci", "0.0.9"), ("llve-gone", "llve_gone")):
         assert line(subject).state == "broken"
         assert said in line(subject).found
 
@@ -90,29 +86,28 @@ def test_a_paper_of_another_version_or_that_cannot_be_imported_is_broken(monkeyp
 @pytest.fixture
 def bundle(monkeypatch, tmp_path):
     """A copy of the bundled weights and their provenance, which the doctor looks at."""
-    for name in ("five-random.safetensors", "five-random.json"):
-        shutil.copy(bundled_weights(PAPER).with_name(name), tmp_path / name)
-    monkeypatch.setattr(
-        doctor, "bundled_weights", lambda paper: tmp_path / "five-random.safetensors"
-    )
-    return tmp_path / "five-random.safetensors"
+    own = bundled_weights(PAPER)
+    for file in (own, own.with_suffix(".json")):
+        shutil.copy(file, tmp_path / file.name)
+    monkeypatch.setattr(doctor, "bundled_weights", lambda paper: tmp_path / own.name)
+    return tmp_path / own.name
 
 
 def test_bundled_weights_other_than_recorded_or_without_a_record_are_broken(bundle):
     whole, record = bundle.read_bytes(), bundle.with_suffix(".json")
     bundle.write_bytes(whole + b" ")
-    assert line("five's weights").state == "broken"
+    assert line("sci's weights").state == "broken"
     bundle.write_bytes(whole)
-    assert line("five's weights").state == "ok"
+    assert line("sci's weights").state == "ok"
     for content in ("{}", "not JSON"):
         record.write_text(content)
-        assert line("five's weights").state == "broken"
+        assert line("sci's weights").state == "broken"
     record.unlink()
-    assert line("five's weights").state == "broken"
+    assert line("sci's weights").state == "broken"
 
 
 def test_a_paper_without_bundled_weights_is_missing_them(monkeypatch, paper):
-    entry = SimpleNamespace(name="tiny", load=lambda: paper(package="llve_five"))
+    entry = SimpleNamespace(name="tiny", load=lambda: paper(package="llve_sci"))
     install(monkeypatch, entry)
     assert line("tiny's weights").state == "missing"
     assert "--weights FILE" in line("tiny's weights").mend
