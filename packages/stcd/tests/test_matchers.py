@@ -81,17 +81,14 @@ def test_the_form():
     assert matches.warp.abs().max() <= 1
     assert matches.certainty.min() == 0
     assert matches.certainty.max() <= 1
+    # A frame matches itself surely.
+    warp, certainty = dis_matches(first, first)
+    assert torch.equal(warp[..., :2], warp[..., 2:])
+    assert (certainty == 1).all()
     # Exchanging the images exchanges the halves.
     exchanged = matches.warp[1].roll(WIDTH, dims=1).roll(2, dims=2)
     assert torch.equal(exchanged, matches.warp[0])
     assert torch.equal(matches.certainty[1].roll(WIDTH, dims=1), matches.certainty[0])
-
-
-def test_a_frame_matches_itself_surely():
-    first, _, _ = moved_pair()
-    warp, certainty = dis_matches(first, first)
-    assert torch.equal(warp[..., :2], warp[..., 2:])
-    assert (certainty == 1).all()
 
 
 def test_matches_outside_the_image_are_not_sure():
@@ -246,20 +243,18 @@ def test_the_authors_package(install, weights, size):
     [
         ("__version__ = '0.0.1'", "belongs to something else"),
         ("import kornia_of_another_name", "kornia_of_another_name"),
+        (None, "dkm is not installed"),
     ],
 )
-def test_a_package_that_cannot_serve(install, weights, source, said):
-    """The unrelated one of that name; or one that lacks another."""
-    install(source)
+def test_a_package_that_cannot_serve(install, weights, monkeypatch, source, said):
+    """The unrelated one of that name; one that lacks another; none."""
+    if source is None:
+        monkeypatch.setitem(sys.modules, "dkm", None)
+    else:
+        install(source)
     with pytest.raises(ConfigError, match=said) as found:
         package_matcher(weights, "indoor", CPU)
     assert "github.com/Parskatt/DKM" in str(found.value)
-
-
-def test_a_missing_package_is_named(weights, monkeypatch):
-    monkeypatch.setitem(sys.modules, "dkm", None)
-    with pytest.raises(ConfigError, match="dkm is not installed"):
-        package_matcher(weights, "outdoor", CPU)
 
 
 @pytest.mark.parametrize("kind", ["dkm", "dkm-package"])
