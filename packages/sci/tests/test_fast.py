@@ -9,6 +9,7 @@ from recipes import recipe_weights
 
 from llve_common.enhance import row_blocks
 from llve_common.enhance.frames import pixel_enhancer
+from llve_common.errors import MediaError
 from llve_common.io.images import to_pixels, to_tensor
 from llve_common.paper.contract import Model
 from llve_common.weights.network import load_model
@@ -81,13 +82,15 @@ def assert_prepared_equals_plain(network, size):
     assert torch.equal(image, kept)
 
 
+@pytest.mark.parametrize("kernels", ["torch", "c"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_frames_equal_the_plain_ones(network, dtype, monkeypatch):
-    """In one piece, and by blocks of rows."""
+def test_frames_equal_the_plain_ones(network, dtype, kernels, monkeypatch):
+    """In one piece, by blocks of rows, and by strips of columns."""
+    monkeypatch.setenv("LLVE_KERNELS", kernels)
     monkeypatch.setattr(row_blocks, "_BLOCK", ROWS * 40)
     enhance = pixel_enhancer(Model(PAPER, network))
     differing = values = 0
-    for size in [*SIZES, (120, 160)]:
+    for size in [*SIZES, (120, 160), (20, 1100)]:
         assert_prepared_equals_plain(network, size)
         pixels = random_pixels(size, dtype)
         difference = np.abs(enhance(pixels).astype(int) - plain(network, pixels).astype(int))
@@ -97,6 +100,15 @@ def test_frames_equal_the_plain_ones(network, dtype, monkeypatch):
         values += difference.size
     if dtype == np.uint8:
         assert differing <= 1e-4 * values
+
+
+@pytest.mark.parametrize("kernels", ["torch", "c"])
+def test_results_that_are_not_a_number_are_refused(kernels, monkeypatch):
+    monkeypatch.setenv("LLVE_KERNELS", kernels)
+    network = recipe(1.0, Enhancer()).eval().requires_grad_(False)
+    network.enhance.in_conv[0].weight[1, 2, 0, 0] = float("nan")
+    with pytest.raises(MediaError, match="not a number"):
+        pixel_enhancer(Model(PAPER, network))(random_pixels((9, 30)))
 
 
 def test_two_callers_at_once_get_what_one_gets():

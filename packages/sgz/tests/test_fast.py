@@ -65,7 +65,9 @@ def test_blocks_of_rows_equal_the_padded_and_cropped_frame(size, scale):
 @pytest.mark.parametrize("scale", [1, 4, 12])
 @pytest.mark.parametrize("conv_type", ["dsc", "tc"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_frames_equal_the_plain_ones(scale, conv_type, dtype, monkeypatch):
+@pytest.mark.parametrize("kernels", ["torch", "c"])
+def test_frames_equal_the_plain_ones(scale, conv_type, dtype, kernels, monkeypatch):
+    monkeypatch.setenv("LLVE_KERNELS", kernels)
     monkeypatch.setattr(row_blocks, "_BLOCK", 20 * 160)
     network, pixels = network_of(scale, conv_type), dark((121, 160), dtype)
     plain = enhance_frames(Model(PAPER, network), to_tensor(pixels)[None, None])[0, 0]

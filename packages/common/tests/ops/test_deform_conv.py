@@ -272,7 +272,7 @@ def test_a_choice_is_logged_once(choosing, monkeypatch, caplog):
         assert selection.implementation_for(CPU, torch.float32) is native
         assert selection.implementation_for(CPU, torch.float32) is native
     [record] = caplog.records
-    assert record.getMessage() == "deform_conv2d: 'c' runs for torch.float32 on cpu"
+    assert record.getMessage() == "deform_conv2d for torch.float32 on cpu: 'c' runs"
 
 
 def test_without_a_compiler(choosing, monkeypatch, caplog, tmp_path):

@@ -5,16 +5,22 @@ In channels-last memory, five neighbouring pixels of three channels are one pixe
 nothing moved; so each convolution runs as one that gives five pixels at a time: its kernel is five
 copies of the 3x3 one side by side, each a column further, and it steps by five columns.
 
-A kernel written by hand would replace ``PackedConvolution``; nothing else knows of the packing.
+Where a C compiler is found, all of this is done by one kernel instead: see ``fast.c``.
 """
 
 from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llve_common.paper.contract import Prepared
+from llve_common.io.images import Pixels
+from llve_common.ops.kernels import kernel_library
+from llve_common.paper.contract import Kernel, Prepared
 from llve_sci.network import IlluminationEstimator
 
 # The most pixels of three channels that fit into 16 lanes.
@@ -22,15 +28,9 @@ COLUMNS = 5
 
 
 class PackedConvolution:
-    """A 3x3 convolution, stride 1, zero padding 1, that computes ``COLUMNS`` pixels at a time.
+    """A 3x3 convolution, stride 1, zero padding 1, that computes ``COLUMNS`` pixels at a time."""
 
-    A batch norm after it, in evaluation mode, is folded into it.
-    """
-
-    def __init__(self, layers: nn.Sequential) -> None:
-        convolution, after = layers[0], layers[1]
-        assert isinstance(convolution, nn.Conv2d)
-        weight, bias = folded(convolution, after if isinstance(after, nn.BatchNorm2d) else None)
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
         self.channels = weight.shape[0]
         self.weight = packed(weight).contiguous(memory_format=torch.channels_last)
         self.bias = bias.repeat(COLUMNS)
@@ -52,11 +52,13 @@ def packed(weight: Tensor) -> Tensor:
     return copies.flatten(0, 1)
 
 
-def folded(convolution: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
-    """Weight and bias, float32, of a convolution with the batch norm that follows it."""
+def folded(layers: nn.Sequential) -> tuple[Tensor, Tensor]:
+    """Weight and bias, float32, of a convolution with the batch norm that may follow it."""
+    convolution, norm = layers[0], layers[1]
+    assert isinstance(convolution, nn.Conv2d)
     # In double precision, so that folding adds one rounding and no more.
     weight, bias = convolution.weight.detach().double(), _vector(convolution.bias)
-    if norm is not None:
+    if isinstance(norm, nn.BatchNorm2d):
         scale = _vector(norm.weight) / torch.sqrt(_vector(norm.running_var) + norm.eps)
         weight = weight * scale[:, None, None, None]
         bias = (bias - _vector(norm.running_mean)) * scale + _vector(norm.bias)
@@ -71,9 +73,8 @@ def prepare(network: nn.Module) -> Prepared:
     """
     estimator = network.enhance
     assert isinstance(estimator, IlluminationEstimator)
-    first, block, last = (
-        PackedConvolution(each) for each in (estimator.in_conv, estimator.conv, estimator.out_conv)
-    )
+    layers = [folded(each) for each in (estimator.in_conv, estimator.conv, estimator.out_conv)]
+    first, block, last = (PackedConvolution(*each) for each in layers)
 
     def run(image: Tensor, first_row: int, seen: None) -> Tensor:
         width = image.shape[-1]
@@ -88,7 +89,46 @@ def prepare(network: nn.Module) -> Prepared:
         reflectance = torch.div(padded, illumination, out=illumination).clamp_(max=1)
         return reflectance[..., :width]
 
-    return Prepared(run, halo=estimator.layers + 2)
+    return Prepared(run, halo=estimator.layers + 2, kernel=_kernel(layers, estimator.layers))
+
+
+class _Convolution(ctypes.Structure):
+    """``Convolution`` of the C file."""
+
+    _fields_ = (("weight", ctypes.c_void_p), ("bias", ctypes.c_void_p))
+
+
+class _Network(ctypes.Structure):
+    """``Network`` of the C file."""
+
+    _fields_ = (
+        ("height", ctypes.c_int64), ("width", ctypes.c_int64), ("bytes", ctypes.c_int64),
+        ("layers", ctypes.c_int64), ("convolutions", 3 * _Convolution),
+    )  # fmt: skip
+
+
+def _kernel(layers: Sequence[tuple[Tensor, Tensor]], depth: int) -> Kernel | None:
+    """The whole function by ``fast.c``; levels are truncated, as SCI writes images."""
+    library = kernel_library("llve_sci")
+    if library is None or any(weight.shape != (3, 3, 3, 3) for weight, _ in layers):
+        return None
+    kept = [(weight.permute(1, 2, 3, 0).contiguous(), bias) for weight, bias in layers]
+    enhance = library.enhance
+    enhance.restype = ctypes.c_int64
+
+    def run(pixels: Pixels, result: Pixels, rows: range, seen: Any) -> bool:
+        convolutions = [_Convolution(*(each.data_ptr() for each in pair)) for pair in kept]
+        size = (*pixels.shape[:2], pixels.itemsize, depth)
+        network = _Network(*size, (3 * _Convolution)(*convolutions))
+        numbers: int = enhance(
+            ctypes.byref(network), *map(ctypes.c_void_p, (pixels.ctypes.data, result.ctypes.data)),
+            *map(ctypes.c_int64, (rows.start, rows.stop)),
+        )  # fmt: skip
+        if numbers < 0:
+            raise MemoryError
+        return numbers == 1
+
+    return run
 
 
 def _blank(features: Tensor, width: int) -> Tensor:

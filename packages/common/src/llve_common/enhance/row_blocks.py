@@ -23,6 +23,8 @@ from llve_common.paper.contract import Prepared
 # of the halo, which are computed twice, should be few.
 _BLOCK = 40 * 1920
 
+_NOT_A_NUMBER = "the enhanced image holds values that are not a number (NaN)"
+
 # Bytes, more than a block's layers take together.
 _WORKING_SET = 16 << 20
 
@@ -46,7 +48,8 @@ class RowBlocks:
     def __init__(self, prepared: Prepared, rounding: Rounding, workers: int | None = None) -> None:
         self._prepared, self._rounding = prepared, rounding
         self._kept = threading.local()
-        self._pool = lone_workers(workers or torch.get_num_threads())
+        self._workers = workers or torch.get_num_threads()
+        self._pool = lone_workers(self._workers)
 
     def __call__(self, pixels: Pixels) -> Pixels:
         """Enhance one frame (H, W, 3) RGB, uint8 or uint16, to one of the same type.
@@ -56,10 +59,14 @@ class RowBlocks:
         """
         result: Pixels = np.empty(pixels.shape, pixels.dtype)
         height, width = pixels.shape[:2]
-        rows = max(_BLOCK // width, 1)
+        run, rows = self._block, max(_BLOCK // width, 1)
+        if self._prepared.kernel is not None:
+            # It keeps little of a block at a time: so two for a thread, in case one is late.
+            run, rows = self._fused, -(-height // (2 * self._workers))
+            pixels = np.ascontiguousarray(pixels)
         seen = self._pool.submit(self._look, pixels).result()
         blocks = [
-            self._pool.submit(self._block, pixels, result, range(start, start + rows), seen)
+            self._pool.submit(run, pixels, result, range(start, min(start + rows, height)), seen)
             for start in range(0, height, rows)
         ]
         for block in blocks:
@@ -70,11 +77,16 @@ class RowBlocks:
         with torch.inference_mode():
             return self._prepared.look(pixels)
 
+    def _fused(self, pixels: Pixels, result: Pixels, rows: range, seen: Any) -> None:
+        assert self._prepared.kernel is not None
+        if not self._prepared.kernel(pixels, result, rows, seen):
+            raise MediaError(_NOT_A_NUMBER)
+
     def _block(self, pixels: Pixels, result: Pixels, rows: range, seen: Any) -> None:
-        """Enhance these rows, those beyond the frame left out, into ``result``."""
-        start, end, halo = rows.start, min(rows.stop, len(pixels)), self._prepared.halo
+        """Enhance these rows into ``result``."""
+        start, end, halo = rows.start, rows.stop, self._prepared.halo
         first, beyond = max(start - halo, 0), min(end + halo, len(pixels))
-        kept_image, kept_levels = self._buffers(len(rows), pixels.shape[1])
+        kept_image, kept_levels = self._buffers(pixels.shape[1])
         top = np.float32(np.iinfo(pixels.dtype).max)
         image = kept_image[: beyond - first]
         # NumPy, since torch takes no read-only arrays, and is slower at these conversions.
@@ -91,16 +103,17 @@ class RowBlocks:
             levels.clamp_(0.0, float(top))
             # What is not a number stays so in a sum, and a sum of bounded values is one otherwise.
             if bool(levels.sum().isnan()):
-                raise MediaError("the enhanced image holds values that are not a number (NaN)")
+                raise MediaError(_NOT_A_NUMBER)
         np.copyto(result[start:end], levels.numpy(), casting="unsafe")
 
-    def _buffers(self, rows: int, width: int) -> tuple[Tensor, Tensor]:
+    def _buffers(self, width: int) -> tuple[Tensor, Tensor]:
         """The calling worker's rows as the network sees and gives them, kept for one width."""
         kept: tuple[Tensor, Tensor] | None = getattr(self._kept, "buffers", None)
         if kept is None or kept[1].shape[1] != width:
             # The C library hands freed memory back to the system, page by page and for every block
             # again, until it has seen a piece of this size come and go.
             torch.empty(_WORKING_SET, dtype=torch.uint8)
+            rows = max(_BLOCK // width, 1)
             seen = rows + 2 * self._prepared.halo
             kept = torch.empty(seen, width, 3), torch.empty(rows, width, 3)
             self._kept.buffers = kept

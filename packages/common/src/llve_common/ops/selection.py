@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable, Sequence
 from functools import cache
+from typing import TypeVar
 
 import torch
 
@@ -19,8 +21,9 @@ from llve_common.ops.implementation import Implementation, Unavailable
 
 VARIABLE = "LLVE_DCN"
 
+T = TypeVar("T")
+
 _log = logging.getLogger(__name__)
-_NAMES = ("auto", "torch", "c", "triton")
 
 
 def implementation_for(device: torch.device, dtype: torch.dtype) -> Implementation:
@@ -34,26 +37,53 @@ def implementation_for(device: torch.device, dtype: torch.dtype) -> Implementati
 
 @cache
 def _choose(name: str, device: torch.device, dtype: torch.dtype) -> Implementation:
-    if name not in _NAMES:
+    return choose(
+        VARIABLE, name, ("torch", "c", "triton"), f"deform_conv2d for {dtype} on {device}",
+        _best(device, dtype), lambda wanted: _load(wanted, device, dtype),
+    )  # fmt: skip
+
+
+def choose(
+    variable: str,
+    name: str,
+    names: Sequence[str],
+    what: str,
+    best: str,
+    load: Callable[[str], T],
+) -> T:
+    """Load an implementation of something, and log which.
+
+    Args:
+        variable: the environment variable that names it.
+        name: what it says.
+        names: what it may say, besides ``auto``.
+        what: is computed, for the messages.
+        best: the one that ``auto`` means; where it cannot be had, ``torch``.
+        load: a name to the implementation; raises :class:`Unavailable`.
+
+    Raises:
+        ConfigError: the one that is named does not exist or cannot be had.
+    """
+    if name not in ("auto", *names):
         raise ConfigError(
-            "there is no such implementation of the deformable convolution",
-            where=VARIABLE, got=repr(name), expected=" or ".join(_NAMES),
+            f"there is no such implementation of {what}",
+            where=variable, got=repr(name), expected=" or ".join(("auto", *names)),
         )  # fmt: skip
-    wanted = _best(device, dtype) if name == "auto" else name
+    wanted = best if name == "auto" else name
     try:
-        chosen = _load(wanted, device, dtype)
+        chosen = load(wanted)
     except Unavailable as error:
         if name != "auto":
             raise ConfigError(
-                f"the deformable convolution's implementation {name!r} cannot be had",
-                where=VARIABLE, got=str(error), mend=f"mend the cause, or set {VARIABLE}=auto",
+                f"the implementation {name!r} of {what} cannot be had",
+                where=variable, got=str(error), mend=f"mend the cause, or set {variable}=auto",
             ) from error  # fmt: skip
         _log.warning(
-            "deform_conv2d: %r cannot be had, plain PyTorch runs instead, more slowly: %s",
-            wanted, error,
+            "%s: %r cannot be had, plain PyTorch runs instead, more slowly: %s",
+            what, wanted, error,
         )  # fmt: skip
-        return plain
-    _log.info("deform_conv2d: %r runs for %s on %s", wanted, dtype, device)
+        return load("torch")
+    _log.info("%s: %r runs", what, wanted)
     return chosen
 
 

@@ -86,6 +86,12 @@ class Stream:
     combine: Callable[[nn.Module, list[Any], tuple[int, ...]], Tensor]
 
 
+Kernel = Callable[[Pixels, Pixels, range, Any], bool]
+"""(a frame (H, W, 3) RGB, uint8 or uint16, contiguous; one like it, of which these rows are
+written; the rows; what ``look`` gave) to whether all values were numbers. It rounds as the paper
+does, and may be called by several threads at once."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A network of single frames made ready for a CPU, which takes a frame in blocks of rows.
@@ -100,11 +106,13 @@ class Prepared:
         halo: rows around an output row that can change it.
         look: a whole frame (H, W, 3) RGB, uint8 or uint16, to what its blocks need to know of it;
             by default nothing.
+        kernel: does all of it without torch, where that can be had.
     """
 
     run: Callable[[Tensor, int, Any], Tensor]
     halo: int
     look: Callable[[Pixels], Any] = lambda pixels: None
+    kernel: Kernel | None = None
 
 
 @dataclass(frozen=True)

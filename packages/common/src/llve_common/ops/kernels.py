@@ -1,0 +1,37 @@
+"""Papers' own kernels in C, which do a whole network's work, compiled where they are used.
+
+The environment variable ``LLVE_KERNELS`` says: ``torch``, layer by layer in PyTorch; ``c``; or
+``auto``, the default: C, and PyTorch where that cannot be had. What was chosen is logged once.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import cache
+from importlib.resources import as_file, files
+
+from llve_common.ops.compiler import shared_library
+from llve_common.ops.selection import choose
+
+VARIABLE = "LLVE_KERNELS"
+
+
+def kernel_library(package: str, *definitions: str) -> ctypes.CDLL | None:
+    """The compiled ``fast.c`` of a paper's package; None where PyTorch is to be used.
+
+    Raises:
+        ConfigError: ``LLVE_KERNELS`` names what does not exist or cannot be had.
+    """
+    return _choose(os.environ.get(VARIABLE, "auto"), package, definitions)
+
+
+@cache
+def _choose(name: str, package: str, definitions: tuple[str, ...]) -> ctypes.CDLL | None:
+    def load(wanted: str) -> ctypes.CDLL | None:
+        if wanted == "torch":
+            return None
+        with as_file(files(package).joinpath("fast.c")) as source:
+            return shared_library(source, *definitions)
+
+    return choose(VARIABLE, name, ("torch", "c"), f"{package}'s network on a CPU", "c", load)
