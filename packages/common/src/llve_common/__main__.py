@@ -9,12 +9,14 @@ import typer
 
 from llve_common.commands.compare import compare
 from llve_common.commands.doctor import doctor
+from llve_common.commands.score import score
 from llve_common.commands.terminal import Commands, console
 from llve_common.data.synthetic import write_clip_set, write_dark_photograph, write_image_set
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, help="Tools that all papers share.")
 app.command()(compare)
 app.command()(doctor)
+app.command()(score)
 
 
 @app.command()

@@ -1,0 +1,121 @@
+"""The tables, files and page of anybody's scored results."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from llve_common.evaluate.score import MEASURES, PROTOCOLS, WITHOUT_REFERENCE, FrameScores, Report
+from llve_common.evaluate.scores import plain
+from llve_common.io.atomic import write_text
+from llve_common.io.images import in_8_bits, read_image
+from llve_common.report.page import Group, Panel, Section, write_page
+from llve_common.report.tables import Column, Table
+
+WORST = 5
+_FIDELITY = (
+    Column("PSNR", MEASURES[0], ".3f"),
+    Column("SSIM skimage7", MEASURES[1], ".4f"),
+    Column("SSIM gaussian11", MEASURES[2], ".4f"),
+)
+_ALONE = (
+    Column("NIQE (Python form)", "niqe", ".4f"),
+    Column("LOE (50 samples)", "loe", ".1f"),
+    Column("DE", "de", ".4f"),
+    Column("EME (8x8 blocks, c = 1)", "eme", ".3f"),
+    Column("warping error x 1000", "warping_error", ".4f", 1e3),
+    Column("MABD x 1000", "mabd", ".4f", 1e3),
+    Column("MABD, squared error x 1000", "mabd_mse", ".4f", 1e3),
+)
+
+
+def score_tables(report: Report) -> list[Table]:
+    """A row for each protocol, over frames and over clips; and what needs no ground truth."""
+    tables = []
+    clips = len({frame.clip for frame in report.frames})
+    for over, count in (("frames", len(report.frames)), ("clips", clips)):
+        means = report.means(over)
+        if means and (over == "frames" or clips > 1):
+            rows = [
+                (name, *(each.cell(row.get(each.score)) for each in _FIDELITY))
+                for name, row in means.items()
+            ]
+            title = f"mean of {count} {over} (PSNR in dB)"
+            tables.append(Table(title, ("", *(each.heading for each in _FIDELITY)), tuple(rows)))
+    alone = report.means_alone()
+    shown = [each for each in _ALONE if each.score in alone]
+    if shown:
+        row = ("mean", *(each.cell(alone[each.score]) for each in shown))
+        said = f"; warping error by {report.flow}" if "warping_error" in alone else ""
+        title = f"without ground truth{said}"
+        tables.append(Table(title, ("", *(each.heading for each in shown)), (row,)))
+    return tables
+
+
+def write_scored(folder: Path, report: Report, agreeing: Sequence[str]) -> None:
+    """Write ``scores.json``, ``scores.csv``, ``scores.md`` and ``index.html``.
+
+    Raises:
+        MediaError: a file cannot be written, or a picture not read.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tables, notes = score_tables(report), [*report.notes, *agreeing]
+    content = {
+        "mean_of_frames": report.means(),
+        "mean_of_clips": report.means("clips"),
+        "without_reference": report.means_alone(),
+        "protocols": PROTOCOLS,
+        "notes": notes,
+        "frames": [
+            {"clip": each.clip, "frame": each.frame, "values": each.values, "alone": each.alone}
+            for each in report.frames
+        ],
+    }
+    write_text(folder / "scores.json", json.dumps(plain(content), indent=2) + "\n")
+    write_text(folder / "scores.csv", _csv(report))
+    written = [f"{table.title}\n\n{table.markdown()}\n" for table in tables]
+    write_text(folder / "scores.md", "".join([*written, *(f"- {note}\n" for note in notes)]))
+    lead = "Each row is a way to compute the same figures: compare only rows of one name."
+    told = [f"{name}: computed {text}." for name, text in PROTOCOLS.items()]
+    sections = [
+        Section("Scores", tables=tables, notes=notes),
+        *_worst(report),
+        Section("What the rows mean", notes=told),
+    ]
+    write_page(folder / "index.html", "Scores", lead, sections)
+
+
+def _csv(report: Report) -> str:
+    text = io.StringIO(newline="")
+    rows = csv.writer(text, lineterminator="\n")
+    names = [name for name in PROTOCOLS if any(name in each.values for each in report.frames)]
+    columns = [(name, measure) for name in names for measure in MEASURES]
+    rows.writerow(["clip", "frame", *(f"{m} {n}" for n, m in columns), *WITHOUT_REFERENCE])
+    for each in report.frames:
+        values = [each.values.get(name, {}).get(measure, "") for name, measure in columns]
+        alone = [each.alone.get(measure, "") for measure in WITHOUT_REFERENCE]
+        rows.writerow([each.clip, each.frame, *values, *alone])
+    return text.getvalue()
+
+
+def _worst(report: Report) -> list[Section]:
+    """The results of the lowest PSNR, over their ground truth; images alone."""
+    scored = [each for each in report.frames if each.values and each.file and each.target]
+    worst = sorted(scored, key=lambda each: each.values["RGB"]["psnr"])[:WORST]
+    groups = [_group(each) for each in worst]
+    text = "Left of the handle is the ground truth."
+    return [Section(f"The {len(groups)} worst", text, groups=groups)] if groups else []
+
+
+def _group(frame: FrameScores) -> Group:
+    assert frame.file is not None
+    assert frame.target is not None
+    target, result = (in_8_bits(read_image(file).pixels) for file in (frame.target, frame.file))
+    said = ", ".join(
+        each.heading + " " + each.cell(frame.values["RGB"][each.score]) for each in _FIDELITY
+    )
+    caption = f"{frame.clip}/{frame.frame}" if frame.clip else frame.frame
+    return Group(caption, target, "ground truth", [Panel("result", result, said)])

@@ -1,0 +1,147 @@
+"""Anybody's results under every protocol."""
+
+import json
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from llve_common.errors import ConfigError, DataError
+from llve_common.evaluate.score import score
+from llve_common.io.images import read_image, write_image
+from llve_common.metrics.fidelity import psnr, ssim
+from llve_common.report.scored import score_tables, write_scored
+
+SIZE = (40, 56)
+
+
+@pytest.fixture(name="folders")
+def folders_fixture(tmp_path, picture):
+    """Five results, their ground truth, and the inputs: half as bright."""
+    for number in range(5):
+        target = picture(*SIZE, seed=number)
+        noise = np.random.default_rng(number).normal(0, 20, target.shape)
+        result = np.clip(target * 0.7 + noise, 0, 255).astype(np.uint8)
+        for side, pixels in (("gt", target), ("result", result), ("low", target // 2)):
+            write_image(tmp_path / side / f"{number}.png", pixels)
+    return tmp_path
+
+
+def test_every_protocol_side_by_side(folders):
+    found = score(folders / "result", folders / "gt", inputs=folders / "low")
+    means = found.means()
+    pairs = [
+        [read_image(folders / side / f"{n}.png").pixels for side in ("result", "gt")]
+        for n in range(5)
+    ]
+    assert means["RGB"]["psnr"] == pytest.approx(np.mean([psnr(*pair) for pair in pairs]))
+    expected = np.mean([ssim(*pair, "skimage7") for pair in pairs])
+    assert means["RGB"]["ssim_skimage7"] == pytest.approx(expected)
+    inner = [psnr(*(each[4:-4, 4:-4] for each in pair)) for pair in pairs]
+    assert means["RGB, no border"]["psnr"] == pytest.approx(np.mean(inner))
+    assert means["RGB, GT-mean"]["psnr"] > means["RGB"]["psnr"] + 1
+    assert set(means) == {"RGB", "RGB, GT-mean", "Y", "Y, GT-mean", "grey", "RGB, no border"}
+    # 40x56 pixels hold no block of NIQE, and images in a folder are no clip.
+    assert set(found.means_alone()) == {"loe", "de", "eme"}
+    assert not found.missing
+
+
+def test_a_figure_of_a_table_is_found_among_the_rows(folders):
+    found = score(folders / "result", folders / "gt")
+    said = f"{found.means()['Y, GT-mean']['psnr']:.2f}"
+    (line,) = found.agreeing(said)
+    assert line.startswith(f"agrees: {said}, psnr, Y, GT-mean")
+    assert "scaled to the mean brightness of its ground truth" in line
+    nearest = found.agreeing("99.99")
+    assert len(nearest) == 3
+    assert all(line.startswith("differs by ") for line in nearest)
+    assert all("ssim" in line for line in found.agreeing("0.5"))
+    with pytest.raises(ConfigError, match="not a figure"):
+        found.agreeing("good")
+
+
+@pytest.mark.parametrize(
+    ("pair", "rename"),
+    [("order", "x{}"), ("{}_ours=gt_{}", "{}_ours"), ("out{}=gt_{}", "out{}")],
+)
+def test_pairing(folders, pair, rename):
+    expected = score(folders / "result", folders / "gt").means()
+    for file in (folders / "result").iterdir():
+        file.rename(file.with_stem(rename.format(file.stem)))
+    with pytest.raises(DataError, match="no result has a partner"):
+        score(folders / "result", folders / "gt")
+    if pair != "order":
+        for file in (folders / "gt").iterdir():
+            file.rename(file.with_stem(f"gt_{file.stem}"))
+    assert score(folders / "result", folders / "gt", pair=pair).means() == expected
+    with pytest.raises(DataError, match="no file fits the template"):
+        score(folders / "result", folders / "gt", pair="nothing{}=gt_{}")
+    with pytest.raises(ConfigError, match="not a way to pair"):
+        score(folders / "result", folders / "gt", pair="stem")
+
+
+def test_what_is_missing_is_named_and_the_rest_scored(folders):
+    (folders / "result" / "1.png").unlink()
+    (folders / "gt" / "3.png").unlink()
+    found = score(folders / "result", folders / "gt")
+    assert [frame.frame for frame in found.frames] == ["0.png", "2.png", "4.png"]
+    (note,) = found.notes
+    assert "gt/1.png has no result" in note
+    assert "3.png has no partner" in note
+    assert found.missing
+
+
+def test_sizes_and_depths_are_rows_of_their_own(folders):
+    wide = read_image(folders / "result" / "0.png").pixels[:, :-6]
+    write_image(folders / "result" / "0.png", wide)
+    deep = read_image(folders / "result" / "1.png").pixels.astype(np.uint16) * 257 + 200
+    write_image(folders / "result" / "1.png", np.minimum(deep, 65535).astype(np.uint16))
+    found = score(folders / "result", folders / "gt")
+    targets = [read_image(folders / "gt" / f"{n}.png").pixels for n in range(2)]
+    first, second = (frame.values for frame in found.frames[:2])
+    assert first["RGB, cropped"]["psnr"] == psnr(wide, targets[0][:, :-6])
+    assert first["RGB"]["psnr"] < first["RGB, cropped"]["psnr"]
+    assert second["RGB, truncated"] != second["RGB, 16 bits"]
+    assert "0.png: 50x40, not 56x40" in found.notes[0]
+
+
+def test_clips_have_means_of_their_own_and_measures_over_time(tmp_path, picture):
+    for clip, length in (("a", 3), ("b", 2)):
+        for index in range(length):
+            target = picture(*SIZE, seed=index) // 2 + 60
+            write_image(tmp_path / "gt" / clip / f"{index}.png", target)
+            # Flickers by 10 levels.
+            write_image(tmp_path / "out" / clip / f"{index}.png", target + 10 * (index % 2))
+    write_image(tmp_path / "gt" / "c" / "0.png", picture(*SIZE))
+    found = score(tmp_path / "out", tmp_path / "gt")
+    assert found.notes == [f"left out: {tmp_path}/gt/c has no result"]
+    assert set(found.temporal) == {"a", "b"}
+    assert found.temporal["a"]["mabd_mse"] > 0
+    finite = found.means("clips")["grey"]["ssim_skimage7"]
+    assert finite != found.means()["grey"]["ssim_skimage7"]
+    assert [table.title[:14] for table in score_tables(found)][:2] == [
+        "mean of 5 fram",
+        "mean of 2 clip",
+    ]
+
+
+def test_written_files(folders):
+    found = score(folders / "result", folders / "gt")
+    write_scored(folders / "out", found, ["agrees: a note"])
+    assert {file.name for file in (folders / "out").iterdir()} == {
+        "scores.json", "scores.csv", "scores.md", "index.html",
+    }  # fmt: skip
+    held = json.loads((folders / "out" / "scores.json").read_text())
+    assert held["mean_of_frames"] == found.means()
+    page = (folders / "out" / "index.html").read_text()
+    assert "The 5 worst" in page
+    assert str(folders) not in page
+    assert len((folders / "out" / "scores.csv").read_text().splitlines()) == 6
+    assert "agrees: a note" in (folders / "out" / "scores.md").read_text()
+
+
+def test_equal_images_and_grey_files(tmp_path, picture):
+    PIL.Image.fromarray(picture(*SIZE)[..., 0]).save(tmp_path / "1.png")
+    found = score(tmp_path, tmp_path)
+    assert found.means()["RGB"]["psnr"] == float("inf")
+    assert found.agreeing("30") != []

@@ -1,0 +1,87 @@
+"""Measures without ground truth, against published values and by hand."""
+
+import csv
+import math
+
+import numpy as np
+import pytest
+
+from llve_common.errors import DataError
+from llve_common.io.images import read_image
+from llve_common.metrics import quality
+from llve_common.metrics.fidelity import psnr, ssim
+from llve_common.testing.reference import reference_json, shared_file
+
+
+def published(name):
+    """A file that the reference names from ../shared, or from ../shared/reference."""
+    return read_image(shared_file(*name.split("/"))).pixels
+
+
+@pytest.mark.reference
+def test_niqe_is_the_published_python_form():
+    values = reference_json("quality/niqe")["values"]
+    assert values
+    for name, expected in values.items():
+        found = quality.niqe(published(name))
+        assert found == pytest.approx(expected["niqe"], abs=1e-3), name
+
+
+@pytest.mark.reference
+def test_official_values_of_several_measures():
+    with shared_file("reference", "quality", "results_official.csv").open() as file:
+        header, *rows = csv.reader(file)
+    official = {row[0]: dict(zip(header[1:], map(float, row[1:]), strict=True)) for row in rows}
+    for name in header[1:]:
+        image, target = (published(f"reference/quality/{side}/{name}") for side in ("dist", "ref"))
+        greys = [np.rint(quality.grey(each)) for each in (image, target)]
+        assert psnr(image, target) == pytest.approx(official["psnr"][name], abs=0.006)
+        assert ssim(*greys, "gaussian11") == pytest.approx(official["ssim"][name], abs=1e-4)
+        entropy = quality.discrete_entropy(image)
+        assert entropy == pytest.approx(official["entropy"][name], abs=1e-3)
+        # The authors' MATLAB release, which converts to grey another way.
+        assert quality.niqe(image) == pytest.approx(official["niqe"][name], rel=0.04)
+
+
+def test_niqe_needs_two_blocks(picture):
+    with pytest.raises(DataError, match="two blocks of 96x96"):
+        quality.niqe(picture(191, 96))
+    assert quality.niqe(picture(192, 96)) > 0
+
+
+def test_lightness_order_by_hand():
+    source = np.zeros((1, 3, 3), np.uint8)
+    source[0, :, 1] = 10, 20, 30
+    image = np.zeros_like(source)
+    image[0, :, 2] = 10, 30, 20
+    # The last two have changed places: each has one pixel in another order than before.
+    assert quality.loe(image, source) == pytest.approx(2 / 3)
+    assert quality.loe(source * 2, source) == 0
+    with pytest.raises(DataError, match="differ in size"):
+        quality.loe(image, source[:, :2])
+
+
+def test_lightness_order_samples_a_regular_grid():
+    source = np.repeat(np.arange(200, dtype=np.uint8)[:, None, None], 100, 1).repeat(3, 2)
+    # Upside down: of 100 x 50 samples each has another order to all that are not in its row.
+    assert quality.loe(source[::-1], source) == 99 * 50
+
+
+def test_entropy_and_enhancement_by_hand():
+    image = np.zeros((16, 16, 3), np.uint8)
+    assert quality.discrete_entropy(image) == 0
+    assert quality.eme(image) == 0
+    image[::2] = 255
+    assert quality.discrete_entropy(image) == pytest.approx(1)
+    assert quality.eme(image) == pytest.approx(20 * math.log(256))
+    assert quality.eme(image, blocks=(16, 1), c=0.5) == 0
+    with pytest.raises(DataError, match="too small for EME"):
+        quality.eme(image, blocks=(17, 1))
+
+
+def test_luma_and_matched_mean_by_hand():
+    colours = np.array([[[255, 255, 255], [0, 0, 0], [255, 0, 0]]], np.uint8)
+    np.testing.assert_allclose(quality.luma(colours), [[235, 16, 81.481]])
+    image = np.full((2, 2, 3), 40, np.uint8)
+    np.testing.assert_allclose(quality.scaled_to_mean(image, 2 * image), 80)
+    np.testing.assert_allclose(quality.scaled_to_mean(0 * image, image), 0)
