@@ -179,9 +179,14 @@ def test_no_such_file(tmp_path):
 
 
 @pytest.mark.parametrize("bits", [8, 16])
-def test_huge_header_is_refused_before_memory_is_taken(tmp_path, bits):
-    (tmp_path / "a.png").write_bytes(png(60_000, 60_000, bits, 2))
-    with pytest.raises(MediaError, match="exceeds limit"):
+@pytest.mark.parametrize(
+    ("side", "said"),
+    [(60_000, "size that its header promises"), (10_000, "does not fit into the memory")],
+)
+def test_huge_header_is_refused_before_memory_is_taken(tmp_path, monkeypatch, bits, side, said):
+    monkeypatch.setattr("llve_common.io.decoders.memory_left", lambda: 1_500_000_000)
+    (tmp_path / "a.png").write_bytes(png(side, side, bits, 2))
+    with pytest.raises(MediaError, match=rf"a\.png: .* {said}"):
         read_image(tmp_path / "a.png")
 
 
