@@ -181,12 +181,12 @@ def test_no_such_file(tmp_path):
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize(
     ("side", "said"),
-    [(60_000, "size that its header promises"), (10_000, "does not fit into the memory")],
+    [(60_000, "size that its header promises"), (10_000, "GB of memory, and 1.5 are left")],
 )
 def test_huge_header_is_refused_before_memory_is_taken(tmp_path, monkeypatch, bits, side, said):
     monkeypatch.setattr("llve_common.io.decoders.memory_left", lambda: 1_500_000_000)
     (tmp_path / "a.png").write_bytes(png(side, side, bits, 2))
-    with pytest.raises(MediaError, match=rf"a\.png: .* {said}"):
+    with pytest.raises(MediaError, match=rf"a\.png: .*{said}"):
         read_image(tmp_path / "a.png")
 
 

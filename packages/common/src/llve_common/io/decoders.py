@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 import threading
 import warnings
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -29,21 +29,16 @@ RAW_SUFFIXES = (
 )  # fmt: skip
 # No other decoder is started: Pillow has some that run programs, such as Ghostscript for EPS.
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "AVIF", "GIF", "JPEG2000")
-_PNG = b"\x89PNG\r\n\x1a\n"
 _TRANSPARENT = {"RGBA", "LA", "PA", "RGBa", "La"}
 # Bytes for each pixel of 8 bits: Pillow's copy, one converted, ours and the enhanced one.
 _BYTES = 16
 # Beyond this many pixels, a file that holds less than a byte for a thousand is no photograph.
 _MANY, _PIXELS_OF_A_BYTE = 179_000_000, 1000
-_opening = threading.Lock()
+# Pillow's limit and Python's warnings are the whole process's.
+_alone = threading.RLock()
 
-
-class Decoded(NamedTuple):
-    """Upright pixels (H, W, 3) and alpha (H, W) or None, both uint8 or uint16, and metadata."""
-
-    pixels: Planes
-    alpha: Planes | None
-    metadata: Metadata
+Decoded = tuple[Planes, Planes | None, Metadata]
+"""Upright pixels (H, W, 3) and alpha (H, W) or None, both uint8 or uint16, and metadata."""
 
 
 @contextmanager
@@ -57,17 +52,18 @@ def opened(path: Path) -> Iterator[PIL.Image.Image]:
     if _is_heif(path):
         _extra("pillow_heif", path).register_heif_opener()
         formats = (*_FORMATS, "HEIF")
-    with warnings.catch_warnings():
+    with _alone, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of damaged metadata
-        with _opening:
-            # Pillow's limit is the same on every machine; ours follows below.
-            limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
-            try:
-                file = _identified(path, formats)
-            finally:
-                PIL.Image.MAX_IMAGE_PIXELS = limit
-        with file:
-            yield file
+        # Pillow's limit is the same on every machine; ours is the memory that is left.
+        limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
+        try:
+            # Pillow maps a file whose path it knows, and garbles a TIFF then that is to be turned.
+            with path.open("rb") as handle, PIL.Image.open(handle, formats=formats) as file:
+                yield file
+        except PIL.UnidentifiedImageError:
+            raise ValueError("it holds no picture of these kinds") from None
+        finally:
+            PIL.Image.MAX_IMAGE_PIXELS = limit
 
 
 def decode(path: Path, file: PIL.Image.Image, *, srgb: bool) -> Decoded:
@@ -89,15 +85,19 @@ def decode(path: Path, file: PIL.Image.Image, *, srgb: bool) -> Decoded:
     refuse_too_large(path, file.width, file.height, 2 if sixteen else 1)
     profile = file.info.get("icc_profile") if srgb else None
     if sixteen:
-        planes = _tiff_of_16_bits(path) if file.format == "TIFF" else _by_opencv(path.read_bytes())
+        if file.format == "TIFF":
+            planes = _tiff_of_16_bits(path)
+        elif file.format == "PNG":
+            planes = _by_opencv(path.read_bytes())
+        else:
+            planes = np.asarray(file.convert("I"), np.uint16)[..., None]
         pixels, alpha = _of_16_bits(planes, profile)
     else:
         file.load()
         pixels, alpha = _of_8_bits(file, profile)
-    orientation = orientation_of(file)  # which Pillow resets where it has turned the picture itself
-    turned = [None if each is None else _upright(each, orientation) for each in (pixels, alpha)]
-    assert turned[0] is not None
-    return Decoded(turned[0], turned[1], metadata_of(file))
+    orientation = orientation_of(file)  # which Pillow resets where it has turned a TIFF itself
+    upright_alpha = None if alpha is None else _upright(alpha, orientation)
+    return _upright(pixels, orientation), upright_alpha, metadata_of(file)
 
 
 def pictures_in(path: Path, file: PIL.Image.Image) -> int:
@@ -116,14 +116,14 @@ def pictures_in(path: Path, file: PIL.Image.Image) -> int:
 
 
 def has_16_bits(path: Path, file: PIL.Image.Image) -> bool:
-    """Whether a PNG or TIFF needs the 16-bit decoder: Pillow would cut RGB to 8 bits unasked."""
+    """Whether a picture has 16 bits a channel, where Pillow may cut RGB to 8 bits unasked."""
     if file.format == "PNG":
         with path.open("rb") as head:
             return head.read(25)[24:] == b"\x10"
     if file.format == "TIFF":
         tags = file.tag_v2  # type: ignore[attr-defined]
         return set(tags.get(258, (8,))) == {16} and tags.get(262) in {0, 1, 2}
-    return False
+    return file.mode.startswith("I;16")
 
 
 def is_transparent(file: PIL.Image.Image) -> bool:
@@ -137,34 +137,23 @@ def refuse_too_large(path: Path, width: int, height: int, scale: int) -> None:
     Raises:
         MediaError: it needs more than is left, or promises far more pixels than its file can hold.
     """
-    size = path.stat().st_size
+    size, left = path.stat().st_size, memory_left()
+    needed, got = width * height * _BYTES * scale, f"{width}x{height} in {size} bytes"
     if width * height > max(_MANY, size * _PIXELS_OF_A_BYTE):
-        raise MediaError(
-            "the image cannot be of the size that its header promises",
-            where=path,
-            got=f"{width}x{height} in {size} bytes",
-            mend="replace or remove the file",
-        )
-    needed, left = width * height * _BYTES * scale, memory_left()
+        what = "the image cannot be of the size that its header promises"
+        raise MediaError(what, where=path, got=got, mend="replace or remove the file")
     if left is not None and needed > left:
-        raise MediaError(
-            "the image does not fit into the memory that is left",
-            where=path,
-            got=f"{width}x{height}, {needed / 1e9:.1f} GB",
-            expected=f"at most {left / 1e9:.1f} GB",
-            mend="close other programs, or make the image smaller",
-        )
+        what = f"the image needs {needed / 1e9:.1f} GB of memory, and {left / 1e9:.1f} are left"
+        raise MediaError(what, where=path, got=got, mend="make it smaller")
 
 
-def is_raw(path: Path) -> bool:
-    """Whether a file is a camera's raw one: by its suffix, as most look like TIFF inside."""
-    return path.suffix.lower() in RAW_SUFFIXES
+def opened_raw(path: Path) -> Any:
+    """A camera's raw file, opened by LibRaw.
 
-
-def raw_size(path: Path) -> tuple[int, int]:
-    """Height and width of a camera's raw picture as stored."""
-    with _extra("rawpy", path).imread(str(path)) as raw:
-        return raw.sizes.height, raw.sizes.width
+    Raises:
+        MediaError: it needs the extra ``llve-common[photos]``.
+    """
+    return _extra("rawpy", path).imread(str(path))
 
 
 def decode_raw(path: Path) -> Decoded:
@@ -172,42 +161,16 @@ def decode_raw(path: Path) -> Decoded:
 
     White balance is the camera's at the shot, and brightness is left as it was exposed.
     """
-    with _extra("rawpy", path).imread(str(path)) as raw:
+    with opened_raw(path) as raw:
         refuse_too_large(path, raw.sizes.width, raw.sizes.height, 2)
         pixels = raw.postprocess(
             use_camera_wb=True, no_auto_bright=True, output_bps=16, gamma=(2.4, 12.92)
         )
     exif = PIL.Image.Exif()
-    try:
-        with path.open("rb") as file:
-            exif.load_from_fp(file)
-            kept = kept_exif(exif)
-    except Exception:  # noqa: BLE001  (raw files that are no TIFF, or damaged there)
-        return Decoded(pixels, None, {})
-    return Decoded(pixels, None, {"exif": kept} if kept else {})
-
-
-def _identified(path: Path, formats: tuple[str, ...]) -> PIL.Image.Image:
-    try:
-        return PIL.Image.open(path, formats=formats)
-    except PIL.UnidentifiedImageError:
-        whole = path.read_bytes()
-        if not whole.startswith(_PNG):
-            raise ValueError("it holds nothing of these kinds") from None
-        return PIL.Image.open(io.BytesIO(_repaired(whole)), formats=["PNG"])
-
-
-def _repaired(whole: bytes) -> bytes:
-    """A PNG without the damaged ones of the chunks that its pixels do not need, such as EXIF."""
-    kept, at = [_PNG], len(_PNG)
-    while at < len(whole):
-        end = at + 12 + int.from_bytes(whole[at : at + 4], "big")
-        needed = whole[at + 4 : at + 5].isupper()
-        checksum = int.from_bytes(whole[end - 4 : end], "big")
-        if needed or zlib.crc32(whole[at + 4 : end - 4]) == checksum:
-            kept.append(whole[at:end])
-        at = end
-    return b"".join(kept)
+    with suppress(Exception), path.open("rb") as file:  # most of these files are TIFF inside
+        exif.load_from_fp(file)
+        return pixels, None, kept_exif(exif)
+    return pixels, None, {}
 
 
 def _is_heif(path: Path) -> bool:
@@ -219,15 +182,8 @@ def _is_heif(path: Path) -> bool:
 
 
 def _extra(name: str, path: Path) -> ModuleType:
-    """A module of the extra ``photos``.
-
-    Raises:
-        MediaError: it is not installed.
-    """
-    import importlib
-
     try:
-        return importlib.import_module(name)
+        return import_module(name)
     except ImportError as error:
         raise MediaError(
             f"photographs of this kind are read by {name}, which is not installed",
@@ -238,10 +194,7 @@ def _extra(name: str, path: Path) -> ModuleType:
 
 
 def _of_8_bits(file: PIL.Image.Image, profile: bytes | None) -> tuple[Planes, Planes | None]:
-    if file.mode.startswith("I;16"):
-        grey = np.asarray(file.convert("I"), np.uint16)
-        return grey[..., None].repeat(3, axis=2), None
-    if file.mode == "F" or file.mode == "I":
+    if file.mode in {"F", "I"}:
         raise ValueError(f"pixel type {file.mode} has no defined white level")
     alpha = None
     if is_transparent(file):

@@ -20,8 +20,8 @@ def png_of_16_bits(planes: NDArray[np.uint16], options: Mapping[str, Any]) -> by
     order = cv2.COLOR_RGB2BGR if planes.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
     encoded = cv2.imencode(".png", cv2.cvtColor(planes, order))[1].tobytes()
     chunks = io.BytesIO()
-    for name, data, *_ in options["pnginfo"].chunks:
-        putchunk(chunks, name, data)
+    for name, text, *_ in options["pnginfo"].chunks:
+        putchunk(chunks, name, text)
     if "exif" in options:
         putchunk(chunks, b"eXIf", options["exif"].tobytes().removeprefix(b"Exif\0\0"))
     if "dpi" in options:

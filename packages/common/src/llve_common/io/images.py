@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import PIL.Image
@@ -21,37 +21,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class Kind(NamedTuple):
-    """A kind of file that images are written to.
-
-    Attributes:
-        name: Pillow's, or ``NPY``.
-        sixteen_bits: whether it holds 16 bits a channel; so for ``alpha``, transparency.
-    """
-
-    name: str
-    sixteen_bits: bool
-    alpha: bool
-
-
-_JPEG, _PNG, _TIFF = (
-    Kind("JPEG", sixteen_bits=False, alpha=False),
-    Kind("PNG", sixteen_bits=True, alpha=True),
-    Kind("TIFF", sixteen_bits=True, alpha=True),
-)
 WRITTEN = {
-    ".png": _PNG,
-    ".jpg": _JPEG,
-    ".jpeg": _JPEG,
-    ".jfif": _JPEG,
-    ".bmp": Kind("BMP", sixteen_bits=False, alpha=False),
-    ".tif": _TIFF,
-    ".tiff": _TIFF,
-    ".webp": Kind("WEBP", sixteen_bits=False, alpha=True),
-    ".avif": Kind("AVIF", sixteen_bits=False, alpha=True),
-    ".jp2": Kind("JPEG2000", sixteen_bits=False, alpha=True),
-    ".npy": Kind("NPY", sixteen_bits=True, alpha=False),
-}
+    ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".jfif": "JPEG", ".tif": "TIFF",
+    ".tiff": "TIFF", ".bmp": "BMP", ".webp": "WEBP", ".avif": "AVIF", ".jp2": "JPEG2000",
+    ".npy": "NPY",
+}  # fmt: skip
+"""The suffixes of files that images are written to, with Pillow's name of the kind."""
+OF_16_BITS = {"PNG", "TIFF", "NPY"}
+OF_TRANSPARENCY = {"PNG", "TIFF", "WEBP", "AVIF", "JPEG2000"}
 IMAGE_SUFFIXES = (
     *WRITTEN, ".apng", ".gif", ".heic", ".heif", ".hif", ".mpo", *decoders.RAW_SUFFIXES,
 )  # fmt: skip
@@ -100,7 +77,7 @@ def read_image(path: Path, *, srgb: bool = False) -> Image:
     with _explained(path, "the image cannot be decoded"):
         if path.suffix.lower() == ".npy":
             return Image(np.ascontiguousarray(_open_array(path)[..., ::-1]))
-        if decoders.is_raw(path):
+        if path.suffix.lower() in decoders.RAW_SUFFIXES:
             return Image(*decoders.decode_raw(path))
         with decoders.opened(path) as file:
             return Image(*decoders.decode(path, file, srgb=srgb))
@@ -116,25 +93,26 @@ def image_size(path: Path) -> tuple[int, int]:
         if path.suffix.lower() == ".npy":
             height, width = _open_array(path).shape[:2]
             return height, width
-        if decoders.is_raw(path):
-            return decoders.raw_size(path)
+        if path.suffix.lower() in decoders.RAW_SUFFIXES:
+            with decoders.opened_raw(path) as raw:
+                return raw.sizes.height, raw.sizes.width
         with decoders.opened(path) as file:
             return file.height, file.width
 
 
 def result_suffix(path: Path) -> str:
-    """The suffix of an image's result: its own, or .png where that would not hold it.
+    """The suffix of an image's result: its own, or .png where a file of that kind cannot hold it.
 
     A picture that cannot be decoded keeps its own: reading it says why.
     """
-    suffix = path.suffix.lower()
-    kind = WRITTEN.get(suffix)
+    kind = WRITTEN.get(path.suffix.lower())
     if kind is None:
-        return ".jpg" if suffix == ".mpo" else ".png"
-    if not (kind.sixteen_bits and kind.alpha) and suffix != ".npy":
+        return ".jpg" if path.suffix.lower() == ".mpo" else ".png"
+    if kind not in {"PNG", "TIFF", "NPY"}:
         with suppress(Exception), decoders.opened(path) as file:
-            deep, clear = decoders.has_16_bits(path, file), decoders.is_transparent(file)
-            if (deep and not kind.sixteen_bits) or (clear and not kind.alpha):
+            too_deep = kind not in OF_16_BITS and decoders.has_16_bits(path, file)
+            too_clear = kind not in OF_TRANSPARENCY and decoders.is_transparent(file)
+            if too_deep or too_clear:
                 return ".png"
     return path.suffix
 
@@ -161,18 +139,18 @@ def write_image(
     """
     kind = _kind_that_holds(path, pixels, alpha)
     planes = pixels if alpha is None else np.dstack([pixels, alpha])
-    options = options_of(kind.name, metadata or {})
+    options = options_of(kind, metadata or {})
     with replacing(path) as temporary:
-        if kind.name == "NPY":
+        if kind == "NPY":
             np.save(temporary, pixels[..., ::-1])
         elif planes.dtype == np.uint16:
-            write = encoders.png_of_16_bits if kind.name == "PNG" else encoders.tiff_of_16_bits
+            write = encoders.png_of_16_bits if kind == "PNG" else encoders.tiff_of_16_bits
             temporary.write_bytes(write(np.asarray(planes, np.uint16), options))
         else:
-            if kind.name in {"JPEG", "WEBP", "AVIF"}:
+            if kind in {"JPEG", "WEBP", "AVIF"}:
                 options["quality"] = 95
             try:
-                PIL.Image.fromarray(planes).save(temporary, kind.name, **options)
+                PIL.Image.fromarray(planes).save(temporary, kind, **options)
             except (ValueError, KeyError, RuntimeError) as error:
                 what, got = "this format cannot hold the image", f"{error} ({size_of(planes)})"
                 raise MediaError(what, where=path, got=got, expected=".png") from error
@@ -245,13 +223,13 @@ def _open_array(path: Path) -> NDArray[np.uint8 | np.uint16]:
     return np.asarray(array)
 
 
-def _kind_that_holds(path: Path, pixels: Pixels, alpha: Pixels | None) -> Kind:
+def _kind_that_holds(path: Path, pixels: Pixels, alpha: Pixels | None) -> str:
     kind = WRITTEN.get(path.suffix.lower())
     if kind is None:
         got, known = path.suffix or "no suffix", ", ".join(WRITTEN)
         raise MediaError("unknown image format", where=path, got=got, expected=known)
-    if pixels.dtype == np.uint16 and not kind.sixteen_bits:
+    if pixels.dtype == np.uint16 and kind not in OF_16_BITS:
         raise MediaError("this format cannot hold 16 bits", where=path, expected=".png or .tif")
-    if alpha is not None and not kind.alpha:
+    if alpha is not None and kind not in OF_TRANSPARENCY:
         raise MediaError("this format cannot hold transparency", where=path, expected=".png")
     return kind
