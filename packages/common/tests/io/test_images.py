@@ -1,4 +1,5 @@
 import contextlib
+import io
 import random
 import struct
 import warnings
@@ -94,14 +95,26 @@ def test_npy_frames_are_blue_green_red(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), red)
 
 
-@pytest.mark.parametrize(
-    "array",
-    [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.uint8), np.array([{"a": 1}])],
-    ids=["floating", "grey", "pickled"],
-)
-def test_npy_of_another_kind_is_refused(tmp_path, array):
-    np.save(tmp_path / "a.npy", array, allow_pickle=True)
-    with pytest.raises(MediaError, match=r"a\.npy: the image cannot be decoded"):
+def stored(array):
+    whole = io.BytesIO()
+    np.save(whole, array, allow_pickle=True)
+    return whole.getvalue()
+
+
+WHOLE = stored(np.zeros((4, 4, 3), np.uint8))
+
+
+@pytest.mark.parametrize("content", {
+    "floating": stored(np.zeros((4, 4, 3), np.float32)), "grey": stored(np.zeros((4, 4), np.uint8)),
+    "pickled": stored(np.array([{"a": 1}])), "empty": b"", "zip": b"PK\3\4" + bytes(99),
+    "cut": WHOLE[:-1], "open": WHOLE.replace(b"}", b" "),
+    "no tuple": WHOLE.replace(b"4, 4", b"4(4("), "negative": WHOLE.replace(b"(4, 4", b"(-4,4"),
+    "huge": WHOLE.replace(b"(4, 4, 3),", b"(9e9, 4, 3)"),
+    "nested": WHOLE[:10] + b"(" * 117 + b"\n" + bytes(48),
+}.values(), ids=lambda content: f"{len(content)}-{zlib.crc32(content):x}")  # fmt: skip
+def test_npy_of_another_kind_is_refused(tmp_path, content):
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(MediaError, match=r"a\.npy: the image cannot be decoded\n  got: ."):
         read_image(tmp_path / "a.npy")
 
 
