@@ -43,7 +43,7 @@ def to_srgb_16(pixels: NDArray[np.uint16], profile: bytes) -> NDArray[np.uint16]
     below, between = np.divmod(pixels[..., :channels], np.uint16(257))
     result = np.zeros(pixels.shape, np.float32)
     for corner in product((0, 1), repeat=channels):
-        near = np.minimum(below + np.uint16(corner), 255).astype(np.uint8)
+        near = np.minimum(below + np.asarray(corner, np.uint16), 255).astype(np.uint8)
         image = PIL.Image.fromarray(near if channels == 3 else near[..., 0])
         share = np.where(corner, between, 257 - between).prod(axis=-1, dtype=np.float32)
         result += share[..., None] * np.asarray(to_srgb(image, profile))
