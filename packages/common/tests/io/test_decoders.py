@@ -1,7 +1,6 @@
 import struct
 import warnings
 
-import cv2
 import numpy as np
 import PIL.EpsImagePlugin
 import PIL.Image
@@ -88,19 +87,14 @@ def dng(path):
 
 
 def saved(kind, mode="RGB", **options):
-    colour = {"RGB": RED, "RGBA": (*RED, 77), "P": 0}[mode]
+    colour = {"RGB": RED, "RGBA": (*RED, 77), "I;16": 10_000}[mode]
     return lambda path: PIL.Image.new(mode, (64, 48), colour).save(path, kind, **options)
-
-
-def jp2_of_16_bits(path):
-    grey = np.full((48, 64), 10_000, np.uint16)
-    PIL.Image.fromarray(grey).save(path, "JPEG2000")
 
 
 MADE = [
     ("a.avif", saved("AVIF", quality=100), RED, ".avif"),
     ("a.jp2", saved("JPEG2000"), RED, ".jp2"),
-    ("deep.jp2", jp2_of_16_bits, (10_000,) * 3, ".png"),
+    ("deep.jp2", saved("JPEG2000", "I;16"), (10_000,) * 3, ".png"),
     ("a.jfif", saved("JPEG", quality=100), RED, ".jfif"),
     ("a.mpo", saved("MPO", quality=100), RED, ".jpg"),
     ("a.gif", saved("GIF"), RED, ".png"),
@@ -176,13 +170,3 @@ def test_memory_left_is_bounded_by_the_process(monkeypatch):
     assert free > 10_000_000
     monkeypatch.setattr(resource, "getrlimit", lambda which: (1_000_000, 1_000_000))
     assert memory_left() <= 1_000_000
-
-
-def test_what_opencv_says_of_damage_stays_unsaid(tmp_path, capfd, image_file):
-    file = image_file("a.png", 16, 16, np.uint16)
-    file.write_bytes(file.read_bytes()[:400])
-    level = cv2.utils.logging.getLogLevel()
-    with pytest.raises(MediaError):
-        read_image(file)
-    assert capfd.readouterr() == ("", "")
-    assert cv2.utils.logging.getLogLevel() == level

@@ -2,10 +2,8 @@ import contextlib
 import io
 import random
 import struct
-import warnings
 import zlib
 
-import cv2
 import numpy as np
 import PIL.Image
 import pytest
@@ -55,24 +53,6 @@ def test_bmp_is_lossless_and_jpeg_and_webp_are_close(tmp_path):
         write_image(tmp_path / f"a{suffix}", pixels)
         difference = read_image(tmp_path / f"a{suffix}").pixels.astype(int) - pixels
         assert abs(difference).max() <= most, suffix
-
-
-@pytest.mark.parametrize("big", [False, True])
-@pytest.mark.parametrize("shape", [(6, 8), (6, 8, 3)])
-def test_tiff_of_others_keeps_its_16_bits_and_channels(tmp_path, shape, big):
-    pixels = np.random.default_rng(0).integers(0, 65536, shape).astype(np.uint16)
-    tifffile.imwrite(tmp_path / "a.tif", pixels, bigtiff=big)
-    expected = pixels if pixels.ndim == 3 else np.dstack([pixels] * 3)
-    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").pixels, expected)
-
-
-def test_grey_becomes_three_equal_channels(tmp_path, picture):
-    grey = picture()[..., 0]
-    PIL.Image.fromarray(grey).save(tmp_path / "8.png")
-    cv2.imwrite(str(tmp_path / "16.png"), grey.astype(np.uint16) * 257)
-    for name, factor in (("8.png", 1), ("16.png", 257)):
-        pixels = read_image(tmp_path / name).pixels
-        np.testing.assert_array_equal(pixels, np.dstack([grey] * 3).astype(int) * factor)
 
 
 @pytest.mark.parametrize("dtype", [">u1", ">u2"])
@@ -164,14 +144,14 @@ FILES = [
 
 @pytest.mark.parametrize(("name", "dtype"), FILES)
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")  # Pillow's, beside its error
-def test_truncated_file_is_named(image_file, name, dtype, share):
+def test_truncated_file_is_named(image_file, capfd, name, dtype, share):
     file = image_file(name, 32, 32, dtype)
     whole = file.read_bytes()
     file.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(MediaError, match="the image cannot be decoded") as caught:
         read_image(file)
     assert caught.value.where == file
+    assert capfd.readouterr() == ("", "")  # OpenCV would say it too
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"II*\0", b"\0" * 100])
@@ -240,10 +220,8 @@ def test_damage_anywhere_is_one_kind_of_error(image_file, tmp_path):
                 damaged[chance.randrange(len(damaged))] = chance.randrange(256)
             file = tmp_path / f"damaged-{name}"
             file.write_bytes(damaged)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Pillow's, of damaged metadata
-                with contextlib.suppress(MediaError):
-                    read_image(file)
+            with contextlib.suppress(MediaError):
+                read_image(file)
 
 
 @pytest.mark.parametrize(

@@ -97,16 +97,12 @@ def test_damaged_exif_costs_exif_alone(tmp_path, picture, block, recwarn):
     assert recwarn.list == []
 
 
-@pytest.mark.parametrize("more", [{"exif": 70_000}, {"xmp": 70_000}])
-def test_what_a_jpeg_cannot_hold_is_left_out(tmp_path, picture, more):
+def test_what_a_jpeg_cannot_hold_is_left_out(tmp_path, picture):
     exif = PIL.Image.Exif()
-    exif[270] = "x" * more.get("exif", 1)
-    metadata = {"exif": exif, "xmp": b"x" * more.get("xmp", 1)}
-    write_image(tmp_path / "a.jpg", picture(), metadata=metadata)
-    assert bool(said(tmp_path / "a.jpg")[0]) == ("xmp" in more)
-
-
-def test_lists_of_other_pictures_do_not_hold(tmp_path):
+    exif[270] = "x" * 70_000
+    write_image(tmp_path / "a.jpg", picture(), metadata={"exif": exif, "xmp": b"x" * 70_000})
+    assert not said(tmp_path / "a.jpg")[0]
+    # A list of further pictures, which the result does not have, does not hold of it.
     PIL.Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg", xmp=b"<hdrgm:Version=1/>")
     assert "xmp" not in read_image(tmp_path / "a.jpg").metadata
 

@@ -32,6 +32,8 @@ _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "AVIF", "GIF", "JPEG2000")
 _TRANSPARENT = {"RGBA", "LA", "PA", "RGBa", "La"}
 # Bytes for each pixel of 8 bits: Pillow's copy, one converted, ours and the enhanced one.
 _BYTES = 16
+# Of which this many are not worth a look at what is left.
+_FEW = 100_000_000
 # Beyond this many pixels, a file that holds less than a byte for a thousand is no photograph.
 _MANY, _PIXELS_OF_A_BYTE = 179_000_000, 1000
 # Pillow's limit and Python's warnings are the whole process's.
@@ -137,8 +139,8 @@ def refuse_too_large(path: Path, width: int, height: int, scale: int) -> None:
     Raises:
         MediaError: it needs more than is left, or promises far more pixels than its file can hold.
     """
-    size, left = path.stat().st_size, memory_left()
-    needed, got = width * height * _BYTES * scale, f"{width}x{height} in {size} bytes"
+    size, needed = path.stat().st_size, width * height * _BYTES * scale
+    got, left = f"{width}x{height} in {size} bytes", memory_left() if needed > _FEW else None
     if width * height > max(_MANY, size * _PIXELS_OF_A_BYTE):
         what = "the image cannot be of the size that its header promises"
         raise MediaError(what, where=path, got=got, mend="replace or remove the file")

@@ -27,7 +27,7 @@ def to_srgb(image: PIL.Image.Image, profile: bytes | None) -> PIL.Image.Image:
             converted: PIL.Image.Image = transform.apply(image.convert(mode))
             grey = PIL.Image.merge("RGB", [converted.getchannel("G")] * 3)
             return grey if image.mode == "L" else converted
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def to_srgb_16(pixels: NDArray[np.uint16], profile: bytes) -> NDArray[np.uint16]:
@@ -54,6 +54,8 @@ def _transform(mode: str, profile: bytes | None) -> Any:
     """LittleCMS's transform from an image's mode to sRGB; None where there is nothing to do."""
     from PIL import ImageCms
 
+    if not profile and mode != "LAB":
+        return None
     source = ImageCms.createProfile("LAB") if mode == "LAB" else io.BytesIO(profile or b"")
     try:
         transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
