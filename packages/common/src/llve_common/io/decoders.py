@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import threading
 import warnings
 from collections.abc import Iterator
@@ -108,9 +109,7 @@ def pictures_in(path: Path, file: PIL.Image.Image) -> int:
     if count == 1 or file.format in {"MPO", "HEIF"}:  # a phone's photograph, then its depth map
         return 1
     if file.format == "TIFF":
-        import tifffile
-
-        with tifffile.TiffFile(path) as tiff:
+        with _tiff(path) as tiff:
             # Bit 0 of the subfile type: of lower resolution; bit 2: a mask.
             kinds = (page.aspage().subfiletype for page in tiff.pages)
             return sum(not kind & 0b101 for kind in kinds)
@@ -238,10 +237,8 @@ def _tiff_of_16_bits(path: Path) -> NDArray[np.uint16]:
     OpenCV knows all compressions, but takes a plane for a picture, black for white, and associated
     alpha for straight. So it is given a copy whose tags say what it can do.
     """
-    import tifffile
-
     whole = path.read_bytes()
-    with tifffile.TiffFile(io.BytesIO(whole)) as tiff:
+    with _tiff(io.BytesIO(whole)) as tiff:
         page: Any = tiff.pages[0]
         samples, extra = page.samplesperpixel, page.extrasamples
         if page.sampleformat != 1:
@@ -274,15 +271,21 @@ def _plane(whole: bytes, page: Any, number: int) -> bytes:
 
 def _with_tags(whole: bytes, tags: dict[int, Any]) -> bytes:
     """A TIFF with other values of the tags that it has."""
-    import tifffile
-
     copy = io.BytesIO(whole)
-    with tifffile.TiffFile(copy, mode="r+") as tiff:
-        present: Any = tiff.pages[0].tags  # type: ignore[union-attr]
+    with _tiff(copy, mode="r+") as tiff:
+        present: Any = tiff.pages[0].tags
         for code, value in tags.items():
             if code in present:
                 present[code].overwrite(value)
         return copy.getvalue()
+
+
+def _tiff(file: Any, **options: Any) -> Any:
+    import tifffile
+
+    # It would name each odd tag, beside our error.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    return tifffile.TiffFile(file, **options)
 
 
 def _upright(planes: Planes, orientation: int) -> Planes:
