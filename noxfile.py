@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent
 ENVIRONMENT = ROOT / ".nox" / "llve"
 PAPERS = ["sci", "sgz", "sdsd", "stcd", "tcenet"]
 TOOLS = [
-    "build", "hatchling", "mypy", "pytest", "pytest-xdist", "ruff", "types-PyYAML",
+    "build", "hatchling", "hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "types-PyYAML",
 ]  # fmt: skip
 
 
@@ -122,7 +122,7 @@ def python(session: nox.Session) -> Path:
         shutil.rmtree(ENVIRONMENT, ignore_errors=True)
         interpreter = make_environment(session, ENVIRONMENT)
         # Not common: an editable paper must bring it by itself.
-        editable = [word for paper in PAPERS for word in ("-e", f"packages/{paper}[onnx]")]
+        editable = [word for paper in PAPERS for word in ("-e", f"packages/{paper}[onnx,photos]")]
         install(session, interpreter, *TOOLS, *editable)
         # FSIM for the tests, without torchvision: FSIM does not use it, and PyPI's builds of it do
         # not fit a torch without CUDA.

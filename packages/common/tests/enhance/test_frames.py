@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from llve_common.enhance.files import enhance_all, naming_faults
-from llve_common.enhance.frames import enhance_frames, pad_to_fit
+from llve_common.enhance.frames import enhance_frames, frame_enhancer, pad_to_fit
 from llve_common.errors import DataError
-from llve_common.io.images import read_image, write_image
+from llve_common.io.frames import Frame
+from llve_common.io.images import Image, read_image, write_image
 from llve_common.paper.contract import Window
 
 
@@ -86,6 +87,27 @@ def test_depth_and_transparency_are_kept(enhance, picture, tmp_path):
         np.testing.assert_array_equal(back.pixels, pixels)
         np.testing.assert_array_equal(back.alpha, alpha)
         assert back.pixels.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("inputs", [(0,), (-1, 0, 1)], ids=["image", "clip"])
+def test_grey_comes_out_grey_and_colour_is_left_alone(model, picture, dtype, inputs):
+    def tinted(network, frames):
+        middle = frames.shape[1] // 2
+        return frames[:, middle : middle + 1] * torch.tensor([0.5, 1, 0.25])[:, None, None]
+
+    enhance = frame_enhancer(model(enhance=tinted, window=Window(inputs=inputs), rounding="round"))
+    colour = picture(20, 33, dtype)
+    grey = colour[..., :1].repeat(3, axis=2)
+    nearly = grey.copy()
+    nearly[7, 5, 2] ^= 1  # between those of the quick look
+    frames = [Frame(Image(pixels), "", "here") for pixels in (colour, grey, nearly)]
+    outcome = [frame.image.pixels.astype(int) for frame in enhance(frames)]
+    assert (outcome[1][..., :1] == outcome[1]).all()
+    luma = grey[..., 0] * (0.5 * 0.299 + 0.587 + 0.25 * 0.114)
+    assert abs(outcome[1][..., 0] - luma).max() <= 1 + 1e-4 * luma.max()
+    for pixels, before in zip(outcome[::2], (colour, nearly), strict=True):
+        assert abs(pixels - before * [0.5, 1, 0.25]).max() <= 0.5
 
 
 def test_rounding_is_the_papers(enhance, tmp_path):

@@ -1,10 +1,9 @@
 import contextlib
+import io
 import random
 import struct
-import warnings
 import zlib
 
-import cv2
 import numpy as np
 import PIL.Image
 import pytest
@@ -56,24 +55,6 @@ def test_bmp_is_lossless_and_jpeg_and_webp_are_close(tmp_path):
         assert abs(difference).max() <= most, suffix
 
 
-@pytest.mark.parametrize("big", [False, True])
-@pytest.mark.parametrize("shape", [(6, 8), (6, 8, 3)])
-def test_tiff_of_others_keeps_its_16_bits_and_channels(tmp_path, shape, big):
-    pixels = np.random.default_rng(0).integers(0, 65536, shape).astype(np.uint16)
-    tifffile.imwrite(tmp_path / "a.tif", pixels, bigtiff=big)
-    expected = pixels if pixels.ndim == 3 else np.dstack([pixels] * 3)
-    np.testing.assert_array_equal(read_image(tmp_path / "a.tif").pixels, expected)
-
-
-def test_grey_becomes_three_equal_channels(tmp_path, picture):
-    grey = picture()[..., 0]
-    PIL.Image.fromarray(grey).save(tmp_path / "8.png")
-    cv2.imwrite(str(tmp_path / "16.png"), grey.astype(np.uint16) * 257)
-    for name, factor in (("8.png", 1), ("16.png", 257)):
-        pixels = read_image(tmp_path / name).pixels
-        np.testing.assert_array_equal(pixels, np.dstack([grey] * 3).astype(int) * factor)
-
-
 @pytest.mark.parametrize("dtype", [">u1", ">u2"])
 def test_grey_with_alpha(tmp_path, dtype):
     kind = np.dtype(dtype)
@@ -94,14 +75,26 @@ def test_npy_frames_are_blue_green_red(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), red)
 
 
-@pytest.mark.parametrize(
-    "array",
-    [np.zeros((4, 4, 3), np.float32), np.zeros((4, 4), np.uint8), np.array([{"a": 1}])],
-    ids=["floating", "grey", "pickled"],
-)
-def test_npy_of_another_kind_is_refused(tmp_path, array):
-    np.save(tmp_path / "a.npy", array, allow_pickle=True)
-    with pytest.raises(MediaError, match=r"a\.npy: the image cannot be decoded"):
+def stored(array):
+    whole = io.BytesIO()
+    np.save(whole, array, allow_pickle=True)
+    return whole.getvalue()
+
+
+WHOLE = stored(np.zeros((4, 4, 3), np.uint8))
+
+
+@pytest.mark.parametrize("content", {
+    "floating": stored(np.zeros((4, 4, 3), np.float32)), "grey": stored(np.zeros((4, 4), np.uint8)),
+    "pickled": stored(np.array([{"a": 1}])), "empty": b"", "zip": b"PK\3\4" + bytes(99),
+    "cut": WHOLE[:-1], "open": WHOLE.replace(b"}", b" "),
+    "no tuple": WHOLE.replace(b"4, 4", b"4(4("), "negative": WHOLE.replace(b"(4, 4", b"(-4,4"),
+    "huge": WHOLE.replace(b"(4, 4, 3),", b"(9e9, 4, 3)"),
+    "nested": WHOLE[:10] + b"(" * 117 + b"\n" + bytes(48),
+}.values(), ids=lambda content: f"{len(content)}-{zlib.crc32(content):x}")  # fmt: skip
+def test_npy_of_another_kind_is_refused(tmp_path, content):
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(MediaError, match=r"a\.npy: the image cannot be decoded\n  got: ."):
         read_image(tmp_path / "a.npy")
 
 
@@ -151,14 +144,14 @@ FILES = [
 
 @pytest.mark.parametrize(("name", "dtype"), FILES)
 @pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data:UserWarning")  # Pillow's, beside its error
-def test_truncated_file_is_named(image_file, name, dtype, share):
+def test_truncated_file_is_named(image_file, capfd, name, dtype, share):
     file = image_file(name, 32, 32, dtype)
     whole = file.read_bytes()
     file.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(MediaError, match="the image cannot be decoded") as caught:
         read_image(file)
     assert caught.value.where == file
+    assert capfd.readouterr() == ("", "")  # OpenCV would say it too
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"II*\0", b"\0" * 100])
@@ -179,9 +172,14 @@ def test_no_such_file(tmp_path):
 
 
 @pytest.mark.parametrize("bits", [8, 16])
-def test_huge_header_is_refused_before_memory_is_taken(tmp_path, bits):
-    (tmp_path / "a.png").write_bytes(png(60_000, 60_000, bits, 2))
-    with pytest.raises(MediaError, match="exceeds limit"):
+@pytest.mark.parametrize(
+    ("side", "said"),
+    [(60_000, "size that its header promises"), (10_000, "GB of memory, and 1.5 are left")],
+)
+def test_huge_header_is_refused_before_memory_is_taken(tmp_path, monkeypatch, bits, side, said):
+    monkeypatch.setattr("llve_common.io.decoders.memory_left", lambda: 1_500_000_000)
+    (tmp_path / "a.png").write_bytes(png(side, side, bits, 2))
+    with pytest.raises(MediaError, match=rf"a\.png: .*{said}"):
         read_image(tmp_path / "a.png")
 
 
@@ -222,10 +220,8 @@ def test_damage_anywhere_is_one_kind_of_error(image_file, tmp_path):
                 damaged[chance.randrange(len(damaged))] = chance.randrange(256)
             file = tmp_path / f"damaged-{name}"
             file.write_bytes(damaged)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Pillow's, of damaged metadata
-                with contextlib.suppress(MediaError):
-                    read_image(file)
+            with contextlib.suppress(MediaError):
+                read_image(file)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,10 @@ from llve_common.weights.network import bundled_weights, load_model
 
 State = Literal["ok", "missing", "broken"]
 
-_EXTRAS = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "fsim": ("piq",)}
+_EXTRAS = {
+    "onnx": ("onnx", "onnxscript", "onnxruntime"), "fsim": ("piq",),
+    "photos": ("pillow_heif", "rawpy"),
+}  # fmt: skip
 _COLOURS = {"ok": "green", "missing": "yellow", "broken": "bold red"}
 _DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4")
 _ENCODER = "libx264"

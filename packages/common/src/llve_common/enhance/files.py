@@ -13,6 +13,7 @@ from llve_common.enhance.frames import Enhance, frame_enhancer
 from llve_common.errors import DataError, UserError
 from llve_common.io.folders import is_image
 from llve_common.io.frames import Frame, open_sink, open_source, sources_in, video_target
+from llve_common.io.images import result_suffix
 from llve_common.io.video import is_video
 from llve_common.paper.contract import Model, Paper
 
@@ -115,9 +116,12 @@ def plan_jobs(paper: Paper, source: Path, output: Path | None) -> list[Job]:
 
 
 def _alike(source: Path, target: Path) -> Path:
-    """The target, of a kind that can be written where the source is a video."""
-    one_video = source.is_file() and is_video(source)
-    return target.with_name(video_target(target)) if one_video else target
+    """The target, of a kind that can be written and holds what the source does."""
+    if not source.is_file():
+        return target
+    if is_video(source):
+        return target.with_name(video_target(target))
+    return target.with_suffix(result_suffix(source))
 
 
 def naming_faults(jobs: Sequence[Job], kept: Iterable[Path] = ()) -> None:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,7 +15,7 @@ from llve_common.enhance.row_blocks import RowBlocks
 from llve_common.enhance.windows import enhance_clip, enhance_inner_frames, inner_frames
 from llve_common.errors import UserError
 from llve_common.io.frames import Frame
-from llve_common.io.images import Image, Pixels, to_pixels, to_tensor
+from llve_common.io.images import Pixels, to_pixels, to_tensor
 from llve_common.paper.contract import Model, Prepared, Window
 
 Enhance = Callable[[Iterable[Frame]], Iterator[Frame]]
@@ -89,6 +90,26 @@ def pixel_enhancer(model: Model) -> Callable[[Pixels], Pixels]:
     return enhance_whole
 
 
+def without_tint(enhanced: Pixels, source: Pixels) -> Pixels:
+    """The enhanced frame, turned to grey where its source is grey, so that no tint appears.
+
+    A source is grey if its three channels are equal in every pixel, as those of a grey image or of
+    an infrared camera's video are. Grey is the luma of BT.601.
+
+    Args:
+        enhanced: (H, W, 3) RGB, uint8 or uint16.
+        source: (H, W, 3) RGB, what it was made of.
+    """
+    # A few pixels tell of nearly every picture in colour.
+    for some in (source[::16, ::16], source):
+        if not (np.array_equal(some[..., 0], some[..., 1])
+                and np.array_equal(some[..., 0], some[..., 2])):  # fmt: skip
+            return enhanced
+    import cv2
+
+    return np.asarray(cv2.merge([cv2.cvtColor(enhanced, cv2.COLOR_RGB2GRAY)] * 3), enhanced.dtype)
+
+
 def _prepared(model: Model) -> Prepared | None:
     """The network for blocks of rows; None where only whole frames go through it."""
     paper, window = model.paper, model.window
@@ -108,7 +129,7 @@ def _one_by_one(enhance: Callable[[Pixels], Pixels], frames: Iterable[Frame]) ->
             pixels = enhance(frame.image.pixels)
         except UserError as error:
             raise error.at(frame.where) from None
-        yield replace(frame, image=Image(pixels, frame.image.alpha))
+        yield _with(frame, pixels)
 
 
 def _in_windows(model: Model, frames: Iterable[Frame], *, inner: bool) -> Iterator[Frame]:
@@ -134,4 +155,10 @@ def _in_windows(model: Model, frames: Iterable[Frame], *, inner: bool) -> Iterat
             pixels = to_pixels(cropped, model.paper.rounding, frame.image.pixels.dtype)
         except UserError as error:
             raise error.at(frame.where) from None
-        yield replace(frame, image=Image(pixels, frame.image.alpha))
+        yield _with(frame, pixels)
+
+
+def _with(frame: Frame, pixels: Pixels) -> Frame:
+    """The frame, enhanced to these pixels."""
+    grey_kept = without_tint(pixels, frame.image.pixels)
+    return replace(frame, image=replace(frame.image, pixels=grey_kept))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from llve_common.errors import DataError
 from llve_common.io.images import IMAGE_SUFFIXES
+from llve_common.io.video import is_video
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +46,13 @@ def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a path names an image by its suffix; hidden files do not count."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    """Whether a path names an image by its suffix; hidden files do not count.
+
+    What moves is no image, so files of the kinds that may move are looked into.
+    """
+    suffix = path.suffix.lower()
+    moves = suffix in {".gif", ".apng"} and is_video(path)
+    return suffix in IMAGE_SUFFIXES and not path.name.startswith(".") and not moves
 
 
 def match_by_name(inputs: list[Path], targets: list[Path]) -> list[tuple[Path, Path]]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from llve_common.errors import MediaError
 from llve_common.io.folders import is_image, list_images
-from llve_common.io.images import Image, read_image, size_of, write_image
+from llve_common.io.images import Image, read_image, result_suffix, size_of, write_image
 from llve_common.io.video import OUTPUT_FORMATS, VideoInfo, VideoReader, VideoWriter, is_video
 
 
@@ -52,11 +52,13 @@ class Source:
 def open_source(path: Path) -> Iterator[Source]:
     """The frames of an image file, a folder of frames, or a video.
 
+    Images come in sRGB, by their ICC profiles.
+
     Raises:
         MediaError: nothing is there, it is of no known kind, or a frame cannot be read.
         DataError: the folder holds no image.
     """
-    if path.is_dir() or is_image(path):
+    if path.is_dir() or (is_image(path) and not is_video(path)):
         paths = list_images(path) if path.is_dir() else [path]
         yield Source(_image_frames(paths), len(paths))
     elif is_video(path):
@@ -93,13 +95,16 @@ def sources_in(path: Path, *, clips: bool) -> list[Path]:
 
 
 @contextmanager
-def open_sink(path: Path, source: Source) -> Iterator[Callable[[Frame], None]]:
+def open_sink(
+    path: Path, source: Source, *, strip: bool = False
+) -> Iterator[Callable[[Frame], None]]:
     """A function that writes a source's frames in order; the target is whole or as it was.
 
     Args:
         path: a video file for a video, an image file for one image, else a folder, whose files get
             the names of the source's.
         source: whose times, colour and sound a video keeps.
+        strip: leave out what images say beside their pixels, such as EXIF and the place.
 
     Raises:
         MediaError: the target cannot be written.
@@ -114,10 +119,14 @@ def open_sink(path: Path, source: Source) -> Iterator[Callable[[Frame], None]]:
                 writer.write(frame.image.pixels.astype(np.uint8, copy=False), frame.time)
 
             yield write
-    elif is_image(path):
-        yield lambda frame: write_image(path, frame.image.pixels, frame.image.alpha)
     else:
-        yield lambda frame: write_image(path / frame.name, frame.image.pixels, frame.image.alpha)
+        one = is_image(path)
+
+        def write_one(frame: Frame) -> None:
+            image, target = frame.image, path if one else path / frame.name
+            write_image(target, image.pixels, image.alpha, None if strip else image.metadata)
+
+        yield write_one
 
 
 def make_folder(folder: Path) -> None:
@@ -140,7 +149,7 @@ def video_target(source: Path) -> str:
 def _image_frames(paths: list[Path]) -> Iterator[Frame]:
     first: Image | None = None
     for path in paths:
-        image = read_image(path)
+        image = read_image(path, srgb=True)
         first = first or image
         if image.pixels.shape != first.pixels.shape:
             raise MediaError(
@@ -150,7 +159,7 @@ def _image_frames(paths: list[Path]) -> Iterator[Frame]:
                 expected=size_of(first.pixels),
                 mend="put the frames of one clip into one folder",
             )
-        yield Frame(image, path.name, path)
+        yield Frame(image, path.with_suffix(result_suffix(path)).name, path)
 
 
 def _video_frames(reader: VideoReader) -> Iterator[Frame]:
