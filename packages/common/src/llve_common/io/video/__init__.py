@@ -8,9 +8,9 @@ writing at once needs memory for a few frames, whatever the clip's length.
 from llve_common.io.video.container import VIDEO_SUFFIXES, is_video
 from llve_common.io.video.info import Colour, VideoFrame, VideoInfo
 from llve_common.io.video.reader import VideoReader
-from llve_common.io.video.writer import OUTPUT_FORMATS, VideoWriter
+from llve_common.io.video.writer import OUTPUT_CODECS, OUTPUT_FORMATS, VideoWriter
 
 __all__ = [
-    "OUTPUT_FORMATS", "VIDEO_SUFFIXES", "Colour", "VideoFrame", "VideoInfo", "VideoReader",
-    "VideoWriter", "is_video",
+    "OUTPUT_CODECS", "OUTPUT_FORMATS", "VIDEO_SUFFIXES", "Colour", "VideoFrame", "VideoInfo",
+    "VideoReader", "VideoWriter", "is_video",
 ]  # fmt: skip

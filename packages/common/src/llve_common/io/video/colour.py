@@ -1,30 +1,103 @@
-"""Between a video's colour tags and the conversion of its pixels."""
+"""Between a video's pixels, as its colour tags mean them, and RGB."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import cast
 
 import av
-from av.video.reformatter import Colorspace
+import numpy as np
+import numpy.typing as npt
+from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
 from llve_common.errors import MediaError
+from llve_common.io.video.filters import FilterChain
 from llve_common.io.video.info import Colour
 
 LIMITED_RANGE, FULL_RANGE = 1, 2
-_RGB_MATRIX, _BT709_MATRIX, _UNSPECIFIED = 0, 1, 2
+_RGB_MATRIX, _BT709, _UNSPECIFIED, _BT2020 = 0, 1, 2, 9
+_HDR = {16: "PQ", 18: "HLG"}
 
 # H.273's code points and swscale's differ. An untagged clip is BT.601 to ffmpeg and OpenCV, with
 # which the published results were made.
 SWSCALE_MATRIX = {
-    _BT709_MATRIX: Colorspace.ITU709,
+    _BT709: Colorspace.ITU709,
     _UNSPECIFIED: Colorspace.ITU601,
     4: Colorspace.FCC,
     5: Colorspace.ITU601,
     6: Colorspace.ITU601,
     7: Colorspace.SMPTE240M,
-    9: Colorspace.BT2020,
+    _BT2020: Colorspace.BT2020,
 }
+# The default is up to 3 levels low, and in the range of a grey picture's chroma.
+EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+# swscale's perceptual intent: a spline through the tones in perceptual quantisation, and a gamut
+# mapping that keeps hues, in the range that the clip's mastering display had.
+_TONE_MAPPING = (
+    f"scale=out_primaries=bt709:out_transfer=bt709:intent=perceptual:flags={int(EXACT)}",
+    "format=rgb24",
+)
+
+
+class RgbConverter:
+    """Decoded frames of a clip to uint8 (H, W, 3) RGB, as stored; HDR ones mapped to BT.709.
+
+    A grey frame (no chroma, or neutral chroma everywhere) becomes R = G = B exactly.
+    """
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self._path, self._threads = path, threads
+        self._reformatter = VideoReformatter()
+        self._tone_mapping = FilterChain(*_TONE_MAPPING)
+
+    def __call__(self, frame: av.VideoFrame, width: int, height: int) -> npt.NDArray[np.uint8]:
+        """Convert one frame, at another size if it is of another.
+
+        Raises:
+            MediaError: the matrix is not supported.
+        """
+        colour = colour_of(frame)
+        same_size = (width, height) == (frame.width, frame.height)
+        if frame.format.name.startswith("gray") and colour.range == LIMITED_RANGE and same_size:
+            return _limited_grey(frame)
+        if hdr_name(colour):
+            frame.colorspace = _BT2020 if colour.matrix == _UNSPECIFIED else colour.matrix
+            if colour.primaries == _UNSPECIFIED:
+                frame.color_primaries = _BT2020
+            (frame,) = self._tone_mapping.frames(frame)
+        rgb = self._reformatter.reformat(
+            frame,
+            width,
+            height,
+            format="rgb24",
+            src_colorspace=swscale_matrix(frame, self._path),
+            src_color_range=colour_of(frame).range or LIMITED_RANGE,
+            dst_color_range=FULL_RANGE,
+            interpolation=EXACT,
+            threads=self._threads,
+        )
+        return cast("npt.NDArray[np.uint8]", rgb.to_ndarray())
+
+
+def _limited_grey(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
+    """A frame without chroma, which swscale takes for full range whatever its tag says."""
+    bits = frame.format.components[0].bits
+    sample = np.dtype("u1" if bits == 8 else ">u2" if frame.format.name.endswith("be") else "<u2")
+    luma = np.frombuffer(frame.planes[0], sample).reshape(frame.height, -1)[:, : frame.width]
+    return np.repeat(_limited_levels(bits)[luma][..., None], 3, axis=2)
+
+
+@cache
+def _limited_levels(bits: int) -> npt.NDArray[np.uint8]:
+    levels = (np.arange(1 << bits) / (1 << bits - 8) - 16) * 255 / 219
+    return np.rint(levels.clip(0, 255)).astype(np.uint8)
+
+
+def hdr_name(colour: Colour) -> str | None:
+    """The name of a high dynamic range's transfer function, None for another."""
+    return _HDR.get(colour.transfer)
 
 
 def colour_of(frame: av.VideoFrame) -> Colour:
@@ -37,6 +110,19 @@ def colour_of(frame: av.VideoFrame) -> Colour:
         primaries=int(frame.color_primaries),
         transfer=int(frame.color_trc),
     )
+
+
+def displayed_colour(colour: Colour) -> Colour:
+    """How the frames that are read are meant: as the clip's own, but BT.709 for HDR."""
+    return Colour(LIMITED_RANGE, _BT709, _BT709, _BT709) if hdr_name(colour) else colour
+
+
+def chroma_of(frame: av.VideoFrame) -> str:
+    """A decoded frame's chroma sampling, of those that a writer has: 420, 422 or 444."""
+    form, width, height = frame.format, frame.width, frame.height
+    if form.is_rgb or len(form.components) < 3 or form.chroma_height(height) < height:
+        return "420"
+    return "444" if form.chroma_width(width) == width else "422"
 
 
 def swscale_matrix(frame: av.VideoFrame, path: Path) -> Colorspace | None:
@@ -55,7 +141,7 @@ def encoded_colour(colour: Colour, path: Path) -> Colour:
         MediaError: the matrix is not supported.
     """
     if colour.matrix == _RGB_MATRIX:
-        return replace(colour, range=LIMITED_RANGE, matrix=_BT709_MATRIX)
+        return replace(colour, range=LIMITED_RANGE, matrix=_BT709)
     _known_matrix(colour, path)
     return colour
 

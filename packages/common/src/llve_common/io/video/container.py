@@ -1,29 +1,71 @@
-"""Video files by their names, and opened."""
+"""Video files, told by their content and opened."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import av
 from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
 
 from llve_common.errors import MediaError
 
 VIDEO_SUFFIXES = frozenset(
-    {".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
-    | {".mpeg", ".mpg", ".mts", ".ogv", ".webm", ".wmv"}
+    {".3g2", ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
+    | {".mpeg", ".mpg", ".mxf", ".ogv", ".webm", ".wmv"}
 )
-"""Suffixes, in lower case, of the files that are taken for videos."""
+"""Suffixes, in lower case, of the files that are taken for videos whatever they hold."""
+_LOOKED_INTO = frozenset({".apng", ".gif", ".mts", ".ts"})
+"""Suffixes of videos that other files have as well: one picture, TypeScript."""
+
+# Names of ffmpeg's that hold frames themselves. Others, as a list of files to join or a web
+# address, would open what the file names.
+_FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,live_flv,mpegts,mpeg,mpegvideo,ogg,asf,asf_o,"
+    "mxf,gif,apng,h264,hevc,av1,obu,ivf,m4v,mjpeg,dv,rm,yuv4mpegpipe,nut,wtv,vc1,h263,gxf,swf,nsv"
+)
+_HEADS = re.compile(
+    rb"....(ftyp(?!avif|avis|crx |hei[cmsx]|jp2 |jxl |mif1|msf1)|moov|mdat|wide|free|skip)"
+    rb"|\x1aE\xdf\xa3|FLV\x01|OggS|RIFF....AVI |0&\xb2u\x8ef\xcf\x11|\0\0\1[\xb3\xba]"
+    rb"|\x06\x0e\x2b\x34|YUV4MPEG2|GIF8|\x89PNG.*acTL|\x2eRMF|DKIF|(....(G.{191}){2}|(G.{187}){3})G",
+    re.DOTALL,
+)
+_COVERS = Disposition.attached_pic | Disposition.timed_thumbnails
 
 
 def is_video(path: str | os.PathLike[str]) -> bool:
-    """Tell by its suffix whether a path is meant as a video; the file need not exist."""
-    return Path(path).suffix.lower() in VIDEO_SUFFIXES
+    """Tell whether a path is meant as a video.
+
+    A suffix that only videos have is believed. Else the file is looked into where there is one, and
+    a picture that moves is a video; where there is none, the suffix decides.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            if not _HEADS.match(file.read(1024)):
+                return False
+    except OSError:
+        return suffix in _LOOKED_INTO
+    try:
+        with open_input(path) as container:
+            stream = video_streams(container)[0]
+            still = container.format.name in ("gif", "apng")
+            packets = container.demux(stream)
+            return not still or sum(next(packets).size > 0 for _ in range(2)) == 2
+    except (MediaError, IndexError):
+        return False
 
 
 def open_input(path: Path) -> InputContainer:
-    """Open a file of any kind that ffmpeg knows.
+    """Open a file of any kind that ffmpeg knows and that holds its frames itself.
+
+    Tags that are not UTF-8 are kept byte for byte, as Python's surrogates.
 
     Raises:
         MediaError: the file is missing, a folder, empty, not to be read, or of no known kind.
@@ -34,15 +76,25 @@ def open_input(path: Path) -> InputContainer:
         raise MediaError("a folder where a video file is expected", where=path)
     if path.stat().st_size == 0:
         raise MediaError("the file is empty", where=path, mend="fetch it again")
+    allowed = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
     try:
         # An absolute path cannot be mistaken for a URL, as "take:2.mp4" would be.
-        return av.open(path.absolute(), "r")
+        return av.open(
+            path.absolute(), "r", container_options=allowed, metadata_errors="surrogateescape"
+        )
     except PermissionError as error:
         raise MediaError("the file may not be read", where=path) from error
-    except (av.FFmpegError, UnicodeDecodeError) as error:
+    except av.FFmpegError as error:
         raise MediaError(
             "not a video that ffmpeg can open, or one that is cut off",
             where=path,
-            got=getattr(error, "strerror", None),
+            got=error.strerror,
             mend="check that it plays; an MP4 whose download broke off often does not",
         ) from error
+
+
+def video_streams(container: InputContainer) -> list[VideoStream]:
+    """The streams of moving pictures, the largest first."""
+    # The cover of a music file is a video stream to ffmpeg.
+    streams = [s for s in container.streams.video if not s.disposition & _COVERS]
+    return sorted(streams, key=lambda s: s.codec_context is None or -s.width * s.height)

@@ -1,16 +1,23 @@
-"""Decoding that passes over no damage."""
+"""Decoding that passes over no damage, or says what it passed over."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer
 from av.packet import Packet
 from av.video.stream import VideoStream
 
 from llve_common.errors import MediaError
+from llve_common.io.video.clock import MOST_REORDERED, Clock
+
+log = logging.getLogger(__name__)
 
 # With these a packet without a frame is a lost frame; other codecs have packets that show nothing.
 _FRAME_PER_PACKET = frozenset({"av1", "h264", "hevc", "vp9"})
@@ -22,60 +29,129 @@ _SEGMENT, _UNKNOWN_SIZE = b"\x18\x53\x80\x67\x01", b"\xff" * 7
 
 
 class Decoder:
-    """Frames of a stream up to the first damage, which is told from the packets that went in."""
+    """Frames of a stream up to the first damage, which is told from the packets that went in.
+
+    Args:
+        path: of the file, for messages; ``container`` and ``stream`` are of it.
+        threads: 0 takes one per processor.
+        start: seconds in the file's clock; groups of pictures that end before are not decoded.
+        keep_going: pass over damage, and say at the end what was lost.
+    """
 
     def __init__(
-        self, path: Path, container: InputContainer, stream: VideoStream, threads: int
+        self,
+        path: Path,
+        container: InputContainer,
+        stream: VideoStream,
+        *,
+        threads: int,
+        start: Fraction | None,
+        keep_going: bool,
     ) -> None:
         self._path, self._container, self._stream = path, container, stream
+        self._keep_going, self._from = keep_going, start
         self._context = stream.codec_context
-        self._frame_per_packet = self._context.codec.canonical_name in _FRAME_PER_PACKET
+        codec = self._context.codec.canonical_name
+        self._frame_per_packet = codec in _FRAME_PER_PACKET
         # Frame threads report errors late, and PyAV drops an error that comes with a frame, so they
         # are used only where packets tell which frames must come.
         self._context.thread_type = "AUTO" if self._frame_per_packet else "SLICE"
         self._context.thread_count = threads
+        # VP9's hidden frames may come in packets of their own.
+        self._merge = BitStreamFilterContext("vp9_superframe", stream) if codec == "vp9" else None
+        # AVI stores no times but the packets' places, in the order of the file.
+        self._in_places = container.format.name == "avi"
+        self._places: deque[int] = deque()
         self._awaited: set[int] = set()
+        self._held: deque[av.VideoFrame] = deque()
         self._start: int | None = None
-        self._last_dts: int | None = None
+        jumped = "%s: its times jump back; what follows is joined on"
+        rate = stream.average_rate or 25
+        self._clock = Clock(1 / Fraction(rate), lambda: log.warning(jumped, path))
         self._failure: str | None = None
-        self._packets = self._delivered = 0
+        self._ended = False
+        self._packets = self._delivered = self._lost = self._concealed = 0
 
-    def frames(self) -> Iterator[av.VideoFrame]:
-        """Yield frames in the order of display; raise `MediaError` where they end too early."""
-        for packet in self._whole_packets():
+    def frames(self) -> Iterator[tuple[av.VideoFrame, int | None]]:
+        """Yield frames in the order of display, with their times in ticks of the stream.
+
+        Raises:
+            MediaError: at the end, where they end too early.
+        """
+        packets = self._whole_packets()
+        if self._from is not None:
+            packets = self._from_key_frame(packets, self._from)
+        for packet in packets:
             self._await(packet)
-            yield from self._decode(packet)
-            if self._failure:
+            self._decode(packet)
+            yield from self._released()
+            if self._failure and not self._keep_going:
                 break
+        self._ended = True
         self._failure = self._failure or self._shortfall()
-        yield from self._decode(None)
-        if self._failure or self._awaited:
-            raise self._damaged(self._failure or "the decoder dropped it")
+        self._decode(None)
+        yield from self._released()
+        self._lose(self._awaited)
+        if self._failure and not self._keep_going:
+            raise self._damaged(self._failure)
+        if self._failure or self._lost or self._concealed:
+            losses = f"{self._lost} frames lost, {self._concealed} concealed by the decoder"
+            reason = f" ({self._failure})" if self._failure else ""
+            log.warning("%s: the video is damaged%s: %s", self._path, reason, losses)
 
     def _whole_packets(self) -> Iterator[Packet[VideoStream]]:
-        try:
-            for packet in self._container.demux(self._stream):
-                if packet.is_corrupt:
-                    self._failure = "the file breaks off"
+        before = -1
+        while before < self._packets:
+            before = self._packets
+            try:
+                for packet in self._container.demux(self._stream):
+                    if packet.is_corrupt:
+                        self._failure = "the file breaks off"
+                        if not self._keep_going:
+                            return
+                    self._packets += packet.dts is not None
+                    # An empty packet would flush the decoder; PyAV ends with one without a time.
+                    if packet.size:
+                        yield from self._merge.filter(packet) if self._merge else [packet]
+                return
+            except av.FFmpegError as error:
+                self._failure = str(error.strerror)
+                if not self._keep_going:
                     return
-                self._packets += packet.dts is not None
-                # An empty packet would flush the decoder; PyAV ends with one that has no time.
-                if packet.size:
-                    yield packet
-        except av.FFmpegError as error:
-            self._failure = str(error.strerror)
+
+    def _from_key_frame(
+        self, packets: Iterable[Packet[VideoStream]], start: Fraction
+    ) -> Iterator[Packet[VideoStream]]:
+        group: list[Packet[VideoStream]] = []
+        begun = False
+        for packet in packets:
+            decoded = packet.dts if packet.dts is not None else packet.pts
+            shown = decoded if packet.pts is None or self._in_places else packet.pts
+            begun = begun or decoded is None or decoded * packet.time_base >= start
+            if not begun and packet.is_keyframe and (shown or 0) * packet.time_base <= start:
+                group.clear()
+            group.append(packet)
+            if begun:
+                yield from group
+                group.clear()
+        yield from group
 
     def _await(self, packet: Packet[VideoStream]) -> None:
-        self._last_dts = packet.dts if packet.dts is not None else self._last_dts
-        if packet.pts is None or packet.is_discard or not self._frame_per_packet:
+        self._clock.set(packet)
+        if self._in_places:
+            packet.pts = packet.dts
+        if packet.pts is None or packet.is_discard:
             return
         if self._start is None and packet.is_keyframe:
             self._start = packet.pts
         # What comes before the first key frame, in the file or on the screen, may lack references.
         if self._start is not None and packet.pts >= self._start:
-            self._awaited.add(packet.pts)
+            if self._in_places:
+                self._places.append(packet.pts)
+            if self._frame_per_packet:
+                self._awaited.add(packet.pts)
 
-    def _decode(self, packet: Packet[VideoStream] | None) -> Iterator[av.VideoFrame]:
+    def _decode(self, packet: Packet[VideoStream] | None) -> None:
         try:
             frames = self._context.decode(packet)
         except av.FFmpegError as error:
@@ -84,25 +160,46 @@ class Decoder:
                 self._awaited.add(packet.pts)
             return
         for frame in frames:
-            self._check(frame)
-            yield frame
+            if frame.interlaced_frame and not self._failure:
+                # Two fields in two packets make one frame.
+                self._frame_per_packet = False
+                self._awaited.clear()
+            if frame.pts is not None:
+                self._awaited.discard(frame.pts)
+            self._held.append(frame)
+
+    def _released(self) -> Iterator[tuple[av.VideoFrame, int | None]]:
+        """Frames that no other one, still awaited, has to come before.
+
+        Where times are not in the order of display, that one comes soon after; else it is lost.
+        """
+        while self._held:
+            frame = self._held[0]
+            missing = {at for at in self._awaited if frame.pts is not None and at < frame.pts}
+            if missing and len(self._held) <= MOST_REORDERED and not self._ended:
+                return
+            self._lose(missing)
+            self._held.popleft()
+            if not self._keep_going:
+                self._check(frame)
+            self._concealed += frame.is_corrupt
+            place = self._places.popleft() if self._places else None
+            yield frame, place if self._context.has_b_frames and place is not None else frame.pts
             self._delivered += 1
 
     def _check(self, frame: av.VideoFrame) -> None:
         if frame.is_corrupt:
             raise self._damaged("the decoder had to conceal errors", frame.pts)
-        if frame.pts is None:
-            return
-        if self._failure and self._last_dts is not None and frame.pts > self._last_dts:
+        last = self._clock.last
+        if self._failure and frame.pts is not None and last is not None and frame.pts > last:
             # A packet that did not come may hold a frame that is shown before this one.
             raise self._damaged(self._failure)
-        if frame.interlaced_frame and not self._failure:
-            # Two fields in two packets make one frame.
-            self._frame_per_packet = False
-            self._awaited.clear()
-        self._awaited.discard(frame.pts)
-        if self._awaited and min(self._awaited) < frame.pts:
+
+    def _lose(self, missing: set[int]) -> None:
+        if missing and not self._keep_going:
             raise self._damaged(self._failure or "the decoder dropped it")
+        self._lost += len(missing)
+        self._awaited -= missing
 
     def _shortfall(self) -> str | None:
         """Say what shows that a file which ended without an error ended too early."""

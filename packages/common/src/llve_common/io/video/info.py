@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+# Sound that starts no earlier than this before the picture is the silence that codecs begin with.
+PRIMING = Fraction(1, 10)
 
 
 @dataclass(frozen=True)
@@ -33,15 +38,25 @@ class VideoInfo:
     """What a writer has to know of a clip, and a user may want to.
 
     Attributes:
-        path: the file; sound is copied from it.
+        path: the file; sound and subtitles are copied from it.
         width: of the upright frame, in pixels; so is ``height``.
         rate: average frames per second.
-        time_base: seconds that one tick of the frame times lasts.
+        time_base: seconds that one tick of the frame times lasts, 0.1 ms at most.
         frames: their number, as the file states or its duration suggests; None if unknown.
         duration: seconds; None if unknown.
         rotation: degrees, counter-clockwise, that the stored frames are turned by for display;
             0, 90, 180 or 270. ``width``, ``height`` and every frame read have it applied.
         pixel_aspect: width of a pixel over its height, upright; 1 where the file does not say.
+        colour: of the frames read; a clip of high dynamic range is mapped to BT.709.
+        chroma: sampling of the stored colour: 420, 422 or 444; 420 for RGB.
+        has_audio: whether there is sound.
+        has_subtitles: whether there are subtitles.
+        start: the time in the file, in seconds, that is 0 in the times of the frames read.
+        end: the time after ``start`` at which the part that was asked for ends; None for the whole.
+        keep_going: whether damage is passed over, in the sound as well.
+        metadata: the file's tags.
+        stream_metadata: the tags of its picture.
+        chapters: as PyAV gives them, in the file's clock.
     """
 
     path: Path
@@ -54,7 +69,15 @@ class VideoInfo:
     rotation: int = 0
     pixel_aspect: Fraction = Fraction(1)
     colour: Colour = Colour()
+    chroma: str = "420"
     has_audio: bool = False
+    has_subtitles: bool = False
+    start: Fraction = Fraction(0)
+    end: Fraction | None = None
+    keep_going: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    stream_metadata: Mapping[str, str] = field(default_factory=dict)
+    chapters: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -63,3 +86,16 @@ class VideoFrame:
 
     pixels: npt.NDArray[np.uint8]
     time: Fraction
+
+
+def readable(tags: Mapping[str, str]) -> dict[str, str]:
+    """Tags as text; what is not UTF-8 and so stands in surrogates is taken for Windows-1252."""
+
+    def read(text: str) -> str:
+        stored = text.encode("utf-8", "surrogateescape")
+        try:
+            return stored.decode("utf-8")
+        except UnicodeDecodeError:
+            return stored.decode("cp1252", "replace")
+
+    return {read(key): read(value) for key, value in tags.items()}

@@ -11,8 +11,10 @@ import av
 import numpy as np
 import numpy.typing as npt
 from av.buffer import Buffer
+from av.sidedata.sidedata import Type
 
 from llve_common.errors import MediaError
+from llve_common.io.video.filters import FilterChain
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Orientation:
         Raises:
             MediaError: no quarter turn does.
         """
-        data = cast("Mapping[str, Buffer]", frame.side_data).get("DISPLAYMATRIX")
+        data = _side_data(frame).get("DISPLAYMATRIX")
         if data is None:
             return cls(transposed=False, columns_reversed=False, rows_reversed=False)
         # A stored point (x, y) is displayed at (a x + c y, b x + d y).
@@ -59,3 +61,15 @@ class Orientation:
         if self.rows_reversed:
             pixels = pixels[::-1]
         return np.ascontiguousarray(pixels)
+
+
+def _side_data(frame: av.VideoFrame) -> Mapping[str, Buffer]:
+    try:
+        return cast("Mapping[str, Buffer]", frame.side_data)
+    except ValueError:
+        # PyAV does not know all kinds that its ffmpeg has, and then gives none.
+        known = {kind.value for kind in Type}
+        others = (number for number in range(2 * len(known)) if number not in known)
+        chain = FilterChain(*(f"sidedata=mode=delete:type={number}" for number in others))
+        (frame,) = chain.frames(frame)
+        return cast("Mapping[str, Buffer]", frame.side_data)

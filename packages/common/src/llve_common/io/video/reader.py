@@ -3,70 +3,121 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import Self, cast
 
 import av
-import numpy as np
-import numpy.typing as npt
 from av.container import InputContainer
-from av.stream import Disposition
-from av.video.reformatter import Interpolation, VideoReformatter
 from av.video.stream import VideoStream
 
 from llve_common.errors import MediaError
-from llve_common.io.video.colour import FULL_RANGE, LIMITED_RANGE, colour_of, swscale_matrix
-from llve_common.io.video.container import open_input
+from llve_common.io.video.colour import (
+    RgbConverter,
+    chroma_of,
+    colour_of,
+    displayed_colour,
+    hdr_name,
+    swscale_matrix,
+)
+from llve_common.io.video.container import open_input, video_streams
 from llve_common.io.video.decoder import Decoder
-from llve_common.io.video.info import VideoFrame, VideoInfo
+from llve_common.io.video.filters import FilterChain
+from llve_common.io.video.info import PRIMING, VideoFrame, VideoInfo, readable
 from llve_common.io.video.orientation import Orientation
+
+log = logging.getLogger(__name__)
+
+_FINE = Fraction(1, 10_000)
+_DEINTERLACING = "bwdif=mode=send_frame:deint=interlaced"
+
+_Timed = tuple[av.VideoFrame, Fraction]
 
 
 class VideoReader:
     """Frames of a video in the order of display; a context manager, and an iterator of one pass.
 
     Frames are upright RGB, converted by the range and matrix that the file is tagged with; limited
-    range and BT.601 where it is not. Samples of more than 8 bits are reduced to 8, without tone
-    mapping; interlaced frames stay woven. Where a file stores no frame times, they follow from its
-    rate.
+    range and BT.601 where it is not. Samples of more than 8 bits are rounded to 8; PQ and HLG are
+    mapped to the tones and colours of BT.709. Frames that are flagged as interlaced are
+    deinterlaced, one for one. Frames of another size than the first are scaled to its.
 
-    Damage is never passed over: the frames before it are delivered, then one `MediaError` names
-    the file, the frame's number and its time. Damage is a frame that the decoder refuses, conceals
-    or drops, and a file that is shorter than it says. What cannot be told is damage that decodes to
-    a valid frame of wrong content, and what a Matroska or MPEG-TS file loses between two places
-    that can be read.
+    Times start at 0 with the picture, or with the sound where that starts earlier. A time that is
+    not later than the one before is moved behind it. Where a file stores no frame times, they
+    follow from its rate. What is done to a clip beyond its tags is said in the log, a line each.
+
+    Damage is never passed over unless that is asked for: the frames before it are delivered, then
+    one `MediaError` names the file, the frame's number and its time. Damage is a frame that the
+    decoder refuses, conceals or drops, and a file that is shorter than it says. What cannot be told
+    is damage that decodes to a valid frame of wrong content, and what a Matroska or MPEG-TS file
+    loses between two places that can be read.
 
     Args:
         path: the file; ``info`` is what it says of itself.
         threads: of the decoder and of the conversion; 0 takes one per processor.
+        start: seconds from the clip's start to the first frame that is wanted, which gets time 0.
+        end: seconds from the clip's start to the first frame that is not wanted any more.
+        every: leave out frames that come sooner than so many seconds after the last one wanted.
+        keep_going: pass over damage, deliver what can be decoded, and say what was lost.
 
     Raises:
         MediaError: if the file is missing, a folder, empty, no video or without a video stream, if
-            its first frame is damaged, or its orientation or colour matrix is not supported.
+            its first frame is damaged, its orientation or colour matrix is not supported, or
+            it has no frame between ``start`` and ``end``.
     """
 
     info: VideoInfo
 
-    def __init__(self, path: str | os.PathLike[str], *, threads: int = 0) -> None:
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        threads: int = 0,
+        start: float | None = None,
+        end: float | None = None,
+        every: float | None = None,
+        keep_going: bool = False,
+    ) -> None:
         self._path = Path(path)
-        self._threads = threads
-        self._reformatter = VideoReformatter()
-        self._delivered = 0
+        # As it is written, since the float 1.1 is later than a frame at 11/10.
+        self._part = Fraction(str(start or 0)), None if end is None else Fraction(str(end))
+        self._every = Fraction(str(every or 0))
+        self._keep_going = keep_going
+        self._to_rgb = RgbConverter(self._path, threads)
+        self._origin: Fraction | None = None
+        self._said: set[str] = set()
         self._container = open_input(self._path)
         try:
-            self._stream = _video_stream(self._path, self._container)
-            frames = Decoder(self._path, self._container, self._stream, threads).frames()
+            self._stream = self._video_stream()
+            # A clip of one frame may state no rate at all.
+            self._rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
+            if start and self._stream.start_time is not None:
+                self._origin = self._origin_of(self._stream.start_time * self._stream.time_base)
+            decoder = Decoder(
+                self._path,
+                self._container,
+                self._stream,
+                threads=threads,
+                start=None if self._origin is None else self._origin + self._part[0],
+                keep_going=keep_going,
+            )
+            frames = self._chosen(self._deinterlaced(self._timed(decoder.frames())))
             first = next(frames, None)
             if first is None:
-                raise MediaError("the video has no frames", where=self._path)
+                raise MediaError(
+                    "the video has no frames" + " in that part" * (self._part != (0, None)),
+                    where=self._path,
+                )
             self._frames = itertools.chain([first], frames)
-            self._orientation = Orientation.of(first, self._path)
-            self._matrix = swscale_matrix(first, self._path)
-            self._size = first.width, first.height
-            self.info = self._describe(first)
+            self._orientation = Orientation.of(first[0], self._path)
+            swscale_matrix(first[0], self._path)
+            self._size = first[0].width, first[0].height
+            self.info = self._describe(*first)
         except BaseException:
             self._container.close()
             raise
@@ -75,7 +126,7 @@ class VideoReader:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self._frames = itertools.chain()
+        self._frames = iter(())
         self._container.close()
 
     def __iter__(self) -> Iterator[VideoFrame]:
@@ -85,65 +136,135 @@ class VideoReader:
         """Return the next frame.
 
         Raises:
-            MediaError: where the file is damaged or the frames change their size.
+            MediaError: where the file is damaged.
         """
-        frame = next(self._frames)
+        frame, time = next(self._frames)
         if (frame.width, frame.height) != self._size:
-            raise MediaError(
-                f"frame {self._delivered} has another size than the first",
-                where=self._path,
-                got=f"{frame.width}x{frame.height}",
-                expected="{}x{}".format(*self._size),
-                mend="split the video where its size changes",
-            )
-        pts = None if frame.pts is None else frame.pts * self.info.time_base
-        time = self._delivered / self.info.rate if pts is None else pts
-        self._delivered += 1
-        return VideoFrame(self._upright_rgb(frame), time)
+            size = "{}x{}".format(*self._size)
+            self._say(f"frames change their size; all are scaled to the first one's, {size}")
+        pixels = self._orientation.turn(self._to_rgb(frame, *self._size))
+        return VideoFrame(pixels, time - self.info.start)
 
-    def _upright_rgb(self, frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
-        rgb = self._reformatter.reformat(
-            frame,
-            format="rgb24",
-            src_colorspace=self._matrix,
-            src_color_range=colour_of(frame).range or LIMITED_RANGE,
-            dst_color_range=FULL_RANGE,
-            interpolation=Interpolation.BICUBIC,
-            threads=self._threads,
-        )
-        return self._orientation.turn(cast("npt.NDArray[np.uint8]", rgb.to_ndarray()))
+    def _timed(self, frames: Iterator[tuple[av.VideoFrame, int | None]]) -> Iterator[_Timed]:
+        """Frames with their times in the file's clock, in seconds, each later than the last."""
+        last: Fraction | None = None
+        repeated = 0
+        for number, (frame, ticks) in enumerate(frames):
+            time = number / self._rate if ticks is None else ticks * self._stream.time_base
+            if last is None or time > last:
+                repeated = 0
+            else:
+                repeated += 1
+                self._say("some frames' times are not later than the last one's, and are moved on")
+                # Halfway to where the next one is due, unless there are more of this kind.
+                time = last + 1 / self._rate / (1 if repeated > 1 else 2)
+            last = time
+            yield frame, time
 
-    def _describe(self, first: av.VideoFrame) -> VideoInfo:
-        # A clip of one frame may state no rate at all.
-        rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
+    def _origin_of(self, first: Fraction) -> Fraction:
+        """The clip's start in the file's clock, from its first frame's time."""
+        starts = [
+            stream.start_time * stream.time_base
+            for stream in self._container.streams.audio
+            if stream.start_time is not None
+        ]
+        sound = min(starts, default=first)
+        return sound if sound < first - PRIMING else first
+
+    def _deinterlaced(self, frames: Iterator[_Timed]) -> Iterator[_Timed]:
+        chain: FilterChain | None = None
+        times: deque[Fraction] = deque()
+        for frame, time in frames:
+            if chain is None and not frame.interlaced_frame:
+                yield frame, time
+                continue
+            if chain is None:
+                self._say("interlaced, so its frames are deinterlaced")
+                chain = FilterChain(_DEINTERLACING)
+            times.append(time)
+            for progressive in chain.frames(frame):
+                yield progressive, times.popleft()
+        for progressive in chain.frames(None) if chain else ():
+            yield progressive, times.popleft()
+
+    def _chosen(self, frames: Iterator[_Timed]) -> Iterator[_Timed]:
+        start, end = self._part
+        due = start
+        for frame, time in frames:
+            if self._origin is None:
+                self._origin = self._origin_of(time)
+            at = time - self._origin
+            if end is not None and at >= end:
+                return
+            if at >= due:
+                due = (at // self._every + 1) * self._every if self._every else due
+                yield frame, time
+
+    def _describe(self, first: av.VideoFrame, time: Fraction) -> VideoInfo:
+        start, end = self._part
+        origin = self._origin or Fraction(0)
+        begin = time if start else origin
         duration = _duration(self._container, self._stream)
-        frames = self._stream.frames or (round(duration * rate) if duration else None)
+        rate = min(self._rate, 1 / self._every) if self._every else self._rate
+        frames = self._stream.frames or None
+        if duration and (frames is None or self._every or start or end is not None):
+            duration = min(duration, end or duration) - start
+            frames = round(duration * rate)
         width, height = self._orientation.size(first.width, first.height)
         aspect = self._stream.sample_aspect_ratio or Fraction(1)
+        time_base = self._stream.time_base or 1 / rate
+        streams = self._container.streams
+        colour = colour_of(first)
+        if hdr_name(colour):
+            self._say(f"high dynamic range ({hdr_name(colour)}), so it is mapped to BT.709")
+        alpha = any(component.is_alpha for component in first.format.components)
+        if alpha or self._stream.metadata.get("alpha_mode") == "1":
+            self._say("its transparency is not kept")
         return VideoInfo(
             path=self._path,
             width=width,
             height=height,
             rate=rate,
-            time_base=self._stream.time_base or 1 / rate,
+            time_base=time_base / ceil(time_base / _FINE),
             frames=frames,
             duration=duration,
             rotation=first.rotation % 360,
             pixel_aspect=1 / aspect if self._orientation.transposed else aspect,
-            colour=colour_of(first),
-            has_audio=bool(self._container.streams.audio),
+            colour=displayed_colour(colour),
+            chroma=chroma_of(first),
+            has_audio=bool(streams.audio),
+            has_subtitles=bool(streams.subtitles),
+            start=begin,
+            end=None if end is None else end - (begin - origin),
+            keep_going=self._keep_going,
+            metadata=self._tags(self._container.metadata),
+            stream_metadata=self._tags(self._stream.metadata),
+            chapters=tuple(self._container.chapters()),
         )
 
+    def _video_stream(self) -> VideoStream:
+        streams = video_streams(self._container)
+        if not streams:
+            kinds = ", ".join(sorted({stream.type for stream in self._container.streams}))
+            what = "the file has no video stream"
+            raise MediaError(what, where=self._path, got=kinds or "no streams")
+        best = streams[0]
+        if cast("object", best.codec_context) is None:
+            raise MediaError("this ffmpeg has no decoder for the video", where=self._path)
+        if len(streams) > 1:
+            size = f"{best.width}x{best.height}"
+            self._say(f"of {len(streams)} video streams, number {best.index} ({size}) is taken")
+        return best
 
-def _video_stream(path: Path, container: InputContainer) -> VideoStream:
-    # The cover of a music file is a video stream to ffmpeg.
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not streams:
-        kinds = ", ".join(sorted({stream.type for stream in container.streams}))
-        raise MediaError("the file has no video stream", where=path, got=kinds or "no streams")
-    if cast("object", streams[0].codec_context) is None:
-        raise MediaError("this ffmpeg has no decoder for the video", where=path)
-    return streams[0]
+    def _tags(self, tags: Mapping[str, str]) -> dict[str, str]:
+        # The time code is that of the first frame.
+        return {k: v for k, v in readable(tags).items() if k != "timecode" or not self._part[0]}
+
+    def _say(self, what: str) -> None:
+        """Log what is done to the clip, once."""
+        if what not in self._said:
+            self._said.add(what)
+            log.warning("%s: %s", self._path, what)
 
 
 def _duration(container: InputContainer, stream: VideoStream) -> Fraction | None:

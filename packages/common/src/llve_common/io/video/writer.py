@@ -6,36 +6,54 @@ import contextlib
 import os
 import secrets
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Self
+from types import MappingProxyType
+from typing import Any, Self, cast
 
 import av
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from llve_common.errors import MediaError
-from llve_common.io.video.colour import LIMITED_RANGE, SWSCALE_MATRIX, encoded_colour
-from llve_common.io.video.info import VideoInfo
-from llve_common.io.video.sound import AudioCopy, audio_refused
+from llve_common.errors import ConfigError, MediaError
+from llve_common.io.video.colour import (
+    EXACT,
+    FULL_RANGE,
+    LIMITED_RANGE,
+    SWSCALE_MATRIX,
+    encoded_colour,
+)
+from llve_common.io.video.copied import StreamCopy
+from llve_common.io.video.info import VideoInfo, readable
 
 OUTPUT_FORMATS: Mapping[str, str] = {".mkv": "matroska", ".mov": "mov", ".mp4": "mp4"}
 """Suffixes that can be written, with ffmpeg's name of the container.
 
 AVI is not among them because it stores no frame times, WebM because it does not take H.264.
 """
+OUTPUT_CODECS: Mapping[str, str] = MappingProxyType(
+    {"ffv1": "ffv1", "h264": "libx264", "h265": "libx265"}
+)
+"""How the picture can be written, with ffmpeg's name of the encoder."""
+HIGHEST_CRF = 51
+
+_DEFAULT_CRF = {"h264": 18, "h265": 20}
+# Tags that hold of the result as well; the others tell of the source's file and encoder.
+_OF_THE_FILE = frozenset({"compatible_brands", "encoder", "major_brand", "minor_version"})
+_OF_THE_PICTURE = frozenset({"creation_time", "language", "timecode", "title"})
 
 
 class VideoWriter:
-    """Writes a video with the times, colour and sound of another; a context manager.
+    """Writes a video with the times, colour, sound and tags of another; a context manager.
 
-    The picture is H.264, 4:2:0 (``yuv420p``). Where a side is odd it is 4:4:4 (``yuv444p``), since
-    4:2:0 would cost a row or column; not every player shows that. Pixels are stored in the range
-    and matrix of ``like`` and tagged with them; an RGB clip becomes BT.709. There is no rotation
-    tag, since frames come upright. All sound streams are copied packet by packet; subtitles,
-    chapters and the file's metadata are not.
+    The picture is H.264 in the chroma sampling of ``like``; 4:2:0 for RGB. Where a side is odd that
+    is 4:4:4, since less would cost a row or column; not every player shows 4:2:2 and 4:4:4. Pixels
+    are stored in the range and matrix of ``like`` and tagged with them; an RGB clip becomes BT.709.
+    There is no rotation tag, since frames come upright. All sound streams and subtitles are copied
+    packet by packet where the container takes them, and so are chapters and tags that still hold.
 
     Frame times are kept to the tick in ``.mp4`` and ``.mov``. Matroska rounds to 1 ms, and shifts
     picture and sound together where the sound starts before 0, as AAC taken from an MP4 does. The
@@ -50,12 +68,16 @@ class VideoWriter:
             copied if it has any.
         width: of the frames, in pixels.
         height: likewise.
-        crf: constant rate factor of x264, 0 (lossless but for the colour conversion) to 51; 18 is
-            generally taken as visually lossless.
+        crf: constant rate factor, 0 (lossless but for the colour conversion) to 51; by default 18
+            for H.264 and 20 for H.265, which are generally taken as visually lossless.
+        codec: ``h264``; ``h265``, which is smaller and slower; or ``ffv1``, which keeps every pixel
+            exactly, as RGB, and takes no ``crf``.
+        strip: leave out tags, chapters and subtitles.
 
     Raises:
+        ConfigError: there is no such codec or ``crf``.
         MediaError: before any frame is taken, if the suffix is not supported, the folder cannot be
-            written, the container does not take the sound, or ``like.path`` cannot be read again;
+            written, the container does not take the codec, or ``like.path`` cannot be read again;
             on ending, if no frame was written or the disk is full.
     """
 
@@ -66,12 +88,17 @@ class VideoWriter:
         *,
         width: int,
         height: int,
-        crf: int = 18,
+        crf: int | None = None,
+        codec: str = "h264",
+        strip: bool = False,
     ) -> None:
+        _check_coding(codec, crf)
         self._target = Path(path)
         self._like = like
         self._shape = height, width, 3
-        self._colour = encoded_colour(like.colour, self._target)
+        # As RGB, which is matrix 0.
+        lossless = replace(like.colour, range=FULL_RANGE, matrix=0)
+        self._colour = lossless if codec == "ffv1" else encoded_colour(like.colour, self._target)
         self._reformatter = VideoReformatter()
         self._last_pts: int | None = None
         container = _output_format(self._target)
@@ -86,17 +113,16 @@ class VideoWriter:
             undo.callback(self._output.close)
             # The file closes first: PyAV then spares itself the trailer of a file given up.
             undo.callback(self._close_file)
-            self._stream = self._add_video(crf)
-            self._audio: AudioCopy | None = None
-            if like.has_audio:
-                self._audio = AudioCopy(like.path, self._output, self._target)
-                undo.callback(self._audio.close)
-            try:
-                self._output.start_encoding()
-            except av.FFmpegError as error:
-                if self._audio is None or isinstance(error, OSError):
-                    raise
-                raise audio_refused(self._target, error) from error
+            self._stream = self._add_video(codec, crf, strip=strip)
+            if not strip:
+                tags = {k: v for k, v in like.metadata.items() if k not in _OF_THE_FILE}
+                self._output.metadata.update(tags)
+                self._output.set_chapters(_chapters(like))
+            self._copied: StreamCopy | None = None
+            if like.has_audio or like.has_subtitles:
+                self._copied = StreamCopy(like, self._output, self._target, strip=strip)
+                undo.callback(self._copied.close)
+            self._output.start_encoding()
             self._cleanup = undo.pop_all()
 
     def __enter__(self) -> Self:
@@ -128,9 +154,9 @@ class VideoWriter:
         frame = self._reformatter.reformat(
             av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format="rgb24"),
             format=self._stream.pix_fmt,
-            dst_colorspace=SWSCALE_MATRIX[self._colour.matrix],
+            dst_colorspace=SWSCALE_MATRIX.get(self._colour.matrix),
             dst_color_range=self._colour.range or LIMITED_RANGE,
-            interpolation=Interpolation.BICUBIC,
+            interpolation=EXACT,
             threads=0,
         )
         frame.pts = self._next_pts(time)
@@ -138,11 +164,26 @@ class VideoWriter:
         with _explained(self._target):
             self._encode(frame)
 
-    def _add_video(self, crf: int) -> VideoStream:
+    def _add_video(self, codec: str, crf: int | None, *, strip: bool) -> VideoStream:
         height, width, _ = self._shape
-        stream = self._output.add_stream("libx264", self._like.rate, options={"crf": str(crf)})
+        crf = _DEFAULT_CRF.get(codec) if crf is None else crf
+        options = {} if crf is None else {"crf": str(crf)}
+        if codec == "h265":
+            options["x265-params"] = "log-level=error"
+        try:
+            encoder = OUTPUT_CODECS[codec]
+            added = self._output.add_stream(encoder, self._like.rate, options=options)
+        except ValueError as error:
+            what, mend = f"{self._target.suffix} does not take {codec}", "write to a .mkv file"
+            raise MediaError(what, where=self._target, mend=mend) from error
+        stream = cast("VideoStream", added)
         stream.width, stream.height = width, height
-        stream.pix_fmt = "yuv444p" if width % 2 or height % 2 else "yuv420p"
+        odd = width % 2 or (height % 2 and self._like.chroma == "420")
+        stream.pix_fmt = f"yuv{444 if odd else self._like.chroma}p"
+        if codec == "ffv1":
+            stream.pix_fmt = "bgr0"
+        if codec == "h265" and self._output.format.name != "matroska":
+            stream.codec_context.codec_tag = "hvc1"  # Apple's players know no other
         stream.thread_type = "AUTO"
         stream.thread_count = 0  # one per processor
         stream.time_base = stream.codec_context.time_base = self._like.time_base
@@ -151,14 +192,17 @@ class VideoWriter:
         stream.colorspace = self._colour.matrix
         stream.color_primaries = self._colour.primaries
         stream.color_trc = self._colour.transfer
+        if not strip:
+            tags = self._like.stream_metadata
+            stream.metadata.update({k: v for k, v in tags.items() if k in _OF_THE_PICTURE})
         return stream
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
         for packet in self._stream.encode(frame):
             # By the packets that leave the encoder, since it holds back seconds of picture and the
             # muxer waits for it with a limit.
-            if self._audio and packet.dts is not None:
-                self._audio.mux_until(packet.dts * packet.time_base)
+            if self._copied and packet.dts is not None:
+                self._copied.mux_until(packet.dts * packet.time_base)
             self._output.mux(packet)
 
     def _next_pts(self, time: Fraction) -> int:
@@ -178,8 +222,8 @@ class VideoWriter:
             raise MediaError("no frame was written", where=self._target)
         with _explained(self._target):
             self._encode(None)
-            if self._audio:
-                self._audio.mux_until(None)
+            if self._copied:
+                self._copied.mux_until(None)
             self._output.close()
             self._file.close()
             self._temporary.replace(self._target)
@@ -187,6 +231,29 @@ class VideoWriter:
     def _close_file(self) -> None:
         with contextlib.suppress(OSError):
             self._file.close()
+
+
+def _check_coding(codec: str, crf: int | None) -> None:
+    if codec not in OUTPUT_CODECS:
+        known = ", ".join(sorted(OUTPUT_CODECS))
+        raise ConfigError("no such video codec", where="codec", got=codec, expected=known)
+    highest = HIGHEST_CRF if codec in _DEFAULT_CRF else None
+    if crf is not None and (highest is None or not 0 <= crf <= highest):
+        expected = f"a whole number from 0 to {highest}" if highest else f"none with {codec}"
+        raise ConfigError("no such quality", where="crf", got=crf, expected=expected)
+
+
+def _chapters(like: VideoInfo) -> list[Any]:
+    """The chapters in the clock of the frames written, those outside of the part left out."""
+    moved = []
+    for chapter in like.chapters:
+        tick = chapter["time_base"]
+        start, end = (chapter[edge] - round(like.start / tick) for edge in ("start", "end"))
+        last = end if like.end is None else min(end, round(like.end / tick))
+        if last > max(start, 0):
+            tags = readable(chapter["metadata"])
+            moved.append({**chapter, "start": max(start, 0), "end": last, "metadata": tags})
+    return moved
 
 
 def _output_format(path: Path) -> str:

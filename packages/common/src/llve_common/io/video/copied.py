@@ -1,0 +1,190 @@
+"""Sound and subtitles, copied without decoding them where the container takes them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from collections.abc import Callable, Generator, Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import av
+from av.audio.stream import AudioStream
+from av.container import OutputContainer
+from av.packet import Packet
+from av.stream import Discard, Stream
+
+from llve_common.errors import MediaError
+from llve_common.io.video.clock import Clock
+from llve_common.io.video.container import open_input
+from llve_common.io.video.info import PRIMING, VideoInfo, readable
+
+log = logging.getLogger(__name__)
+
+_Way: TypeAlias = "Callable[[Packet[Any] | None], Iterable[Packet[Any]]]"
+"""From a packet of the source to those of the output; None ends the stream."""
+
+
+class StreamCopy:
+    """The sound and subtitles of a file on their way into another, one packet at a time.
+
+    Sound that the container does not take is encoded anew as AAC, and subtitles that it does not
+    take are left out; both is said.
+
+    Args:
+        like: the clip, whose part and clock are kept.
+        output: to write to; ``target`` is its file, for messages.
+        strip: leave out the subtitles, and the sound's tags but its language.
+
+    Raises:
+        MediaError: the file cannot be opened, or its sound is damaged or cannot be decoded.
+    """
+
+    def __init__(
+        self, like: VideoInfo, output: OutputContainer, target: Path, *, strip: bool
+    ) -> None:
+        self._like, self._output, self._target = like, output, target
+        self._container = open_input(like.path)
+        self._ways: dict[int, _Way] = {}
+        self._clocks: dict[int, Clock] = {}
+        try:
+            for source in self._container.streams:
+                if source.type == "audio" or (source.type == "subtitle" and not strip):
+                    self._add(source, strip=strip)
+                if source.index not in self._ways:
+                    source.discard = Discard.all
+            self._packets = self._written()
+            self._ahead = next(self._packets, None)
+        except BaseException:
+            self._container.close()
+            raise
+
+    def mux_until(self, time: Fraction | None) -> None:
+        """Copy the packets that are due by a time in seconds, or all that remain."""
+        while self._ahead is not None and (time is None or _time_of(self._ahead) <= time):
+            self._output.mux(self._ahead)
+            self._ahead = next(self._packets, None)
+
+    def close(self) -> None:
+        """Close the source."""
+        self._packets.close()
+        self._container.close()
+
+    def _add(self, source: Stream, *, strip: bool) -> None:
+        known = cast("object", source.codec_context) is not None
+        name = source.codec_context.name if known else "of an unknown kind"
+        refused = f"{self._target.suffix} does not take the {source.type} ({name})"
+        in_matroska = _takes("matroska", source)
+        if in_matroska:
+            refused += ", which .mkv takes as it is"
+        if _takes(self._output.format.name, source):
+            copy = self._output.add_stream_from_template(source)
+            self._ways[source.index] = _copying(copy)
+        elif isinstance(source, AudioStream) and known:
+            copy = self._output.add_stream("aac", _aac_rate(source.rate), layout=source.layout)
+            self._ways[source.index] = _encoding(source, copy)
+            log.warning("%s: %s, so it is encoded anew as AAC", self._target, refused)
+        elif isinstance(source, AudioStream):
+            mend = "write to a .mkv file" if in_matroska else "convert the sound to AAC"
+            raise MediaError(refused, where=self._target, mend=mend)
+        else:
+            log.warning("%s: %s, so it is left out", self._target, refused)
+            return
+        self._clocks[source.index] = Clock(None, lambda: None)
+        tags = readable(source.metadata)
+        copy.metadata.update({k: v for k, v in tags.items() if k == "language" or not strip})
+        copy.disposition = source.disposition
+
+    def _written(self) -> Generator[Packet[Any]]:
+        starts = [
+            s.start_time * s.time_base
+            for s in self._container.streams
+            if s.index in self._ways and s.start_time is not None
+        ]
+        is_part = min(starts, default=self._like.start) < self._like.start - PRIMING
+        for packet in self._whole_packets():
+            self._clocks[packet.stream_index].set(packet)
+            shift = round(self._like.start / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts - shift
+            packet.dts = None if packet.dts is None else packet.dts - shift
+            time = _time_of(packet)
+            if self._like.end is not None and time >= self._like.end:
+                break
+            if time >= 0 or not is_part:
+                yield from self._ways[packet.stream_index](packet)
+        for way in self._ways.values():
+            yield from way(None)
+
+    def _whole_packets(self) -> Iterator[Packet[Any]]:
+        streams = [self._container.streams[index] for index in self._ways]
+        try:
+            for packet in self._container.demux(streams) if streams else ():
+                if packet.is_corrupt and not self._like.keep_going:
+                    raise self._damaged("the file breaks off within it")
+                if packet.size and not packet.is_corrupt:
+                    yield packet
+        except av.FFmpegError as error:
+            if not self._like.keep_going:
+                raise self._damaged(error.strerror) from error
+            log.warning("%s: the sound is damaged; it ends early", self._like.path)
+
+    def _damaged(self, reason: object) -> MediaError:
+        return MediaError("the sound is damaged", where=self._like.path, got=reason)
+
+
+def _takes(container: str, source: Stream) -> bool:
+    """Whether a container takes a stream's packets as they are, which is tried in memory."""
+    try:
+        trial = av.open(io.BytesIO(), "w", format=container)
+        trial.add_stream_from_template(source)
+        trial.start_encoding()
+    except (ValueError, av.FFmpegError):
+        return False
+    with contextlib.suppress(av.FFmpegError):
+        trial.close()
+    return True
+
+
+def _copying(copy: Stream) -> _Way:
+    last: int | None = None
+
+    def way(packet: Packet[Any] | None) -> Iterator[Packet[Any]]:
+        nonlocal last
+        if packet is None:
+            return
+        if last is not None and packet.dts is not None and packet.dts <= last:
+            packet.dts = last + 1
+            packet.pts = packet.pts and max(packet.pts, packet.dts)
+        last = packet.dts
+        packet.stream = copy
+        yield packet
+
+    return way
+
+
+def _encoding(source: AudioStream, encoder: AudioStream) -> _Way:
+    resampler = av.AudioResampler("fltp", source.layout, encoder.rate, frame_size=1024)
+
+    def way(packet: Packet[Any] | None) -> Iterator[Packet[Any]]:
+        for frame in source.codec_context.decode(packet):
+            for part in resampler.resample(frame):
+                yield from encoder.encode(part)
+        if packet is None:
+            for part in resampler.resample(None):
+                yield from encoder.encode(part)
+            yield from encoder.encode(None)
+
+    return way
+
+
+def _aac_rate(rate: int) -> int:
+    """The lowest sampling rate, in Hz, that AAC has and that loses nothing."""
+    rates = sorted(av.Codec("aac", "w").audio_rates or [rate])
+    return next((each for each in rates if each >= rate), rates[-1])
+
+
+def _time_of(packet: Packet[Any]) -> Fraction:
+    ticks = packet.dts if packet.dts is not None else packet.pts
+    return (ticks or 0) * packet.time_base
