@@ -125,6 +125,12 @@ def chroma_of(frame: av.VideoFrame) -> str:
     return "444" if form.chroma_width(width) == width else "422"
 
 
+def is_transparent(frame: av.VideoFrame) -> bool:
+    """Whether a decoded frame shows through somewhere."""
+    has_alpha = any(component.is_alpha for component in frame.format.components)
+    return has_alpha and bool(frame.to_ndarray(format="rgba")[..., 3].min() < 255)
+
+
 def swscale_matrix(frame: av.VideoFrame, path: Path) -> Colorspace | None:
     """The matrix that turns a decoded frame into RGB; None for a frame that is RGB.
 

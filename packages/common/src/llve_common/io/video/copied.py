@@ -23,6 +23,8 @@ from llve_common.io.video.info import PRIMING, VideoInfo, readable
 
 log = logging.getLogger(__name__)
 
+_AAC_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")
+
 _Way: TypeAlias = "Callable[[Packet[Any] | None], Iterable[Packet[Any]]]"
 """From a packet of the source to those of the output; None ends the stream."""
 
@@ -83,7 +85,9 @@ class StreamCopy:
             copy = self._output.add_stream_from_template(source)
             self._ways[source.index] = _copying(copy)
         elif isinstance(source, AudioStream) and known:
-            copy = self._output.add_stream("aac", _aac_rate(source.rate), layout=source.layout)
+            # Older files state no more than the number of channels.
+            layout = _AAC_LAYOUTS[min(source.layout.nb_channels, len(_AAC_LAYOUTS)) - 1]
+            copy = self._output.add_stream("aac", _aac_rate(source.rate), layout=layout)
             self._ways[source.index] = _encoding(source, copy)
             log.warning("%s: %s, so it is encoded anew as AAC", self._target, refused)
         elif isinstance(source, AudioStream):
@@ -165,15 +169,27 @@ def _copying(copy: Stream) -> _Way:
 
 
 def _encoding(source: AudioStream, encoder: AudioStream) -> _Way:
-    resampler = av.AudioResampler("fltp", source.layout, encoder.rate, frame_size=1024)
+    resampler = av.AudioResampler("fltp", encoder.layout, encoder.rate, frame_size=1024)
+
+    position = 0
+    fed: Fraction | None = None
 
     def way(packet: Packet[Any] | None) -> Iterator[Packet[Any]]:
-        for frame in source.codec_context.decode(packet):
+        nonlocal position, fed
+        for frame in [*source.codec_context.decode(packet), *([] if packet else [None])]:
+            if frame is not None:
+                start = fed or Fraction(0) if frame.pts is None else frame.pts * frame.time_base
+                # Times may be coarse; only a hole moves what follows.
+                if fed is None or start - fed > PRIMING:
+                    position += round((start - (fed or 0)) * encoder.rate)
+                    fed = start
+                fed += Fraction(frame.samples, frame.sample_rate)
+                frame.pts = None
             for part in resampler.resample(frame):
+                part.pts, part.time_base = position, Fraction(1, encoder.rate)
+                position += part.samples
                 yield from encoder.encode(part)
         if packet is None:
-            for part in resampler.resample(None):
-                yield from encoder.encode(part)
             yield from encoder.encode(None)
 
     return way

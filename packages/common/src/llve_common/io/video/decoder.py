@@ -95,9 +95,15 @@ class Decoder:
         if self._failure and not self._keep_going:
             raise self._damaged(self._failure)
         if self._failure or self._lost or self._concealed:
-            losses = f"{self._lost} frames lost, {self._concealed} concealed by the decoder"
-            reason = f" ({self._failure})" if self._failure else ""
-            log.warning("%s: the video is damaged%s: %s", self._path, reason, losses)
+            log.warning(
+                "%s: the video is damaged (%s): %d frames could be decoded, %d of them in part; "
+                "%d between them are lost",
+                self._path,
+                self._failure or "the decoder dropped some of it",
+                self._delivered,
+                self._concealed,
+                self._lost,
+            )
 
     def _whole_packets(self) -> Iterator[Packet[VideoStream]]:
         before = -1
@@ -106,7 +112,7 @@ class Decoder:
             try:
                 for packet in self._container.demux(self._stream):
                     if packet.is_corrupt:
-                        self._failure = "the file breaks off"
+                        self._failure = "a piece of the file is missing"
                         if not self._keep_going:
                             return
                     self._packets += packet.dts is not None
@@ -215,7 +221,8 @@ class Decoder:
         first = min(known, default=None)
         at = ""
         if first is not None and self._stream.time_base:
-            at = f", at {float(first * self._stream.time_base):.3f} s"
+            start = self._stream.start_time or 0
+            at = f", at {float((first - start) * self._stream.time_base):.3f} s"
         return MediaError(
             "the video is damaged",
             where=self._path,

@@ -23,6 +23,7 @@ from llve_common.io.video.colour import (
     colour_of,
     displayed_colour,
     hdr_name,
+    is_transparent,
     swscale_matrix,
 )
 from llve_common.io.video.container import open_input, video_streams
@@ -217,8 +218,7 @@ class VideoReader:
         colour = colour_of(first)
         if hdr_name(colour):
             self._say(f"high dynamic range ({hdr_name(colour)}), so it is mapped to BT.709")
-        alpha = any(component.is_alpha for component in first.format.components)
-        if alpha or self._stream.metadata.get("alpha_mode") == "1":
+        if is_transparent(first) or self._stream.metadata.get("alpha_mode") == "1":
             self._say("its transparency is not kept")
         return VideoInfo(
             path=self._path,
@@ -258,7 +258,8 @@ class VideoReader:
 
     def _tags(self, tags: Mapping[str, str]) -> dict[str, str]:
         # The time code is that of the first frame.
-        return {k: v for k, v in readable(tags).items() if k != "timecode" or not self._part[0]}
+        whole = not self._part[0] and not self._every
+        return {k: v for k, v in readable(tags).items() if whole or k.lower() != "timecode"}
 
     def _say(self, what: str) -> None:
         """Log what is done to the clip, once."""

@@ -109,7 +109,10 @@ class VideoWriter:
         with contextlib.ExitStack() as undo, _explained(self._target):
             self._file = self._temporary.open("xb")
             undo.callback(self._temporary.unlink, missing_ok=True)
-            self._output = av.open(self._file, "w", format=container)
+            # Apple's and Android's own tags have a place of their own in a file.
+            own = not strip and any(key.startswith("com.") for key in like.metadata)
+            options = {"movflags": "use_metadata_tags"} if own and container != "matroska" else {}
+            self._output = av.open(self._file, "w", format=container, container_options=options)
             undo.callback(self._output.close)
             # The file closes first: PyAV then spares itself the trailer of a file given up.
             undo.callback(self._close_file)
