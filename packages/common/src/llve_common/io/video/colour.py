@@ -85,14 +85,15 @@ def _limited_grey(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
     """A frame without chroma, which swscale takes for full range whatever its tag says."""
     bits = frame.format.components[0].bits
     sample = np.dtype("u1" if bits == 8 else ">u2" if frame.format.name.endswith("be") else "<u2")
-    luma = np.frombuffer(frame.planes[0], sample).reshape(frame.height, -1)[:, : frame.width]
+    rows = np.frombuffer(cast("bytes", frame.planes[0]), sample).reshape(frame.height, -1)
+    luma = rows[:, : frame.width]
     return np.repeat(_limited_levels(bits)[luma][..., None], 3, axis=2)
 
 
 @cache
 def _limited_levels(bits: int) -> npt.NDArray[np.uint8]:
     levels = (np.arange(1 << bits) / (1 << bits - 8) - 16) * 255 / 219
-    return np.rint(levels.clip(0, 255)).astype(np.uint8)
+    return cast("npt.NDArray[np.uint8]", np.rint(levels.clip(0, 255)).astype(np.uint8))
 
 
 def hdr_name(colour: Colour) -> str | None:

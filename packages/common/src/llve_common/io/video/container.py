@@ -12,6 +12,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from llve_common.errors import MediaError
+from llve_common.io.images import IMAGE_SUFFIXES
 
 VIDEO_SUFFIXES = frozenset(
     {".3g2", ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
@@ -25,7 +26,8 @@ _LOOKED_INTO = frozenset({".apng", ".gif", ".mts", ".ts"})
 # address, would open what the file names.
 _FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,live_flv,mpegts,mpeg,mpegvideo,ogg,asf,asf_o,"
-    "mxf,gif,apng,h264,hevc,av1,obu,ivf,m4v,mjpeg,dv,rm,yuv4mpegpipe,nut,wtv,vc1,h263,gxf,swf,nsv"
+    "mxf,gif,apng,h264,hevc,av1,obu,ivf,m4v,mjpeg,dv,rm,yuv4mpegpipe,nut,wtv,vc1,h263,gxf,swf,nsv,"
+    "wav,w64,mp3,flac,aac,ac3,eac3,amr,aiff,caf,ape,wv"
 )
 _HEADS = re.compile(
     rb"....(ftyp(?!avif|avis|crx |hei[cmsx]|jp2 |jxl |mif1|msf1)|moov|mdat|wide|free|skip)"
@@ -46,6 +48,8 @@ def is_video(path: str | os.PathLike[str]) -> bool:
     suffix = path.suffix.lower()
     if suffix in VIDEO_SUFFIXES:
         return True
+    if suffix in IMAGE_SUFFIXES and suffix not in _LOOKED_INTO:
+        return False
     try:
         with path.open("rb") as file:
             if not _HEADS.match(file.read(1024)):

@@ -96,27 +96,22 @@ class StreamCopy:
         else:
             log.warning("%s: %s, so it is left out", self._target, refused)
             return
-        self._clocks[source.index] = Clock(None, lambda: None)
+        self._clocks[source.index] = Clock()
         tags = readable(source.metadata)
         copy.metadata.update({k: v for k, v in tags.items() if k == "language" or not strip})
         copy.disposition = source.disposition
 
     def _written(self) -> Generator[Packet[Any]]:
-        starts = [
-            s.start_time * s.time_base
-            for s in self._container.streams
-            if s.index in self._ways and s.start_time is not None
-        ]
-        is_part = min(starts, default=self._like.start) < self._like.start - PRIMING
+        like = self._like
         for packet in self._whole_packets():
             self._clocks[packet.stream_index].set(packet)
-            shift = round(self._like.start / packet.time_base)
+            shift = round((like.origin + like.start) / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts - shift
             packet.dts = None if packet.dts is None else packet.dts - shift
-            time = _time_of(packet)
-            if self._like.end is not None and time >= self._like.end:
+            if like.end is not None and _time_of(packet) >= like.end - like.start:
                 break
-            if time >= 0 or not is_part:
+            # The whole clip's sound may begin with silence from before 0.
+            if not like.start or _time_of(packet) >= 0:
                 yield from self._ways[packet.stream_index](packet)
         for way in self._ways.values():
             yield from way(None)
@@ -170,19 +165,17 @@ def _copying(copy: Stream) -> _Way:
 
 def _encoding(source: AudioStream, encoder: AudioStream) -> _Way:
     resampler = av.AudioResampler("fltp", encoder.layout, encoder.rate, frame_size=1024)
-
-    position = 0
-    fed: Fraction | None = None
+    position, fed, begun = 0, Fraction(0), False
 
     def way(packet: Packet[Any] | None) -> Iterator[Packet[Any]]:
-        nonlocal position, fed
+        nonlocal position, fed, begun
         for frame in [*source.codec_context.decode(packet), *([] if packet else [None])]:
             if frame is not None:
-                start = fed or Fraction(0) if frame.pts is None else frame.pts * frame.time_base
+                start = fed if frame.pts is None else frame.pts * Fraction(frame.time_base or 0)
                 # Times may be coarse; only a hole moves what follows.
-                if fed is None or start - fed > PRIMING:
-                    position += round((start - (fed or 0)) * encoder.rate)
-                    fed = start
+                if start - fed > PRIMING or not begun:
+                    position += round((start - fed) * encoder.rate)
+                    fed, begun = start, True
                 fed += Fraction(frame.samples, frame.sample_rate)
                 frame.pts = None
             for part in resampler.resample(frame):

@@ -43,9 +43,9 @@ class Decoder:
         path: Path,
         container: InputContainer,
         stream: VideoStream,
-        *,
         threads: int,
         start: Fraction | None,
+        *,
         keep_going: bool,
     ) -> None:
         self._path, self._container, self._stream = path, container, stream
@@ -65,9 +65,7 @@ class Decoder:
         self._awaited: set[int] = set()
         self._held: deque[av.VideoFrame] = deque()
         self._start: int | None = None
-        jumped = "%s: its times jump back; what follows is joined on"
-        rate = stream.average_rate or 25
-        self._clock = Clock(1 / Fraction(rate), lambda: log.warning(jumped, path))
+        self._clock = Clock(1 / Fraction(stream.average_rate or 25))
         self._failure: str | None = None
         self._ended = False
         self._packets = self._delivered = self._lost = self._concealed = 0
@@ -95,15 +93,10 @@ class Decoder:
         if self._failure and not self._keep_going:
             raise self._damaged(self._failure)
         if self._failure or self._lost or self._concealed:
-            log.warning(
-                "%s: the video is damaged (%s): %d frames could be decoded, %d of them in part; "
-                "%d between them are lost",
-                self._path,
-                self._failure or "the decoder dropped some of it",
-                self._delivered,
-                self._concealed,
-                self._lost,
-            )
+            reason = self._failure or "the decoder dropped some of it"
+            decoded = f"{self._delivered} frames are decoded, {self._concealed} of them in part"
+            losses = f"{decoded}, and {self._lost} between them are lost"
+            log.warning("%s: the video is damaged (%s): %s", self._path, reason, losses)
 
     def _whole_packets(self) -> Iterator[Packet[VideoStream]]:
         before = -1
@@ -143,7 +136,8 @@ class Decoder:
         yield from group
 
     def _await(self, packet: Packet[VideoStream]) -> None:
-        self._clock.set(packet)
+        if self._clock.set(packet):
+            log.warning("%s: its times jump back; what follows is joined on", self._path)
         if self._in_places:
             packet.pts = packet.dts
         if packet.pts is None or packet.is_discard:

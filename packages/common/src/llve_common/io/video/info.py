@@ -51,8 +51,9 @@ class VideoInfo:
         chroma: sampling of the stored colour: 420, 422 or 444; 420 for RGB.
         has_audio: whether there is sound.
         has_subtitles: whether there are subtitles.
-        start: the time in the file, in seconds, that is 0 in the times of the frames read.
-        end: the time after ``start`` at which the part that was asked for ends; None for the whole.
+        origin: the clip's 0 in the clock of ``path``, in seconds.
+        start: seconds of the clip that were left out, so that its frames' times start at 0.
+        end: seconds from the clip's 0 to the end of the part that was read; None for the whole.
         keep_going: whether damage is passed over, in the sound as well.
         metadata: the file's tags.
         stream_metadata: the tags of its picture.
@@ -72,6 +73,7 @@ class VideoInfo:
     chroma: str = "420"
     has_audio: bool = False
     has_subtitles: bool = False
+    origin: Fraction = Fraction(0)
     start: Fraction = Fraction(0)
     end: Fraction | None = None
     keep_going: bool = False

@@ -68,8 +68,7 @@ def _side_data(frame: av.VideoFrame) -> Mapping[str, Buffer]:
         return cast("Mapping[str, Buffer]", frame.side_data)
     except ValueError:
         # PyAV does not know all kinds that its ffmpeg has, and then gives none.
-        known = {kind.value for kind in Type}
-        others = (number for number in range(2 * len(known)) if number not in known)
+        others = range(len(Type), 2 * len(Type))
         chain = FilterChain(*(f"sidedata=mode=delete:type={number}" for number in others))
         (frame,) = chain.frames(frame)
         return cast("Mapping[str, Buffer]", frame.side_data)

@@ -14,18 +14,11 @@ from typing import Self, cast
 
 import av
 from av.container import InputContainer
+from av.stream import Stream
 from av.video.stream import VideoStream
 
 from llve_common.errors import MediaError
-from llve_common.io.video.colour import (
-    RgbConverter,
-    chroma_of,
-    colour_of,
-    displayed_colour,
-    hdr_name,
-    is_transparent,
-    swscale_matrix,
-)
+from llve_common.io.video import colour
 from llve_common.io.video.container import open_input, video_streams
 from llve_common.io.video.decoder import Decoder
 from llve_common.io.video.filters import FilterChain
@@ -63,7 +56,6 @@ class VideoReader:
         threads: of the decoder and of the conversion; 0 takes one per processor.
         start: seconds from the clip's start to the first frame that is wanted, which gets time 0.
         end: seconds from the clip's start to the first frame that is not wanted any more.
-        every: leave out frames that come sooner than so many seconds after the last one wanted.
         keep_going: pass over damage, deliver what can be decoded, and say what was lost.
 
     Raises:
@@ -81,15 +73,12 @@ class VideoReader:
         threads: int = 0,
         start: float | None = None,
         end: float | None = None,
-        every: float | None = None,
         keep_going: bool = False,
     ) -> None:
         self._path = Path(path)
         # As it is written, since the float 1.1 is later than a frame at 11/10.
         self._part = Fraction(str(start or 0)), None if end is None else Fraction(str(end))
-        self._every = Fraction(str(every or 0))
-        self._keep_going = keep_going
-        self._to_rgb = RgbConverter(self._path, threads)
+        self._to_rgb = colour.RgbConverter(self._path, threads)
         self._origin: Fraction | None = None
         self._said: set[str] = set()
         self._container = open_input(self._path)
@@ -98,27 +87,21 @@ class VideoReader:
             # A clip of one frame may state no rate at all.
             self._rate = self._stream.average_rate or self._stream.guessed_rate or Fraction(25)
             if start and self._stream.start_time is not None:
-                self._origin = self._origin_of(self._stream.start_time * self._stream.time_base)
+                self._origin = self._origin_of(_start_of(self._stream))
+            begin = None if self._origin is None else self._origin + self._part[0]
             decoder = Decoder(
-                self._path,
-                self._container,
-                self._stream,
-                threads=threads,
-                start=None if self._origin is None else self._origin + self._part[0],
-                keep_going=keep_going,
+                self._path, self._container, self._stream, threads, begin, keep_going=keep_going
             )
-            frames = self._chosen(self._deinterlaced(self._timed(decoder.frames())))
+            frames = self._wanted(self._deinterlaced(self._timed(decoder.frames())))
             first = next(frames, None)
             if first is None:
-                raise MediaError(
-                    "the video has no frames" + " in that part" * (self._part != (0, None)),
-                    where=self._path,
-                )
+                where = " in that part" if start or end is not None else ""
+                raise MediaError(f"the video has no frames{where}", where=self._path)
             self._frames = itertools.chain([first], frames)
             self._orientation = Orientation.of(first[0], self._path)
-            swscale_matrix(first[0], self._path)
+            colour.swscale_matrix(first[0], self._path)
             self._size = first[0].width, first[0].height
-            self.info = self._describe(*first)
+            self.info = self._describe(*first, keep_going=keep_going)
         except BaseException:
             self._container.close()
             raise
@@ -127,7 +110,7 @@ class VideoReader:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self._frames = iter(())
+        self._frames = itertools.chain()
         self._container.close()
 
     def __iter__(self) -> Iterator[VideoFrame]:
@@ -149,9 +132,10 @@ class VideoReader:
     def _timed(self, frames: Iterator[tuple[av.VideoFrame, int | None]]) -> Iterator[_Timed]:
         """Frames with their times in the file's clock, in seconds, each later than the last."""
         last: Fraction | None = None
+        tick = Fraction(self._stream.time_base or 0)
         repeated = 0
         for number, (frame, ticks) in enumerate(frames):
-            time = number / self._rate if ticks is None else ticks * self._stream.time_base
+            time = number / self._rate if ticks is None else ticks * tick
             if last is None or time > last:
                 repeated = 0
             else:
@@ -164,12 +148,8 @@ class VideoReader:
 
     def _origin_of(self, first: Fraction) -> Fraction:
         """The clip's start in the file's clock, from its first frame's time."""
-        starts = [
-            stream.start_time * stream.time_base
-            for stream in self._container.streams.audio
-            if stream.start_time is not None
-        ]
-        sound = min(starts, default=first)
+        streams = self._container.streams.audio
+        sound = min((_start_of(s) for s in streams if s.start_time is not None), default=first)
         return sound if sound < first - PRIMING else first
 
     def _deinterlaced(self, frames: Iterator[_Timed]) -> Iterator[_Timed]:
@@ -188,55 +168,52 @@ class VideoReader:
         for progressive in chain.frames(None) if chain else ():
             yield progressive, times.popleft()
 
-    def _chosen(self, frames: Iterator[_Timed]) -> Iterator[_Timed]:
+    def _wanted(self, frames: Iterator[_Timed]) -> Iterator[_Timed]:
+        """The frames of the part, with their times in the clip."""
         start, end = self._part
-        due = start
         for frame, time in frames:
             if self._origin is None:
                 self._origin = self._origin_of(time)
             at = time - self._origin
             if end is not None and at >= end:
                 return
-            if at >= due:
-                due = (at // self._every + 1) * self._every if self._every else due
-                yield frame, time
+            if at >= start:
+                yield frame, at
 
-    def _describe(self, first: av.VideoFrame, time: Fraction) -> VideoInfo:
+    def _describe(self, first: av.VideoFrame, time: Fraction, *, keep_going: bool) -> VideoInfo:
         start, end = self._part
-        origin = self._origin or Fraction(0)
-        begin = time if start else origin
         duration = _duration(self._container, self._stream)
-        rate = min(self._rate, 1 / self._every) if self._every else self._rate
         frames = self._stream.frames or None
-        if duration and (frames is None or self._every or start or end is not None):
+        if duration and (frames is None or any(self._part)):
             duration = min(duration, end or duration) - start
-            frames = round(duration * rate)
+            frames = round(duration * self._rate)
         width, height = self._orientation.size(first.width, first.height)
         aspect = self._stream.sample_aspect_ratio or Fraction(1)
-        time_base = self._stream.time_base or 1 / rate
+        time_base = self._stream.time_base or 1 / self._rate
         streams = self._container.streams
-        colour = colour_of(first)
-        if hdr_name(colour):
-            self._say(f"high dynamic range ({hdr_name(colour)}), so it is mapped to BT.709")
-        if is_transparent(first) or self._stream.metadata.get("alpha_mode") == "1":
+        tags = colour.colour_of(first)
+        if hdr := colour.hdr_name(tags):
+            self._say(f"high dynamic range ({hdr}), so it is mapped to BT.709")
+        if colour.is_transparent(first) or self._stream.metadata.get("alpha_mode") == "1":
             self._say("its transparency is not kept")
         return VideoInfo(
             path=self._path,
             width=width,
             height=height,
-            rate=rate,
+            rate=self._rate,
             time_base=time_base / ceil(time_base / _FINE),
             frames=frames,
             duration=duration,
             rotation=first.rotation % 360,
             pixel_aspect=1 / aspect if self._orientation.transposed else aspect,
-            colour=displayed_colour(colour),
-            chroma=chroma_of(first),
+            colour=colour.displayed_colour(tags),
+            chroma=colour.chroma_of(first),
             has_audio=bool(streams.audio),
             has_subtitles=bool(streams.subtitles),
-            start=begin,
-            end=None if end is None else end - (begin - origin),
-            keep_going=self._keep_going,
+            origin=self._origin or Fraction(0),
+            start=time if start else Fraction(0),
+            end=end,
+            keep_going=keep_going,
             metadata=self._tags(self._container.metadata),
             stream_metadata=self._tags(self._stream.metadata),
             chapters=tuple(self._container.chapters()),
@@ -258,14 +235,18 @@ class VideoReader:
 
     def _tags(self, tags: Mapping[str, str]) -> dict[str, str]:
         # The time code is that of the first frame.
-        whole = not self._part[0] and not self._every
-        return {k: v for k, v in readable(tags).items() if whole or k.lower() != "timecode"}
+        cut = self._part[0] > 0
+        return {k: v for k, v in readable(tags).items() if k.lower() != "timecode" or not cut}
 
     def _say(self, what: str) -> None:
         """Log what is done to the clip, once."""
         if what not in self._said:
             self._said.add(what)
             log.warning("%s: %s", self._path, what)
+
+
+def _start_of(stream: Stream) -> Fraction:
+    return (stream.start_time or 0) * cast("Fraction", stream.time_base)
 
 
 def _duration(container: InputContainer, stream: VideoStream) -> Fraction | None:

@@ -251,8 +251,9 @@ def _chapters(like: VideoInfo) -> list[Any]:
     moved = []
     for chapter in like.chapters:
         tick = chapter["time_base"]
-        start, end = (chapter[edge] - round(like.start / tick) for edge in ("start", "end"))
-        last = end if like.end is None else min(end, round(like.end / tick))
+        shift = round((like.origin + like.start) / tick)
+        start, end = chapter["start"] - shift, chapter["end"] - shift
+        last = end if like.end is None else min(end, round((like.end - like.start) / tick))
         if last > max(start, 0):
             tags = readable(chapter["metadata"])
             moved.append({**chapter, "start": max(start, 0), "end": last, "metadata": tags})
