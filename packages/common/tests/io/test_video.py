@@ -14,113 +14,28 @@ import av
 import numpy as np
 import pytest
 from av.stream import Disposition
+from clips import (
+    BT601,
+    BT709,
+    FULL,
+    GREY,
+    HEIGHT,
+    LIMITED,
+    ORANGE,
+    TEAL,
+    WIDTH,
+    copy_clip,
+    make_clip,
+    mux_sound,
+    noise,
+    picture,
+    sound_packets,
+    to_yuv,
+    writing,
+)  # fmt: skip
 
 from llve_common.errors import MediaError
-from llve_common.io import video
 from llve_common.io.video import OUTPUT_FORMATS, Colour, VideoInfo, VideoReader, is_video
-
-WIDTH, HEIGHT = 64, 48
-LIMITED, FULL = 1, 2
-BT709, BT601 = 1, 6
-LUMA = {BT709: (0.2126, 0.7152, 0.0722), BT601: (0.299, 0.587, 0.114)}
-ORANGE, TEAL, GREY = (200, 90, 30), (20, 140, 150), (90, 90, 90)
-
-
-def picture(index=0, width=WIDTH, height=HEIGHT):
-    """Four smooth patches of different colours, so that each orientation is another picture."""
-    pixels = np.empty((height, width, 3), np.uint8)
-    pixels[: height // 2, : width // 2] = ORANGE
-    pixels[: height // 2, width // 2 :] = TEAL
-    pixels[height // 2 :, : width // 2] = GREY
-    pixels[height // 2 :, width // 2 :] = 20 + 5 * index
-    return pixels
-
-
-def noise(index):
-    return np.random.default_rng(index).integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8)
-
-
-def make_clip(
-    path, *, ticks=range(12), time_base=Fraction(1, 25), rate=25, draw=picture,
-    size=(WIDTH, HEIGHT), codec="libx264", pix_fmt="yuv420p", colour=None, tagged=True,
-    rotation=None, aspect=None, audio=(), seconds=0.5, options=None, muxer=None,
-):  # fmt: skip
-    """Write a clip with PyAV alone, so that the reader is not tested by the writer."""
-    with av.open(path, "w", options=muxer or {}) as container:
-        options = {"crf": "4"} if options is None else options
-        stream = container.add_stream(codec, rate, options=options)
-        stream.width, stream.height = size
-        stream.pix_fmt = pix_fmt
-        stream.codec_context.time_base = stream.time_base = time_base
-        if colour and tagged:
-            stream.color_range, stream.colorspace = colour
-        if aspect:
-            stream.codec_context.sample_aspect_ratio = aspect
-        if rotation is not None:
-            stream.set_display_rotation(**rotation)
-        sounds = [container.add_stream(name, 48000) for name in audio]
-        for index, tick in enumerate(ticks):
-            frame = encodable(draw(index), pix_fmt, colour)
-            frame.pts, frame.time_base = tick, time_base
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-        for number, sound in enumerate(sounds):
-            mux_sound(container, sound, seconds=seconds + number / 4)
-    return path
-
-
-def encodable(pixels, pix_fmt, colour):
-    frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-    if colour is None:
-        return frame
-    frame = av.VideoFrame.from_ndarray(to_yuv(pixels, *colour), format="yuv444p")
-    return frame.reformat(format=pix_fmt)
-
-
-def to_yuv(pixels, colour_range, matrix):
-    """H.273's equations, independent of swscale: uint8 (3, H, W) Y, Cb, Cr."""
-    rgb = pixels / 255
-    red, _, blue = LUMA[matrix]
-    luma = rgb @ np.array(LUMA[matrix])
-    planes = [luma, (rgb[..., 2] - luma) / 2 / (1 - blue), (rgb[..., 0] - luma) / 2 / (1 - red)]
-    scale, offset = ([219, 224, 224], 16) if colour_range == LIMITED else ([255, 255, 255], 0)
-    shifts = [offset, 128, 128]
-    return np.stack(
-        [np.rint(p * k + o).clip(0, 255) for p, k, o in zip(planes, scale, shifts, strict=True)]
-    ).astype(np.uint8)
-
-
-def mux_sound(container, stream, seconds):
-    samples = int(48000 * seconds)
-    tone = np.random.default_rng(3).integers(-9000, 9000, (1, 2 * samples)).astype(np.int16)
-    frame = av.AudioFrame.from_ndarray(tone, format="s16", layout="stereo")
-    frame.sample_rate, frame.pts, frame.time_base = 48000, 0, Fraction(1, 48000)
-    fitting = av.AudioResampler(stream.format, "stereo", 48000, stream.frame_size or 1024)
-    for part in [*fitting.resample(frame), *fitting.resample(None)]:
-        container.mux(stream.encode(part))
-    container.mux(stream.encode(None))
-
-
-def sound_packets(path):
-    with av.open(path) as container:
-        streams = container.streams.audio
-        return [
-            [(p.pts * p.time_base, bytes(p)) for p in container.demux(s) if p.size]
-            for s in streams
-            if container.seek(0) is None
-        ]
-
-
-def copy_clip(source, target, **settings):
-    """The shortest use: read a clip, write it like the source."""
-    with VideoReader(source) as reader, writing(target, reader.info, **settings) as writer:
-        for frame in reader:
-            writer.write(frame.pixels, frame.time)
-
-
-def writing(target, like, **settings):
-    """A writer of frames of the clip's size."""
-    return video.VideoWriter(target, like, width=like.width, height=like.height, **settings)
 
 
 def probe(path):
@@ -240,10 +155,13 @@ def test_rotation_is_applied_and_not_written_again(tmp_path, tag, expected):
     assert (info.height, info.width) == upright.shape[:2]
     if len(tag) == 1:
         assert info.rotation == tag["degrees"]
-    np.testing.assert_allclose(first_pixels(path).astype(int), upright, atol=30)
+    height, width, _ = upright.shape
+    middles = slice(height // 4, None, height // 2), slice(width // 4, None, width // 2)
+    np.testing.assert_allclose(first_pixels(path)[middles].astype(int), upright[middles], atol=4)
     copy_clip(path, tmp_path / "b.mp4")
     assert probe(tmp_path / "b.mp4").rotation == 0
-    np.testing.assert_allclose(first_pixels(tmp_path / "b.mp4").astype(int), upright, atol=40)
+    copied = first_pixels(tmp_path / "b.mp4")[middles].astype(int)
+    np.testing.assert_allclose(copied, upright[middles], atol=6)
 
 
 def test_oblique_rotation_is_said(tmp_path):
@@ -463,7 +381,7 @@ def test_clip_that_begins_with_an_open_group_is_read_from_its_key_frame(tmp_path
     assert len(times(tmp_path / "b.mkv")) == len(kept) - leading
 
 
-def test_size_that_changes_is_said(tmp_path):
+def test_frames_that_change_their_size_are_scaled_to_the_first(tmp_path, caplog):
     parts = []
     for number, size in enumerate([(WIDTH, HEIGHT), (HEIGHT, WIDTH)]):
         part = tmp_path / f"{number}.h264"
@@ -471,8 +389,12 @@ def test_size_that_changes_is_said(tmp_path):
         parts.append(part.read_bytes())
     path = tmp_path / "a.mpg"
     path.write_bytes(b"".join(parts))
-    with pytest.raises(MediaError, match="another size"), VideoReader(path) as reader:
-        list(reader)
+    with VideoReader(path) as reader:
+        frames = [frame.pixels for frame in reader]
+    assert len(frames) == 24
+    assert {frame.shape for frame in frames} == {(HEIGHT, WIDTH, 3)}
+    np.testing.assert_allclose(frames[-1][10, 10].astype(int), ORANGE, atol=6)
+    assert caplog.text.count("change their size") == 1
 
 
 # Writing
@@ -494,7 +416,7 @@ def test_times_and_rate_survive(tmp_path, suffix, ticks, time_base, rate):
     copy_clip(source, tmp_path / f"b{suffix}")
     tolerance = Fraction(0) if suffix != ".mkv" else Fraction(1, 1000)
     for tick, time in zip(ticks, times(source), strict=True):
-        assert abs(time - tick * time_base) <= tolerance
+        assert abs(time - (tick - ticks[0]) * time_base) <= tolerance
     assert times(tmp_path / f"b{suffix}") == times(source)
     rate, expected = probe(tmp_path / f"b{suffix}").rate, probe(source).rate
     steps = {later - earlier for earlier, later in itertools.pairwise(ticks)}
@@ -515,9 +437,11 @@ def test_matroska_to_mp4_keeps_times(tmp_path):
 def test_mp4_to_matroska_moves_picture_and_sound_together(tmp_path):
     source = make_clip(tmp_path / "a.mp4", audio=("aac",))
     copy_clip(source, tmp_path / "b.mkv")
-    shift = times(tmp_path / "b.mkv")[0]
-    assert 0 <= shift < Fraction(1, 40)
-    for before, after in zip(times(source), times(tmp_path / "b.mkv"), strict=True):
+    shift = -sound_packets(source)[0][0][0]
+    assert 0 < shift < Fraction(1, 40)
+    with av.open(tmp_path / "b.mkv") as container:
+        written = [frame.pts * frame.time_base for frame in container.decode(video=0)]
+    for before, after in zip(times(source), written, strict=True):
         assert abs(after - before - shift) <= Fraction(1, 1000)
     (before,), (after,) = sound_packets(source), sound_packets(tmp_path / "b.mkv")
     for (early, data), (late, copied) in zip(before, after, strict=True):
@@ -527,7 +451,7 @@ def test_mp4_to_matroska_moves_picture_and_sound_together(tmp_path):
 
 @pytest.mark.parametrize("suffix", sorted(OUTPUT_FORMATS))
 def test_primaries_and_transfer_are_written(tmp_path, suffix):
-    colour = Colour(range=LIMITED, matrix=9, primaries=9, transfer=16)
+    colour = Colour(range=LIMITED, matrix=9, primaries=9, transfer=14)
     like = VideoInfo(tmp_path, WIDTH, HEIGHT, Fraction(25), Fraction(1, 25), colour=colour)
     with writing(tmp_path / f"a{suffix}", like) as writer:
         writer.write(picture(), Fraction(0))
@@ -576,14 +500,6 @@ def test_sound_language_is_kept(tmp_path):
     copy_clip(source, tmp_path / "c.mkv")
     with av.open(tmp_path / "c.mkv") as container:
         assert container.streams.audio[0].language == "fin"
-
-
-def test_sound_the_container_refuses(tmp_path):
-    source = make_clip(tmp_path / "a.mkv", audio=("libopus",))
-    with pytest.raises(MediaError, match="does not take the source's sound") as caught:
-        copy_clip(source, tmp_path / "b.mov")
-    assert ".mkv" in str(caught.value)
-    assert_only(tmp_path, "a.mkv")
 
 
 @pytest.mark.parametrize(("width", "height"), [(33, 25), (32, 25), (33, 24), (1, 1)])

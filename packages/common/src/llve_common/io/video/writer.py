@@ -118,7 +118,7 @@ class VideoWriter:
             undo.callback(self._close_file)
             self._stream = self._add_video(codec, crf, strip=strip)
             if not strip:
-                tags = {k: v for k, v in like.metadata.items() if k not in _OF_THE_FILE}
+                tags = {k: v for k, v in like.metadata.items() if k.lower() not in _OF_THE_FILE}
                 self._output.metadata.update(tags)
                 self._output.set_chapters(_chapters(like))
             self._copied: StreamCopy | None = None
@@ -197,7 +197,7 @@ class VideoWriter:
         stream.color_trc = self._colour.transfer
         if not strip:
             tags = self._like.stream_metadata
-            stream.metadata.update({k: v for k, v in tags.items() if k in _OF_THE_PICTURE})
+            stream.metadata.update({k: v for k, v in tags.items() if k.lower() in _OF_THE_PICTURE})
         return stream
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
