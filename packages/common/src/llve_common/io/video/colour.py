@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import cast
 
@@ -33,6 +32,8 @@ SWSCALE_MATRIX = {
 }
 # The default is up to 3 levels low, and in the range of a grey picture's chroma.
 EXACT = Interpolation.BICUBIC | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+# A frame without chroma is full range to swscale whatever its tag says.
+_LIMITED_LEVELS = np.rint(((np.arange(256) - 16) * 255 / 219).clip(0, 255)).astype(np.uint8)
 # swscale's perceptual intent: a spline through the tones in perceptual quantisation, and a gamut
 # mapping that keeps hues, in the range that the clip's mastering display had.
 _TONE_MAPPING = (
@@ -59,9 +60,7 @@ class RgbConverter:
             MediaError: the matrix is not supported.
         """
         colour = colour_of(frame)
-        same_size = (width, height) == (frame.width, frame.height)
-        if frame.format.name.startswith("gray") and colour.range == LIMITED_RANGE and same_size:
-            return _limited_grey(frame)
+        limited_grey = frame.format.name.startswith("gray") and colour.range == LIMITED_RANGE
         if hdr_name(colour):
             frame.colorspace = _BT2020 if colour.matrix == _UNSPECIFIED else colour.matrix
             if colour.primaries == _UNSPECIFIED:
@@ -78,22 +77,8 @@ class RgbConverter:
             interpolation=EXACT,
             threads=self._threads,
         )
-        return cast("npt.NDArray[np.uint8]", rgb.to_ndarray())
-
-
-def _limited_grey(frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
-    """A frame without chroma, which swscale takes for full range whatever its tag says."""
-    bits = frame.format.components[0].bits
-    sample = np.dtype("u1" if bits == 8 else ">u2" if frame.format.name.endswith("be") else "<u2")
-    rows = np.frombuffer(cast("bytes", frame.planes[0]), sample).reshape(frame.height, -1)
-    luma = rows[:, : frame.width]
-    return np.repeat(_limited_levels(bits)[luma][..., None], 3, axis=2)
-
-
-@cache
-def _limited_levels(bits: int) -> npt.NDArray[np.uint8]:
-    levels = (np.arange(1 << bits) / (1 << bits - 8) - 16) * 255 / 219
-    return cast("npt.NDArray[np.uint8]", np.rint(levels.clip(0, 255)).astype(np.uint8))
+        pixels = cast("npt.NDArray[np.uint8]", rgb.to_ndarray())
+        return _LIMITED_LEVELS[pixels] if limited_grey else pixels
 
 
 def hdr_name(colour: Colour) -> str | None:
@@ -141,12 +126,16 @@ def swscale_matrix(frame: av.VideoFrame, path: Path) -> Colorspace | None:
     return None if frame.format.is_rgb else SWSCALE_MATRIX[_known_matrix(colour_of(frame), path)]
 
 
-def encoded_colour(colour: Colour, path: Path) -> Colour:
-    """How a clip is stored that is made of one of this colour: likewise, but RGB as BT.709.
+def encoded_colour(colour: Colour, path: Path, *, as_rgb: bool) -> Colour:
+    """How a clip is stored, as RGB or not, that is made of one of this colour.
+
+    Without RGB it is likewise, but BT.709 for a clip of RGB.
 
     Raises:
         MediaError: the matrix is not supported.
     """
+    if as_rgb:
+        return replace(colour, range=FULL_RANGE, matrix=_RGB_MATRIX)
     if colour.matrix == _RGB_MATRIX:
         return replace(colour, range=LIMITED_RANGE, matrix=_BT709)
     _known_matrix(colour, path)

@@ -23,6 +23,7 @@ from llve_common.io.video.info import PRIMING, VideoInfo, readable
 
 log = logging.getLogger(__name__)
 
+_AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 _AAC_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")
 
 _Way: TypeAlias = "Callable[[Packet[Any] | None], Iterable[Packet[Any]]]"
@@ -87,7 +88,8 @@ class StreamCopy:
         elif isinstance(source, AudioStream) and known:
             # Older files state no more than the number of channels.
             layout = _AAC_LAYOUTS[min(source.layout.nb_channels, len(_AAC_LAYOUTS)) - 1]
-            copy = self._output.add_stream("aac", _aac_rate(source.rate), layout=layout)
+            rate = next((rate for rate in _AAC_RATES if rate >= source.rate), _AAC_RATES[-1])
+            copy = self._output.add_stream("aac", rate, layout=layout)
             self._ways[source.index] = _encoding(source, copy)
             log.warning("%s: %s, so it is encoded anew as AAC", self._target, refused)
         elif isinstance(source, AudioStream):
@@ -186,12 +188,6 @@ def _encoding(source: AudioStream, encoder: AudioStream) -> _Way:
             yield from encoder.encode(None)
 
     return way
-
-
-def _aac_rate(rate: int) -> int:
-    """The lowest sampling rate, in Hz, that AAC has and that loses nothing."""
-    rates = sorted(av.Codec("aac", "w").audio_rates or [rate])
-    return next((each for each in rates if each >= rate), rates[-1])
 
 
 def _time_of(packet: Packet[Any]) -> Fraction:

@@ -6,10 +6,8 @@ import contextlib
 import os
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Self, cast
 
 import av
@@ -19,13 +17,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from llve_common.errors import ConfigError, MediaError
-from llve_common.io.video.colour import (
-    EXACT,
-    FULL_RANGE,
-    LIMITED_RANGE,
-    SWSCALE_MATRIX,
-    encoded_colour,
-)
+from llve_common.io.video import colour
 from llve_common.io.video.copied import StreamCopy
 from llve_common.io.video.info import VideoInfo, readable
 
@@ -34,12 +26,8 @@ OUTPUT_FORMATS: Mapping[str, str] = {".mkv": "matroska", ".mov": "mov", ".mp4": 
 
 AVI is not among them because it stores no frame times, WebM because it does not take H.264.
 """
-OUTPUT_CODECS: Mapping[str, str] = MappingProxyType(
-    {"ffv1": "ffv1", "h264": "libx264", "h265": "libx265"}
-)
+OUTPUT_CODECS: Mapping[str, str] = {"ffv1": "ffv1", "h264": "libx264", "h265": "libx265"}
 """How the picture can be written, with ffmpeg's name of the encoder."""
-HIGHEST_CRF = 51
-
 _DEFAULT_CRF = {"h264": 18, "h265": 20}
 # Tags that hold of the result as well; the others tell of the source's file and encoder.
 _OF_THE_FILE = frozenset({"compatible_brands", "encoder", "major_brand", "minor_version"})
@@ -96,9 +84,7 @@ class VideoWriter:
         self._target = Path(path)
         self._like = like
         self._shape = height, width, 3
-        # As RGB, which is matrix 0.
-        lossless = replace(like.colour, range=FULL_RANGE, matrix=0)
-        self._colour = lossless if codec == "ffv1" else encoded_colour(like.colour, self._target)
+        self._colour = colour.encoded_colour(like.colour, self._target, as_rgb=codec == "ffv1")
         self._reformatter = VideoReformatter()
         self._last_pts: int | None = None
         container = _output_format(self._target)
@@ -157,9 +143,9 @@ class VideoWriter:
         frame = self._reformatter.reformat(
             av.VideoFrame.from_numpy_buffer(np.ascontiguousarray(pixels), format="rgb24"),
             format=self._stream.pix_fmt,
-            dst_colorspace=SWSCALE_MATRIX.get(self._colour.matrix),
-            dst_color_range=self._colour.range or LIMITED_RANGE,
-            interpolation=EXACT,
+            dst_colorspace=colour.SWSCALE_MATRIX.get(self._colour.matrix),
+            dst_color_range=self._colour.range or colour.LIMITED_RANGE,
+            interpolation=colour.EXACT,
             threads=0,
         )
         frame.pts = self._next_pts(time)
@@ -182,9 +168,8 @@ class VideoWriter:
         stream = cast("VideoStream", added)
         stream.width, stream.height = width, height
         odd = width % 2 or (height % 2 and self._like.chroma == "420")
-        stream.pix_fmt = f"yuv{444 if odd else self._like.chroma}p"
-        if codec == "ffv1":
-            stream.pix_fmt = "bgr0"
+        yuv = f"yuv{444 if odd else self._like.chroma}p"
+        stream.pix_fmt = "bgr0" if codec == "ffv1" else yuv
         if codec == "h265" and self._output.format.name != "matroska":
             stream.codec_context.codec_tag = "hvc1"  # Apple's players know no other
         stream.thread_type = "AUTO"
@@ -240,9 +225,8 @@ def _check_coding(codec: str, crf: int | None) -> None:
     if codec not in OUTPUT_CODECS:
         known = ", ".join(sorted(OUTPUT_CODECS))
         raise ConfigError("no such video codec", where="codec", got=codec, expected=known)
-    highest = HIGHEST_CRF if codec in _DEFAULT_CRF else None
-    if crf is not None and (highest is None or not 0 <= crf <= highest):
-        expected = f"a whole number from 0 to {highest}" if highest else f"none with {codec}"
+    if crf is not None and (codec == "ffv1" or not 0 <= crf <= 51):
+        expected = "none, since ffv1 loses nothing" if codec == "ffv1" else "0 to 51"
         raise ConfigError("no such quality", where="crf", got=crf, expected=expected)
 
 
