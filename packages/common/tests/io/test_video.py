@@ -240,16 +240,6 @@ def test_cover_of_a_music_file_is_no_video(tmp_path):
         probe(path)
 
 
-def test_ten_bit_clip_is_reduced_to_eight(tmp_path):
-    path = make_clip(tmp_path / "a.mp4", pix_fmt="yuv420p10le", colour=(LIMITED, BT709))
-    np.testing.assert_allclose(first_pixels(path)[10, 10].astype(int), ORANGE, atol=4)
-
-
-def test_interlaced_clip_is_read_whole(tmp_path):
-    path = make_clip(tmp_path / "a.mts", draw=noise, options={"x264-params": "interlaced=1"})
-    assert len(times(path)) == 12
-
-
 def test_name_that_looks_like_a_url(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_clip(tmp_path / "plain.mp4").rename("take:1 %03d.mp4")
@@ -512,13 +502,6 @@ def test_odd_sides_lose_nothing(tmp_path, width, height):
     pixels = first_pixels(tmp_path / "a.mp4")
     assert pixels.shape == drawn.shape
     np.testing.assert_allclose(pixels.astype(int), drawn, atol=30)
-
-
-def test_even_sides_are_420(tmp_path):
-    copy_clip(make_clip(tmp_path / "a.mp4"), tmp_path / "b.mp4")
-    with av.open(tmp_path / "b.mp4") as container:
-        assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
-        assert container.streams.video[0].codec_context.name == "h264"
 
 
 def test_quality_is_a_setting(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -30,8 +31,6 @@ from PIL import Image
 from llve_common.errors import ConfigError, MediaError
 from llve_common.io.frames import video_target
 from llve_common.io.video import OUTPUT_CODECS, VIDEO_SUFFIXES, VideoReader, is_video
-
-LOSSLESS = {"options": {}, "codec": "ffv1"}
 
 
 def frames_of(path, **settings):
@@ -127,6 +126,8 @@ def test_high_dynamic_range_is_mapped_to_bt709_and_tagged_so(tmp_path, caplog, t
 def test_chroma_sampling_is_kept(tmp_path, pix_fmt):
     copy_clip(make_clip(tmp_path / "a.mp4", pix_fmt=pix_fmt), tmp_path / "b.mp4")
     assert stored_frames(tmp_path / "b.mp4")[0].format.name == pix_fmt
+    with av.open(tmp_path / "b.mp4") as container:
+        assert container.streams.video[0].codec_context.name == "h264"
 
 
 def test_ffv1_keeps_every_pixel(tmp_path):
@@ -254,11 +255,16 @@ def test_times_that_do_not_increase_are_moved_on(tmp_path, caplog, time, b_frame
 
 
 def test_joined_files_go_on(tmp_path, caplog):
-    part = make_clip(tmp_path / "a.mkv", ticks=range(45)).read_bytes()
+    sound = {"audio": ("mp2",), "seconds": 1.8}
+    part = make_clip(tmp_path / "a.mkv", ticks=range(45), **sound).read_bytes()
     (tmp_path / "b.mkv").write_bytes(2 * part)
     times = [frame.time for frame in frames_of(tmp_path / "b.mkv")]
     assert np.allclose(np.diff(np.array(times, float)), 0.04, atol=0.021)
     assert len(times) == 90
+    copy_clip(tmp_path / "b.mkv", tmp_path / "c.mp4")
+    (once,), (twice,) = sound_packets(tmp_path / "a.mkv"), sound_packets(tmp_path / "c.mp4")
+    assert [data for _, data in twice] == 2 * [data for _, data in once]
+    assert abs(twice[-1][0] - 2 * once[-1][0]) < 0.1
     assert "jump back" in caplog.text
 
 
@@ -393,6 +399,17 @@ def test_tags_chapters_subtitles_and_time_code_are_kept_or_stripped(tmp_path, su
     assert ("location" in tags) is not strip
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_tags_of_a_maker_are_kept(tmp_path, suffix):
+    with VideoReader(make_clip(tmp_path / "a.mp4")) as reader:
+        info = replace(reader.info, metadata={"com.maker.model": "X", "title": "Night"})
+        with writing(tmp_path / f"b{suffix}", info) as writer:
+            writer.write(next(reader).pixels, Fraction(0))
+    with av.open(tmp_path / f"b{suffix}") as container:
+        assert container.metadata["com.maker.model"] == "X"
+        assert container.metadata["title"] == "Night"
+
+
 def test_chapters_of_a_part(tmp_path):
     copy_clip(tagged_clip(tmp_path / "a.mkv"), tmp_path / "b.mkv", part={"start": 0.5, "end": 1.5})
     with av.open(tmp_path / "b.mkv") as container:
@@ -483,7 +500,7 @@ def test_a_file_is_told_by_what_it_holds(tmp_path):
 
 _KINDS = [
     ("a.mkv", "ffv1", "flac"), ("a.mkv", "libx264", "libopus"), ("a.mp4", "libx264", "aac"),
-    ("a.ts", "libx264", "mp2"), ("a.mov", "libx264", "pcm_s16le"), ("a.avi", "ffv1", "libmp3lame"),
+    ("a.ts", "libx264", "mp2"), ("a.mov", "libx264", "pcm_s16le"), ("a.avi", "ffv1", "pcm_s16le"),
 ]  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import logging
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -24,7 +23,7 @@ from llve_common.io.video.info import PRIMING, VideoInfo, readable
 log = logging.getLogger(__name__)
 
 _AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
-_AAC_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")
+_LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")
 
 _Way: TypeAlias = "Callable[[Packet[Any] | None], Iterable[Packet[Any]]]"
 """From a packet of the source to those of the output; None ends the stream."""
@@ -83,13 +82,11 @@ class StreamCopy:
         if in_matroska:
             refused += ", which .mkv takes as it is"
         if _takes(self._output.format.name, source):
-            copy = self._output.add_stream_from_template(source)
+            copy = _add_copy(self._output, source)
             self._ways[source.index] = _copying(copy)
         elif isinstance(source, AudioStream) and known:
-            # Older files state no more than the number of channels.
-            layout = _AAC_LAYOUTS[min(source.layout.nb_channels, len(_AAC_LAYOUTS)) - 1]
             rate = next((rate for rate in _AAC_RATES if rate >= source.rate), _AAC_RATES[-1])
-            copy = self._output.add_stream("aac", rate, layout=layout)
+            copy = self._output.add_stream("aac", rate, layout=_layout(source))
             self._ways[source.index] = _encoding(source, copy)
             log.warning("%s: %s, so it is encoded anew as AAC", self._target, refused)
         elif isinstance(source, AudioStream):
@@ -139,13 +136,24 @@ def _takes(container: str, source: Stream) -> bool:
     """Whether a container takes a stream's packets as they are, which is tried in memory."""
     try:
         trial = av.open(io.BytesIO(), "w", format=container)
-        trial.add_stream_from_template(source)
+        _add_copy(trial, source)
         trial.start_encoding()
+        trial.close()
     except (ValueError, av.FFmpegError):
         return False
-    with contextlib.suppress(av.FFmpegError):
-        trial.close()
     return True
+
+
+def _add_copy(output: OutputContainer, source: Stream) -> Stream:
+    copy = output.add_stream_from_template(source)
+    # Older files state the number of channels alone, with which MP4 takes no PCM.
+    if isinstance(copy, AudioStream) and copy.layout.name.endswith(" channels"):
+        copy.codec_context.layout = _layout(source)
+    return copy
+
+
+def _layout(source: Any) -> str:
+    return _LAYOUTS[min(source.layout.nb_channels, len(_LAYOUTS)) - 1]
 
 
 def _copying(copy: Stream) -> _Way:
