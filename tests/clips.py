@@ -66,7 +66,7 @@ def encodable(pixels, pix_fmt, colour):
     if pix_fmt == "gray":
         return av.VideoFrame.from_ndarray(to_yuv(pixels, *colour)[0], format="gray")
     frame = av.VideoFrame.from_ndarray(to_yuv(pixels, *colour), format="yuv444p")
-    return frame.reformat(format=pix_fmt)
+    return frame.reformat(format=pix_fmt, threads=1)  # with more, some rows come out wrong
 
 
 def to_yuv(pixels, colour_range, matrix):

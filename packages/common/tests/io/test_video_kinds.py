@@ -462,6 +462,13 @@ def test_name_as_long_as_names_may_be(tmp_path, name):
     assert len(frames_of(tmp_path / name)) == 12
 
 
+def test_frames_that_no_filter_takes_are_said(tmp_path):
+    options = {"x264-params": "interlaced=1"}
+    path = make_clip(tmp_path / "a.mp4", size=(2, 8), options=options)
+    with pytest.raises(MediaError, match="cannot be converted"):
+        frames_of(path)
+
+
 def test_list_of_files_to_join_is_not_followed(tmp_path):
     make_clip(tmp_path / "private.mp4")
     (tmp_path / "a.mp4").write_text("ffconcat version 1.0\nfile private.mp4\n")

@@ -50,6 +50,8 @@ def is_video(path: str | os.PathLike[str]) -> bool:
         return True
     if suffix in IMAGE_SUFFIXES and suffix not in _LOOKED_INTO:
         return False
+    if not path.is_file():
+        return suffix in _LOOKED_INTO
     try:
         with path.open("rb") as file:
             if not _HEADS.match(file.read(1024)):

@@ -95,9 +95,7 @@ def readable(tags: Mapping[str, str]) -> dict[str, str]:
 
     def read(text: str) -> str:
         stored = text.encode("utf-8", "surrogateescape")
-        try:
-            return stored.decode("utf-8")
-        except UnicodeDecodeError:
-            return stored.decode("cp1252", "replace")
+        is_utf8 = stored.decode("utf-8", "replace") == text
+        return text if is_utf8 else stored.decode("cp1252", "replace")
 
     return {read(key): read(value) for key, value in tags.items()}

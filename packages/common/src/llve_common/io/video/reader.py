@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Self, cast
 
 import av
+import numpy as np
+import numpy.typing as npt
 from av.container import InputContainer
 from av.stream import Stream
 from av.video.stream import VideoStream
@@ -102,6 +104,9 @@ class VideoReader:
             colour.swscale_matrix(first[0], self._path)
             self._size = first[0].width, first[0].height
             self.info = self._describe(*first, keep_going=keep_going)
+        except av.FFmpegError as error:
+            self._container.close()
+            raise self._unusable(error) from error
         except BaseException:
             self._container.close()
             raise
@@ -122,12 +127,21 @@ class VideoReader:
         Raises:
             MediaError: where the file is damaged.
         """
-        frame, time = next(self._frames)
+        try:
+            frame, time = next(self._frames)
+            return VideoFrame(self._upright(frame), time - self.info.start)
+        except av.FFmpegError as error:
+            raise self._unusable(error) from error
+
+    def _upright(self, frame: av.VideoFrame) -> npt.NDArray[np.uint8]:
         if (frame.width, frame.height) != self._size:
             size = "{}x{}".format(*self._size)
             self._say(f"frames change their size; all are scaled to the first one's, {size}")
-        pixels = self._orientation.turn(self._to_rgb(frame, *self._size))
-        return VideoFrame(pixels, time - self.info.start)
+        return self._orientation.turn(self._to_rgb(frame, *self._size))
+
+    def _unusable(self, error: av.FFmpegError) -> MediaError:
+        what = "the video's frames cannot be converted"
+        return MediaError(what, where=self._path, got=error.strerror)
 
     def _timed(self, frames: Iterator[tuple[av.VideoFrame, int | None]]) -> Iterator[_Timed]:
         """Frames with their times in the file's clock, in seconds, each later than the last."""
