@@ -10,9 +10,7 @@ import typer
 from rich.console import Console
 
 from llve_common.commands.terminal import Commands, console
-from llve_common.enhance.files import plan_jobs
-from llve_tcenet.paper import PAPER
-from llve_tcenet.simulate import clip_names, simulate_clip, write_list
+from llve_tcenet.config import ABOUT
 
 
 class PublishedCommands(Commands):
@@ -32,7 +30,10 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of parameters and noise.")] = 0,
 ) -> None:
     """Make a paired set in DS-LOL's layout by simulated low light; the ranges are llve's own."""
-    sources = [source for source, _ in plan_jobs(PAPER, source, out)]
+    from llve_common.enhance.files import plan_jobs
+    from llve_tcenet.simulate import clip_names, simulate_clip, write_list
+
+    sources = [source for source, _ in plan_jobs(ABOUT, source, out)]
     terminal = Console(stderr=True)
     counts = {}
     for name, path in rich.progress.track(

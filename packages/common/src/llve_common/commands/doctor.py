@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import av
 import torch
@@ -237,8 +237,8 @@ def _show(check: Check) -> None:
         console.print(f"{'':8}-> {check.mend}", highlight=False, markup=False, soft_wrap=True)
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Check what is installed and works, and say how to fix the rest; 1 if anything is broken."""
+def report(*, as_json: bool) -> None:
+    """Print what :func:`examine` finds; the exit status is 1 if anything is broken."""
     checks = examine()
     if as_json:
         typer.echo(json.dumps([asdict(check) for check in checks], indent=2))

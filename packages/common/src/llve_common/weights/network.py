@@ -12,11 +12,12 @@ import torch
 from torch import nn
 
 from llve_common.errors import CheckpointError
+from llve_common.paper.about import About
 from llve_common.paper.contract import LoadedWeights, Model, Paper
 from llve_common.weights.files import file_digest, load_into, read_weights
 
 
-def bundled_weights(paper: Paper) -> Path:
+def bundled_weights(paper: About) -> Path:
     """The weights file that comes with a paper's package.
 
     Raises:
