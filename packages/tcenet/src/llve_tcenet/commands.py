@@ -5,11 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import rich.progress
 import typer
-from rich.console import Console
 
-from llve_common.commands.terminal import Commands, console
+from llve_common.commands.terminal import Commands, console, progress_bar
 from llve_tcenet.config import ABOUT
 
 
@@ -34,15 +32,10 @@ def simulate(
     from llve_tcenet.simulate import clip_names, simulate_clip, write_list
 
     sources = [source for source, _ in plan_jobs(ABOUT, source, out)]
-    terminal = Console(stderr=True)
-    counts = {}
-    for name, path in rich.progress.track(
-        clip_names(sources, source).items(),
-        "simulating",
-        console=terminal,
-        transient=True,
-        disable=not terminal.is_terminal,
-    ):
-        counts[name] = simulate_clip(path, name, out, seed)
+    names, counts = clip_names(sources, source), {}
+    with progress_bar("simulating", "clips") as advance:
+        for name, path in names.items():
+            counts[name] = simulate_clip(path, name, out, seed)
+            advance(len(counts), len(names))
     write_list(out, counts)
     console.print(f"{len(counts)} clips, {sum(counts.values())} frames: {out}", soft_wrap=True)

@@ -122,7 +122,7 @@ def four_updates() -> Iterator[None]:
         return train(paper, replace(procedure, plan=lambda *_: plan), *rest, **more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("llve_common.commands.paper.train", train_four)
+        patch.setattr("llve_common.train.trainer.train", train_four)
         yield
 
 
@@ -384,8 +384,12 @@ class Conformance:
     @property
     def tables(self) -> dict[str, tuple[type[Settings], PublishedOptions]]:
         """Each command that has settings, and what its published names mean."""
-        trained = {k: (each.settings, each.options) for k, each in self.paper.procedures.items()}
-        return {**trained, "test": (self.paper.test.settings, self.paper.test.options)}
+        return {k: (kind, self.paper.options[kind]) for k, kind in self.paper.settings.items()}
+
+    def test_commands_are_those_that_the_paper_runs(self) -> None:
+        """A procedure or the test without a command could not be run, nor one without it."""
+        run = {name: each.settings for name, each in self.paper.procedures.items()}
+        assert self.paper.settings == {**run, "test": self.paper.test.settings}
 
     def test_flags(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Every flag of a setting is in the help, and gives what is typed."""
