@@ -26,7 +26,9 @@ def weights_app(paper: About) -> typer.Typer:
     ) -> None:
         """List a file's weights, whether they fit, and the file's SHA-256."""
         from llve_common.metrics.cost import parameter_count
+        from llve_common.paper.contract import Model
         from llve_common.weights import files
+        from llve_common.weights.network import used_parameters
 
         whole = paper.paper()
         state = whole.from_published(files.read_weights(file))
@@ -38,7 +40,9 @@ def weights_app(paper: About) -> typer.Typer:
         console.print(plain_table(str(file), ("name", "shape", "type"), rows).rich())
         files.load_into(network, state, file)
         console.print(f"sha256 {files.file_digest(file)}", soft_wrap=True)
-        console.print(f"fits {paper.title}: {parameter_count(network):,} parameters")
+        used, count = used_parameters(Model(whole, network.eval())), parameter_count(network)
+        more = "" if used == count else f", and {count - used:,} that only training uses"
+        console.print(f"fits {paper.title}: {used:,} parameters{more}", soft_wrap=True)
 
     @app.command("import")
     def import_(
