@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class Enhancer:
     """
 
     def __init__(self, model: Model) -> None:
-        self.model = model
+        self.model, self._process = model, os.getpid()
         self._enhance = frame_enhancer(model)
 
     @property
@@ -73,6 +74,7 @@ class Enhancer:
         Raises:
             MediaError: it is no image of a kind that is taken, or one comes out as not a number.
         """
+        self._after_fork()
         images, put_together = _open(image, order, "the image")
         found = [next(iter(self._enhance([Frame(each, "", "the image")]))) for each in images]
         result: T = put_together([frame.image.pixels for frame in found])
@@ -88,6 +90,7 @@ class Enhancer:
         Raises:
             MediaError: as for one image, or a frame has another size than the first.
         """
+        self._after_fork()
         waiting: deque[Callable[[list[Pixels]], Any]] = deque()
 
         def opened() -> Iterator[Frame]:
@@ -109,6 +112,12 @@ class Enhancer:
 
         for frame in self._enhance(opened()):
             yield waiting.popleft()([frame.image.pixels])
+
+    def _after_fork(self) -> None:
+        """Compute with the one thread that a forked process has: torch waits for those it left."""
+        if os.getpid() != self._process:
+            torch.set_num_threads(1)
+            self._process = os.getpid()
 
     def __repr__(self) -> str:
         model, ahead = self.model, self.latency
