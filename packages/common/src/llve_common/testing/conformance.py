@@ -6,6 +6,7 @@ set; an exception from the suite needs ``xfail(reason=...)`` there.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pickle
@@ -35,6 +36,7 @@ from typer.testing import CliRunner
 from llve_common.commands.options import TEST, TRAINING
 from llve_common.config import Settings, as_yaml, field_of, load_settings
 from llve_common.data.windows import index_in_clip
+from llve_common.enhance.enhancer import load_enhancer
 from llve_common.enhance.frames import enhance_frames, frame_enhancer
 from llve_common.enhance.windows import enhance_clip
 from llve_common.io.frames import Frame
@@ -285,6 +287,17 @@ class Conformance:
         for frame, one, other in zip(wanted, shown, seen, strict=True):
             pixels = frame.image.pixels.astype(int)
             assert np.abs(one.pixels - pixels).mean() < 0.5 * np.abs(other.pixels - pixels).mean()
+
+    def test_a_program_gets_what_the_command_writes(self, tmp_path: Path, images: Path) -> None:
+        """Of images, or of a clip's frames; from a copy that another process was sent, too."""
+        self.run("enhance", images, "-o", tmp_path / "out")
+        enhancer = load_enhancer(self.paper, device="cpu")
+        names = [file.name for file in sorted(images.iterdir())]
+        taken = [read_image(images / name).pixels for name in names]
+        for each in (enhancer, copy.copy(enhancer)):  # as pickle copies it
+            made = map(each, taken) if self.paper.kind == "image" else each.stream(taken)
+            for name, pixels in zip(names, made, strict=True):
+                np.testing.assert_array_equal(pixels, read_image(tmp_path / "out" / name).pixels)
 
     def test_streaming_equals_window_by_window(self) -> None:
         model = load_model(self.paper, None, CPU)

@@ -82,7 +82,9 @@ def export_onnx(model: Model, path: Path, metadata: Mapping[str, str] | None = N
             f"or in a checkout: pip install -e 'packages/{model.paper.name}[onnx]'",
         ) from error
     multiple = model.window.multiple
-    facts = {"paper": model.paper.title, "multiple": str(multiple), **(metadata or {})}
+    rounding = model.paper.rounding
+    facts = {"paper": model.paper.title, "multiple": str(multiple), "rounding": rounding}
+    facts |= dict(metadata or {})
     # The smallest size, and one that shares no side with it or with the exporter's example.
     side = _base(multiple)
     sizes = (1, multiple, multiple), (3, side + multiple, 2 * side + multiple)
