@@ -114,6 +114,19 @@ def test_what_is_imported_is_declared():
         assert {name.lower() for name in known[root]} <= declared, root
 
 
+def test_weights_have_the_same_bytes_on_every_system():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    files = [str(path) for path in ROOT.glob("packages/*/src/*/bundled/*")]
+    asked = ["git", "-C", str(ROOT), "check-attr", "text", "eol", "--", *files]
+    told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()
+    known = {
+        (Path(file).suffix, name, value)
+        for file, name, value in (line.rsplit(": ", 2) for line in told)
+    }
+    assert known >= {(".safetensors", "text", "unset"), (".json", "eol", "lf")}
+
+
 def test_every_module_says_what_it_is():
     assert [path for path in SOURCES if not ast.get_docstring(tree_of(path))] == []
 

@@ -2,7 +2,6 @@
 
 import os
 import random
-import resource
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -187,6 +186,7 @@ def video_file(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def full_disk() -> Iterator[None]:
     """Files may not grow beyond 20 kB, as on a disk that is full."""
+    resource = pytest.importorskip("resource", reason="this system has no limits of files")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     yield

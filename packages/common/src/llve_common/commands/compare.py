@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ import typer
 
 from llve_common.commands.terminal import Device, console, progress_bar
 from llve_common.errors import ConfigError, UserError
+from llve_common.machine.shell import command_line
 
 if TYPE_CHECKING:
     from llve_common.evaluate.compare import Contender
@@ -109,5 +109,5 @@ def _commands(
         alone = [*start, "--papers", paper, *own, "-o", str(folder)]
         weights = ["--weights", str(file)] if file else []
         enhance = [paper, "enhance", str(low), *weights, "-o", str(folder / "pictures")]
-        rows[each.name] = [shlex.join(alone), shlex.join(enhance)]
-    return Command(shlex.join(whole), rows)
+        rows[each.name] = [command_line(alone), command_line(enhance)]
+    return Command(command_line(whole), rows)

@@ -10,11 +10,12 @@ import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, packages_distributions
 from pathlib import Path
 from typing import Literal
 
 import av
+import cv2
 import torch
 import typer
 from rich.text import Text
@@ -68,7 +69,7 @@ def examine() -> list[Check]:
     devices = [_CPU, torch.device("cuda")] if torch.cuda.is_available() else [_CPU]
     checks += map(_deformable_convolution, devices)
     checks += [_extra(name, modules) for name, modules in _EXTRAS.items()]
-    return [*checks, _encoder(), *_decoders(), _cache(), _shared()]
+    return [*checks, _opencv(), _encoder(), *_decoders(), _cache(), _shared()]
 
 
 def _torch() -> Check:
@@ -177,6 +178,16 @@ def _extra(name: str, modules: tuple[str, ...]) -> Check:
         return Check(subject, "broken", _line(error), f"uninstall it, or anew: {install}")
     found = ", ".join(f"{module} {getattr(each, '__version__', '')}" for module, each in versions)
     return Check(subject, "ok", found)
+
+
+def _opencv() -> Check:
+    """The distributions that bring ``cv2``, of which only one can be there."""
+    found = sorted(set(packages_distributions().get("cv2", ())))
+    if len(found) < 2:
+        return Check("OpenCV", "ok", f"{cv2.__version__}, of {', '.join(found) or 'no package'}")
+    mend = f"pip uninstall {' '.join(found)}, then pip install opencv-python-headless"
+    what = f"{' and '.join(found)}, which overwrite each other's files"
+    return Check("OpenCV", "broken", what, mend)
 
 
 def _encoder() -> Check:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +18,7 @@ from llve_common.config import Settings, TestSettings, load_settings
 from llve_common.errors import ConfigError
 from llve_common.io.atomic import write_text
 from llve_common.machine.processes import processes
+from llve_common.machine.shell import command_line
 from llve_common.paper.about import About
 from llve_common.paper.configs import find_config
 
@@ -131,7 +131,7 @@ def _report(tested: Tested, folder: Path) -> None:
     from llve_common.report.tested import test_tables, write_test_page
 
     paper, scores = tested.model.paper, tested.scores
-    facts = {**tested.facts, "command": shlex.join([paper.name, *sys.argv[1:]])}
+    facts = {**tested.facts, "command": command_line([paper.name, *sys.argv[1:]])}
     write_scores(scores, folder, facts)
     console.print(f"weights: {tested.model.weights}", soft_wrap=True)
     tables = test_tables(tested)

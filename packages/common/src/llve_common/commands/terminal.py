@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from typer.core import TyperGroup
 
 from llve_common.errors import ConfigError, UserError
 from llve_common.machine.processes import processes
+from llve_common.machine.shell import command_line
 
 console = Console()
 _errors = Console(stderr=True)
@@ -98,7 +98,7 @@ def _without_launcher(words: Sequence[str], command: str) -> list[str]:
             "several processes are started by torchrun",
             got="a launcher's options, without its environment",
             mend="torchrun --nproc_per_node=<processes> --no-python "
-            + shlex.join([command, *kept]),
+            + command_line([command, *kept]),
         )
     return kept
 
