@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from llve_common.enhance.enhancer import Enhancer, Installed
+    from llve_common.evaluate.score import Report
 
-__all__ = ["load", "papers"]
+__all__ = ["load", "papers", "score"]
 
 
 def load(
@@ -62,3 +63,15 @@ def papers() -> list[Installed]:
     from llve_common.paper.installed import installed_papers, load_paper
 
     return [installed(load_paper(entry)) for entry in installed_papers().values()]
+
+
+def score(results: str | Path, reference: str | Path | None = None) -> Report:
+    """What the command ``llve score`` measures, of anybody's results, with or without ground truth.
+
+    Raises:
+        llve_common.errors.UserError: a folder is missing or empty, nothing has a partner, or a file
+            cannot be decoded.
+    """
+    from llve_common.evaluate.score import score as measure
+
+    return measure(results, reference)

@@ -173,18 +173,7 @@ def load_enhancer(
     device: str = "auto",
     precision: Literal["auto", "fp32"] = "auto",
 ) -> Enhancer:
-    """A paper's network as a function.
-
-    Args:
-        paper: whose network.
-        weights: a file; None: the bundled ones.
-        device: as :func:`~llve_common.machine.device.choose_device` takes it.
-        precision: the number format; ``"auto"`` is float32.
-
-    Raises:
-        CheckpointError: the file cannot be read or does not fit.
-        ConfigError: there is no such device or precision.
-    """
+    """A paper's network as a function; arguments and errors are those of ``llve.load``."""
     if precision not in ("auto", "fp32"):
         expected = "auto or fp32"
         raise ConfigError("no such precision", where="precision", got=precision, expected=expected)
