@@ -22,7 +22,8 @@ ROOT = Path(__file__).parent
 ENVIRONMENT = ROOT / ".nox" / "llve"
 PAPERS = ["sci", "sgz", "sdsd", "stcd", "tcenet"]
 TOOLS = [
-    "build", "hatchling", "hypothesis", "mypy", "pytest", "pytest-xdist", "ruff", "types-PyYAML",
+    "build", "fastapi", "hatchling", "httpx", "hypothesis", "mypy", "pytest", "pytest-xdist",
+    "ruff", "types-PyYAML",
 ]  # fmt: skip
 
 

@@ -66,8 +66,8 @@ class PublishedLines:
             self.seen.append(settings)
             return run_test(paper, changed(settings, self.small_test), watch)
 
-        monkeypatch.setattr("llve_common.commands.paper.train", small_training)
-        monkeypatch.setattr("llve_common.commands.paper.run_test", small_test)
+        monkeypatch.setattr("llve_common.train.trainer.train", small_training)
+        monkeypatch.setattr("llve_common.evaluate.test.run_test", small_test)
         self.make_data()
         for name, pairs in content["option_files"].items():
             paper, _, file = name.partition("/")
@@ -112,13 +112,12 @@ class PublishedLines:
 
     def check_values(self, command: str, options: dict[str, Any]) -> None:
         """What was typed is in the settings, and numbers are our defaults too."""
-        known = {**self.paper.procedures, "test": self.paper.test}
-        if command not in known:
+        kind = self.paper.settings.get(command)
+        if kind is None:
             return
-        part = known[command]
-        given, ours = self.seen[-1], part.settings()
+        given, ours = self.seen[-1], kind()
         # Of several options for one setting the last that is typed counts.
-        flags = part.options.flags
+        flags = self.paper.options[kind].flags
         settings = {flags[option]: option for option in options if option in flags}
         for setting, option in settings.items():
             if isinstance(setting, str):

@@ -114,6 +114,19 @@ def test_what_is_imported_is_declared():
         assert {name.lower() for name in known[root]} <= declared, root
 
 
+def test_weights_have_the_same_bytes_on_every_system():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    files = [str(path) for path in ROOT.glob("packages/*/src/*/bundled/*")]
+    asked = ["git", "-C", str(ROOT), "check-attr", "text", "eol", "--", *files]
+    told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()
+    known = {
+        (Path(file).suffix, name, value)
+        for file, name, value in (line.rsplit(": ", 2) for line in told)
+    }
+    assert known >= {(".safetensors", "text", "unset"), (".json", "eol", "lf")}
+
+
 def test_every_module_says_what_it_is():
     assert [path for path in SOURCES if not ast.get_docstring(tree_of(path))] == []
 
@@ -187,3 +200,39 @@ def test_importing_the_core_prints_nothing_and_touches_no_gpu():
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("program", ["llve_common", *(f"llve_{paper}" for paper in PAPERS)])
+def test_help_and_refusals_do_not_wait_for_what_computes(program):
+    done = subprocess.run(
+        [sys.executable, "-c", HELP_AND_REFUSALS, program],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    # Something was printed for every command.
+    assert done.stdout.count("Usage:") > 3
+
+
+HELP_AND_REFUSALS = """
+import importlib, sys
+from typer.main import get_command
+
+def lines(command, path=()):
+    yield [*path, "--help"]
+    yield [*path, "--no-such-option"]
+    for name, inner in getattr(command, "commands", {}).items():
+        yield from lines(inner, (*path, name))
+
+command = get_command(importlib.import_module(f"{sys.argv[1]}.__main__").app)
+codes = set()
+for words in [*lines(command), ["test", "no.such=1"]]:
+    try:
+        command.main(words, prog_name="program")
+    except SystemExit as ended:
+        codes.add(ended.code)
+    found = sys.modules.keys() & {"torch", "matplotlib", "av", "cv2", "skimage", "numpy", "PIL"}
+    assert not found, (words, found)
+assert codes == {0, 1, 2} or sys.argv[1] == "llve_common", codes
+"""

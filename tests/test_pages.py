@@ -59,6 +59,7 @@ PROGRAMS["python -m llve_common"] = PROGRAMS["llve"]
 PARSERS = {name: get_command(app) for name, app in PROGRAMS.items()}
 
 NOT_TYPED = {
+    "REPOSITORY=": "stands for the repository's address",
     "git clone": "needs the repository's address",
     "python -m pip install": "needs an index; nox installs every package to run these tests",
     "nox": "runs these tests itself, or for minutes",

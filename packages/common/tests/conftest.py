@@ -2,11 +2,10 @@
 
 import os
 import random
-import resource
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ from llve_common.data.clip import image_clips
 from llve_common.io.images import write_image
 from llve_common.io.video import VideoInfo, VideoWriter
 from llve_common.paper.contract import Model, Paper, Plan, Procedure, Test, Window
+from llve_common.published_options import PublishedOptions
 
 
 class TinyTrain(TrainerSettings):
@@ -26,6 +26,7 @@ class TinyTrain(TrainerSettings):
 
 
 class TinySettings(Settings):
+    procedure: Literal["train"] = "train"
     train: TinyTrain = TinyTrain()
     run: RunSettings = RunSettings(device="cpu", tensorboard=False, log_every=1)
 
@@ -95,6 +96,7 @@ def make_paper(window: Window = ONE_FRAME, **changes: Any) -> Paper:
         "window": lambda network, settings: window,
         "rounding": "round",
         "procedures": {"train": make_procedure()},
+        "options": {TinySettings: PublishedOptions(), TinyTest: PublishedOptions()},
         "test": Test(TinyTest, lambda settings, window: image_clips(settings.low, settings.high)),
         "to_published": lambda state: {f"net.{key}": value for key, value in state.items()},
         "from_published": lambda state: {k.removeprefix("net."): v for k, v in state.items()},
@@ -184,6 +186,7 @@ def video_file(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def full_disk() -> Iterator[None]:
     """Files may not grow beyond 20 kB, as on a disk that is full."""
+    resource = pytest.importorskip("resource", reason="this system has no limits of files")
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
     yield

@@ -19,7 +19,8 @@ from llve_common.testing.reference import (
     require_known,
 )
 from llve_common.weights.files import load_into
-from llve_tcenet.network import MULTIPLE, REMAINDERS, ConvLSTM, Encoding, TCENet, initialise
+from llve_tcenet.config import MULTIPLE, REMAINDERS
+from llve_tcenet.network import ConvLSTM, Encoding, TCENet, initialise
 from llve_tcenet.paper import PAPER
 from llve_tcenet.wavelet import haar, inverse_haar
 

@@ -8,15 +8,20 @@ from typing import Annotated, Literal
 import typer
 
 from llve_common.commands.compare import compare
-from llve_common.commands.doctor import doctor
 from llve_common.commands.score import score
 from llve_common.commands.terminal import Commands, console
-from llve_common.data.synthetic import write_clip_set, write_dark_photograph, write_image_set
 
 app = typer.Typer(cls=Commands, no_args_is_help=True, help="Tools that all papers share.")
 app.command()(compare)
-app.command()(doctor)
 app.command()(score)
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Check what is installed and works, and say how to fix the rest; 1 if anything is broken."""
+    from llve_common.commands.doctor import report
+
+    report(as_json=as_json)
 
 
 @app.command()
@@ -33,6 +38,8 @@ def synthetic(
     ] = "images",
 ) -> None:
     """Make the embedded low/normal-light set from the photographs that scikit-image ships."""
+    from llve_common.data.synthetic import write_clip_set, write_image_set
+
     write = write_image_set if layout == "images" else write_clip_set
     write(folder, clips=clips, frames=frames, height=height, width=width, seed=seed)
     inside = "train and test, each with low and high" if layout == "images" else "GT and input"
@@ -46,6 +53,8 @@ def photograph(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the noise.")] = 0,
 ) -> None:
     """Write a photograph that scikit-image ships, as it is and darkened by simulation."""
+    from llve_common.data.synthetic import write_dark_photograph
+
     normal, dark = write_dark_photograph(folder, name, seed)
     console.print(f"made {normal} and {dark}", soft_wrap=True)
 

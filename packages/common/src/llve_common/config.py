@@ -58,6 +58,15 @@ FOLDER_NAME = r"^[^/\\.][^/\\]*$"
 Ssim = Literal["skimage7", "gaussian11"]
 """A definition of SSIM, see :mod:`llve_common.metrics.fidelity`."""
 
+ImageRange = Literal["unit", "signed"]
+"""What RAFT is fed images in [0, 1] as: ``"unit"`` leaves them, ``"signed"`` maps them to [-1, 1].
+
+The published weights were trained on [-1, 1].
+"""
+
+Statistics = Literal["batch", "running"]
+"""What RAFT's batch norm normalises by: the images at hand, or what training collected."""
+
 _DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
 Device = Annotated[str, Field(pattern=_DEVICE, description="device: auto, cpu, cuda or cuda:N")]
 

@@ -173,6 +173,14 @@ def test_an_extra_that_is_not_there_or_cannot_be_imported(
     assert "llve-common[fsim]" in found.mend
 
 
+def test_two_opencvs_are_broken(monkeypatch):
+    assert line("OpenCV").state == "ok"
+    both = ["opencv-python", "opencv-python-headless"]
+    monkeypatch.setattr(doctor, "packages_distributions", lambda: {"cv2": both})
+    found = line("OpenCV")
+    assert (found.state, found.mend.count("opencv-python-headless")) == ("broken", 2)
+
+
 def test_codecs(monkeypatch):
     assert line("video encoder").state == "ok"
     monkeypatch.setattr(doctor, "_ENCODER", "no-such-codec")

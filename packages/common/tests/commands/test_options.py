@@ -1,5 +1,6 @@
 """Options made from a table of published names and the settings' own fields."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -48,8 +49,9 @@ OPTIONS = PublishedOptions(
 
 @pytest.fixture
 def app(paper, procedure):
-    one = procedure(settings=Chosen, options=OPTIONS)
-    return paper_app(paper(procedures={"train": one}))
+    made = paper(procedures={"train": procedure(settings=Chosen)})
+    [test] = [kind for kind in made.options if kind is made.test.settings]
+    return paper_app(replace(made, options={Chosen: OPTIONS, test: PublishedOptions()}))
 
 
 @pytest.fixture

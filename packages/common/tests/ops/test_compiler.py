@@ -1,5 +1,7 @@
 """C files compiled where they are used: the cache folder and all that can be wrong with it."""
 
+import os
+import shutil
 import subprocess
 import sys
 
@@ -82,6 +84,21 @@ def test_a_cache_that_cannot_be_written(source, tmp_path):
     # A file where the folder should be: that stops even root.
     (tmp_path / "cache").write_text("")
     assert answer(source) == 42
+
+
+def test_a_compiler_that_knows_its_processor_by_another_option(source, monkeypatch, tmp_path):
+    """As clang for ARM does."""
+    stand_in = tmp_path / "bin" / "cc"
+    stand_in.parent.mkdir()
+    stand_in.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in *-march=native*) echo "unsupported -march=" >&2; exit 1;; esac\n'
+        f'echo "$*" >> {tmp_path}/called\nexec {shutil.which("cc")} "$@"\n'
+    )
+    stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", str(stand_in.parent), prepend=os.pathsep)
+    assert answer(source) == 42
+    assert all("-mcpu=native" in line for line in (tmp_path / "called").read_text().splitlines())
 
 
 def test_a_compiler_that_fails_or_is_not_there(source, monkeypatch, tmp_path):

@@ -2,14 +2,17 @@
 
 import itertools
 import math
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.nn.functional import conv2d
 
 from llve_common.errors import ConfigError, DataError
-from llve_common.ops import native, plain, selection
+from llve_common.ops import native, plain, selection, vision
 from llve_common.ops.deform_conv import deform_conv2d
+from llve_common.ops.implementation import Geometry, Operands
 from llve_common.ops.packed import PackedDeformConv2d
 
 
@@ -277,6 +280,7 @@ def test_a_choice_is_logged_once(choosing, monkeypatch, caplog):
 
 def test_without_a_compiler(choosing, monkeypatch, caplog, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "torchvision.ops", None)
     monkeypatch.setenv("LLVE_DCN", "c")
     with pytest.raises(ConfigError, match="no program `cc` on the PATH"):
         selection.implementation_for(CPU, torch.float32)
@@ -286,6 +290,22 @@ def test_without_a_compiler(choosing, monkeypatch, caplog, tmp_path):
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert "no program `cc`" in record.getMessage()
+
+
+def test_torchvision_comes_before_plain_pytorch(choosing, monkeypatch, caplog, tmp_path):
+    def stand_in(input, offset, weight, bias, stride, padding, dilation, mask):  # noqa: A002
+        geometry = Geometry(stride, padding, dilation)
+        return plain.forward(Operands(input, offset, mask, weight, geometry), bias)
+
+    there = SimpleNamespace(deform_conv2d=stand_in)
+    monkeypatch.setitem(sys.modules, "torchvision", SimpleNamespace(ops=there))
+    monkeypatch.setitem(sys.modules, "torchvision.ops", there)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("LLVE_DCN", "auto")
+    given = draw(stride=2, padding=1)
+    torch.testing.assert_close(deform_conv2d(**given), by_loops(**given))
+    assert selection.implementation_for(CPU, torch.float64) is vision
+    assert "'c' cannot be had, torchvision runs instead" in caplog.text
 
 
 @pytest.mark.parametrize(("name", "said"), [("cuda", "auto or torch"), ("triton", "Triton is")])

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from llve_common.errors import ExportError, MediaError
+from llve_common.ops.packed import PackedDeformConv2d
 from llve_common.paper.contract import Window
 from llve_common.weights.onnx import OPSET, export_onnx
 
@@ -49,7 +50,7 @@ def test_windows_of_several_frames_and_a_multiple(halving, tmp_path):
     onnx.checker.check_model(exported, full_check=True)
     assert {one.domain: one.version for one in exported.opset_import} == {"": OPSET}
     facts = {one.key: one.value for one in exported.metadata_props}
-    assert facts == {"paper": "Tiny", "multiple": "2", "note": "ours"}
+    assert facts == {"paper": "Tiny", "multiple": "2", "rounding": "round", "note": "ours"}
     [given] = exported.graph.input
     sides = [side.dim_param or side.dim_value for side in given.type.tensor_type.shape.dim]
     assert (given.name, sides) == ("frames", ["N", 2, 3, "2*H", "2*W"])
@@ -62,6 +63,30 @@ def test_windows_of_several_frames_and_a_multiple(halving, tmp_path):
     # The exporter notes where each operator came from in the source, with full paths.
     assert str(ROOT).encode() not in path.read_bytes()
     assert Path(torch.__file__).parents[1].as_posix().encode() not in path.read_bytes()
+
+
+class Shifting(nn.Module):
+    """A deformable convolution in two groups, whose offsets are not 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.up = nn.Conv2d(3, 4, 1)
+        self.shift = PackedDeformConv2d(4, 3, 3, padding=1, deformable_groups=2, extra_channels=4)
+        nn.init.normal_(self.shift.conv_offset_mask.weight)
+
+    def forward(self, image):
+        features = self.up(image)
+        return self.shift(features, features)
+
+
+def test_a_deformable_convolution_becomes_that_of_onnx(model, tmp_path):
+    torch.manual_seed(0)
+    shifting = model(
+        Shifting().eval(), enhance=lambda network, frames: network(frames[:, 0])[:, None]
+    )
+    assert export_onnx(shifting, tmp_path / "shifting.onnx").difference < 1e-5
+    kinds = [node.op_type for node in onnx.load(tmp_path / "shifting.onnx").graph.node]
+    assert kinds.count("DeformConv") == 1
 
 
 def on_a_value(network, frames):

@@ -1,9 +1,9 @@
 """The command ``sci``, which is ``python -m llve_sci`` too."""
 
 from llve_common.commands.paper import paper_app
-from llve_sci.paper import PAPER
+from llve_sci.config import ABOUT
 
-app = paper_app(PAPER)
+app = paper_app(ABOUT)
 
 if __name__ == "__main__":
     app(prog_name="sci")

@@ -9,8 +9,11 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
 from llve_common import config as common
 from llve_common.config import RunSettings, Settings, TrainerSettings
+from llve_common.paper.about import About
 from llve_common.published_options import PublishedOptions
-from llve_sci.objective import YCbCr
+
+YCbCr = Literal["published", "per-pixel"]
+"""How the smoothness loss reads the colours of its pixels."""
 
 
 class ValidationSettings(Settings):
@@ -138,3 +141,16 @@ TEST_OPTIONS = PublishedOptions(
     without_effect=("--gpu", "--seed"),
 )
 """The published ``test.py``."""
+
+ABOUT = About(
+    name="sci",
+    title="SCI (Ma et al., CVPR 2022)",
+    package="llve_sci",
+    kind="image",
+    bundled="sci-synthetic.safetensors",
+    options={
+        TrainSettings: TRAIN_OPTIONS,
+        FinetuneSettings: FINETUNE_OPTIONS,
+        TestSettings: TEST_OPTIONS,
+    },
+)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-YCbCr = Literal["published", "per-pixel"]
+from llve_sci.config import YCbCr
 
 # Half of the 24 neighbours within two pixels; the other half are their mirror images, and give the
 # same value.

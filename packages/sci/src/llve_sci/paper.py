@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from importlib.resources import files
 from pathlib import Path
 
 import torch
@@ -26,10 +25,9 @@ from llve_common.paper.contract import (
     Window,
 )
 from llve_common.weights.files import load_into, read_weights
+from llve_common.weights.network import bundled_weights
 from llve_sci.config import (
-    FINETUNE_OPTIONS,
-    TEST_OPTIONS,
-    TRAIN_OPTIONS,
+    ABOUT,
     FinetuneSettings,
     TestSettings,
     TrainSettings,
@@ -65,7 +63,7 @@ def build_finetuned(settings: FinetuneSettings) -> nn.Module:
     Raises:
         CheckpointError: the file cannot be read or does not fit.
     """
-    path = settings.weights or Path(str(files("llve_sci") / "bundled" / BUNDLED))
+    path = settings.weights or bundled_weights(ABOUT)
     state = from_published(read_weights(path))
     network = Enhancer()
     load_into(network, {k: v for k, v in state.items() if k.startswith("enhance.")}, path)
@@ -159,13 +157,8 @@ def _enhanced(folder: Path, network: nn.Module) -> Iterator[tuple[Path, Tensor]]
         yield path, enhance(network, image[None, None])[0, 0]
 
 
-BUNDLED = "sci-synthetic.safetensors"
-
 PAPER = Paper(
-    name="sci",
-    title="SCI (Ma et al., CVPR 2022)",
-    package="llve_sci",
-    kind="image",
+    **vars(ABOUT),
     network=inference_network,
     enhance=enhance,
     window=lambda network, settings: Window(halo=3),
@@ -182,7 +175,6 @@ PAPER = Paper(
             weights_name="model_epochs/weights_{epoch}.pt",
             previews=train_previews,
             validation=validation_clips,
-            options=TRAIN_OPTIONS,
         ),
         "finetune": Procedure(
             name="Finetune",
@@ -194,17 +186,14 @@ PAPER = Paper(
             plan=finetune_plan,
             weights_name="model_steps/weights_{iteration}.pt",
             previews=finetune_previews,
-            options=FINETUNE_OPTIONS,
         ),
     },
     test=Test(
         settings=TestSettings,
         clips=lambda settings, window: image_clips(settings.data.low, settings.data.high),
         pictures=test_pictures,
-        options=TEST_OPTIONS,
     ),
     to_published=to_published,
     from_published=from_published,
-    bundled=BUNDLED,
     prepare=prepare,
 )

@@ -2,9 +2,9 @@
 
 from llve_common.commands.data import data_app
 from llve_common.commands.paper import paper_app
-from llve_sdsd.paper import PAPER
+from llve_sdsd.config import ABOUT
 
-app = paper_app(PAPER)
+app = paper_app(ABOUT)
 app.add_typer(data_app(), name="data")
 
 if __name__ == "__main__":

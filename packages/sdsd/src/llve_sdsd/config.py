@@ -11,8 +11,11 @@ from llve_common.config import ScheduleSettings, Settings
 from llve_common.data.sdsd import settings as sdsd
 from llve_common.data.sdsd.settings import HAS_FULL_SIZE, ClipTraining, ExperimentSettings, Keys
 from llve_common.data.windows import Border
+from llve_common.paper.about import About
 from llve_common.published_options import PublishedOptions, only, renamed
-from llve_sdsd.objective import Criterion
+
+Criterion = Literal["cb", "l1"]
+"""Charbonnier sum, L1 sum."""
 
 
 class Data(sdsd.ClipData):
@@ -168,3 +171,15 @@ TEST_OPTIONS = PublishedOptions(
     ),
 )
 """The published ``quantitative_test.py``, and with ``--save-images`` ``qualitative_test.py``."""
+
+ABOUT = About(
+    name="sdsd",
+    title="SDSD (Wang et al., ICCV 2021)",
+    package="llve_sdsd",
+    kind="video",
+    bundled="sdsd-synthetic.safetensors",
+    options={
+        TrainSettings: TRAIN_OPTIONS,
+        TestSettings: TEST_OPTIONS,
+    },
+)

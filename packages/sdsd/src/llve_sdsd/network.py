@@ -280,7 +280,8 @@ def decomposed(frame: Tensor, noise: Tensor, light: Tensor) -> Decomposition:
     """The centre frame taken apart by what the two branches made, all (N, 3, H, W)."""
     denoised = frame - noise
     illumination = torch.maximum(light, frame).clamp(max=1)
-    return Decomposition(denoised / illumination.clamp(0.001, 1), illumination, denoised)
+    # Both bounds are floats: torch's ONNX exporter refuses a mixture.
+    return Decomposition(denoised / illumination.clamp(0.001, 1.0), illumination, denoised)
 
 
 def _conv(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:

@@ -7,14 +7,12 @@ float, RGB, [0, 1].
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from llve_sdsd.config import Criterion
 from llve_sdsd.network import Decomposition
-
-Criterion = Literal["cb", "l1"]
 
 # The published objective takes this frame, whichever one the network enhances.
 _CENTRE = 2

@@ -28,7 +28,7 @@ from llve_common.paper.contract import (
 )
 from llve_common.train.schedule import set_rates
 from llve_common.weights.files import load_into, read_weights
-from llve_sdsd.config import TEST_OPTIONS, TRAIN_OPTIONS, Data, TestSettings, TrainSettings
+from llve_sdsd.config import ABOUT, Data, TestSettings, TrainSettings
 from llve_sdsd.data import test_clips, training_set, validation_clips
 from llve_sdsd.fast import combine, part
 from llve_sdsd.network import MULTIPLE, Decomposition, RetinexNet
@@ -137,10 +137,7 @@ def test_pictures(settings: TestSettings) -> Pictures:
 
 
 PAPER = Paper(
-    name="sdsd",
-    title="SDSD (Wang et al., ICCV 2021)",
-    package="llve_sdsd",
-    kind="video",
+    **vars(ABOUT),
     network=inference_network,
     enhance=enhance,
     window=window,
@@ -161,12 +158,12 @@ PAPER = Paper(
             weights_name="models/{iteration}_G.pth",
             latest_name="models/latest_G.pth",
             enlarge=200,
-            options=TRAIN_OPTIONS,
         )
     },
     test=Test(
-        settings=TestSettings, clips=test_clips, pictures=test_pictures, options=TEST_OPTIONS
+        settings=TestSettings,
+        clips=test_clips,
+        pictures=test_pictures,
     ),
-    bundled="sdsd-synthetic.safetensors",
     stream=Stream(frames=(0,), part=part, combine=combine),
 )

@@ -2,9 +2,9 @@
 
 from llve_common.commands.paper import paper_app
 from llve_sgz.commands import video
-from llve_sgz.paper import PAPER
+from llve_sgz.config import ABOUT
 
-app = paper_app(PAPER)
+app = paper_app(ABOUT)
 app.command()(video)
 
 if __name__ == "__main__":

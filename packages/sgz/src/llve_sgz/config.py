@@ -16,8 +16,11 @@ from pydantic import (
 
 from llve_common import config as common
 from llve_common.config import RunSettings, Settings, TrainerSettings
+from llve_common.paper.about import About
 from llve_common.published_options import PublishedOptions
-from llve_sgz.network import ConvType
+
+ConvType = Literal["dsc", "tc"]
+"""Depthwise-separable or traditional convolutions."""
 
 TEST_SCALE = 12
 """The scale factor of the published test, and of enhancing."""
@@ -167,3 +170,15 @@ TEST_OPTIONS = PublishedOptions(
     without_effect=("--val_batch_size", *(_OF_TRAINING.keys() - _OF_TEST.keys())),
 )
 """The published ``test.py``."""
+
+ABOUT = About(
+    name="sgz",
+    title="SGZ (Zheng and Gupta, WACV 2022)",
+    package="llve_sgz",
+    kind="image",
+    bundled="sgz-synthetic.safetensors",
+    options={
+        TrainSettings: TRAIN_OPTIONS,
+        TestSettings: TEST_OPTIONS,
+    },
+)

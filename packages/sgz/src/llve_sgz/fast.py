@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from llve_common.io.images import Pixels
+from llve_common.io.images import Pixels, white
 from llve_common.ops.kernels import kernel_library
 from llve_common.paper.contract import Kernel, Prepared
 from llve_sgz.network import STEPS, Enhancer
@@ -94,7 +94,7 @@ def reduce(pixels: Pixels, scale: int) -> NDArray[np.float32]:
     left, right = (_middle(width, scale, side, mirror=mirror) for side in (scale - 1, scale))
     rows = pixels[upper].astype(np.float32) + pixels[lower]
     total: NDArray[np.float32] = rows[:, left] + rows[:, right]
-    total /= 4 * np.iinfo(pixels.dtype).max
+    total /= 4 * white(pixels.dtype)
     return total
 
 

@@ -10,15 +10,13 @@ Images are (N, 3, H, W), float, RGB, [0, 1].
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llve_common.nn.resnet import Pyramid, ResNet50
-
-ConvType = Literal["dsc", "tc"]
+from llve_sgz.config import ConvType
 
 _FILTERS = 32
 STEPS = 8

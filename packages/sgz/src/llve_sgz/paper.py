@@ -23,9 +23,8 @@ from llve_common.paper.contract import (
 )
 from llve_common.weights.files import load_into, read_weights
 from llve_sgz.config import (
-    TEST_OPTIONS,
+    ABOUT,
     TEST_SCALE,
-    TRAIN_OPTIONS,
     SegmentationSettings,
     TestSettings,
     TrainSettings,
@@ -146,10 +145,7 @@ def test_pictures(settings: TestSettings) -> Pictures:
 
 
 PAPER = Paper(
-    name="sgz",
-    title="SGZ (Zheng and Gupta, WACV 2022)",
-    package="llve_sgz",
-    kind="image",
+    **vars(ABOUT),
     network=inference_network,
     enhance=enhance,
     window=window,
@@ -164,7 +160,6 @@ PAPER = Paper(
             optimizer=adam,
             plan=train_plan,
             weights_name="Epoch{epoch}.pth",
-            options=TRAIN_OPTIONS,
         )
     },
     test=Test(
@@ -172,8 +167,6 @@ PAPER = Paper(
         clips=lambda settings, window: image_clips(settings.data.low, settings.data.high),
         pictures=test_pictures,
         scoring=lambda settings, device: Scoring(settings.ssim, fit="crop"),
-        options=TEST_OPTIONS,
     ),
-    bundled="sgz-synthetic.safetensors",
     prepare=prepare,
 )

@@ -9,7 +9,8 @@ from torch import nn
 from llve_common.nn.resnet import without_classifier
 from llve_common.paper.contract import State
 from llve_common.weights.files import load_into, read_weights
-from llve_sgz.network import ConvType, Segmenter
+from llve_sgz.config import ConvType
+from llve_sgz.network import Segmenter
 
 
 def conv_type_of(state: State) -> ConvType:

@@ -3,9 +3,9 @@
 from llve_common.commands.data import data_app
 from llve_common.commands.paper import paper_app
 from llve_stcd.commands import decompose, match
-from llve_stcd.paper import PAPER
+from llve_stcd.config import ABOUT
 
-app = paper_app(PAPER)
+app = paper_app(ABOUT)
 app.add_typer(data_app(), name="data")
 app.command()(match)
 app.command()(decompose)

@@ -5,20 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from llve_common.commands.terminal import Device, Weights, console
-from llve_common.data.clip import read_frame
-from llve_common.enhance.files import naming_faults
 from llve_common.errors import DataError
-from llve_common.io.images import to_tensor, write_image
-from llve_common.machine.device import choose_device
-from llve_common.weights.network import load_model
-from llve_stcd.dkm.network import Place
-from llve_stcd.matchers import MatcherKind, make_matcher, matcher_images
-from llve_stcd.paper import PAPER, decomposed
-from llve_stcd.picture import decomposition_picture, matches_picture
+from llve_stcd.config import MatcherKind, Place
 
 
 def match(
@@ -40,6 +31,12 @@ def match(
     From top to bottom: the images at 640x480, each one's matches in the other, the way to them
     (hue: direction, saturation: length), and their certainty.
     """
+    from llve_common.data.clip import read_frame
+    from llve_common.io.images import to_tensor, write_image
+    from llve_common.machine.device import choose_device
+    from llve_stcd.matchers import make_matcher, matcher_images
+    from llve_stcd.picture import matches_picture
+
     written = _beside(first, second, output, "matches")
     find, name = make_matcher(matcher, weights, place, choose_device(device or "auto"))
     images = [matcher_images(to_tensor(read_frame(path))[None]) for path in (first, second)]
@@ -66,6 +63,15 @@ def decompose(
     From left to right: the frame, its view-independent part, its shading, and their product, which
     is the enhanced frame.
     """
+    import torch
+
+    from llve_common.data.clip import read_frame
+    from llve_common.io.images import to_tensor, write_image
+    from llve_common.machine.device import choose_device
+    from llve_common.weights.network import load_model
+    from llve_stcd.paper import PAPER, decomposed
+    from llve_stcd.picture import decomposition_picture
+
     second = first if second is None else second
     written = _beside(first, second, output, "parts")
     model = load_model(PAPER, weights, choose_device(device or "auto"))
@@ -81,6 +87,8 @@ def decompose(
 
 def _beside(first: Path, second: Path, output: Path | None, what: str) -> Path:
     """The file to write, which may be neither of those that are read."""
+    from llve_common.enhance.files import naming_faults
+
     written = first.with_name(f"{first.stem}-{what}.png") if output is None else output
     naming_faults([(first, written)], kept=[second])
     return written

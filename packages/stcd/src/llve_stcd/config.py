@@ -16,10 +16,16 @@ from llve_common.data.sdsd.settings import (
     ExperimentSettings,
     Keys,
 )
+from llve_common.paper.about import About
 from llve_common.published_options import PublishedOptions, only
-from llve_stcd.dkm.network import Place
-from llve_stcd.matchers import MatcherKind
-from llve_stcd.objective import Criterion
+
+Criterion = Literal["cb", "l1", "l2", "cb2"]
+"""Charbonnier sum, L1 sum, L2 sum, Charbonnier mean."""
+
+MatcherKind = Literal["dis", "dkm", "dkm-package"]
+
+Place = Literal["indoor", "outdoor"]
+"""What the weights of DKM were trained on."""
 
 
 class NetworkSettings(Settings):
@@ -116,3 +122,15 @@ TEST_OPTIONS = PublishedOptions(
     file=sdsd.test_options({}, _SAME_NETWORK, idle_data=_IDLE_DATA, idle=(*_IDLE, *_NETWORK)),
 )
 """The published ``test.py``."""
+
+ABOUT = About(
+    name="stcd",
+    title="STCD (Xu et al., IJCAI 2025)",
+    package="llve_stcd",
+    kind="video",
+    bundled="stcd-synthetic.safetensors",
+    options={
+        TrainSettings: TRAIN_OPTIONS,
+        TestSettings: TEST_OPTIONS,
+    },
+)

@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,13 +29,12 @@ from llve_common.flow.dis import dis_flow, forward_backward_error
 from llve_common.io.atomic import replacing
 from llve_common.io.images import to_pixels
 from llve_common.weights.files import file_digest
-from llve_stcd.dkm.network import SOURCE, Place, load, require_weights
+from llve_stcd.config import MatcherKind, Place
+from llve_stcd.dkm.network import SOURCE, load, require_weights
 from llve_stcd.dkm.positions import grid, resize
 
 Images = npt.NDArray[np.uint8]
 """A batch (N, h, w, 3), RGB, or one image of it."""
-
-MatcherKind = Literal["dis", "dkm", "dkm-package"]
 
 HEIGHT, WIDTH = 480, 640
 

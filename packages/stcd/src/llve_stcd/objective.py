@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from llve_stcd.config import Criterion
 from llve_stcd.network import Decomposition
-
-Criterion = Literal["cb", "l1", "l2", "cb2"]
-"""Charbonnier sum, L1 sum, L2 sum, Charbonnier mean."""
 
 _SMOOTHNESS_WEIGHT = 0.1
 _CORRESPONDENCE_WEIGHT = 0.1

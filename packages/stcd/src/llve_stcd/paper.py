@@ -36,7 +36,7 @@ from llve_common.paper.contract import (
 )
 from llve_common.train.schedule import set_rates
 from llve_common.weights.files import load_into, read_weights
-from llve_stcd.config import TEST_OPTIONS, TRAIN_OPTIONS, TestSettings, TrainSettings
+from llve_stcd.config import ABOUT, TestSettings, TrainSettings
 from llve_stcd.data import FramePairs
 from llve_stcd.fast import combine, part
 from llve_stcd.matchers import CachedMatcher, make_matcher, matcher_images
@@ -193,10 +193,7 @@ def test_details(settings: TestSettings, device: torch.device) -> Details:
 
 
 PAPER = Paper(
-    name="stcd",
-    title="STCD (Xu et al., IJCAI 2025)",
-    package="llve_stcd",
-    kind="video",
+    **vars(ABOUT),
     network=inference_network,
     enhance=enhance,
     window=lambda network, settings: WINDOW,
@@ -217,7 +214,6 @@ PAPER = Paper(
             weights_name="models/{iteration}_G.pth",
             latest_name="models/latest_G.pth",
             enlarge=200,
-            options=TRAIN_OPTIONS,
         )
     },
     test=Test(
@@ -225,8 +221,6 @@ PAPER = Paper(
         clips=lambda settings, window: test_clips(settings.data),
         pictures=test_pictures,
         details=test_details,
-        options=TEST_OPTIONS,
     ),
-    bundled="stcd-synthetic.safetensors",
     stream=Stream(frames=(0,), part=part, combine=combine),
 )

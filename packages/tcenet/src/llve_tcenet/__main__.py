@@ -2,9 +2,9 @@
 
 from llve_common.commands.paper import paper_app
 from llve_tcenet.commands import PublishedCommands, simulate
-from llve_tcenet.paper import PAPER
+from llve_tcenet.config import ABOUT
 
-app = paper_app(PAPER, PublishedCommands)
+app = paper_app(ABOUT, PublishedCommands)
 app.command()(simulate)
 
 if __name__ == "__main__":

@@ -5,14 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-import rich.progress
 import typer
-from rich.console import Console
 
-from llve_common.commands.terminal import Commands, console
-from llve_common.enhance.files import plan_jobs
-from llve_tcenet.paper import PAPER
-from llve_tcenet.simulate import clip_names, simulate_clip, write_list
+from llve_common.commands.terminal import Commands, console, progress_bar
+from llve_tcenet.config import ABOUT
 
 
 class PublishedCommands(Commands):
@@ -32,16 +28,14 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of parameters and noise.")] = 0,
 ) -> None:
     """Make a paired set in DS-LOL's layout by simulated low light; the ranges are llve's own."""
-    sources = [source for source, _ in plan_jobs(PAPER, source, out)]
-    terminal = Console(stderr=True)
-    counts = {}
-    for name, path in rich.progress.track(
-        clip_names(sources, source).items(),
-        "simulating",
-        console=terminal,
-        transient=True,
-        disable=not terminal.is_terminal,
-    ):
-        counts[name] = simulate_clip(path, name, out, seed)
+    from llve_common.enhance.files import plan_jobs
+    from llve_tcenet.simulate import clip_names, simulate_clip, write_list
+
+    sources = [source for source, _ in plan_jobs(ABOUT, source, out)]
+    names, counts = clip_names(sources, source), {}
+    with progress_bar("simulating", "clips") as advance:
+        for name, path in names.items():
+            counts[name] = simulate_clip(path, name, out, seed)
+            advance(len(counts), len(names))
     write_list(out, counts)
     console.print(f"{len(counts)} clips, {sum(counts.values())} frames: {out}", soft_wrap=True)

@@ -8,12 +8,15 @@ from typing import Any, Literal, Self
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
 
 from llve_common import config as common
-from llve_common.config import RunSettings, Settings, TrainerSettings
-from llve_common.flow.raft import ImageRange
+from llve_common.config import ImageRange, RunSettings, Settings, Statistics, TrainerSettings
+from llve_common.paper.about import About
 from llve_common.published_options import Convert, PublishedOptions, below, only
-from llve_common.weights.pretrained import Statistics
-from llve_tcenet.network import MULTIPLE, REMAINDERS
-from llve_tcenet.objective import FlowName
+
+MULTIPLE = 16
+REMAINDERS = (0, 4)
+"""The network takes a side whose remainder by ``MULTIPLE`` is one of these."""
+
+FlowName = Literal["raft", "dis"]
 
 
 class PairedSet(Settings):
@@ -303,3 +306,14 @@ TEST_OPTIONS = PublishedOptions(
     without_effect=(*_IDLE, *(_TRAINING.keys() - _TEST.keys())),
 )
 """The published ``main.py --mode test``."""
+
+ABOUT = About(
+    name="tcenet",
+    title="TCE-Net (Zhu et al., IJCV 2024)",
+    package="llve_tcenet",
+    kind="video",
+    options={
+        TrainSettings: TRAIN_OPTIONS,
+        TestSettings: TEST_OPTIONS,
+    },
+)

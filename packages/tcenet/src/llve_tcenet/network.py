@@ -25,9 +25,6 @@ from llve_tcenet.attention import SLOPE, CoAttention, resized
 
 WIDTH = 32
 RESIDUAL_BLOCKS = 16
-MULTIPLE = 16
-REMAINDERS = (0, 4)
-"""A side is legal where its remainder by ``MULTIPLE`` is one of these."""
 
 
 class Encoding(NamedTuple):

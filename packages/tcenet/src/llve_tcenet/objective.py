@@ -7,7 +7,6 @@ move, teach that neighbouring frames should agree. Images are (N, 3, H, W), RGB,
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +20,6 @@ FlowEstimator = Callable[[Tensor, Tensor], Tensor]
 Features = Callable[[Tensor], Sequence[Tensor]]
 """From images (N, 3, H, W) to what they are compared by."""
 
-FlowName = Literal["raft", "dis"]
 EDGE_WEIGHT = 0.05
 _CHARBONNIER_EPSILON = 1e-6
 _MASK_STEEPNESS = 50.0

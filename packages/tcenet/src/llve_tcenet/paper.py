@@ -41,8 +41,10 @@ from llve_common.paper.contract import (
 from llve_common.weights.files import load_into, read_file, read_weights
 from llve_common.weights.pretrained import load_raft, load_vgg19, warping_flow
 from llve_tcenet.config import (
-    TEST_OPTIONS,
-    TRAIN_OPTIONS,
+    ABOUT,
+    MULTIPLE,
+    REMAINDERS,
+    FlowName,
     ObjectiveSettings,
     RaftSettings,
     TestSettings,
@@ -50,11 +52,10 @@ from llve_tcenet.config import (
 )
 from llve_tcenet.data import WINDOW, PairedVideos, RealAndSynthetic, require_window, video_clips
 from llve_tcenet.fast import combine, part
-from llve_tcenet.network import MULTIPLE, REMAINDERS, TCENet, initialise
+from llve_tcenet.network import TCENet, initialise
 from llve_tcenet.objective import (
     Features,
     FlowEstimator,
-    FlowName,
     spatial_losses,
     temporal_consistency,
 )
@@ -286,10 +287,7 @@ def _pixels(image: Tensor) -> NDArray[np.uint8]:
 
 
 PAPER = Paper(
-    name="tcenet",
-    title="TCE-Net (Zhu et al., IJCV 2024)",
-    package="llve_tcenet",
-    kind="video",
+    **vars(ABOUT),
     network=inference_network,
     enhance=enhance,
     # Layer norms over the whole frame: every pixel can change every other one.
@@ -311,7 +309,6 @@ PAPER = Paper(
             published=lambda settings, network, optimizer, progress: published_checkpoint(
                 network, optimizer, progress.epochs, settings.train.lr
             ),
-            options=TRAIN_OPTIONS,
         )
     },
     test=Test(
@@ -321,7 +318,6 @@ PAPER = Paper(
         pictures=lambda settings: Pictures(files_below(settings.folder / "frames")),
         scoring=scoring,
         details=flow_pictures,
-        options=TEST_OPTIONS,
     ),
     stream=Stream(frames=(-2, -1, 0, 1, 2), part=part, combine=combine),
 )

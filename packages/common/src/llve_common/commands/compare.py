@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llve_common.commands.terminal import Device, console, progress_bar
-from llve_common.data.sdsd.layout import is_set, low_and_high
 from llve_common.errors import ConfigError, UserError
-from llve_common.evaluate.compare import Contender, find_clips, find_contenders
-from llve_common.evaluate.compare import compare as put_side_by_side
-from llve_common.machine.device import choose_device
-from llve_common.paper.installed import find_papers
-from llve_common.report.compared import Command, comparison_tables, dashes, write_comparison
-from llve_common.weights.pretrained import warping_flow
+from llve_common.machine.shell import command_line
+
+if TYPE_CHECKING:
+    from llve_common.evaluate.compare import Contender
+    from llve_common.report.compared import Command
 
 
 def compare(
@@ -53,6 +50,14 @@ def compare(
     device: Device = None,
 ) -> None:
     """Compare papers on your images or clips: a table and a page of quality, pictures and cost."""
+    from llve_common.data.sdsd.layout import is_set, low_and_high
+    from llve_common.evaluate.compare import compare as put_side_by_side
+    from llve_common.evaluate.compare import find_clips, find_contenders
+    from llve_common.machine.device import choose_device
+    from llve_common.paper.installed import find_papers
+    from llve_common.report.compared import comparison_tables, dashes, write_comparison
+    from llve_common.weights.pretrained import warping_flow
+
     chosen = find_papers([name.strip() for name in papers.split(",")] if papers else None)
     contenders = find_contenders(chosen, _files_by_paper(weights or ()))
     clips = find_clips(source, reference, clips=clip)
@@ -90,6 +95,8 @@ def _commands(
     source: Path, low: Path, contenders: Sequence[Contender], options: Sequence[str], output: Path
 ) -> Command:
     """What makes the whole again, and each row, whose pictures are of what lies at ``low``."""
+    from llve_common.report.compared import Command
+
     start = ["python", "-m", "llve_common", "compare", str(source), *options]
     names = ",".join(dict.fromkeys(each.entry.name for each in contenders))
     given = [f"{each.entry.name}={each.weights}" for each in contenders if each.weights]
@@ -102,5 +109,5 @@ def _commands(
         alone = [*start, "--papers", paper, *own, "-o", str(folder)]
         weights = ["--weights", str(file)] if file else []
         enhance = [paper, "enhance", str(low), *weights, "-o", str(folder / "pictures")]
-        rows[each.name] = [shlex.join(alone), shlex.join(enhance)]
-    return Command(shlex.join(whole), rows)
+        rows[each.name] = [command_line(alone), command_line(enhance)]
+    return Command(command_line(whole), rows)

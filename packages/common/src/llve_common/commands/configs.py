@@ -12,11 +12,11 @@ from llve_common.commands.terminal import console
 from llve_common.config import Settings, annotated_yaml, load_settings
 from llve_common.errors import ConfigError
 from llve_common.io.atomic import write_text
+from llve_common.paper.about import About
 from llve_common.paper.configs import find_config, settings_class, shipped_configs
-from llve_common.paper.contract import Paper
 
 
-def configs_app(paper: Paper) -> typer.Typer:
+def configs_app(paper: About) -> typer.Typer:
     """The command group of a paper."""
     app = typer.Typer(no_args_is_help=True, help="List, show, copy and check settings files.")
 
@@ -58,12 +58,10 @@ def configs_app(paper: Paper) -> typer.Typer:
     return app
 
 
-def _flags(paper: Paper, kind: type[Settings]) -> dict[str, list[str]]:
+def _flags(paper: About, kind: type[Settings]) -> dict[str, list[str]]:
     """The names of the options that give a setting."""
-    given = {**TEST, **paper.test.options.flags}
-    for procedure in paper.procedures.values():
-        if procedure.settings is kind:
-            given = {**TRAINING, **procedure.options.flags}
+    ours = TEST if kind is paper.settings["test"] else TRAINING
+    given = {**ours, **paper.options[kind].flags}
     named: dict[str, list[str]] = {}
     for flag, meaning in given.items():
         if isinstance(meaning, str):

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llve_common.commands.terminal import console, progress_bar
-from llve_common.data.clip import Size, read_frame
-from llve_common.data.sdsd.inspection import inspect_clips
 from llve_common.data.sdsd.splits import TEST_CLIPS, Split
-from llve_common.data.synthetic import write_clip_set
 from llve_common.errors import ConfigError, DataError
-from llve_common.io.folders import list_images
-from llve_common.io.images import write_image
 from llve_common.report.tables import plain_table
+
+if TYPE_CHECKING:
+    from llve_common.data.clip import Size
 
 _SHOWN = 20
 
@@ -35,6 +33,8 @@ def data_app() -> typer.Typer:
         ] = None,
     ) -> None:
         """Look at every file and list everything that is missing or does not fit."""
+        from llve_common.data.sdsd.inspection import inspect_clips
+
         with progress_bar("checking", "clips") as advance:
             found = inspect_clips(root, TEST_CLIPS[subset or _guess(root)], watch=advance)
         rows = []
@@ -71,6 +71,10 @@ def data_app() -> typer.Typer:
         """
         wanted = None if size is None else _size(size)
         folder = _beside(source) if target is None else target
+        from llve_common.data.clip import read_frame
+        from llve_common.io.folders import list_images
+        from llve_common.io.images import write_image
+
         images = [path for path in list_images(source, recursive=True) if path.suffix != ".npy"]
         if not images:
             raise DataError("the folder holds no image but .npy files", where=source)
@@ -96,6 +100,8 @@ def data_app() -> typer.Typer:
         png: Annotated[bool, typer.Option(help="Write images, not .npy files.")] = False,
     ) -> None:
         """Make the embedded low/normal-light set in the layout of SDSD indoor."""
+        from llve_common.data.synthetic import write_clip_set
+
         kind, suffix = ("png", ".png") if png else ("np", ".npy")
         root = write_clip_set(
             folder / f"indoor_{kind}",

@@ -10,11 +10,12 @@ import platform
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, packages_distributions
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import av
+import cv2
 import torch
 import typer
 from rich.text import Text
@@ -68,7 +69,7 @@ def examine() -> list[Check]:
     devices = [_CPU, torch.device("cuda")] if torch.cuda.is_available() else [_CPU]
     checks += map(_deformable_convolution, devices)
     checks += [_extra(name, modules) for name, modules in _EXTRAS.items()]
-    return [*checks, _encoder(), *_decoders(), _cache(), _shared()]
+    return [*checks, _opencv(), _encoder(), *_decoders(), _cache(), _shared()]
 
 
 def _torch() -> Check:
@@ -179,6 +180,16 @@ def _extra(name: str, modules: tuple[str, ...]) -> Check:
     return Check(subject, "ok", found)
 
 
+def _opencv() -> Check:
+    """The distributions that bring ``cv2``, of which only one can be there."""
+    found = sorted(set(packages_distributions().get("cv2", ())))
+    if len(found) < 2:
+        return Check("OpenCV", "ok", f"{cv2.__version__}, of {', '.join(found) or 'no package'}")
+    mend = f"pip uninstall {' '.join(found)}, then pip install opencv-python-headless"
+    what = f"{' and '.join(found)}, which overwrite each other's files"
+    return Check("OpenCV", "broken", what, mend)
+
+
 def _encoder() -> Check:
     if _has_codec(_ENCODER, "w"):
         return Check("video encoder", "ok", f"{_ENCODER} of PyAV {av.__version__}")
@@ -237,8 +248,8 @@ def _show(check: Check) -> None:
         console.print(f"{'':8}-> {check.mend}", highlight=False, markup=False, soft_wrap=True)
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Check what is installed and works, and say how to fix the rest; 1 if anything is broken."""
+def report(*, as_json: bool) -> None:
+    """Print what :func:`examine` finds; the exit status is 1 if anything is broken."""
     checks = examine()
     if as_json:
         typer.echo(json.dumps([asdict(check) for check in checks], indent=2))

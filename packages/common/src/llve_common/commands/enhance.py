@@ -5,20 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from llve_common.commands.terminal import Device, Weights, console, progress_bar
-from llve_common.enhance.files import Enhanced, Job, enhance_all, naming_faults, plan_jobs
 from llve_common.errors import MediaError, UserError
-from llve_common.machine.device import choose_device
 from llve_common.machine.processes import processes
-from llve_common.paper.contract import LoadedWeights, Paper
-from llve_common.weights.network import load_model
+from llve_common.paper.about import About
+
+if TYPE_CHECKING:
+    from llve_common.enhance.files import Enhanced, Job
+    from llve_common.paper.contract import LoadedWeights
 
 
-def enhance_command(paper: Paper) -> Callable[..., None]:
+def enhance_command(paper: About) -> Callable[..., None]:
     """The command for a paper."""
 
     def enhance(
@@ -35,10 +36,14 @@ def enhance_command(paper: Paper) -> Callable[..., None]:
         device: Device = None,
     ) -> None:
         """Enhance an image, a video, or a folder of them."""
+        from llve_common.enhance.files import enhance_all, naming_faults, plan_jobs
+        from llve_common.machine.device import choose_device
+        from llve_common.weights.network import load_model
+
         me = processes()
         jobs = plan_jobs(paper, source, output)
         naming_faults(jobs)
-        model = load_model(paper, weights, choose_device(device or "auto"))
+        model = load_model(paper.paper(), weights, choose_device(device or "auto"))
         # Under torchrun each process takes its share; they have nothing to say to one another.
         mine = jobs[me.rank :: me.count]
         what = "frames" if len(mine) == 1 else "files"

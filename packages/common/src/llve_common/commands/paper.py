@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import sys
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
@@ -15,52 +14,55 @@ from llve_common.commands.enhance import enhance_command
 from llve_common.commands.options import TEST, TRAINING, Given, command_with
 from llve_common.commands.terminal import Commands, console, progress_bar
 from llve_common.commands.weights import weights_app
-from llve_common.config import Settings, load_settings
+from llve_common.config import Settings, TestSettings, load_settings
 from llve_common.errors import ConfigError
-from llve_common.evaluate.scores import write_scores
-from llve_common.evaluate.test import Tested, run_test
 from llve_common.io.atomic import write_text
 from llve_common.machine.processes import processes
+from llve_common.machine.shell import command_line
+from llve_common.paper.about import About
 from llve_common.paper.configs import find_config
-from llve_common.paper.contract import Paper
-from llve_common.report.tested import test_tables, write_test_page
-from llve_common.train.trainer import train
+
+if TYPE_CHECKING:
+    from llve_common.evaluate.test import Tested
 
 S = TypeVar("S", bound=Settings)
 
 log = logging.getLogger(__name__)
 
 
-def paper_app(paper: Paper, cls: type[Commands] = Commands) -> typer.Typer:
+def paper_app(paper: About, cls: type[Commands] = Commands) -> typer.Typer:
     """A paper's command with what every paper has, to which it may add its own."""
     app = typer.Typer(
         cls=cls, no_args_is_help=True, help=paper.title, pretty_exceptions_enable=False,
         # Published scripts write --data_path; --data-path is the same.
         context_settings={"token_normalize_func": lambda name: name.replace("_", "-")},
     )  # fmt: skip
-    for name in paper.procedures:
-        app.command(name)(_training_command(paper, name))
-    app.command("test")(_test_command(paper))
+    for name in paper.settings:
+        make = _test_command if name == "test" else _training_command
+        app.command(name)(make(paper, name))
     app.command("enhance")(enhance_command(paper))
     app.add_typer(weights_app(paper), name="weights")
     app.add_typer(configs_app(paper), name="configs")
     return app
 
 
-def _training_command(paper: Paper, name: str) -> Any:
-    procedure = paper.procedures[name]
+def _training_command(paper: About, name: str) -> Any:
+    kind = paper.settings[name]
 
     def run(given: Given) -> None:
         resume = _run_to_go_on_with(given)
         settings = (
-            _settings(paper, procedure.settings, given)
+            _settings(paper, kind, given)
             if resume is None
-            else load_settings(procedure.settings, resume / "settings.yml")
+            else load_settings(kind, resume / "settings.yml")
         )
+        from llve_common.train.trainer import train
+
+        whole = paper.paper()
         with progress_bar("training", "loss {task.fields[note]}") as advance:
             folder = train(
-                paper,
-                procedure,
+                whole,
+                whole.procedures[name],
                 settings,
                 resume=resume,
                 watch=lambda done, total, loss: advance(done, total, f"{loss:.5g}"),
@@ -69,24 +71,27 @@ def _training_command(paper: Paper, name: str) -> Any:
         if processes().first:
             console.print(f"run folder: {folder}", soft_wrap=True)
 
-    return command_with(procedure.settings, TRAINING, procedure.options, run, resumes=True)
+    return command_with(kind, TRAINING, paper.options[kind], run, resumes=True)
 
 
-def _test_command(paper: Paper) -> Any:
-    protocol = paper.test
+def _test_command(paper: About, name: str) -> Any:
+    kind = paper.settings[name]
 
     def run(given: Given) -> None:
-        settings = _settings(paper, protocol.settings, given)
+        settings = _settings(paper, kind, given)
+        assert isinstance(settings, TestSettings)
+        from llve_common.evaluate.test import run_test
+
         for note in given.notes:
             log.warning("%s", note)
         with progress_bar("testing", "frames") as advance:
-            tested = run_test(paper, settings, advance)
+            tested = run_test(paper.paper(), settings, advance)
         _report(tested, settings.folder)
 
-    return command_with(protocol.settings, TEST, protocol.options, run, resumes=False)
+    return command_with(kind, TEST, paper.options[kind], run, resumes=False)
 
 
-def _settings(paper: Paper, kind: type[S], given: Given) -> S:
+def _settings(paper: About, kind: type[S], given: Given) -> S:
     if given.published is not None and given.config is not None:
         raise ConfigError("give --config or -opt, not both", got=given.config)
     return load_settings(
@@ -122,8 +127,11 @@ def _run_to_go_on_with(given: Given) -> Path | None:
 
 def _report(tested: Tested, folder: Path) -> None:
     """Write a test's scores, tables and page, and print the tables."""
+    from llve_common.evaluate.scores import write_scores
+    from llve_common.report.tested import test_tables, write_test_page
+
     paper, scores = tested.model.paper, tested.scores
-    facts = {**tested.facts, "command": shlex.join([paper.name, *sys.argv[1:]])}
+    facts = {**tested.facts, "command": command_line([paper.name, *sys.argv[1:]])}
     write_scores(scores, folder, facts)
     console.print(f"weights: {tested.model.weights}", soft_wrap=True)
     tables = test_tables(tested)

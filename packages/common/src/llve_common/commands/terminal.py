@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import rich.progress
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
+from rich.markup import escape
 from typer.core import TyperGroup
 
 from llve_common.errors import ConfigError, UserError
 from llve_common.machine.processes import processes
+from llve_common.machine.shell import command_line
 
 console = Console()
 _errors = Console(stderr=True)
@@ -40,6 +39,8 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
+        from rich.logging import RichHandler
+
         # A run's folder holds the full log; the terminal has its progress and what went amiss.
         terminal = RichHandler(
             logging.WARNING, console=_errors, show_time=False, show_path=False, markup=False
@@ -69,7 +70,7 @@ def _mistakes_as_messages() -> Iterator[None]:
         yield
     except UserError as error:
         if processes().first or not error.everywhere:
-            said = f"[bold red]error:[/] {rich.markup.escape(str(error))}"
+            said = f"[bold red]error:[/] {escape(str(error))}"
             _errors.print(said, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
 
@@ -97,7 +98,7 @@ def _without_launcher(words: Sequence[str], command: str) -> list[str]:
             "several processes are started by torchrun",
             got="a launcher's options, without its environment",
             mend="torchrun --nproc_per_node=<processes> --no-python "
-            + shlex.join([command, *kept]),
+            + command_line([command, *kept]),
         )
     return kept
 
@@ -105,6 +106,8 @@ def _without_launcher(words: Sequence[str], command: str) -> list[str]:
 @contextmanager
 def progress_bar(what: str, note: str) -> Iterator[Callable[..., None]]:
     """A bar in the terminal, moved by (done, in all, text of the note)."""
+    import rich.progress
+
     columns = (
         rich.progress.TextColumn(what),
         rich.progress.BarColumn(),

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import torch
 import typer
 
 from llve_common.commands.terminal import Weights, console
 from llve_common.errors import CheckpointError
-from llve_common.metrics.cost import parameter_count
-from llve_common.paper.contract import Paper, State
+from llve_common.paper.about import About
 from llve_common.report.tables import plain_table
-from llve_common.weights import files
-from llve_common.weights.network import load_model
-from llve_common.weights.onnx import OPSET, export_onnx
+
+if TYPE_CHECKING:
+    from llve_common.paper.contract import State
 
 
-def weights_app(paper: Paper) -> typer.Typer:
+def weights_app(paper: About) -> typer.Typer:
     """The command group of a paper."""
     app = typer.Typer(no_args_is_help=True, help="Inspect, convert and export weights files.")
 
@@ -27,8 +25,14 @@ def weights_app(paper: Paper) -> typer.Typer:
         file: Annotated[Path, typer.Argument(help="A weights file or checkpoint.")],
     ) -> None:
         """List a file's weights, whether they fit, and the file's SHA-256."""
-        state = paper.from_published(files.read_weights(file))
-        network = paper.network(state, None)
+        from llve_common.metrics.cost import parameter_count
+        from llve_common.paper.contract import Model
+        from llve_common.weights import files
+        from llve_common.weights.network import used_parameters
+
+        whole = paper.paper()
+        state = whole.from_published(files.read_weights(file))
+        network = whole.network(state, None)
         rows = [
             (key, "x".join(map(str, value.shape)) or "scalar", str(value.dtype).split(".")[-1])
             for key, value in state.items()
@@ -36,7 +40,9 @@ def weights_app(paper: Paper) -> typer.Typer:
         console.print(plain_table(str(file), ("name", "shape", "type"), rows).rich())
         files.load_into(network, state, file)
         console.print(f"sha256 {files.file_digest(file)}", soft_wrap=True)
-        console.print(f"fits {paper.title}: {parameter_count(network):,} parameters")
+        used, count = used_parameters(Model(whole, network.eval())), parameter_count(network)
+        more = "" if used == count else f", and {count - used:,} that only training uses"
+        console.print(f"fits {paper.title}: {used:,} parameters{more}", soft_wrap=True)
 
     @app.command("import")
     def import_(
@@ -44,6 +50,8 @@ def weights_app(paper: Paper) -> typer.Typer:
         target: Annotated[Path, typer.Argument(help="A .safetensors file to write.")],
     ) -> None:
         """Convert published weights to our names, as .safetensors or a torch file."""
+        from llve_common.weights import files
+
         state = _fitting(paper, source)
         facts = {"paper": paper.name, "source_sha256": files.file_digest(source)}
         files.write_weights(target, state, facts)
@@ -55,10 +63,12 @@ def weights_app(paper: Paper) -> typer.Typer:
         target: Annotated[Path, typer.Argument(help="A .pt or .pth file to write.")],
     ) -> None:
         """Write weights under the published names, so that the published code loads them."""
+        from llve_common.weights import files
+
         if target.suffix not in files.TORCH_SUFFIXES:
             what = "the published code reads torch files"
             raise CheckpointError(what, where=target, expected=files.TORCH_SUFFIXES)
-        files.write_weights(target, paper.to_published(_fitting(paper, source)))
+        files.write_weights(target, paper.paper().to_published(_fitting(paper, source)))
         console.print(f"wrote {target}", soft_wrap=True)
 
     @app.command()
@@ -67,7 +77,12 @@ def weights_app(paper: Paper) -> typer.Typer:
         weights: Weights = None,
     ) -> None:
         """Write the network as ONNX, and check the file with onnxruntime."""
-        model = load_model(paper, weights, torch.device("cpu"))
+        import torch
+
+        from llve_common.weights.network import load_model
+        from llve_common.weights.onnx import OPSET, export_onnx
+
+        model = load_model(paper.paper(), weights, torch.device("cpu"))
         loaded = model.weights
         assert loaded is not None
         facts = {"weights": loaded.path.name, "weights_sha256": loaded.sha256}
@@ -83,7 +98,10 @@ def weights_app(paper: Paper) -> typer.Typer:
     return app
 
 
-def _fitting(paper: Paper, source: Path) -> State:
+def _fitting(about: About, source: Path) -> State:
+    from llve_common.weights import files
+
+    paper = about.paper()
     state = paper.from_published(files.read_weights(source))
     files.load_into(paper.network(state, None), state, source)
     return state

@@ -15,7 +15,8 @@ from llve_common.io.folders import is_image
 from llve_common.io.frames import Frame, open_sink, open_source, sources_in, video_target
 from llve_common.io.images import result_suffix
 from llve_common.io.video import is_video
-from llve_common.paper.contract import Model, Paper
+from llve_common.paper.about import About
+from llve_common.paper.contract import Model
 
 Job = tuple[Path, Path]
 """A source and its target: an image file, a folder of frames, or a video, each to its like.
@@ -91,7 +92,7 @@ def enhance_all(model: Model, jobs: Sequence[Job], *, watch: Watcher | None = No
     return Enhanced(len(jobs) - len(failures), frames, seconds, tuple(failures))
 
 
-def plan_jobs(paper: Paper, source: Path, output: Path | None) -> list[Job]:
+def plan_jobs(paper: About, source: Path, output: Path | None) -> list[Job]:
     """Which source goes where.
 
     Args:

@@ -7,7 +7,9 @@ takes a block of rows through all layers by itself.
 
 from __future__ import annotations
 
+import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ import torch
 from torch import Tensor
 
 from llve_common.errors import MediaError
-from llve_common.io.images import Pixels, Rounding
+from llve_common.io.images import Pixels, Rounding, white
 from llve_common.machine.threads import lone_workers
 from llve_common.paper.contract import Prepared
 
@@ -37,7 +39,8 @@ class RowBlocks:
     does on the whole frame. What a block's inner edges spoil lies within the halo and is dropped,
     so the result is exact, without blending.
 
-    May be called by several threads at once; torch's number of threads stays as it is outside.
+    May be called by several threads at once, and by processes that were forked off; torch's number
+    of threads stays as it is outside.
 
     Args:
         prepared: the network, called in inference mode; values outside [0, 1] are clipped.
@@ -49,29 +52,36 @@ class RowBlocks:
         self._prepared, self._rounding = prepared, rounding
         self._kept = threading.local()
         self._workers = workers or torch.get_num_threads()
-        self._pool = lone_workers(self._workers)
+        self._pools = {os.getpid(): lone_workers(self._workers)}
 
     def __call__(self, pixels: Pixels) -> Pixels:
-        """Enhance one frame (H, W, 3) RGB, uint8 or uint16, to one of the same type.
+        """Enhance one frame (H, W, 3) RGB, uint8, uint16 or float32, to one of the same type.
 
         Raises:
             MediaError: the network gave values that are not a number.
         """
         result: Pixels = np.empty(pixels.shape, pixels.dtype)
         height, width = pixels.shape[:2]
-        run, rows = self._block, max(_BLOCK // width, 1)
-        if self._prepared.kernel is not None:
+        run, rows, pool = self._block, max(_BLOCK // width, 1), self._pool()
+        if self._prepared.kernel is not None and pixels.dtype.kind != "f":
             # It keeps little of a block at a time: so two for a thread, in case one is late.
             run, rows = self._fused, -(-height // (2 * self._workers))
             pixels = np.ascontiguousarray(pixels)
-        seen = self._pool.submit(self._look, pixels).result()
+        seen = pool.submit(self._look, pixels).result()
         blocks = [
-            self._pool.submit(run, pixels, result, range(start, min(start + rows, height)), seen)
+            pool.submit(run, pixels, result, range(start, min(start + rows, height)), seen)
             for start in range(0, height, rows)
         ]
         for block in blocks:
             block.result()
         return result
+
+    def _pool(self) -> ThreadPoolExecutor:
+        """The threads of this process: one that is forked off has the object, and no thread."""
+        process = os.getpid()
+        if process not in self._pools:
+            self._pools = {process: lone_workers(self._workers)}
+        return self._pools[process]
 
     def _look(self, pixels: Pixels) -> Any:
         with torch.inference_mode():
@@ -87,7 +97,7 @@ class RowBlocks:
         start, end, halo = rows.start, rows.stop, self._prepared.halo
         first, beyond = max(start - halo, 0), min(end + halo, len(pixels))
         kept_image, kept_levels = self._buffers(pixels.shape[1])
-        top = np.float32(np.iinfo(pixels.dtype).max)
+        top, whole = np.float32(white(pixels.dtype)), pixels.dtype.kind != "f"
         image = kept_image[: beyond - first]
         # NumPy, since torch takes no read-only arrays, and is slower at these conversions.
         np.divide(pixels[first:beyond], top, out=image.numpy(), dtype=np.float32)
@@ -96,9 +106,9 @@ class RowBlocks:
             levels = kept_levels[: end - start]
             inner = enhanced[0, :, start - first : end - first].permute(1, 2, 0)
             torch.mul(inner, float(top), out=levels)
-            if self._rounding == "round":
+            if self._rounding == "round" and whole:
                 levels.add_(0.5)
-            elif self._rounding == "half-even":
+            elif self._rounding == "half-even" and whole:
                 levels.round_()
             levels.clamp_(0.0, float(top))
             # What is not a number stays so in a sum, and a sum of bounded values is one otherwise.

@@ -31,10 +31,7 @@ def enhance_clip(model: Model, frames: Iterable[Tensor]) -> Iterator[Tensor]:
         (N, 3, H, W), not clipped, one for each frame.
     """
     window, keeper = model.window, _Keeper(model)
-    # At the clip's start a window reaches as far on as it would have reached back.
-    reach = max(max(window.inputs) - window.outputs[0], window.outputs[0] - min(window.inputs))
-    # Two border modes look beyond the window's other end instead: twice as far.
-    far = 2 * reach if window.border in ("new_info", "circle") else reach
+    reach, far = latency(window)
     source = iter(frames)
     last: int | None = None
     index = 0
@@ -52,6 +49,14 @@ def enhance_clip(model: Model, frames: Iterable[Tensor]) -> Iterator[Tensor]:
         yield keeper.combine(centre, end, window.outputs[:1])[:, 0]
         index += 1
         keeper.forget(before=index - far)
+
+
+def latency(window: Window) -> tuple[int, int]:
+    """How many frames after a frame are read before it comes out: of any, and of a clip's first."""
+    # At the clip's start a window reaches as far on as it would have reached back.
+    reach = max(max(window.inputs) - window.outputs[0], window.outputs[0] - min(window.inputs))
+    # Two border modes look beyond the window's other end instead: twice as far.
+    return reach, 2 * reach if window.border in ("new_info", "circle") else reach
 
 
 def enhance_inner_frames(model: Model, frames: Iterable[Tensor]) -> Iterator[Tensor]:

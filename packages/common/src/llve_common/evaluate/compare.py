@@ -34,14 +34,13 @@ from llve_common.io.images import Image, in_8_bits, to_tensor
 from llve_common.metrics.cost import (
     latency,
     multiply_accumulates,
-    parameter_count,
     peak_memory,
 )
 from llve_common.metrics.fidelity import psnr, ssim
 from llve_common.metrics.temporal import DIS, NamedFlow
 from llve_common.paper.contract import LoadedWeights, Model, Paper
 from llve_common.paper.installed import load_paper
-from llve_common.weights.network import load_model
+from llve_common.weights.network import load_model, used_parameters
 
 INPUT = "input"
 PICTURES = 6
@@ -76,7 +75,7 @@ class Cost:
     """What a paper costs at one size.
 
     Attributes:
-        parameters: learnable values.
+        parameters: learnable values that enhancing uses.
         macs: multiply-accumulates of one window of frames.
         seconds: for one frame, the median, once a clip is under way.
         memory: bytes at the peak above the loaded network, for a clip's first frame; None where
@@ -304,7 +303,7 @@ def measure_cost(model: Model, pixels: Eight) -> Cost:
     window = to_tensor(pixels).to(device).expand(1, len(model.window.inputs), -1, -1, -1)
     padded = pad_to_fit(window, model.window)
     macs = multiply_accumulates(lambda: model.paper.enhance(network, padded))
-    return Cost(parameter_count(network), macs, seconds, memory)
+    return Cost(used_parameters(model), macs, seconds, memory)
 
 
 class _Counter:

@@ -40,7 +40,9 @@ def replacing(path: Path) -> Iterator[Path]:
             "cannot be written",
             where=path,
             got=error.strerror or str(error),
-            mend="choose a folder that you may write to and that has room",
+            mend="choose a folder that you may write to and that has room"
+            # Windows lets nobody replace a file that a program has open.
+            + (", or close the program that has the file open" if os.name == "nt" else ""),
         ) from error
 
 

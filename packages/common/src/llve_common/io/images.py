@@ -39,6 +39,7 @@ READ = (
 )
 
 Pixels = NDArray[np.uint8 | np.uint16]
+"""Integers in files; networks take float32 in [0, 1] too, of programs that hold such."""
 Rounding = Literal["truncate", "round", "half-even"]
 
 
@@ -161,22 +162,27 @@ def in_8_bits(pixels: Pixels) -> NDArray[np.uint8]:
     return np.asarray(pixels >> 8 if pixels.dtype == np.uint16 else pixels, np.uint8)
 
 
+def white(dtype: np.dtype[Any]) -> float:
+    """What stands for 1 in pixels of a type: the largest integer, or 1 itself."""
+    return 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
+
+
 def to_tensor(pixels: Pixels) -> Tensor:
-    """(H, W, 3) integers to a float32 tensor (3, H, W) in [0, 1], by division by the maximum."""
+    """(H, W, 3) pixels to a float32 tensor (3, H, W) in [0, 1], by division by white."""
     import torch
 
     planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32))
-    return planes / np.iinfo(pixels.dtype).max
+    return planes / white(pixels.dtype)
 
 
 def to_pixels(image: Tensor, rounding: Rounding, dtype: np.dtype[Any] | None = None) -> Pixels:
-    """A float tensor (3, H, W) in units of 1 to (H, W, 3) integers, clipped to their range.
+    """A float tensor (3, H, W) in units of 1 to (H, W, 3) pixels, clipped to their range.
 
     Args:
         image: any floating type; values outside [0, 1] are clipped.
         rounding: ``truncate`` gives floor(255 x), ``round`` gives floor(255 x + 0.5), and
-            ``half-even`` the nearest integer, halves to the even one.
-        dtype: uint8 (default) or uint16.
+            ``half-even`` the nearest integer, halves to the even one; floats are not rounded.
+        dtype: uint8 (default), uint16 or float32.
 
     Raises:
         MediaError: the image holds values that are not a number.
@@ -184,14 +190,14 @@ def to_pixels(image: Tensor, rounding: Rounding, dtype: np.dtype[Any] | None = N
     import torch
 
     target = np.dtype(np.uint8) if dtype is None else dtype
-    top = float(np.iinfo(target).max)
+    top = white(target)
     if bool(torch.isnan(image).any()):
         raise MediaError("the enhanced image holds values that are not a number (NaN)")
     # Half precision can neither hold 65535 nor tell neighbouring levels apart.
     levels = image.to(torch.promote_types(image.dtype, torch.float32)) * top
-    if rounding == "round":
+    if rounding == "round" and target.kind != "f":
         levels = levels + 0.5
-    elif rounding == "half-even":
+    elif rounding == "half-even" and target.kind != "f":
         levels = levels.round()
     planes: Pixels = levels.clamp(0.0, top).cpu().numpy().astype(target)
     return np.ascontiguousarray(planes.transpose(1, 2, 0))

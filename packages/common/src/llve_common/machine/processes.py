@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
-
-import torch
-import torch.distributed as dist
+from typing import TYPE_CHECKING, Any
 
 from llve_common.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 # Validation runs on the first process while the others wait for it.
 _PATIENCE = timedelta(hours=2)
@@ -55,6 +55,9 @@ def process_group(device: torch.device) -> Iterator[Processes]:
     if me.count == 1:
         yield me
         return
+    import torch
+    from torch import distributed as dist
+
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
@@ -89,6 +92,9 @@ def any_process(flag: bool, me: Processes) -> bool:
     """Whether the flag is set in any process; cheap enough for every iteration."""
     if me.count == 1:
         return flag
+    import torch
+    from torch import distributed as dist
+
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     box = torch.tensor(int(flag), device=device)
     dist.all_reduce(box, dist.ReduceOp.MAX)
@@ -99,6 +105,8 @@ def broadcast(value: Any, me: Processes) -> Any:
     """The first process's value, in every process."""
     if me.count == 1:
         return value
+    from torch import distributed as dist
+
     box = [value]
     dist.broadcast_object_list(box)
     return box[0]
@@ -108,6 +116,8 @@ def gather(value: Any, me: Processes) -> list[Any]:
     """Every process's value by rank, in every process."""
     if me.count == 1:
         return [value]
+    from torch import distributed as dist
+
     box: list[Any] = [None] * me.count
     dist.all_gather_object(box, value)
     return box

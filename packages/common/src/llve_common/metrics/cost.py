@@ -11,15 +11,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 _STATUS = Path("/proc/self/status")
 
 
-def parameter_count(network: nn.Module) -> int:
-    """The number of learnable values, shared ones counted once."""
-    return sum(parameter.numel() for parameter in network.parameters())
+def parameter_count(network: nn.Module, run: Callable[[], Tensor] | None = None) -> int:
+    """The number of learnable values, shared ones counted once.
+
+    Given ``run``, only those count that its result depends on.
+    """
+    parameters = list(network.parameters())
+    if run is None or not parameters:
+        return sum(parameter.numel() for parameter in parameters)
+    with torch.enable_grad():
+        gradients = torch.autograd.grad(run().sum(), parameters, allow_unused=True)
+    pairs = zip(parameters, gradients, strict=True)
+    return sum(each.numel() for each, gradient in pairs if gradient is not None)
 
 
 def multiply_accumulates(run: Callable[[], Any]) -> int:

@@ -99,6 +99,9 @@ def _run(command: list[str]) -> bytes:
         ).stdout
     except subprocess.CalledProcessError as error:
         said = error.stderr.decode(errors="replace").strip()
+        if _FLAGS[1] in command and "march" in said:
+            # Clang for ARM knows the processor at hand by this name alone.
+            return _run(["-mcpu=native" if word == _FLAGS[1] else word for word in command])
         raise Unavailable(f"{' '.join(command)} failed:\n{said}") from error
     except (OSError, subprocess.SubprocessError) as error:
         raise Unavailable(f"{' '.join(command)} failed: {error}") from error

@@ -136,8 +136,9 @@ def _check_shapes(tensors: dict[str, Tensor], geometry: Geometry) -> None:
     if mask_channels % taps or deformable_groups < 1 or channels % deformable_groups:
         _refuse(tensors, "mask", f"G * {taps} channels, G a divisor of {channels}")
     expected = {
-        "mask": (len(input), mask_channels, rows, columns),
-        "offset": (len(input), 2 * mask_channels, rows, columns),
+        # Not len(input), which fixes the batch's size in a network that is exported.
+        "mask": (input.shape[0], mask_channels, rows, columns),
+        "offset": (input.shape[0], 2 * mask_channels, rows, columns),
         "bias": (outputs,),
     }
     for name, shape in expected.items():
@@ -195,6 +196,10 @@ def _(
         tensor.new_empty(tensor.shape) for tensor in (offset, mask, weight)
     )
     return by_image, by_offset, by_mask, by_weight, weight.new_empty(weight.shape[0])
+
+
+OPERATOR = torch.ops.llve.deform_conv2d.default
+"""What stands in a traced network for a deformable convolution."""
 
 
 @register_flop_formula(torch.ops.llve.deform_conv2d)

@@ -34,4 +34,4 @@ def _choose(name: str, package: str, definitions: tuple[str, ...]) -> ctypes.CDL
         with as_file(files(package).joinpath("fast.c")) as source:
             return shared_library(source, *definitions)
 
-    return choose(VARIABLE, name, ("torch", "c"), f"{package}'s network on a CPU", "c", load)
+    return choose(VARIABLE, name, ("torch", "c"), f"{package}'s network on a CPU", ("c",), load)

@@ -1,8 +1,9 @@
 """Which implementation of the deformable convolution runs.
 
-The environment variable ``LLVE_DCN`` says: ``torch`` (plain PyTorch), ``c``, ``triton``, or
-``auto``, the default: C on a CPU, Triton on a CUDA device, and plain PyTorch where these cannot be
-had. What was chosen is logged once for each kind of tensors.
+The environment variable ``LLVE_DCN`` says: ``torch`` (plain PyTorch), ``c``, ``triton``,
+``torchvision``, or ``auto``, the default: C on a CPU, Triton on a CUDA device, where these cannot
+be had torchvision's, and plain PyTorch at last. What was chosen is logged once for each kind of
+tensors.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ VARIABLE = "LLVE_DCN"
 
 T = TypeVar("T")
 
+_NAMES = ("torch", "c", "triton", "torchvision")
+
 _log = logging.getLogger(__name__)
 
 
@@ -38,7 +41,7 @@ def implementation_for(device: torch.device, dtype: torch.dtype) -> Implementati
 @cache
 def _choose(name: str, device: torch.device, dtype: torch.dtype) -> Implementation:
     return choose(
-        VARIABLE, name, ("torch", "c", "triton"), f"deform_conv2d for {dtype} on {device}",
+        VARIABLE, name, _NAMES, f"deform_conv2d for {dtype} on {device}",
         _best(device, dtype), lambda wanted: _load(wanted, device, dtype),
     )  # fmt: skip
 
@@ -48,7 +51,7 @@ def choose(
     name: str,
     names: Sequence[str],
     what: str,
-    best: str,
+    best: Sequence[str],
     load: Callable[[str], T],
 ) -> T:
     """Load an implementation of something, and log which.
@@ -58,7 +61,7 @@ def choose(
         name: what it says.
         names: what it may say, besides ``auto``.
         what: is computed, for the messages.
-        best: the one that ``auto`` means; where it cannot be had, ``torch``.
+        best: what ``auto`` means, the first of them that can be had; ``torch`` always can.
         load: a name to the implementation; raises :class:`Unavailable`.
 
     Raises:
@@ -69,29 +72,31 @@ def choose(
             f"there is no such implementation of {what}",
             where=variable, got=repr(name), expected=" or ".join(("auto", *names)),
         )  # fmt: skip
-    wanted = best if name == "auto" else name
-    try:
-        chosen = load(wanted)
-    except Unavailable as error:
-        if name != "auto":
-            raise ConfigError(
-                f"the implementation {name!r} of {what} cannot be had",
-                where=variable, got=str(error), mend=f"mend the cause, or set {variable}=auto",
-            ) from error  # fmt: skip
-        _log.warning(
-            "%s: %r cannot be had, plain PyTorch runs instead, more slowly: %s",
-            what, wanted, error,
-        )  # fmt: skip
-        return load("torch")
-    _log.info("%s: %r runs", what, wanted)
-    return chosen
+    reasons: list[Unavailable] = []
+    for wanted in [*best, "torch"] if name == "auto" else [name]:
+        try:
+            chosen = load(wanted)
+        except Unavailable as error:
+            reasons.append(error)
+            continue
+        if reasons:
+            instead = "plain PyTorch" if wanted == "torch" else wanted
+            message = "%s: %r cannot be had, %s runs instead, more slowly: %s"
+            _log.warning(message, what, best[0], instead, reasons[0])
+        else:
+            _log.info("%s: %r runs", what, wanted)
+        return chosen
+    raise ConfigError(
+        f"the implementation {name!r} of {what} cannot be had",
+        where=variable, got=str(reasons[0]), mend=f"mend the cause, or set {variable}=auto",
+    ) from reasons[0]  # fmt: skip
 
 
-def _best(device: torch.device, dtype: torch.dtype) -> str:
+def _best(device: torch.device, dtype: torch.dtype) -> tuple[str, ...]:
     if device.type == "cpu":
-        return "c"
+        return "c", "torchvision"
     # Triton's kernels sum in float32.
-    return "triton" if device.type == "cuda" and dtype != torch.float64 else "torch"
+    return ("triton", "torchvision") if device.type == "cuda" and dtype != torch.float64 else ()
 
 
 def _load(name: str, device: torch.device, dtype: torch.dtype) -> Implementation:
@@ -103,6 +108,11 @@ def _load(name: str, device: torch.device, dtype: torch.dtype) -> Implementation
 
         native.require(device, dtype)
         return native
+    if name == "torchvision":
+        from llve_common.ops import vision
+
+        vision.require(device, dtype)
+        return vision
     try:
         from llve_common.ops import triton_kernels
     except ImportError as error:

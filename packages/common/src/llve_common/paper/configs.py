@@ -7,10 +7,10 @@ from pathlib import Path
 
 from llve_common.config import Settings, read_yaml
 from llve_common.errors import ConfigError
-from llve_common.paper.contract import Paper
+from llve_common.paper.about import About
 
 
-def find_config(paper: Paper, name: str | None) -> Path | None:
+def find_config(paper: About, name: str | None) -> Path | None:
     """A settings file by path, or by its name in the package such as ``train/published``.
 
     Raises:
@@ -27,21 +27,20 @@ def find_config(paper: Paper, name: str | None) -> Path | None:
     raise ConfigError("no such settings", got=name, expected=known)
 
 
-def shipped_configs(paper: Paper) -> dict[str, Path]:
+def shipped_configs(paper: About) -> dict[str, Path]:
     """The settings files in a paper's package by name."""
     root = Path(str(files(paper.package) / "configs"))
     found = sorted(root.rglob("*.yml"))
     return {file.relative_to(root).with_suffix("").as_posix(): file for file in found}
 
 
-def settings_class(paper: Paper, file: Path) -> type[Settings]:
+def settings_class(paper: About, file: Path) -> type[Settings]:
     """The settings class that a file's ``procedure`` names.
 
     Raises:
         ConfigError: it names none of the paper's.
     """
-    known = {name: each.settings for name, each in paper.procedures.items()}
-    known["test"] = paper.test.settings
+    known = paper.settings
     name = read_yaml(file)[0].get("procedure")
     if name not in known:
         what = "procedure does not name a command"

@@ -22,7 +22,7 @@ from llve_common.data.clip import Clip as Clip  # part of the contract, kept on 
 from llve_common.data.windows import Border
 from llve_common.io.images import Pixels, Rounding
 from llve_common.metrics.temporal import NamedFlow
-from llve_common.published_options import PublishedOptions
+from llve_common.paper.about import About
 
 Sample = dict[str, Any]
 """One training sample: names to tensors, or to samples where a step uses several data sets."""
@@ -178,7 +178,7 @@ class Procedure(Generic[P]):
 
     Attributes:
         name: as in the run's folder, ``Train``, ``Finetune``.
-        settings: the settings class, whose docstring is the command's help; of its sections the
+        settings: the settings class; of its sections the
             trainer reads ``train``, a :class:`~llve_common.config.TrainerSettings`, and ``run``, a
             :class:`~llve_common.config.RunSettings`.
         network: builds the network to optimise; called once the seed is set.
@@ -199,7 +199,6 @@ class Procedure(Generic[P]):
         enlarge: how often an epoch goes through the set, in one permutation, as the published
             sampler of several papers does.
         published: what a file of weights holds, where it is more than the weights by themselves.
-        options: the published names of the settings.
     """
 
     name: str
@@ -217,7 +216,6 @@ class Procedure(Generic[P]):
     latest_name: str | None = None
     enlarge: int = 1
     published: Callable[[P, nn.Module, Optimizer, Progress], Mapping[str, Any]] | None = None
-    options: PublishedOptions = field(default_factory=PublishedOptions)
 
 
 FileOf = Callable[[Clip, Path], Path]
@@ -258,14 +256,13 @@ class Test(Generic[T]):
     """The protocol of a paper's test.
 
     Attributes:
-        settings: the settings class, whose docstring is the command's help.
+        settings: the settings class.
         clips: the clips to test on, for a network of that window.
         weights: the weights file; None is the bundled one.
         pictures: what is written of every frame, where ``settings.save_images`` asks for it.
         scoring: how frames are scored; called before anything is computed.
         details: gives what shows more of a tested network; it is called before anything is
             computed, and None where the settings ask for nothing.
-        options: the published names of the settings.
     """
 
     __test__: ClassVar[bool] = False  # no test of pytest's
@@ -278,18 +275,13 @@ class Test(Generic[T]):
     )
     scoring: Callable[[T, torch.device], Scoring] = lambda settings, device: Scoring(settings.ssim)
     details: Callable[[T, torch.device], Details | None] | None = None
-    options: PublishedOptions = field(default_factory=PublishedOptions)
 
 
-@dataclass(frozen=True)
-class Paper:
+@dataclass(frozen=True, kw_only=True)
+class Paper(About):
     """All that the core knows of a paper.
 
     Attributes:
-        name: the package's and the command's name, such as ``sci``.
-        title: the method, its authors' venue and year.
-        package: the import name, whose ``configs`` and ``bundled`` folders hold data files.
-        kind: whether images of one folder are images by themselves or the frames of a clip.
         network: builds the inference network that weights fit, from their shapes and the settings
             of a test or a training; None stands for the settings that enhancing uses.
         enhance: (network, frames (N, T, 3, H, W) RGB in [0, 1]) to (N, outputs, 3, H, W).
@@ -299,17 +291,12 @@ class Paper:
         test: the protocol of the test.
         to_published: weights of one of our networks in the published key names, by default ours.
         from_published: published key names to ours; ours pass unchanged.
-        bundled: file name of our own weights in the package, or None.
         stream: the network cut in two, where windows share work.
         prepare: makes a network in evaluation mode ready for frames of any size on a CPU, equal to
             padding, ``enhance`` and cropping but for rounding; later changes to its weights may go
             unseen. None, or a result of None, where ``enhance`` serves.
     """
 
-    name: str
-    title: str
-    package: str
-    kind: Literal["image", "video"]
     network: Callable[[State, Any], nn.Module]
     enhance: Callable[[nn.Module, Tensor], Tensor]
     window: Callable[[nn.Module, Any], Window]
@@ -318,9 +305,12 @@ class Paper:
     test: Test[Any]
     to_published: Callable[[State], State] = dict
     from_published: Callable[[State], State] = dict
-    bundled: str | None = None
     stream: Stream | None = None
     prepare: Callable[[nn.Module], Prepared | None] | None = None
+
+    def paper(self) -> Paper:
+        """The paper itself."""
+        return self
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ set; an exception from the suite needs ``xfail(reason=...)`` there.
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pickle
@@ -35,6 +36,7 @@ from typer.testing import CliRunner
 from llve_common.commands.options import TEST, TRAINING
 from llve_common.config import Settings, as_yaml, field_of, load_settings
 from llve_common.data.windows import index_in_clip
+from llve_common.enhance.enhancer import load_enhancer
 from llve_common.enhance.frames import enhance_frames, frame_enhancer
 from llve_common.enhance.windows import enhance_clip
 from llve_common.io.frames import Frame
@@ -122,7 +124,7 @@ def four_updates() -> Iterator[None]:
         return train(paper, replace(procedure, plan=lambda *_: plan), *rest, **more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("llve_common.commands.paper.train", train_four)
+        patch.setattr("llve_common.train.trainer.train", train_four)
         yield
 
 
@@ -286,6 +288,17 @@ class Conformance:
             pixels = frame.image.pixels.astype(int)
             assert np.abs(one.pixels - pixels).mean() < 0.5 * np.abs(other.pixels - pixels).mean()
 
+    def test_a_program_gets_what_the_command_writes(self, tmp_path: Path, images: Path) -> None:
+        """Of images, or of a clip's frames; from a copy that another process was sent, too."""
+        self.run("enhance", images, "-o", tmp_path / "out")
+        enhancer = load_enhancer(self.paper, device="cpu")
+        names = [file.name for file in sorted(images.iterdir())]
+        taken = [read_image(images / name).pixels for name in names]
+        for each in (enhancer, copy.copy(enhancer)):  # as pickle copies it
+            made = map(each, taken) if self.paper.kind == "image" else each.stream(taken)
+            for name, pixels in zip(names, made, strict=True):
+                np.testing.assert_array_equal(pixels, read_image(tmp_path / "out" / name).pixels)
+
     def test_streaming_equals_window_by_window(self) -> None:
         model = load_model(self.paper, None, CPU)
         window, network = model.window, model.network
@@ -384,8 +397,12 @@ class Conformance:
     @property
     def tables(self) -> dict[str, tuple[type[Settings], PublishedOptions]]:
         """Each command that has settings, and what its published names mean."""
-        trained = {k: (each.settings, each.options) for k, each in self.paper.procedures.items()}
-        return {**trained, "test": (self.paper.test.settings, self.paper.test.options)}
+        return {k: (kind, self.paper.options[kind]) for k, kind in self.paper.settings.items()}
+
+    def test_commands_are_those_that_the_paper_runs(self) -> None:
+        """A procedure or the test without a command could not be run, nor one without it."""
+        run = {name: each.settings for name, each in self.paper.procedures.items()}
+        assert self.paper.settings == {**run, "test": self.paper.test.settings}
 
     def test_flags(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Every flag of a setting is in the help, and gives what is typed."""

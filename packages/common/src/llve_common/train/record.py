@@ -6,7 +6,6 @@ import io
 import json
 import logging
 import platform
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ from llve_common.errors import MediaError
 from llve_common.io.atomic import write_text
 from llve_common.io.images import to_pixels, write_image
 from llve_common.machine.processes import gather
+from llve_common.machine.shell import command_line
 from llve_common.train.run import Run
 from llve_common.weights.files import write_published, write_weights
 from llve_common.weights.network import evaluating
@@ -120,7 +120,7 @@ def describe(run: Run, notes: Sequence[str]) -> None:
     """Say what is run, on how many samples, in the run's folder and in the log."""
     write_text(run.folder / "settings.yml", as_yaml(run.settings))
     with (run.folder / "command.txt").open("a", encoding="utf-8") as file:
-        file.write(shlex.join(sys.argv) + "\n")
+        file.write(command_line(sys.argv) + "\n")
     for note in notes:
         log.warning("%s", note)
     log.info("%s %s: %s", run.paper.name, run.procedure.name, run.folder)

@@ -11,12 +11,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from llve_common.errors import CheckpointError
-from llve_common.paper.contract import LoadedWeights, Model, Paper
+from llve_common.errors import CheckpointError, UserError
+from llve_common.metrics.cost import parameter_count
+from llve_common.paper.about import About
+from llve_common.paper.contract import LoadedWeights, Model, Paper, State
+from llve_common.paper.installed import installed_papers, load_paper
 from llve_common.weights.files import file_digest, load_into, read_weights
 
 
-def bundled_weights(paper: Paper) -> Path:
+def bundled_weights(paper: About) -> Path:
     """The weights file that comes with a paper's package.
 
     Raises:
@@ -46,11 +49,57 @@ def load_model(
         CheckpointError: the file cannot be read or does not fit.
     """
     path = bundled_weights(paper) if weights is None else weights
-    state = paper.from_published(read_weights(path))
-    network = paper.network(state, settings)
-    load_into(network, state, path)
+    found = read_weights(path)
+    try:
+        network = _fitting(paper, found, path, settings)
+    except CheckpointError as error:
+        owners = [each.name for each in _papers_of(found) if each.name != paper.name]
+        if not owners:
+            raise
+        what, mend = f"not weights of {paper.name}", f"{owners[0]} enhance ... --weights {path}"
+        raise CheckpointError(what, where=path, got=f"weights of {owners[0]}", mend=mend) from error
     loaded = LoadedWeights(path, file_digest(path), weights is None)
     return Model(paper, network.to(device).eval(), settings, loaded)
+
+
+def paper_of(path: Path) -> Paper:
+    """The installed paper whose network a file's weights fit.
+
+    Raises:
+        CheckpointError: the file cannot be read, or fits none.
+    """
+    owners = list(_papers_of(read_weights(path)))
+    if not owners:
+        what, mend = "the weights fit no installed paper", "install the paper that they are of"
+        raise CheckpointError(what, where=path, expected=", ".join(installed_papers()), mend=mend)
+    return owners[0]
+
+
+def used_parameters(model: Model) -> int:
+    """Learnable values that an enhanced frame depends on: files may hold more, for training."""
+    window = model.window
+    side = window.multiple * -(-16 // window.multiple)
+    frames = torch.rand(1, len(window.inputs), 3, side, side, device=model.device)
+    return parameter_count(model.network, lambda: model.paper.enhance(model.network, frames))
+
+
+def _papers_of(found: State) -> Iterator[Paper]:
+    """The installed papers whose networks these weights fit."""
+    for entry in installed_papers().values():
+        try:
+            paper = load_paper(entry)
+            _fitting(paper, found, entry.name, None)
+        except UserError:
+            continue
+        yield paper
+
+
+def _fitting(paper: Paper, found: State, path: Path | str, settings: Any) -> nn.Module:
+    """A paper's network with these weights."""
+    state = paper.from_published(found)
+    network = paper.network(state, settings)
+    load_into(network, state, path)
+    return network
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from llve_common.errors import ExportError
 from llve_common.io.atomic import replacing
+from llve_common.ops import deform_conv
 from llve_common.paper.contract import Model
 
 OPSET = 20
@@ -82,7 +84,9 @@ def export_onnx(model: Model, path: Path, metadata: Mapping[str, str] | None = N
             f"or in a checkout: pip install -e 'packages/{model.paper.name}[onnx]'",
         ) from error
     multiple = model.window.multiple
-    facts = {"paper": model.paper.title, "multiple": str(multiple), **(metadata or {})}
+    rounding = model.paper.rounding
+    facts = {"paper": model.paper.title, "multiple": str(multiple), "rounding": rounding}
+    facts |= dict(metadata or {})
     # The smallest size, and one that shares no side with it or with the exporter's example.
     side = _base(multiple)
     sizes = (1, multiple, multiple), (3, side + multiple, 2 * side + multiple)
@@ -109,6 +113,7 @@ def _serialised(model: Model, path: Path, facts: Mapping[str, str]) -> bytes:
             dynamic_shapes={"frames": free},
             opset_version=OPSET,
             dynamo=True,
+            custom_translation_table={deform_conv.OPERATOR: _deform_conv},
             verbose=False,
         )
     except torch.onnx.OnnxExporterError as error:
@@ -120,6 +125,20 @@ def _serialised(model: Model, path: Path, facts: Mapping[str, str]) -> bytes:
     onnx.helper.set_model_props(written, dict(facts))
     content: bytes = written.SerializeToString(deterministic=True)
     return content
+
+
+def _deform_conv(
+    image: Any, offset: Any, mask: Any, weight: Any, bias: Any,
+    stride: Any, padding: Any, dilation: Any,
+) -> Any:  # fmt: skip
+    """Our operator :mod:`~llve_common.ops.deform_conv` as ONNX's, which orders offsets as we do."""
+    operators: Any = importlib.import_module("onnxscript").opset20
+    channels, *kernel = weight.shape[1:]
+    return operators.DeformConv(
+        image, weight, offset, bias, mask,
+        kernel_shape=kernel, strides=stride, pads=[*padding, *padding], dilations=dilation,
+        group=image.shape[1] // channels, offset_group=mask.shape[1] // math.prod(kernel),
+    )  # fmt: skip
 
 
 def _strip(written: Any) -> None:

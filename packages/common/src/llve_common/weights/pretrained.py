@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import torch
 
+from llve_common.config import Statistics
 from llve_common.errors import CheckpointError
 from llve_common.flow.raft import Raft, raft_frame_flow
 from llve_common.metrics.temporal import DIS, NamedFlow
 from llve_common.nn.vgg import Vgg19Features, without_unused
 from llve_common.weights.files import file_digest, load_into, read_weights
-
-Statistics = Literal["batch", "running"]
-"""What batch norm normalises by: the images at hand, or what training collected."""
 
 _RAFT = (
     "raft-things.pth or raft-small.pth of models.zip, to which RAFT's authors link at "

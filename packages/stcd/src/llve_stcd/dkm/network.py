@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import PIL.Image
@@ -17,11 +16,10 @@ from llve_common.errors import CheckpointError, DataError
 from llve_common.io.images import to_tensor
 from llve_common.nn.vgg import imagenet_normalised
 from llve_common.weights.files import load_into, read_weights
+from llve_stcd.config import Place
 from llve_stcd.dkm.decoder import Decoder, Estimate
 from llve_stcd.dkm.encoder import Encoder, Features
 from llve_stcd.dkm.positions import grid, resize
-
-Place = Literal["indoor", "outdoor"]
 
 SOURCE = "https://github.com/Parskatt/DKM"
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from llve_common.config import ImageRange
 from llve_common.flow.dis import check_frames
 from llve_common.flow.raft.network import ITERATIONS, SHORTEST_SIDE, Raft, RaftFlow, check_pair
 from llve_common.flow.raft.update import MULTIPLE
-
-ImageRange = Literal["unit", "signed"]
-"""What [0, 1] images are fed as: ``"unit"`` leaves them, ``"signed"`` maps them to [-1, 1].
-
-The published weights were trained on [-1, 1].
-"""
 
 
 def raft_flow(

@@ -1,0 +1,13 @@
+"""Commands as this system's shell reads them."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+
+
+def command_line(words: Sequence[str]) -> str:
+    """The words quoted so that the shell, typed this line, gives them again."""
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
