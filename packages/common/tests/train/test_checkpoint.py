@@ -1,13 +1,16 @@
 """A run that was interrupted ends as an unbroken one."""
 
+import errno
 import os
 import signal
+from contextlib import suppress
+from time import sleep
 
 import pytest
 import torch
 from torch import nn
 
-from llve_common.errors import CheckpointError, UserError
+from llve_common.errors import CheckpointError, MediaError, UserError
 from llve_common.paper.contract import Plan
 from llve_common.weights.files import read_checkpoint, write_checkpoint
 
@@ -180,15 +183,51 @@ def test_run_without_a_checkpoint_begins_anew_in_its_folder(go, stopped, assert_
     assert_as_unbroken(folder, **CHANCY)
 
 
-def test_leftovers_of_killed_writers_are_removed_and_other_hidden_files_are_not(go, stopped):
+def test_leftovers_of_killed_writers_are_removed_and_a_users_hidden_files_are_not(go, stopped):
     folder = stopped(4)
-    debris = folder / "checkpoints" / ".00000006-abcd_123.ckpt"
-    own = folder / ".notes"
-    debris.touch()
-    own.touch()
+    ours = [folder / each for each in (".llve-abcd_123.yml", "checkpoints/.llve-abcd_123.ckpt")]
+    theirs = [".notes-20261126.txt", "mine/.backup-settings.yml", "mine/deep/.llve-abcd_123.txt"]
+    theirs += [".llve-notes.txt", "checkpoints/.llve-abcd_123.ckpt.old"]
+    for file in (*ours, *(folder / each for each in theirs)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
     go(resume=folder)
-    assert not debris.exists()
-    assert own.exists()
+    assert not [file for file in ours if file.exists()]
+    assert [file for file in theirs if (folder / file).exists()] == theirs
+
+
+def test_a_folder_that_a_live_process_holds_is_refused_until_it_dies(go, tmp_path, caplog):
+    """For a new run of its name as for a resume; the lock outlives no process that is killed."""
+    mine, (read, write) = {"name": "mine"}, os.pipe()
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):
+            go(run=mine, watch=lambda done, *_: done == 3 and os.write(write, b"!") and sleep(60))
+        os._exit(1)
+    os.read(read, 1)
+    folder = tmp_path / "runs" / "mine"
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    for again in ({}, {"resume": folder}):
+        with pytest.raises(MediaError, match="another process writes to this folder") as caught:
+            go(run=mine, **again)
+        assert f"got: process {child} on " in str(caught.value)
+    assert {
+        file: file.read_bytes() for file in folder.parent.rglob("*") if file.is_file()
+    } == before
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert go(run=mine, resume=folder) == folder
+    assert go(run=mine) == folder
+    assert len(list(folder.parent.iterdir())) == 2
+
+
+def test_a_file_system_without_locks_is_said(go, monkeypatch, caplog):
+    def refuse(*args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    go()
+    assert "this file system has no locks: No locks available" in caplog.text
 
 
 @pytest.mark.parametrize("cut", [-1, -2, -3, 10])
@@ -203,7 +242,8 @@ def test_cut_off_line_of_the_losses_is_dropped(go, stopped, assert_as_unbroken, 
 
 def test_finished_run_is_left_as_it_is_and_says_so(go, caplog):
     folder = go(run={"tensorboard": True})
-    files = [file for file in folder.rglob("*") if file.is_file() and file.name != "train.log"]
+    written = ("train.log", "lock")
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name not in written]
     before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
     go(run={"tensorboard": True}, resume=folder)
     assert "the run is finished already" in caplog.messages[-1]

@@ -39,6 +39,8 @@ def test_run_folder_holds_what_the_plan_says(go):
         "command.txt",
         "train.log",
         "losses.jsonl",
+        "lock",
+        "data.json",
         *(f"checkpoints/0000000{number}.ckpt" for number in (2, 4, 6)),
         # Five samples, one a batch: the sixth iteration is the second epoch's first.
         *(f"weights/{name}.pt" for name in ("0_2", "0_4", "1_6")),
@@ -201,34 +203,6 @@ def test_clipping_bounds_the_step(go):
     assert steps(None)[0] > 1
 
 
-def in_float64(parts):
-    """The tiny procedure in float64; its objective averages over this many parts by itself."""
-
-    def objective(settings, device):
-        def loss(network, batch, iteration):
-            low, high = (batch[name].double().chunk(parts) for name in ("low", "high"))
-            each = [((network(a) - b) ** 2).mean() for a, b in zip(low, high, strict=True)]
-            return {"l2": torch.stack(each).mean()}
-
-        return loss
-
-    def network(settings):
-        return nn.Sequential(nn.Conv2d(3, 3, 3), nn.ConvTranspose2d(3, 3, 3)).double()
-
-    return {"objective": objective, "network": network}
-
-
-@pytest.mark.parametrize("parts", [2, 3])
-def test_accumulated_parts_are_averaged_also_of_a_short_batch(go, losses, parts):
-    # Five samples in batches of three: the last batch of an epoch holds two.
-    chosen = {"batch_size": 3, "clip_norm": 0.1, "iterations": 4}
-    one = go(chosen | {"accumulate": parts}, **in_float64(1))
-    other = go(chosen, **in_float64(parts))
-    assert totals(losses(one)) == pytest.approx(totals(losses(other)), abs=1e-12)
-    state, wanted = (last_checkpoint(folder)["network"] for folder in (one, other))
-    torch.testing.assert_close(state, wanted, rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_stays_near_and_keeps_float32_weights(go, losses, precision):
     full, half = (
@@ -303,7 +277,7 @@ def trained(tmp_path_factory):
 @pytest.mark.multiprocess
 @pytest.mark.parametrize("norm", ["plain", "norm"])
 def test_two_processes_equal_one_with_twice_the_batch(trained, losses, norm):
-    """Or with two parts of it averaged, where batch norm looks at each process's share alone."""
+    """Or with two parts of it, where batch norm looks at each process's share alone."""
     runs, _ = trained
     one, two = (runs[f"{norm} {count}"] for count in (1, 2))
     assert totals(losses(two)) == pytest.approx(totals(losses(one)), abs=1e-9)

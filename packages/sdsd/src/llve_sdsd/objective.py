@@ -15,6 +15,7 @@ from torch import Tensor
 from llve_sdsd.network import Decomposition
 
 Criterion = Literal["cb", "l1"]
+LOSSES = ("enhanced", "enhanced_noisier", "illumination", "illumination_noisier", "denoised")
 
 # The published objective takes this frame, whichever one the network enhances.
 _CENTRE = 2

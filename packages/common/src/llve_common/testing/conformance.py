@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import random
 import re
 import runpy
 import shutil
@@ -20,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from importlib import import_module
+from itertools import product
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar, get_args
@@ -30,6 +32,8 @@ import torch
 import typer
 from numpy.typing import NDArray
 from pydantic.fields import FieldInfo
+from torch.nn import Module
+from torch.nn.modules.batchnorm import _BatchNorm
 from typer.testing import CliRunner
 
 from llve_common.commands.options import TEST, TRAINING
@@ -41,7 +45,7 @@ from llve_common.io.frames import Frame
 from llve_common.io.images import Image, read_image, to_pixels, to_tensor, write_image
 from llve_common.io.video import VideoInfo, VideoReader, VideoWriter
 from llve_common.paper.configs import settings_class, shipped_configs
-from llve_common.paper.contract import Paper, Plan, Procedure
+from llve_common.paper.contract import Paper, Plan, Procedure, Sample, TrainingSet
 from llve_common.published_options import PublishedOptions
 from llve_common.train.trainer import train
 from llve_common.weights.files import (
@@ -113,6 +117,26 @@ def files_below(folder: Path) -> dict[Path, bytes]:
     return {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
+class InDouble:
+    """A training set in float64."""
+
+    def __init__(self, data: TrainingSet) -> None:
+        self.data, self.files = data, data.files
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def sample(self, index: int, rng: random.Random) -> Sample:
+        return _in_double(self.data.sample(index, rng))
+
+
+def _in_double(sample: Sample) -> Sample:
+    return {
+        name: _in_double(each) if isinstance(each, dict) else each.double()
+        for name, each in sample.items()
+    }
+
+
 @contextmanager
 def four_updates() -> Iterator[None]:
     """Trainings update the weights four times, and keep what they have after two as well."""
@@ -157,6 +181,8 @@ class Conformance:
     app: ClassVar[typer.Typer]
     smallest_share: ClassVar[int] = 1
     """How many samples of a batch a process needs at least."""
+    kinds_of_losses: ClassVar[Sequence[Sequence[str]]] = ((),)
+    """Settings that change how losses depend on the samples of a batch."""
 
     def how_to_train(self, folder: Path) -> list[str]:
         """Make a tiny training set in ``folder``; the command that trains on it for an instant."""
@@ -354,6 +380,54 @@ class Conformance:
         middle = read_weights(broken / "checkpoints/00000002.ckpt")
         moved = [name for name, value in middle.items() if not value.equal(one["network"][name])]
         assert moved  # else the updates that are compared did nothing
+
+    @pytest.fixture
+    def alike(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        """Networks in float64, without what a batch's parts do apart: batch norm and dropout."""
+        for kind in (_BatchNorm, torch.nn.Dropout):
+            monkeypatch.setattr(kind, "train", lambda layer, mode=True: Module.train(layer, False))
+        torch.set_default_dtype(torch.float64)
+        yield
+        torch.set_default_dtype(torch.float32)
+
+    @pytest.mark.usefixtures("alike")
+    def test_parts_of_a_batch_have_its_losses_and_gradient(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also parts of several sizes; of every procedure, with every kind of losses."""
+        networks: list[Module] = []
+
+        def one_update(paper: Paper, procedure: Procedure[Any], *rest: Any, **more: Any) -> Path:
+            def network(settings: Any) -> Module:
+                networks.append(procedure.network(settings))
+                return networks[-1]
+
+            changed = replace(
+                procedure,
+                network=network,
+                data=lambda settings: InDouble(procedure.data(settings)),
+                plan=lambda *_: Plan(iterations=1, weights_every=1, checkpoint_every=1),
+            )
+            return train(paper, changed, *rest, **more)
+
+        monkeypatch.setattr("llve_common.commands.paper.train", one_update)
+        _, *words = self.how_to_train(tmp_path / "set")
+        words += ["--save", str(tmp_path), "run.tensorboard=false"]
+        words.append(f"train.batch_size={4 * self.smallest_share - 1}")
+        for procedure, chosen in product(self.paper.procedures, self.kinds_of_losses):
+            losses: list[dict[str, float]] = []
+            for parts in ("1", "2", "3"):
+                split = (f"train.accumulate={parts}", f"run.name=in-{parts}")
+                self.run(procedure, *words, *chosen, *split)
+                logged = (tmp_path / f"in-{parts}" / "losses.jsonl").read_text(encoding="utf-8")
+                losses.append(json.loads(logged)["losses"])
+                assert losses[-1] == pytest.approx(losses[0], rel=1e-9)
+                pairs = zip(
+                    networks[-1].parameters(), networks[-len(losses)].parameters(), strict=True
+                )
+                for own, whole in ((one.grad, other.grad) for one, other in pairs):
+                    scale = 0 if whole is None else float(whole.abs().max())
+                    torch.testing.assert_close(own, whole, rtol=0, atol=1e-9 * scale)
 
     @pytest.mark.multiprocess
     def test_two_processes_make_one_run(self, tmp_path: Path) -> None:
