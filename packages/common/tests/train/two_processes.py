@@ -48,13 +48,13 @@ class FaultyInOne(Pictures):
         return super().sample(index, rng)
 
 
-def run(folder, norm, data=Pictures, stop=None, resume=None, **chosen):
+def run(folder, norm, data=Pictures, stop=None, resume=None, number=signal.SIGTERM, **chosen):
     """Seven iterations; the second process gets a signal in iteration ``stop``."""
 
     def objective(settings, device):
         def loss(network, batch, iteration):
             if iteration == stop and os.environ["RANK"] == "1":
-                os.kill(os.getpid(), signal.SIGTERM)
+                os.kill(os.getpid(), number)
             difference = network(batch["low"]) - batch["low"][..., 2:-2, 2:-2]
             return {"l2": difference.square().mean(), "l1": 0.01 * difference.abs().sum()}
 
@@ -107,12 +107,15 @@ def by_two(folder, rank, ports):
     said = {"signal": str(stopped), "batch": str(batch), "sample": str(sample)}
     said["everywhere"] = stopped.everywhere and batch.everywhere and sample.everywhere
     (folder / f"said{rank}.json").write_text(json.dumps(said))
+    next_group()
+    killed = mistake(folder / "killed 2", norm=False, stop=3, number=signal.SIGKILL)
+    (folder / "killed.txt").write_text(str(killed))
 
 
 def main(folder):
     torch.set_num_threads(1)
     torch.optim.Adam([torch.zeros(1, requires_grad=True)]).step()  # imports a great deal more
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(6)]
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(7)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:
         each.close()
@@ -123,7 +126,7 @@ def main(folder):
             by_two(folder, rank, ports)
             sys.exit()
     codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in forks]
-    assert codes == [0, 0]
+    assert codes == [0, -signal.SIGKILL]
     run(folder / "plain 1", norm=False)
     run(folder / "norm 1", norm=True, data=MorePictures, accumulate=2)
 

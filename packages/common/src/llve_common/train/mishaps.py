@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from llve_common.errors import MediaError, UserError
+from llve_common.machine.processes import processes
 
 _CODES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
 _LOADER = re.compile("DataLoader (worker .*(is killed|exited)|timed out)|ancdata|open files")
@@ -92,9 +93,9 @@ def _explanation(error: Exception) -> UserError | None:
     if _LOADER.search(text):
         more = "raise ulimit -n, or " if "open files" in text else ""
         return UserError("loading the data has failed", got=got, mend=more + _FEWER)
-    if torch.distributed.is_initialized() and _GROUP.search(text):
+    if processes().count > 1 and _GROUP.search(text):
         mend = "look at what that process said, and go on with --resume"
-        return UserError("another process of the training has ended", got=got, mend=mend)
+        return UserError("another process of the training has ended", mend=mend)
     if isinstance(error, OSError) and error.strerror:
         return MediaError("cannot be read or written", where=error.filename, got=error.strerror)
     return None

@@ -175,7 +175,9 @@ def _save(content: Mapping[str, Any], path: Path) -> None:
         except RuntimeError as error:
             # torch's writer hides the system's own error, such as that of a full disk.
             hidden = error.__context__
-            raise hidden if isinstance(hidden, OSError) else OSError(_first_sentence(error)) from None
+            raise (
+                hidden if isinstance(hidden, OSError) else OSError(_first_sentence(error))
+            ) from None
 
 
 def _is_pickle(path: Path) -> bool:
