@@ -22,7 +22,9 @@ from llve_common.train.mishaps import explained
 def few_files():
     """As after ``ulimit -n``: not enough to hand a batch over."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 12, hard))
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 12, hard)
+    )
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 

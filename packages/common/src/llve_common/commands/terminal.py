@@ -119,7 +119,7 @@ def _without_launcher(words: Sequence[str], command: str) -> list[str]:
 
 @contextmanager
 def progress_bar(what: str, note: str) -> Iterator[Callable[..., None]]:
-    """A bar in the terminal, moved by (done, in all, text of the note); elsewhere a line a minute."""
+    """A bar in the terminal, moved by (done, in all, text of the note); else a line a minute."""
     columns = (
         rich.progress.TextColumn(what),
         rich.progress.BarColumn(),

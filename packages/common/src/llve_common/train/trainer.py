@@ -119,8 +119,7 @@ def train(
             begin_log(run.folder / "train.log")
         if resume is not None:
             restore(run)
-        # Killed between a checkpoint and what is due after it, a run makes good for that.
-        owed = resume is not None and broadcast(_looks_due(run) and not _validated(run), me)
+        owed = broadcast(_owes_a_look(run), me)
         if run.iteration >= run.plan.iterations and not owed:
             if me.first:
                 log.warning("the run is finished already, nothing is left to do: %s", run.folder)
@@ -322,13 +321,10 @@ def _due(run: Run, every: int | None) -> bool:
     return (last or run.iteration % every == 0) if every and run.iteration else False
 
 
-def _looks_due(run: Run) -> bool:
-    """Whether the plan has a preview or a validation after this iteration."""
-    return _due(run, run.plan.preview_every) or _due(run, run.plan.validate_every)
-
-
-def _validated(run: Run) -> bool:
-    return any(line["iteration"] == run.iteration for line in run.validations)
+def _owes_a_look(run: Run) -> bool:
+    """Whether the run was killed between a checkpoint and the validation that is due after it."""
+    validated = any(line["iteration"] == run.iteration for line in run.validations)
+    return bool(run.clips) and _due(run, run.plan.validate_every) and not validated
 
 
 def _write_what_is_due(run: Run, stopping: bool) -> None:
@@ -343,7 +339,10 @@ def _write_what_is_due(run: Run, stopping: bool) -> None:
             if run.iteration == plan.iterations and run.procedure.latest_name is not None:
                 record.publish(run, run.procedure.latest_name)
     # Before the looks, which may fail, or take more memory than there is.
-    if _due(run, plan.checkpoint_every) or _looks_due(run) or stopping:
+    if stopping or any(
+        _due(run, every)
+        for every in (plan.checkpoint_every, plan.preview_every, plan.validate_every)
+    ):
         save_checkpoint(run)
     _look(run)
 
