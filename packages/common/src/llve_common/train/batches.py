@@ -22,7 +22,7 @@ from llve_common.config import TrainerSettings
 from llve_common.errors import DataError, UserError
 from llve_common.machine.processes import ALONE, Processes
 from llve_common.paper.contract import Batch, Sample, TrainingSet
-from llve_common.train.mishaps import cause_of_end, end_loaders, settle_loader
+from llve_common.train.mishaps import end_loaders, settle_loader, with_cause
 
 # Seconds; a loader's process that is killed is noticed at once, and one that is stuck by this.
 _PATIENCE = 600
@@ -83,8 +83,8 @@ def load_batches(
             stack.callback(end_loaders, loading)
         try:
             yield from batches
-        except RuntimeError as error:
-            raise RuntimeError(f"{error}{cause_of_end(loading)}") from error
+        except (RuntimeError, OSError, EOFError) as error:
+            raise with_cause(error, loading) from error
 
 
 class _Loaded(Dataset[Share | UserError]):

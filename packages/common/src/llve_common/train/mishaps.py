@@ -66,9 +66,15 @@ def _exit_by_code(error: Exception, batch: Any) -> None:
     os._exit(next((code for code in _CODES if os.strerror(code) in str(error)), 1))
 
 
-def cause_of_end(loaders: Iterable[BaseProcess]) -> str:
-    """Why a loader's process ended, as it said by its exit code; empty where none did."""
-    return "".join(f" exit code {each.exitcode}" for each in loaders if each.exitcode in _CODES)
+def with_cause(error: Exception, loaders: Iterable[BaseProcess]) -> Exception:
+    """The error of a trainer whose loader's process ended, with why, by its exit code."""
+    ended = [each.exitcode for each in loaders if not each.is_alive()]
+    if ended or isinstance(error, EOFError | ConnectionError):
+        codes = "".join(f" exit code {code}" for code in ended if code in _CODES)
+        text = str(error) or type(error).__name__
+        head = "" if text.startswith("DataLoader worker") else "DataLoader worker exited: "
+        return RuntimeError(head + text + codes)
+    return error
 
 
 def end_loaders(loaders: Iterable[BaseProcess]) -> None:
