@@ -83,6 +83,7 @@ def training_section(commands: list[str], folder: Path) -> Section:
     """The loss curve, over epochs so that the images of one pass are averaged."""
     settings = load_settings(TrainSettings, folder / "settings.yml")
     lines = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
+    lines = [line for line in lines if "losses" in line]
     iterations = [line["iteration"] for line in lines]
     losses = {
         name: smooth([line["losses"][name] for line in lines])

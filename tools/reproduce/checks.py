@@ -235,7 +235,8 @@ def check_training(check: Check, package: str, embedded: Embedded, data: Path, o
         return replace(check, state="failed", detail=done.tail)
     files = sorted(out.glob("*/losses.jsonl"))
     lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
-    state, detail = judge_losses([float(line["losses"]["total"]) for line in lines], embedded.loss)
+    losses = [float(line["losses"]["total"]) for line in lines if "losses" in line]
+    state, detail = judge_losses(losses, embedded.loss)
     return replace(check, state=state, detail=detail)
 
 

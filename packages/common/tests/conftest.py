@@ -40,8 +40,10 @@ class TinyTest(TestSettings):
 class TinySet:
     """Constant pictures and their doubles; an augmentation adds a little of the sample's chance."""
 
-    def __init__(self, length: int = 5, size: tuple[int, int] = (8, 8)) -> None:
-        self.length, self.size = length, size
+    def __init__(
+        self, length: int = 5, size: tuple[int, int] = (8, 8), files: Sequence[Path] = ()
+    ) -> None:
+        self.length, self.size, self.files = length, size, files
 
     def __len__(self) -> int:
         return self.length

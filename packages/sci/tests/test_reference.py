@@ -242,7 +242,7 @@ def test_loader_order(tmp_path):
 def test_loader_tensors():
     facts = reference_json(f"{SET}/pipeline")["sci_loader"]
     data = LowLightImages(shared_file("data", "sci", facts["set"], "low"))
-    by_name = {path.name: index for index, path in enumerate(data.paths)}
+    by_name = {path.name: index for index, path in enumerate(data.files)}
     # The shared README lists files of some entries as not at hand.
     present = facts["tensor_sha256"].keys() & by_name.keys()
     if not present:

@@ -184,7 +184,7 @@ def test_the_folder_is_read_flat_and_any_image_serves(tmp_path):
     write_image(tmp_path / "deep.png", np.full((20, 30, 3), 40 * 257, np.uint16))
     write_image(tmp_path / "below" / "not-read.jpg", grey)
     data = LowLightImages(tmp_path, 64)
-    assert sorted(path.name for path in data.paths) == ["clear.png", "deep.png"]
+    assert sorted(path.name for path in data.files) == ["clear.png", "deep.png"]
     for index in range(2):
         sample = data.sample(index, random.Random(0))["low"]
         assert sample.shape == (3, 64, 64)

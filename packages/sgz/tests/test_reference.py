@@ -323,7 +323,7 @@ def test_loader_tensors():
             continue
         present += 1
         data = LowLightImages(folder, facts["shape"][-1])
-        index = [path.name for path in data.paths].index(name)
+        index = [path.name for path in data.files].index(name)
         tensor = data.sample(index, random.Random(0))["low"]
         assert list(tensor.shape) == facts["shape"]
         assert sha256(tensor) == facts["sha256"]

@@ -10,6 +10,7 @@ from llve_stcd.paper import PAPER
 class TestConformance(Conformance):
     paper = PAPER
     app = app
+    kinds_of_losses = ([], ["objective.criterion=cb2"])
 
     def how_to_train(self, folder: Path) -> list[str]:
         short = ["train.iterations=1", "train.batch_size=2", "train.workers=0", "network.nf=8"]

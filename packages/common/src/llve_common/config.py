@@ -216,6 +216,17 @@ def as_yaml(settings: Settings) -> str:
     return str(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
 
 
+def with_absolute_paths(settings: S) -> S:
+    """The same settings, whose paths mean the same wherever they are read."""
+    changes: dict[str, Any] = {}
+    for name, value in settings:
+        if isinstance(value, Settings):
+            changes[name] = with_absolute_paths(value)
+        elif isinstance(value, Path):
+            changes[name] = value.absolute()
+    return settings.model_copy(update=changes)
+
+
 def annotated_yaml(settings: Settings, flags: Mapping[str, Sequence[str]], prefix: str = "") -> str:
     """Settings as YAML text, each with what it is and the options that give it in a comment.
 

@@ -14,10 +14,14 @@ from llve_common.train.trainer import train
 def go(paper, procedure, settings_in) -> Callable[..., Path]:
     """Trains the tiny procedure, parts of it replaced, and gives the run's folder."""
 
-    def start(train_settings=None, run=None, resume=None, watch=None, notes=(), **changes):
+    tiny = paper
+
+    def start(
+        train_settings=None, run=None, resume=None, watch=None, notes=(), paper=None, **changes
+    ):
         settings = settings_in(run, **(train_settings or {}))
         more = {"resume": resume, "watch": watch, "notes": notes}
-        return train(paper(), procedure(**changes), settings, **more)
+        return train(paper or tiny(), procedure(**changes), settings, **more)
 
     return start
 

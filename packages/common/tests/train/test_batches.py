@@ -9,6 +9,7 @@ from llve_common.errors import DataError
 from llve_common.machine.processes import Processes
 from llve_common.testing.reference import reference_json, require_known
 from llve_common.train.batches import (
+    Share,
     batches_per_epoch,
     draw_batches,
     enlarged_order,
@@ -19,7 +20,8 @@ from llve_common.train.batches import (
 
 
 def listed(length=7, size=3, seed=0, first=1, last=12, **more):
-    return list(draw_batches(length, size, seed, range(first, last + 1), **more))
+    shares = draw_batches(length, size, seed, range(first, last + 1), **more)
+    return [share.samples for share in shares]
 
 
 def samples_of(batches):
@@ -83,16 +85,18 @@ def test_an_enlarged_epoch_goes_through_the_set_many_times_in_one_permutation():
     assert samples[28:] == enlarged_order(7, 1, 4)[:12]
 
 
-@pytest.mark.parametrize("enlarge", [1, 4])
-def test_processes_share_a_batch_and_a_short_one_is_filled_up(enlarge):
-    whole = listed(7, 4, enlarge=enlarge)
-    parts = [listed(7, 4, me=Processes(rank, 2), enlarge=enlarge) for rank in (0, 1)]
-    for batch, first, second in zip(whole, *parts, strict=True):
-        assert len(first) == len(second)
-        assert (first + second)[: len(batch)] == batch
-    if enlarge == 1:
-        # The second batch of an epoch holds three: its first sample comes again.
-        assert parts[1][1][1].sample == whole[0][0].sample
+@pytest.mark.parametrize(("length", "enlarge"), [(7, 1), (7, 4), (5, 1)])
+@pytest.mark.parametrize("count", [2, 4])
+def test_processes_share_a_batch_also_a_short_one(length, enlarge, count):
+    """Each has at least one sample, which does not count where it is another's."""
+    whole = listed(length, 4, enlarge=enlarge)
+    everyone = [Processes(rank, count) for rank in range(count)]
+    shares = [draw_batches(length, 4, 0, range(1, 13), each, enlarge) for each in everyone]
+    for batch, parts in zip(whole, zip(*shares, strict=True), strict=True):
+        assert [draw for part in parts if part.part for draw in part.samples] == batch
+        for samples, part in parts:
+            assert part in (0, len(samples) / len(batch))
+            assert len(samples) in {max(len(batch) // count, 1), -(-len(batch) // count)}
 
 
 @pytest.mark.reference
@@ -114,7 +118,8 @@ def test_published_order_of_an_enlarged_epoch():
 
 def loaded(data, size, **settings):
     chosen = TrainerSettings(batch_size=size, **settings)
-    return list(load_batches(data, chosen, range(1, 4)))
+    found = load_batches(data, chosen, range(1, 4))
+    return [each.samples if isinstance(each, Share) else each for each in found]
 
 
 def test_sample_is_drawn_with_a_generator_of_its_own(tiny_set):

@@ -1,14 +1,18 @@
 """A run that was interrupted ends as an unbroken one."""
 
+import errno
 import os
 import signal
+from contextlib import suppress
+from pathlib import Path
+from time import sleep
 
 import pytest
 import torch
 from torch import nn
 
-from llve_common.errors import CheckpointError, UserError
-from llve_common.paper.contract import Plan
+from llve_common.errors import CheckpointError, DataError, MediaError, UserError
+from llve_common.paper.contract import Clip, Plan
 from llve_common.weights.files import read_checkpoint, write_checkpoint
 
 
@@ -180,15 +184,51 @@ def test_run_without_a_checkpoint_begins_anew_in_its_folder(go, stopped, assert_
     assert_as_unbroken(folder, **CHANCY)
 
 
-def test_leftovers_of_killed_writers_are_removed_and_other_hidden_files_are_not(go, stopped):
+def test_leftovers_of_killed_writers_are_removed_and_a_users_hidden_files_are_not(go, stopped):
     folder = stopped(4)
-    debris = folder / "checkpoints" / ".00000006-abcd_123.ckpt"
-    own = folder / ".notes"
-    debris.touch()
-    own.touch()
+    ours = [folder / each for each in (".llve-abcd_123.yml", "checkpoints/.llve-abcd_123.ckpt")]
+    theirs = [".notes-20261126.txt", "mine/.backup-settings.yml", "mine/deep/.llve-abcd_123.txt"]
+    theirs += [".llve-notes.txt", "checkpoints/.llve-abcd_123.ckpt.old"]
+    for file in (*ours, *(folder / each for each in theirs)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
     go(resume=folder)
-    assert not debris.exists()
-    assert own.exists()
+    assert not [file for file in ours if file.exists()]
+    assert [file for file in theirs if (folder / file).exists()] == theirs
+
+
+def test_a_folder_that_a_live_process_holds_is_refused_until_it_dies(go, tmp_path, caplog):
+    """For a new run of its name as for a resume; the lock outlives no process that is killed."""
+    mine, (read, write) = {"name": "mine"}, os.pipe()
+    child = os.fork()
+    if child == 0:
+        with suppress(BaseException):
+            go(run=mine, watch=lambda done, *_: done == 3 and os.write(write, b"!") and sleep(60))
+        os._exit(1)
+    os.read(read, 1)
+    folder = tmp_path / "runs" / "mine"
+    before = {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+    for again in ({}, {"resume": folder}):
+        with pytest.raises(MediaError, match="another process writes to this folder") as caught:
+            go(run=mine, **again)
+        assert f"got: process {child} on " in str(caught.value)
+    assert {
+        file: file.read_bytes() for file in folder.parent.rglob("*") if file.is_file()
+    } == before
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert go(run=mine, resume=folder) == folder
+    assert go(run=mine) == folder
+    assert len(list(folder.parent.iterdir())) == 2
+
+
+def test_a_file_system_without_locks_is_said(go, monkeypatch, caplog):
+    def refuse(*args):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    go()
+    assert "this file system has no locks: No locks available" in caplog.text
 
 
 @pytest.mark.parametrize("cut", [-1, -2, -3, 10])
@@ -203,7 +243,8 @@ def test_cut_off_line_of_the_losses_is_dropped(go, stopped, assert_as_unbroken, 
 
 def test_finished_run_is_left_as_it_is_and_says_so(go, caplog):
     folder = go(run={"tensorboard": True})
-    files = [file for file in folder.rglob("*") if file.is_file() and file.name != "train.log"]
+    written = ("train.log", "lock")
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name not in written]
     before = {file: (file.stat().st_mtime_ns, file.read_bytes()) for file in files}
     go(run={"tensorboard": True}, resume=folder)
     assert "the run is finished already" in caplog.messages[-1]
@@ -218,6 +259,78 @@ def test_other_settings_are_an_error_that_names_them(go, stopped):
         go({"lr": 0.1}, resume=folder)
     assert "train.lr=0.1 instead of 0.05" in str(caught.value)
     assert (folder / "settings.yml").read_bytes() == settings
+
+
+def test_a_run_may_be_made_longer(go, assert_as_unbroken, caplog):
+    folder = go({"iterations": 4}, **CHANCY)
+    go({"workers": 0}, resume=folder, **CHANCY)
+    assert "changed from iteration 5 on: train.iterations=9 instead of 4" in caplog.text
+    assert "iterations: 9" in (folder / "settings.yml").read_text()
+    assert_as_unbroken(folder, **CHANCY)
+    with pytest.raises(CheckpointError, match="the run is beyond its new end"):
+        go({"iterations": 8}, resume=folder, **CHANCY)
+
+
+def test_other_data_are_noticed_and_taken_on_purpose_only(go, stopped, tiny_set, tmp_path, caplog):
+    files = [tmp_path / "data" / f"{number}.png" for number in range(4)]
+    files[0].parent.mkdir()
+    for file in files:
+        file.write_bytes(b"pixels")
+
+    def data(*names):
+        return {"data": lambda settings: tiny_set(files=[files[each] for each in names])}
+
+    folder = stopped(4, **data(0, 1, 2))
+    before = {file: file.read_bytes() for file in folder.rglob("*.*") if file.suffix != ".log"}
+    files[1].write_bytes(b"others")  # as many bytes
+    files[2].write_bytes(b"other pixels")
+    with pytest.raises(DataError, match="data: the run's data have changed") as caught:
+        go(resume=folder, **data(1, 2, 3))
+    assert "3.png is new; 0.png is missing; 2.png has 12 bytes instead of 6" in str(caught.value)
+    assert before == {file: file.read_bytes() for file in before}
+    listed = folder / "data.json"
+    assert f"to go on with these, remove {listed}" in str(caught.value)
+    (tmp_path / "data").rename(tmp_path / "moved")
+    files = [tmp_path / "moved" / file.name for file in files]
+    files[2].write_bytes(b"pixels")
+    go(resume=folder, **data(0, 1, 2))  # the same, elsewhere
+    listed.unlink()
+    go({"iterations": 10}, resume=folder, **data(3))
+    assert "has no list of its data: taken as they are" in caplog.text
+    assert '"3.png": 6' in listed.read_text()
+
+
+def test_paths_of_a_run_mean_the_same_everywhere(go, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = go(run={"save": "here"})
+    assert folder.parent == Path("here")
+    assert f"save: {tmp_path / 'here'}\n" in (folder / "settings.yml").read_text()
+
+
+def test_a_run_that_dies_before_it_validates_does_so_when_it_goes_on(
+    go, assert_as_unbroken, losses, image_file, tmp_path
+):
+    """After the last iteration too: the checkpoint comes first, then previews, then the scores."""
+    pair = Clip("pairs", (image_file("low.png"),), (image_file("high.png"),))
+
+    def dies(at):
+        def previews(settings, network, progress, clips):
+            if progress.iteration == at:
+                raise KeyboardInterrupt
+            yield f"seen/{progress.iteration}.png", torch.full((3, 4, 4), 0.5)
+
+        plan = {"plan": lambda *_: Plan(9, 3, 9, preview_every=3, validate_every=3)}
+        return CHANCY | plan | {"previews": previews, "validation": lambda settings: [pair]}
+
+    run, folder = {"name": "broken"}, tmp_path / "runs" / "broken"
+    for at, resume in ((6, None), (9, folder)):
+        with pytest.raises(KeyboardInterrupt):
+            go(run=run, resume=resume, **dies(at))
+        assert checkpoints(folder)[-1] == f"0000000{at}.ckpt"
+    go(run=run, resume=folder, **dies(None))
+    assert [each["iteration"] for each in losses(folder) if "validation" in each] == [3, 6, 9]
+    assert len(list((folder / "seen").iterdir())) == 3
+    assert_as_unbroken(folder, **dies(None))
 
 
 @pytest.mark.parametrize(

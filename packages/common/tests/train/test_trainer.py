@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from llve_common.errors import DataError, UserError
+from llve_common.errors import DataError, MediaError, UserError
+from llve_common.io.images import write_image
 from llve_common.paper.contract import Clip, Plan
-from llve_common.weights.files import read_checkpoint
+from llve_common.weights.files import read_checkpoint, read_weights
 
 
 def last_checkpoint(folder):
@@ -39,6 +40,8 @@ def test_run_folder_holds_what_the_plan_says(go):
         "command.txt",
         "train.log",
         "losses.jsonl",
+        "lock",
+        "data.json",
         *(f"checkpoints/0000000{number}.ckpt" for number in (2, 4, 6)),
         # Five samples, one a batch: the sixth iteration is the second epoch's first.
         *(f"weights/{name}.pt" for name in ("0_2", "0_4", "1_6")),
@@ -201,34 +204,6 @@ def test_clipping_bounds_the_step(go):
     assert steps(None)[0] > 1
 
 
-def in_float64(parts):
-    """The tiny procedure in float64; its objective averages over this many parts by itself."""
-
-    def objective(settings, device):
-        def loss(network, batch, iteration):
-            low, high = (batch[name].double().chunk(parts) for name in ("low", "high"))
-            each = [((network(a) - b) ** 2).mean() for a, b in zip(low, high, strict=True)]
-            return {"l2": torch.stack(each).mean()}
-
-        return loss
-
-    def network(settings):
-        return nn.Sequential(nn.Conv2d(3, 3, 3), nn.ConvTranspose2d(3, 3, 3)).double()
-
-    return {"objective": objective, "network": network}
-
-
-@pytest.mark.parametrize("parts", [2, 3])
-def test_accumulated_parts_are_averaged_also_of_a_short_batch(go, losses, parts):
-    # Five samples in batches of three: the last batch of an epoch holds two.
-    chosen = {"batch_size": 3, "clip_norm": 0.1, "iterations": 4}
-    one = go(chosen | {"accumulate": parts}, **in_float64(1))
-    other = go(chosen, **in_float64(parts))
-    assert totals(losses(one)) == pytest.approx(totals(losses(other)), abs=1e-12)
-    state, wanted = (last_checkpoint(folder)["network"] for folder in (one, other))
-    torch.testing.assert_close(state, wanted, rtol=0, atol=1e-12)
-
-
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_stays_near_and_keeps_float32_weights(go, losses, precision):
     full, half = (
@@ -270,6 +245,65 @@ def test_validation_is_scored_when_the_plan_says_and_previews_see_its_clips(go, 
     assert "input" not in said[0]
 
 
+@pytest.fixture
+def validated(go, paper, tmp_path, picture):
+    """Trains for four iterations, a validation after each, whose PSNR these levels give."""
+
+    def start(*levels, **more):
+        write_image(tmp_path / "low.png", picture())
+        write_image(tmp_path / "high.png", picture())
+        clip, levels = Clip("pairs", (tmp_path / "low.png",), (tmp_path / "high.png",)), [*levels]
+
+        def enhance(network, frames):
+            level = levels.pop(0)
+            if level is None:
+                raise MediaError("cannot be decoded", where="high.png")
+            return frames + level / 255
+
+        parts = {
+            "plan": lambda *_: Plan(4, 9, 9, validate_every=1),
+            "validation": lambda settings: [clip],
+        }
+        return go(paper=paper(enhance=enhance), **parts | more)
+
+    return start
+
+
+def test_scores_are_logged_and_the_best_weights_kept(validated, losses):
+    folder = validated(4, 1, 2, 1, run={"tensorboard": True})
+    lines = [each for each in losses(folder) if "validation" in each]
+    assert [each["iteration"] for each in lines] == [1, 2, 3, 4]
+    scores = [each["validation"]["psnr"] for each in lines]
+    assert scores[0] < scores[2] < scores[1] == scores[3]
+    assert read_weights(folder / "best.pt").keys() == {"net.conv.weight", "net.conv.bias"}
+    second = read_checkpoint(folder / "checkpoints" / "00000002.ckpt")["network"]
+    assert read_weights(folder / "best.pt")["net.conv.bias"].equal(second["conv.bias"])
+    [events] = (folder / "tensorboard").iterdir()
+    assert events.read_bytes().count(b"validation/psnr") == 4
+
+
+def test_a_failing_validation_costs_neither_checkpoint_nor_training(validated, losses, caplog):
+    folder = validated(4, None, 2, 1)
+    assert "iteration 2: the validation has failed, and training goes on: high.png" in caplog.text
+    scored = [each["iteration"] for each in losses(folder) if "validation" in each]
+    assert scored == [1, 3, 4]
+    assert len(list((folder / "checkpoints").iterdir())) == 3
+
+
+def test_validation_data_are_looked_at_before_the_first_iteration(validated, tmp_path, image_file):
+    small = Clip("pairs", (image_file("a.png"),), (image_file("b.png", 4, 4),))
+    for clips, said in (
+        ([small], "differ in size"),
+        ([small, small], "several clips have one name"),
+    ):
+        with pytest.raises(DataError, match=said):
+            validated(validation=lambda settings, clips=clips: clips)
+    (tmp_path / "a.png").write_bytes(b"text")
+    with pytest.raises(MediaError, match="not an image"):
+        validated(validation=lambda settings: [small])
+    assert not (tmp_path / "runs").exists()
+
+
 def test_nothing_is_scored_where_there_is_no_clip(go, caplog):
     plan = Plan(2, 10, 10, validate_every=1)
     with caplog.at_level(logging.INFO):
@@ -297,14 +331,14 @@ def trained(tmp_path_factory):
     assert done.returncode == 0, done.stdout
     runs = {each.name: next(each.iterdir()) for each in folder.iterdir() if each.is_dir()}
     said = [json.loads((folder / f"said{rank}.json").read_text()) for rank in (0, 1)]
-    return runs, said
+    return runs, said, (folder / "killed.txt").read_text()
 
 
 @pytest.mark.multiprocess
 @pytest.mark.parametrize("norm", ["plain", "norm"])
 def test_two_processes_equal_one_with_twice_the_batch(trained, losses, norm):
-    """Or with two parts of it averaged, where batch norm looks at each process's share alone."""
-    runs, _ = trained
+    """Or with two parts of it, where batch norm looks at each process's share alone."""
+    runs, *_ = trained
     one, two = (runs[f"{norm} {count}"] for count in (1, 2))
     assert totals(losses(two)) == pytest.approx(totals(losses(one)), abs=1e-9)
     wanted, state = (last_checkpoint(folder) for folder in (one, two))
@@ -321,7 +355,7 @@ def test_two_processes_equal_one_with_twice_the_batch(trained, losses, norm):
 
 @pytest.mark.multiprocess
 def test_two_processes_stop_together_and_go_on_exactly(trained):
-    runs, said = trained
+    runs, said, _ = trained
     for mistakes in said:
         assert "stopped by a signal after iteration 3 of 7" in mistakes["signal"]
     whole, broken = (last_checkpoint(runs[name]) for name in ("norm 2", "stopped 2"))
@@ -331,9 +365,15 @@ def test_two_processes_stop_together_and_go_on_exactly(trained):
 
 @pytest.mark.multiprocess
 def test_mistake_of_one_process_is_raised_in_both(trained):
-    runs, said = trained
+    runs, said, _ = trained
     for mistakes in said:
         assert "the batch cannot be shared out evenly" in mistakes["batch"]
         assert mistakes["sample"] == "only in the second process"
         assert mistakes["everywhere"]
     assert "batch 2" not in runs
+
+
+@pytest.mark.multiprocess
+def test_the_other_one_of_a_killed_process_says_so(trained):
+    *_, said = trained
+    assert said.startswith("another process of the training has ended\n  to mend: ")

@@ -22,12 +22,23 @@ TINY = runpy.run_path(str(Path(__file__).parents[1] / "conftest.py"))
 
 
 class Pictures:
+    """In batches of four: a whole one, and one for which there is too little for two."""
+
+    files = ()
+
     def __len__(self):
-        return 8
+        return 5
 
     def sample(self, index, rng):
         chance = torch.Generator().manual_seed(rng.getrandbits(32))
         return {"low": torch.rand(3, 8, 8, generator=chance, dtype=torch.float64)}
+
+
+class MorePictures(Pictures):
+    """In batches of four: a whole one, and one of three."""
+
+    def __len__(self):
+        return 7
 
 
 class FaultyInOne(Pictures):
@@ -37,14 +48,15 @@ class FaultyInOne(Pictures):
         return super().sample(index, rng)
 
 
-def run(folder, norm, data=Pictures, stop=None, resume=None, **chosen):
+def run(folder, norm, data=Pictures, stop=None, resume=None, number=signal.SIGTERM, **chosen):
     """Seven iterations; the second process gets a signal in iteration ``stop``."""
 
     def objective(settings, device):
         def loss(network, batch, iteration):
             if iteration == stop and os.environ["RANK"] == "1":
-                os.kill(os.getpid(), signal.SIGTERM)
-            return {"l2": (network(batch["low"]) - batch["low"][..., 2:-2, 2:-2]).square().mean()}
+                os.kill(os.getpid(), number)
+            difference = network(batch["low"]) - batch["low"][..., 2:-2, 2:-2]
+            return {"l2": difference.square().mean(), "l1": 0.01 * difference.abs().sum()}
 
         return loss
 
@@ -55,6 +67,7 @@ def run(folder, norm, data=Pictures, stop=None, resume=None, **chosen):
     procedure = TINY["make_procedure"](
         network=network,
         data=lambda settings: data(),
+        sums=lambda settings: ["l1"],
         objective=objective,
         plan=lambda settings, length: Plan(7, 99, 99),
     )
@@ -82,11 +95,11 @@ def by_two(folder, rank, ports):
     next_group()
     run(folder / "plain 2", norm=False)
     next_group()
-    run(folder / "norm 2", norm=True)
+    run(folder / "norm 2", norm=True, data=MorePictures)
     next_group()
-    stopped = mistake(folder / "stopped 2", norm=True, stop=3)
+    stopped = mistake(folder / "stopped 2", norm=True, data=MorePictures, stop=3)
     next_group()
-    run(folder / "stopped 2", norm=True, resume=stopped.where)
+    run(folder / "stopped 2", norm=True, data=MorePictures, resume=stopped.where)
     next_group()
     batch = mistake(folder / "batch 2", norm=False, batch_size=3)
     next_group()
@@ -94,12 +107,15 @@ def by_two(folder, rank, ports):
     said = {"signal": str(stopped), "batch": str(batch), "sample": str(sample)}
     said["everywhere"] = stopped.everywhere and batch.everywhere and sample.everywhere
     (folder / f"said{rank}.json").write_text(json.dumps(said))
+    next_group()
+    killed = mistake(folder / "killed 2", norm=False, stop=3, number=signal.SIGKILL)
+    (folder / "killed.txt").write_text(str(killed))
 
 
 def main(folder):
     torch.set_num_threads(1)
     torch.optim.Adam([torch.zeros(1, requires_grad=True)]).step()  # imports a great deal more
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(6)]
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(7)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:
         each.close()
@@ -110,9 +126,9 @@ def main(folder):
             by_two(folder, rank, ports)
             sys.exit()
     codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in forks]
-    assert codes == [0, 0]
+    assert codes == [0, -signal.SIGKILL]
     run(folder / "plain 1", norm=False)
-    run(folder / "norm 1", norm=True, accumulate=2)
+    run(folder / "norm 1", norm=True, data=MorePictures, accumulate=2)
 
 
 if __name__ == "__main__":

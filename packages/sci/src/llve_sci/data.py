@@ -24,8 +24,8 @@ class LowLightImages:
     """
 
     def __init__(self, folder: Path) -> None:
-        self.paths = list_images(folder, recursive=True)
-        for path in self.paths:
+        self.files = list_images(folder, recursive=True)
+        for path in self.files:
             height, width = image_size(path)
             if min(height, width) < _SMALLEST:
                 raise DataError(
@@ -38,7 +38,7 @@ class LowLightImages:
                 )
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.files)
 
     def sample(self, index: int, rng: random.Random) -> Sample:
         """The image as it is: the published training augments nothing.
@@ -46,4 +46,4 @@ class LowLightImages:
         Raises:
             MediaError: the image cannot be decoded.
         """
-        return {"low": to_tensor(read_image(self.paths[index]).pixels)}
+        return {"low": to_tensor(read_image(self.files[index]).pixels)}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from llve_common.data.clip import image_clips
 from llve_common.io.folders import list_images
-from llve_common.io.images import read_image, to_tensor
+from llve_common.io.images import image_size, read_image, to_tensor
 from llve_common.paper.contract import (
     Batch,
     Clip,
@@ -139,8 +139,10 @@ def finetune_previews(
 
 
 def validation_clips(settings: TrainSettings) -> list[Clip]:
-    """The validation pairs as one clip, or none."""
-    chosen = settings.data.validation
+    """The validation pairs as one clip, or none; the preview's images are looked at too."""
+    chosen, preview = settings.data.validation, settings.data.preview
+    for path in [] if preview is None else list_images(preview, recursive=True):
+        image_size(path)
     return [] if chosen.low is None else image_clips(chosen.low, chosen.high)
 
 

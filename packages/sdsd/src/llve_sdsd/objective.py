@@ -14,6 +14,8 @@ from torch import Tensor
 from llve_sdsd.config import Criterion
 from llve_sdsd.network import Decomposition
 
+LOSSES = ("enhanced", "enhanced_noisier", "illumination", "illumination_noisier", "denoised")
+
 # The published objective takes this frame, whichever one the network enhances.
 _CENTRE = 2
 _ILLUMINATION_WEIGHT = 0.5

@@ -32,7 +32,7 @@ from llve_sdsd.config import ABOUT, Data, TestSettings, TrainSettings
 from llve_sdsd.data import test_clips, training_set, validation_clips
 from llve_sdsd.fast import combine, part
 from llve_sdsd.network import MULTIPLE, Decomposition, RetinexNet
-from llve_sdsd.objective import supervised_losses
+from llve_sdsd.objective import LOSSES, supervised_losses
 from llve_sdsd.weights import network_arguments
 
 _FUSION = "tsa_fusion."
@@ -156,6 +156,7 @@ PAPER = Paper(
             validation=validation_clips,
             scoring=Scoring("gaussian11"),
             weights_name="models/{iteration}_G.pth",
+            sums=lambda settings: LOSSES,
             latest_name="models/latest_G.pth",
             enlarge=200,
         )

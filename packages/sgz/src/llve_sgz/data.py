@@ -30,12 +30,12 @@ class LowLightImages:
 
     def __init__(self, folder: Path, size: int) -> None:
         self.size = size
-        self.paths = shuffled(list_images(folder))
-        for path in self.paths:
+        self.files = shuffled(list_images(folder))
+        for path in self.files:
             image_size(path)
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.files)
 
     def sample(self, index: int, rng: random.Random) -> Sample:
         """The whole image, resized (Lanczos): the published training augments nothing.
@@ -43,7 +43,7 @@ class LowLightImages:
         Raises:
             MediaError: the image cannot be decoded.
         """
-        picture = PIL.Image.fromarray(read_frame(self.paths[index]))
+        picture = PIL.Image.fromarray(read_frame(self.files[index]))
         resized = picture.resize((self.size, self.size), PIL.Image.Resampling.LANCZOS)
         return {"low": to_tensor(np.asarray(resized))}
 

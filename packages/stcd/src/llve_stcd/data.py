@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from llve_common.data.clip import Clip, read_alike, require_pairs
+from llve_common.data.clip import Clip, files_of, read_alike, require_pairs
 from llve_common.io.images import to_tensor
 
 
@@ -24,6 +24,7 @@ class FramePairs:
     def __init__(self, clips: Sequence[Clip]) -> None:
         for clip in clips:
             require_pairs(clip)
+        self.files = files_of(clips)
         self.items = [(clip, index) for clip in clips for index in range(len(clip.frames))]
 
     def __len__(self) -> int:

@@ -51,6 +51,11 @@ def decomposition_loss(
     }
 
 
+def summed(criterion: Criterion) -> tuple[str, ...]:
+    """Which of the terms are sums over a batch; the others are means over its samples."""
+    return ("smoothness",) if criterion == "cb2" else ("pixel", "smoothness")
+
+
 def pixel_loss(enhanced: Tensor, target: Tensor, criterion: Criterion) -> Tensor:
     """The criterion between two batches (N, 3, H, W): a sum over all of it, or a mean."""
     penalty = _penalty(enhanced - target, criterion)

@@ -41,7 +41,7 @@ from llve_stcd.data import FramePairs
 from llve_stcd.fast import combine, part
 from llve_stcd.matchers import CachedMatcher, make_matcher, matcher_images
 from llve_stcd.network import MULTIPLE, STCD, Decomposition
-from llve_stcd.objective import decomposition_loss
+from llve_stcd.objective import decomposition_loss, summed
 from llve_stcd.picture import decomposition_pictures
 
 log = logging.getLogger(__name__)
@@ -212,6 +212,7 @@ PAPER = Paper(
             validation=lambda settings: validation_clips(settings.data),
             scoring=Scoring("gaussian11"),
             weights_name="models/{iteration}_G.pth",
+            sums=lambda settings: summed(settings.objective.criterion),
             latest_name="models/latest_G.pth",
             enlarge=200,
         )

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from llve_common.data.clip import clip_files, clip_of, clips_in, require_pairs
+from llve_common.data.clip import clip_files, clip_of, clips_in, files_of, require_pairs
 from llve_common.errors import DataError
 from llve_common.io.images import read_image, to_tensor
 from llve_common.io.video import is_video
@@ -42,6 +42,7 @@ class PairedVideos:
             require_pairs(clip)
             require_window(clip)
         self.clips, self.crop, self.scales = clips, crop, scales
+        self.files = files_of(clips)
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -96,6 +97,7 @@ class RealAndSynthetic:
         self, real: PairedVideos, synthetic: PairedVideos, repeat: int, batch_size: int
     ) -> None:
         self.real, self.synthetic = real, synthetic
+        self.files = real.files + synthetic.files
         self.length = -(-len(real) * repeat // batch_size) * batch_size
 
     def __len__(self) -> int:

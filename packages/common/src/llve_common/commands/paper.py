@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -24,6 +26,7 @@ from llve_common.paper.configs import find_config
 
 if TYPE_CHECKING:
     from llve_common.evaluate.test import Tested
+    from llve_common.paper.contract import Paper, Procedure
 
 S = TypeVar("S", bound=Settings)
 
@@ -54,7 +57,7 @@ def _training_command(paper: About, name: str) -> Any:
         settings = (
             _settings(paper, kind, given)
             if resume is None
-            else load_settings(kind, resume / "settings.yml")
+            else load_settings(kind, resume / "settings.yml", given.overrides, given.settings)
         )
         from llve_common.train.trainer import train
 
@@ -70,8 +73,27 @@ def _training_command(paper: About, name: str) -> Any:
             )
         if processes().first:
             console.print(f"run folder: {folder}", soft_wrap=True)
+            for line in _ending(whole, whole.procedures[name], folder):
+                console.print(line, soft_wrap=True, markup=False, highlight=False)
 
     return command_with(kind, TRAINING, paper.options[kind], run, resumes=True)
+
+
+def _ending(paper: Paper, procedure: Procedure[Any], folder: Path) -> Iterator[str]:
+    """What a training came to: its scores, its weights, and what to type next."""
+    from llve_common.train.record import BEST, best_of, listed, read_validations
+
+    written = folder.glob(re.sub(r"\{.*?\}", "*", procedure.weights_name))
+    weights = max(written, key=lambda file: file.stat().st_mtime_ns, default=None)
+    validations = read_validations(folder)
+    for name, line in (("last", validations[-1:]), ("best", [best_of(validations)])):
+        for each in filter(None, line):
+            yield f"{name} validation, iteration {each['iteration']}: {listed(each['validation'])}"
+    best = next(iter(sorted(folder.glob(f"{BEST}.*"))), None)
+    if best is not None:
+        yield f"best weights, by PSNR: {best}"
+    if best or weights:
+        yield f"next: {command_line([paper.name, 'test', '--model', str(best or weights)])}"
 
 
 def _test_command(paper: About, name: str) -> Any:
@@ -109,16 +131,17 @@ def _run_to_go_on_with(given: Given) -> Path | None:
     folder = given.resume or named
     if folder is None:
         return None
-    # A published file says all of a training, also where it only names the run.
-    opt = "-opt" if given.published is not None and given.resume is not None else None
-    words = [*filter(None, [given.config, opt]), *given.overrides, *given.settings]
+    # A file says all of a training, and a published one also where it only names the run.
+    words = [given.config] if given.config is not None else []
+    if given.published is not None:
+        words += ["-opt"] if given.resume is not None else [*given.overrides, *given.settings]
     if words:
         where = "--resume" if given.resume else "resume_state"
         raise ConfigError(
             "a run that goes on keeps its settings",
             where=where,
             got=", ".join(words),
-            mend=f"give {where} alone, or begin a new run",
+            mend=f"give {where} alone, or with single settings such as train.epochs=200",
         )
     if not (folder / "settings.yml").is_file():
         raise ConfigError("not a run's folder", where=folder, expected="settings.yml in it")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +23,9 @@ from llve_common.machine.shell import command_line
 
 console = Console()
 _errors = Console(stderr=True)
+
+_LINE_EVERY = 60.0
+"""Seconds between two lines of progress where there is no terminal."""
 
 Weights = Annotated[
     Path | None, typer.Option(help="A weights file.", show_default="the bundled one")
@@ -73,6 +79,15 @@ def _mistakes_as_messages() -> Iterator[None]:
             said = f"[bold red]error:[/] {escape(str(error))}"
             _errors.print(said, highlight=False, soft_wrap=True)
         raise typer.Exit(1) from None
+    except OSError as error:
+        if error.errno != errno.ENOSPC or error.filename is not None:
+            raise
+        # Full, as /dev/full is; Python would try once more at its end.
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        said = f"standard output cannot be written\n  got: {error.strerror}"
+        _errors.print(f"[bold red]error:[/] {said}", highlight=False, soft_wrap=True)
+        raise typer.Exit(1) from None
 
 
 def _without_launcher(words: Sequence[str], command: str) -> list[str]:
@@ -105,7 +120,7 @@ def _without_launcher(words: Sequence[str], command: str) -> list[str]:
 
 @contextmanager
 def progress_bar(what: str, note: str) -> Iterator[Callable[..., None]]:
-    """A bar in the terminal, moved by (done, in all, text of the note)."""
+    """A bar in the terminal, moved by (done, in all, text of the note); else a line a minute."""
     import rich.progress
 
     columns = (
@@ -120,8 +135,14 @@ def progress_bar(what: str, note: str) -> Iterator[Callable[..., None]]:
         *columns, console=_errors, disable=not _errors.is_terminal, transient=True
     ) as progress:
         task = progress.add_task(what, total=None, note="")
+        last = time.monotonic()
 
-        def advance(done: int, total: int | None, note: str = "") -> None:
-            progress.update(task, completed=done, total=total, note=note)
+        def advance(done: int, total: int | None, text: str = "") -> None:
+            nonlocal last
+            progress.update(task, completed=done, total=total, note=text)
+            if not _errors.is_terminal and time.monotonic() - last >= _LINE_EVERY:
+                last = time.monotonic()
+                so_far = f"{what}: {done} of {total or '?'}, " + note.format(task=progress.tasks[0])
+                _errors.print(so_far, markup=False, highlight=False, soft_wrap=True)
 
         yield advance

@@ -6,7 +6,7 @@ Frames are image files, ``.npy`` files of uint8 BGR (H, W, 3) among them, or tho
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
@@ -171,6 +171,11 @@ def clip_of(
     elif not is_video(frames[0]) and not is_video(targets[0]):
         targets = [target for _, target in match_by_name(frames, targets)]
     return Clip(_name(low), tuple(frames), tuple(targets), size)
+
+
+def files_of(clips: Iterable[Clip]) -> list[Path]:
+    """All files of clips, ground truth among them."""
+    return [file for clip in clips for file in (*clip.frames, *(clip.targets or ()))]
 
 
 def clip_files(path: Path, *, recursive: bool = False) -> list[Path]:

@@ -17,7 +17,8 @@ from llve_common.enhance.windows import inner_frames
 from llve_common.errors import ConfigError, DataError
 from llve_common.evaluate.meter import Measure, Meter, Passed, put_through
 from llve_common.evaluate.scores import FrameScore, Scores
-from llve_common.io.images import write_image
+from llve_common.io.images import image_size, write_image
+from llve_common.io.video import is_video
 from llve_common.machine.device import choose_device
 from llve_common.metrics.fidelity import fsim, psnr, ssim
 from llve_common.paper.contract import Clip, Detail, Model, Paper, Pictures, Scoring, Window
@@ -145,6 +146,29 @@ def evaluate(
                 watch(len(frames), total)
         temporal[clip.name] = meter.over_time()
     return Scores(tuple(frames), temporal, None if scoring.flow is None else scoring.flow.name)
+
+
+def require_scorable(clips: Sequence[Clip], window: Window, scoring: Scoring) -> None:
+    """Look at clips, and the headers of their images, before anything is computed.
+
+    Raises:
+        DataError: two clips have one name, one is shorter than a window where only inner frames
+            are scored, or a frame and its ground truth differ in size.
+        MediaError: a file is no image.
+    """
+    _require_own_names(clips)
+    for clip in clips:
+        _places(window, clip, inner=scoring.inner and len(window.inputs) > 1)
+        for pair in zip(clip.frames, clip.targets or clip.frames, strict=False):
+            # As stored; one of two may be turned when it is read.
+            sizes = [image_size(file) for file in pair if not is_video(file)]
+            if clip.size is None and len({*map(frozenset, sizes)}) > 1:
+                got = ", and ".join(f"{width}x{height}" for height, width in sizes)
+                raise DataError(
+                    "a frame and its ground truth differ in size",
+                    where=pair[0],
+                    got=f"{got} in {pair[1]}",
+                )
 
 
 def _measures(scoring: Scoring) -> dict[str, Measure]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from llve_common.errors import MediaError
+
+_PREFIX = ".llve-"
 
 
 @contextmanager
@@ -24,9 +27,7 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            suffix=path.suffix, prefix=f".{path.stem}-", dir=path.parent
-        )
+        handle, name = tempfile.mkstemp(suffix=path.suffix, prefix=_PREFIX, dir=path.parent)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -54,6 +55,16 @@ def write_text(path: Path, text: str) -> None:
     """
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """The temporary files that lie in a folder, by the exact names that :func:`replacing` gives.
+
+    They are left by processes that were killed, where no live one writes to the folder.
+    """
+    form = re.compile(re.escape(_PREFIX) + r"[a-z0-9_]{8}(\.[^.]+)?")
+    found = (path for path in folder.glob(f"{_PREFIX}*") if form.fullmatch(path.name))
+    return sorted(path for path in found if path.is_file() and not path.is_symlink())
 
 
 def _umask() -> int:

@@ -7,7 +7,7 @@ training, testing, enhancing, weights and conformance tests.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -39,6 +39,11 @@ Objective = Callable[[nn.Module, Batch, int], dict[str, Tensor]]
 
 class TrainingSet(Protocol):
     """Samples by index. All chance comes from ``rng``, so that a sample can be drawn again."""
+
+    @property
+    def files(self) -> Iterable[Path]:
+        """What samples are read from: a run that goes on has to find it as it was."""
+        ...
 
     def __len__(self) -> int: ...
 
@@ -188,6 +193,8 @@ class Procedure(Generic[P]):
         plan: the run's timetable from the number of iterations in an epoch.
         weights_name: the file name of published weights, with ``{epoch}`` from 0, ``{epochs}``
             from 1, ``{iteration}``, and ``{settings.<name>}``.
+        sums: the names of the losses that are sums over a batch's samples; all others are means
+            over them. A batch that is computed in parts, or by several processes, needs it.
         schedule: sets the optimizer's rates before the update of ``progress.iteration``; by
             default they stay as they are.
         previews: file name and picture (3, H, W) in [0, 1] to save, from the clips of
@@ -209,6 +216,7 @@ class Procedure(Generic[P]):
     optimizer: Callable[[P, nn.Module], Optimizer]
     plan: Callable[[P, int], Plan]
     weights_name: str
+    sums: Callable[[P], Collection[str]] = lambda settings: ()
     schedule: Callable[[P, Optimizer, Progress], None] = lambda *_: None
     previews: Previews[P] = lambda *_: iter(())
     validation: Callable[[P], list[Clip]] = lambda settings: []

@@ -10,17 +10,21 @@ import copy
 import json
 import os
 import pickle
+import random
 import re
 import runpy
 import shutil
+import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from importlib import import_module
+from itertools import product
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar, get_args
@@ -31,10 +35,13 @@ import torch
 import typer
 from numpy.typing import NDArray
 from pydantic.fields import FieldInfo
+from torch.nn import Module
+from torch.nn.modules.batchnorm import _BatchNorm
 from typer.testing import CliRunner
 
 from llve_common.commands.options import TEST, TRAINING
 from llve_common.config import Settings, as_yaml, field_of, load_settings
+from llve_common.data.clip import clip_of
 from llve_common.data.windows import index_in_clip
 from llve_common.enhance.enhancer import load_enhancer
 from llve_common.enhance.frames import enhance_frames, frame_enhancer
@@ -43,7 +50,7 @@ from llve_common.io.frames import Frame
 from llve_common.io.images import Image, read_image, to_pixels, to_tensor, write_image
 from llve_common.io.video import VideoInfo, VideoReader, VideoWriter
 from llve_common.paper.configs import settings_class, shipped_configs
-from llve_common.paper.contract import Paper, Plan, Procedure
+from llve_common.paper.contract import Paper, Plan, Procedure, Sample, TrainingSet
 from llve_common.published_options import PublishedOptions
 from llve_common.train.trainer import train
 from llve_common.weights.files import (
@@ -115,17 +122,111 @@ def files_below(folder: Path) -> dict[Path, bytes]:
     return {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
-@contextmanager
-def four_updates() -> Iterator[None]:
-    """Trainings update the weights four times, and keep what they have after two as well."""
+class InDouble:
+    """A training set in float64."""
 
-    def train_four(paper: Paper, procedure: Procedure[Any], *rest: Any, **more: Any) -> Path:
-        plan = Plan(iterations=4, weights_every=4, checkpoint_every=2)
-        return train(paper, replace(procedure, plan=lambda *_: plan), *rest, **more)
+    def __init__(self, data: TrainingSet) -> None:
+        self.data, self.files = data, data.files
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def sample(self, index: int, rng: random.Random) -> Sample:
+        return _in_double(self.data.sample(index, rng))
+
+
+def _in_double(sample: Sample) -> Sample:
+    return {
+        name: _in_double(each) if isinstance(each, dict) else each.double()
+        for name, each in sample.items()
+    }
+
+
+@contextmanager
+def updates(count: int, pairs: Path | None = None) -> Iterator[None]:
+    """Trainings update the weights so often, and keep what they have after two as well.
+
+    Those that validate, on a clip in ``pairs``, do so after every update.
+    """
+
+    def train_so_often(paper: Paper, procedure: Procedure[Any], *rest: Any, **more: Any) -> Path:
+        if pairs is None:
+            plan, clips = Plan(count, weights_every=count, checkpoint_every=2), []
+        else:
+            plan, clips = (
+                Plan(count, 2, 1, validate_every=1),
+                [clip_of(pairs / "low", pairs / "high")],
+            )
+        changed = replace(procedure, plan=lambda *_: plan, validation=lambda settings: clips)
+        return train(paper, changed, *rest, **more)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("llve_common.train.trainer.train", train_four)
+        patch.setattr("llve_common.train.trainer.train", train_so_often)
         yield
+
+
+@contextmanager
+def forking(package: str, output: Path) -> Iterator[Callable[..., tuple[int, Callable[[], int]]]]:
+    """Starts a package's command in processes that need not import anything.
+
+    Yields:
+        What starts one, given what :func:`updates` needs and the words; it gives the process's id,
+        and what waits for its status. What was said stands in ``output``.
+    """
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", SERVER, package, str(output)],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
+        **pipes,
+    ) as server:
+        orders, answers = server.stdin, server.stdout
+        assert orders is not None
+        assert answers is not None
+
+        def start(count: int, pairs: Path, *words: object) -> tuple[int, Callable[[], int]]:
+            orders.write(json.dumps([count, str(pairs), *map(str, words)]) + "\n")
+            orders.flush()
+            pid = int(answers.readline())
+            return pid, lambda: os.waitstatus_to_exitcode(int(answers.readline()))
+
+        yield start
+
+
+SERVER = """
+import json, os, sys
+from importlib import import_module
+from pathlib import Path
+import torch
+from llve_common.testing.conformance import updates
+package, output = sys.argv[1:]
+app = import_module(f"{package}.__main__").app
+torch.optim.Adam([torch.zeros(1, requires_grad=True)]).step()  # imports a great deal more
+for line in sys.stdin:
+    pid = os.fork()
+    if pid == 0:
+        count, pairs, *words = json.loads(line)
+        said = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+        with updates(count, Path(pairs)):
+            try:
+                app(words)
+            except SystemExit as ended:
+                sys.stdout.flush()
+                os._exit(ended.code or 0)
+    print(pid, flush=True)
+    print(os.waitpid(pid, 0)[1], flush=True)
+"""
+
+
+def ending(folder: Path) -> dict[str, Any]:
+    """What two runs have to have in common that are to be equal, at their ends."""
+    state = read_checkpoint(max((folder / "checkpoints").glob("*.ckpt")))
+    lines = (folder / "losses.jsonl").read_text(encoding="utf-8").splitlines()
+    losses = [{**json.loads(line), "seconds": 0} for line in lines]
+    kept = ("iteration", "network", "optimizer", "processes")
+    files = {each.relative_to(folder): each.read_bytes() for each in folder.rglob("*.pt*")}
+    return {**{key: state[key] for key in kept}, "losses": losses, "files": files}
 
 
 FORKS = """
@@ -159,6 +260,8 @@ class Conformance:
     app: ClassVar[typer.Typer]
     smallest_share: ClassVar[int] = 1
     """How many samples of a batch a process needs at least."""
+    kinds_of_losses: ClassVar[Sequence[Sequence[str]]] = ((),)
+    """Settings that change how losses depend on the samples of a batch."""
 
     def how_to_train(self, folder: Path) -> list[str]:
         """Make a tiny training set in ``folder``; the command that trains on it for an instant."""
@@ -325,7 +428,7 @@ class Conformance:
     def trained(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
         """The folder of a run of four updates."""
         self, folder = cls(), tmp_path_factory.mktemp("trained")
-        with four_updates():
+        with updates(4):
             words = (*self.how_to_train(folder / "set"), "--save", folder / "runs")
             printed = self.run(*words, "run.tensorboard=false")
         [run] = (folder / "runs").iterdir()
@@ -359,7 +462,7 @@ class Conformance:
         broken, last = tmp_path / "broken", "checkpoints/00000004.ckpt"
         shutil.copytree(trained, broken)
         (broken / last).unlink()
-        with four_updates():
+        with updates(4):
             self.run("train", "--resume", broken)
         one, other = (read_checkpoint(folder / last) for folder in (trained, broken))
         for part in ("network", "optimizer", "processes"):
@@ -367,6 +470,89 @@ class Conformance:
         middle = read_weights(broken / "checkpoints/00000002.ckpt")
         moved = [name for name, value in middle.items() if not value.equal(one["network"][name])]
         assert moved  # else the updates that are compared did nothing
+
+    @pytest.mark.multiprocess
+    @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+    def test_a_killed_run_ends_as_an_unbroken_one(self, tmp_path: Path, kills: int) -> None:
+        """By SIGKILL at any moment; a batch is computed in parts, and every update validated."""
+        write_pairs(tmp_path / "low", tmp_path / "high", 6, (16, 24))
+        words = [*self.how_to_train(tmp_path / "set"), "--save", str(tmp_path / "runs")]
+        words += [f"train.batch_size={2 * self.smallest_share}", "train.accumulate=2"]
+        words += ["--device", "cpu", "run.tensorboard=false", "run.keep_checkpoints=1"]
+        chance, count, resumed_from = random.Random(kills), 3 * kills + 2, set[int]()  # noqa: S311
+        killed, whole = (tmp_path / "runs" / name for name in ("killed", "whole"))
+
+        def newest() -> int:
+            return max((int(each.stem) for each in killed.glob("checkpoints/0*.ckpt")), default=0)
+
+        with forking(self.paper.package, tmp_path / "said") as start:
+            go = [*words, "--name", "killed"]
+            for _ in range(kills):
+                pid, wait = start(count, tmp_path, *go)
+                wanted, deadline = newest() + chance.randrange(3), time.monotonic() + 60
+                while newest() < wanted and time.monotonic() < deadline:
+                    time.sleep(0.001)
+                time.sleep(chance.uniform(0, 0.05))
+                os.kill(pid, signal.SIGKILL)
+                assert wait() == -signal.SIGKILL  # else a test of nothing
+                if (killed / "settings.yml").is_file():
+                    go = [words[0], "--resume", str(killed)]
+                    resumed_from.add(newest())
+            assert len(resumed_from) > kills // 3
+            for last in (go, [*words, "--name", "whole"]):
+                _, wait = start(count, tmp_path, *last)
+                assert wait() == 0, (tmp_path / "said").read_text()
+        one, other = ending(killed), ending(whole)
+        assert (one.pop("losses"), one.pop("files")) == (other.pop("losses"), other.pop("files"))
+        torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+
+    @pytest.fixture
+    def alike(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        """Networks in float64, without what a batch's parts do apart: batch norm and dropout."""
+        for kind in (_BatchNorm, torch.nn.Dropout):
+            monkeypatch.setattr(kind, "train", lambda layer, mode=True: Module.train(layer, False))
+        torch.set_default_dtype(torch.float64)
+        yield
+        torch.set_default_dtype(torch.float32)
+
+    @pytest.mark.usefixtures("alike")
+    def test_parts_of_a_batch_have_its_losses_and_gradient(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Also parts of several sizes; of every procedure, with every kind of losses."""
+        networks: list[Module] = []
+
+        def one_update(paper: Paper, procedure: Procedure[Any], *rest: Any, **more: Any) -> Path:
+            def network(settings: Any) -> Module:
+                networks.append(procedure.network(settings))
+                return networks[-1]
+
+            changed = replace(
+                procedure,
+                network=network,
+                data=lambda settings: InDouble(procedure.data(settings)),
+                plan=lambda *_: Plan(iterations=1, weights_every=1, checkpoint_every=1),
+            )
+            return train(paper, changed, *rest, **more)
+
+        monkeypatch.setattr("llve_common.train.trainer.train", one_update)
+        _, *words = self.how_to_train(tmp_path / "set")
+        words += ["--save", str(tmp_path), "run.tensorboard=false"]
+        words.append(f"train.batch_size={4 * self.smallest_share - 1}")
+        for procedure, chosen in product(self.paper.procedures, self.kinds_of_losses):
+            losses: list[dict[str, float]] = []
+            for parts in ("1", "2", "3"):
+                split = (f"train.accumulate={parts}", f"run.name=in-{parts}")
+                self.run(procedure, *words, *chosen, *split)
+                logged = (tmp_path / f"in-{parts}" / "losses.jsonl").read_text(encoding="utf-8")
+                losses.append(json.loads(logged)["losses"])
+                assert losses[-1] == pytest.approx(losses[0], rel=1e-9)
+                pairs = zip(
+                    networks[-1].parameters(), networks[-len(losses)].parameters(), strict=True
+                )
+                for own, whole in ((one.grad, other.grad) for one, other in pairs):
+                    scale = 0 if whole is None else float(whole.abs().max())
+                    torch.testing.assert_close(own, whole, rtol=0, atol=1e-9 * scale)
 
     @pytest.mark.multiprocess
     def test_two_processes_make_one_run(self, tmp_path: Path) -> None:

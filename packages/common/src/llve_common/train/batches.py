@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from multiprocessing import active_children
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -20,7 +22,10 @@ from llve_common.config import TrainerSettings
 from llve_common.errors import DataError, UserError
 from llve_common.machine.processes import ALONE, Processes
 from llve_common.paper.contract import Batch, Sample, TrainingSet
-from llve_common.train.run import leave_signals_to_trainer
+from llve_common.train.mishaps import end_loaders, settle_loader, with_cause
+
+# Seconds; a loader's process that is killed is noticed at once, and one that is stuck by this.
+_PATIENCE = 600
 
 
 class Draw(NamedTuple):
@@ -28,6 +33,16 @@ class Draw(NamedTuple):
 
     sample: int
     seed: str
+
+
+class Share(NamedTuple):
+    """What one process has of a batch: samples, and what part of all the batch's samples they are.
+
+    ``part`` is 0 where the batch is too short for all processes; the sample is another's then.
+    """
+
+    samples: Any
+    part: float
 
 
 def batches_per_epoch(length: int, batch_size: int) -> int:
@@ -41,25 +56,38 @@ def load_batches(
     iterations: range,
     me: Processes = ALONE,
     enlarge: int = 1,
-) -> Generator[Batch | UserError]:
+) -> Generator[Share | UserError]:
     """Load one process's share of the batches that :func:`draw_batches` draws.
 
     A user's mistake comes in the batch's place, for it may have been made in a loader's process.
+    Those processes end with this generator.
     """
     size, seed = chosen.batch_size, chosen.seed
-    yield from DataLoader(
+    loader = DataLoader(
         _Loaded(data),
         # A batch is one item for torch, so that a mistake in one sample can stand for it.
         batch_size=None,
         sampler=draw_batches(len(data), size, seed, iterations, me, enlarge),
         num_workers=chosen.workers,
-        worker_init_fn=leave_signals_to_trainer,
+        worker_init_fn=settle_loader,
+        timeout=_PATIENCE if chosen.workers else 0,
         # Its own generator, so that loading leaves the global one alone.
         generator=torch.Generator().manual_seed(seed),
     )
+    others = set(active_children())
+    with ExitStack() as stack:
+        try:
+            batches = iter(loader)
+        finally:
+            loading = set(active_children()) - others
+            stack.callback(end_loaders, loading)
+        try:
+            yield from batches
+        except (RuntimeError, OSError, EOFError) as error:
+            raise with_cause(error, loading) from error
 
 
-class _Loaded(Dataset[Batch | UserError]):
+class _Loaded(Dataset[Share | UserError]):
     """A training set's batches, each sample with a generator of its own.
 
     A user's mistake is returned in the batch's place, because torch would turn what is raised in a
@@ -69,11 +97,13 @@ class _Loaded(Dataset[Batch | UserError]):
     def __init__(self, samples: TrainingSet) -> None:
         self.samples = samples
 
-    def __getitem__(self, draws: Any) -> Batch | UserError:
+    def __getitem__(self, share: Any) -> Share | UserError:
         try:
-            return stack_samples(
-                [self.samples.sample(each.sample, random.Random(each.seed)) for each in draws]  # noqa: S311
-            )
+            samples = [
+                self.samples.sample(draw.sample, random.Random(draw.seed))  # noqa: S311
+                for draw in share.samples
+            ]
+            return Share(stack_samples(samples), share.part)
         except UserError as error:
             return error
 
@@ -85,12 +115,12 @@ def draw_batches(
     iterations: range,
     me: Processes = ALONE,
     enlarge: int = 1,
-) -> Iterator[list[Draw]]:
+) -> Iterator[Share]:
     """Draw one process's share of the batches of some iterations.
 
     Every epoch is a permutation of the set from a generator seeded by (seed, epoch); the last batch
-    of an epoch may be short. Each process takes a run of neighbours of the batch; a short batch is
-    filled up from the epoch's start, so that every process has as many.
+    of an epoch may be short. Each process takes a run of neighbours of the batch, as many as the
+    others or one less.
 
     Args:
         length: number of samples in the set.
@@ -111,10 +141,10 @@ def draw_batches(
             order = np.random.default_rng((seed, epoch)).permutation(length).tolist()
         drawn = epoch
         batch = order[number * batch_size : (number + 1) * batch_size]
-        batch += [order[place % len(order)] for place in range(-len(batch) % me.count)]
-        each = len(batch) // me.count
-        mine = range(me.rank * each, (me.rank + 1) * each)
-        yield [Draw(batch[place], f"{seed}/{iteration}/{place}") for place in mine]
+        first, end = (-(-len(batch) * rank // me.count) for rank in (me.rank, me.rank + 1))
+        mine = range(first, end) or range(1)
+        draws = [Draw(batch[place], f"{seed}/{iteration}/{place}") for place in mine]
+        yield Share(draws, (end - first) / len(batch))
 
 
 def enlarged_order(length: int, epoch: int, enlarge: int, processes: int = 1) -> list[int]:
@@ -150,15 +180,14 @@ def stack_samples(samples: list[Sample]) -> Batch:
     Raises:
         DataError: sizes differ within a batch of more than one.
     """
-    try:
-        batch: Batch = default_collate(samples)
-    except RuntimeError as error:
-        shapes = sorted({str(tuple(each.shape)) for each in _tensors(samples)})
+    each = [[tuple(tensor.shape) for tensor in _tensors(sample)] for sample in samples]
+    if any(shapes != each[0] for shapes in each):
         raise DataError(
             "the images of a batch differ in size",
-            got=", ".join(shapes),
+            got=", ".join(sorted({str(shape) for shapes in each for shape in shapes})),
             mend="use train.batch_size=1, or images of one size",
-        ) from error
+        )
+    batch: Batch = default_collate(samples)
     return batch
 
 
@@ -166,10 +195,15 @@ def parts_of(batch: Batch, count: int) -> list[Batch]:
     """Cut a batch along its first dimension into at most ``count`` parts of almost one size."""
     if count == 1:
         return [batch]
-    size = next(_tensors(batch)).shape[0]
+    size = size_of(batch)
     length = -(-size // count)
     rows = [slice(start, start + length) for start in range(0, size, length)]
     return [_map(batch, itemgetter(each)) for each in rows]
+
+
+def size_of(batch: Batch) -> int:
+    """How many samples a batch has."""
+    return len(next(_tensors(batch)))
 
 
 def to_device(batch: Batch, device: torch.device) -> Any:
@@ -181,9 +215,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, dict):
-        yield from _tensors(list(value.values()))
-    elif isinstance(value, list):
-        for each in value:
+        for each in value.values():
             yield from _tensors(each)
 
 

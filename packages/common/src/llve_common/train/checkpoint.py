@@ -8,21 +8,28 @@ alone, each sample's augmentation is seeded by itself, and a checkpoint holds ev
 from __future__ import annotations
 
 import logging
-import re
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
-from llve_common.config import Settings
+from llve_common.config import with_absolute_paths
 from llve_common.errors import CheckpointError
+from llve_common.io.atomic import leftovers
 from llve_common.machine.processes import broadcast, gather, raise_in_all_processes
-from llve_common.train.record import cut_losses, versions
+from llve_common.train.manifest import require_same_data
+from llve_common.train.record import LOSSES, cut_losses, read_validations, versions
 from llve_common.train.run import Run
 from llve_common.weights.files import load_into, read_checkpoint, write_checkpoint
 
 log = logging.getLogger(__name__)
+
+# Settings of ``train`` that say how a run goes on; all others say what it computed before.
+_MAY_CHANGE = (
+    "epochs", "iterations", "schedule", "decay", "decay_after", "decay_epochs", "save_every",
+    "snapshot_every", "validate_every", "workers",
+)  # fmt: skip
 
 
 def save_checkpoint(run: Run) -> None:
@@ -40,7 +47,7 @@ def save_checkpoint(run: Run) -> None:
         "scaler": run.scaler.state_dict(),
         "processes": gather(_own_state(run), run.me),
         "seconds": run.seconds,
-        "settings": run.settings.model_dump(mode="json"),
+        "settings": with_absolute_paths(run.settings).model_dump(mode="json"),
         "versions": versions(),
     }
     with raise_in_all_processes(run.me):
@@ -55,12 +62,16 @@ def restore(run: Run) -> None:
     """Go on from the newest whole checkpoint; from the start where there is none yet.
 
     Raises:
+        DataError: the run's data are not those that it began with.
         CheckpointError: there are checkpoints, but none is whole, or it is of another training.
     """
     path: Path | None = None
     with raise_in_all_processes(run.me):
         if run.me.first:
-            _clear_debris(run.folder)
+            for folder in (run.folder, *filter(Path.is_dir, run.folder.iterdir())):
+                for path in leftovers(folder):
+                    path.unlink(missing_ok=True)
+            require_same_data(run, resumed=True)
             path = newest_checkpoint(run.folder)
     path = broadcast(path, run.me)
     with raise_in_all_processes(run.me):
@@ -69,7 +80,8 @@ def restore(run: Run) -> None:
         else:
             _load(run, path)
         if run.me.first:
-            cut_losses(run.folder / "losses.jsonl", run.iteration)
+            cut_losses(run.folder / LOSSES, run.iteration)
+            run.validations = read_validations(run.folder)
 
 
 def newest_checkpoint(folder: Path) -> Path | None:
@@ -101,11 +113,11 @@ def _load(run: Run, path: Path) -> None:
             got=f"{state['paper']} {state['procedure']}",
             expected=f"{run.paper.name} {run.procedure.name}",
         )
-    _require_same_settings(run.settings, state["settings"], path)
+    run.iteration, run.seconds = state["iteration"], state["seconds"]
+    _require_same_settings(run, state["settings"], path)
     load_into(run.network, state["network"], str(path))
     _load_optimizer(run.optimizer, state["optimizer"], path)
     run.scaler.load_state_dict(state["scaler"])
-    run.iteration, run.seconds = state["iteration"], state["seconds"]
     each = state["processes"]
     if len(each) == run.me.count:
         _set_own_state(run, each[run.me.rank])
@@ -126,23 +138,38 @@ def _load_optimizer(optimizer: Optimizer, state: dict[str, Any], path: Path) -> 
         ) from error
 
 
-def _require_same_settings(settings: Settings, saved: dict[str, Any], path: Path) -> None:
-    """Where a run is and what it computes on may change; what it computes may not."""
-    then, now = _flat(saved), _flat(settings.model_dump(mode="json"))
-    differing = [
-        f"{name}={now.get(name)} instead of {then.get(name)}"
+def _require_same_settings(run: Run, saved: dict[str, Any], path: Path) -> None:
+    """Where a run is, what it computes on and how it goes on may change; what it computed may not.
+
+    Raises:
+        CheckpointError: other settings have changed, or the run is beyond its new end.
+    """
+    then, now = _flat(saved), _flat(with_absolute_paths(run.settings).model_dump(mode="json"))
+    typed = _flat(run.settings.model_dump(mode="json"))  # as old runs have them
+    changed = {
+        name: f"{name}={now.get(name)} instead of {then.get(name)}"
         for name in sorted(then.keys() | now.keys())
         if name.split(".")[0] in ("network", "objective", "train")
-        and name != "train.workers"
-        and then.get(name) != now.get(name)
-    ]
-    if differing:
+        and then.get(name) not in (now.get(name), typed.get(name))
+    }
+    refused = [said for name, said in changed.items() if name.split(".")[1] not in _MAY_CHANGE]
+    if refused:
         raise CheckpointError(
             "the checkpoint was made with other settings",
             where=path,
-            got=", ".join(differing),
-            mend="give the run's own settings, or begin a new run",
+            got=", ".join(refused),
+            expected=f"the run's own; of train may change {', '.join(_MAY_CHANGE)}",
+            mend="leave them out, or begin a new run",
         )
+    if run.plan.iterations < run.iteration:
+        raise CheckpointError(
+            "the run is beyond its new end",
+            where=path,
+            got=f"{run.iteration} iterations were made",
+            expected=f"at most the {run.plan.iterations} of the settings",
+        )
+    for said in changed.values():
+        log.warning("changed from iteration %d on: %s", run.iteration + 1, said)
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -151,13 +178,6 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         inner = _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {}
         flat.update(inner or {prefix + name: value})
     return flat
-
-
-def _clear_debris(folder: Path) -> None:
-    """Remove the temporary files of a process that was killed while it wrote."""
-    for path in folder.rglob(".*"):
-        if path.is_file() and re.fullmatch(r"\..+-\w{8}\.\w+", path.name):
-            path.unlink()
 
 
 def _own_state(run: Run) -> dict[str, Any]:

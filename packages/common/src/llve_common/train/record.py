@@ -8,7 +8,7 @@ import logging
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
 from itertools import count
 from pathlib import Path
@@ -18,17 +18,22 @@ import numpy as np
 import torch
 
 from llve_common import __version__
-from llve_common.config import RunSettings, as_yaml
+from llve_common.config import RunSettings, as_yaml, with_absolute_paths
 from llve_common.errors import MediaError
 from llve_common.io.atomic import write_text
 from llve_common.io.images import to_pixels, write_image
-from llve_common.machine.processes import gather
+from llve_common.machine.locks import LOCK, holding
+from llve_common.machine.processes import gather, raise_in_all_processes
 from llve_common.machine.shell import command_line
 from llve_common.train.run import Run
 from llve_common.weights.files import write_published, write_weights
 from llve_common.weights.network import evaluating
 
 log = logging.getLogger(__name__)
+
+LOSSES = "losses.jsonl"
+BEST = "best"
+"""The name of the weights with the highest PSNR in validation, less its suffix."""
 
 
 def new_folder(chosen: RunSettings, procedure: str) -> Path:
@@ -38,7 +43,8 @@ def new_folder(chosen: RunSettings, procedure: str) -> Path:
     without a name it is ``<save>/<procedure>-<timestamp>``. A timestamp that is taken is numbered.
 
     Raises:
-        MediaError: the folder cannot be made, or the old one not renamed.
+        MediaError: the folder cannot be made, or the old one not renamed, for example because a
+            live process writes to it.
     """
     now = datetime.now()
     folder = chosen.save / (chosen.name or f"{procedure}-{now:%Y%m%d-%H%M%S}")
@@ -48,7 +54,8 @@ def new_folder(chosen: RunSettings, procedure: str) -> Path:
         if folder.exists():
             archived = folder.with_name(f"{folder.name}_archived_{now:%y%m%d-%H%M%S}")
             archived = next(each for each in _numbered(archived) if not each.exists())
-            folder.rename(archived)
+            with holding(folder) if (folder / LOCK).is_file() else nullcontext():
+                folder.rename(archived)
             log.warning("%s is there already: renamed to %s", folder, archived)
         folder.mkdir(parents=True)
     except OSError as error:
@@ -91,6 +98,8 @@ def train_log(package: str = "llve_common") -> Iterator[Callable[[Path], None]]:
         warnings from before there was a run folder are not lost.
     """
     handler: logging.StreamHandler[TextIO] = logging.StreamHandler(early := io.StringIO())
+    # A full disk is said by what has to be written.
+    handler.handleError = lambda record: None  # type: ignore[method-assign]
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     handler.addFilter(lambda record: record.name.startswith("llve_"))
     root = logging.getLogger()
@@ -112,15 +121,15 @@ def train_log(package: str = "llve_common") -> Iterator[Callable[[Path], None]]:
         for each, level in levels.items():
             each.setLevel(level)
         root.removeHandler(handler)
-        handler.close()
-        handler.stream.close()
+        with suppress(OSError):
+            handler.close()
+            handler.stream.close()
 
 
 def describe(run: Run, notes: Sequence[str]) -> None:
     """Say what is run, on how many samples, in the run's folder and in the log."""
-    write_text(run.folder / "settings.yml", as_yaml(run.settings))
-    with (run.folder / "command.txt").open("a", encoding="utf-8") as file:
-        file.write(command_line(sys.argv) + "\n")
+    write_text(run.folder / "settings.yml", as_yaml(with_absolute_paths(run.settings)))
+    _append(run.folder / "command.txt", command_line(sys.argv))
     for note in notes:
         log.warning("%s", note)
     log.info("%s %s: %s", run.paper.name, run.procedure.name, run.folder)
@@ -152,23 +161,42 @@ def log_losses(run: Run) -> None:
     mine = {name: float(np.mean(values)) for name, values in run.recent.items()}
     run.recent = {}
     each = gather(mine, run.me)
-    if not run.me.first:
-        return
     means = {name: float(np.mean([one[name] for one in each])) for name in mine}
     rates = [group["lr"] for group in run.optimizer.param_groups]
     iteration, epoch, seconds = run.iteration, run.progress.epoch, round(run.seconds, 3)
     line = {"iteration": iteration, "epoch": epoch, "seconds": seconds, "lr": rates}
-    with (run.folder / "losses.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps({**line, "losses": means}) + "\n")
-    log.info("epoch %d, iteration %d: %s", epoch, iteration, listed(means))
-    scalars = {f"loss/{name}": value for name, value in means.items()}
-    _to_tensorboard(run, {**scalars, "lr": rates[0]})
+    with raise_in_all_processes(run.me):
+        if run.me.first:
+            _append(run.folder / LOSSES, json.dumps({**line, "losses": means}))
+            log.info("epoch %d, iteration %d: %s", epoch, iteration, listed(means))
+            scalars = {f"loss/{name}": value for name, value in means.items()}
+            _to_tensorboard(run, {**scalars, "lr": rates[0]})
 
 
 def log_scores(run: Run, scores: Mapping[str, float]) -> None:
-    """Log the means of a validation."""
+    """Log the means of a validation, and keep the weights if they are the best so far."""
+    best = best_of(run.validations)
+    if "psnr" in scores and (best is None or scores["psnr"] > best["validation"]["psnr"]):
+        publish(run, BEST + Path(run.procedure.weights_name).suffix)
+    line = {"iteration": run.iteration, "epoch": run.progress.epoch, "validation": dict(scores)}
+    # Last, so that a run that is killed before it validates once more.
+    _append(run.folder / LOSSES, json.dumps(line))
+    run.validations.append(line)
     log.info("iteration %d, validation: %s", run.iteration, listed(scores))
     _to_tensorboard(run, {f"validation/{name}": value for name, value in scores.items()})
+
+
+def read_validations(folder: Path) -> list[dict[str, Any]]:
+    """The lines of a run's losses that hold scores: ``iteration``, ``epoch``, ``validation``."""
+    file = folder / LOSSES
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    return [each for each in map(json.loads, lines) if "validation" in each]
+
+
+def best_of(validations: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The line of the highest PSNR, the first of several; None where nothing was scored."""
+    scored = (line for line in validations if "psnr" in line["validation"])
+    return max(scored, key=lambda line: float(line["validation"]["psnr"]), default=None)
 
 
 def cut_losses(file: Path, iteration: int) -> None:
@@ -201,12 +229,29 @@ def save_previews(run: Run) -> None:
     with evaluating(run.network):
         previews = run.procedure.previews(run.settings, run.network, run.progress, run.clips)
         for name, picture in previews:
-            write_image(run.folder / name, to_pixels(picture, run.paper.rounding))
+            pixels = to_pixels(picture, run.paper.rounding)
+            write_image(run.folder / name, pixels)
+            if run.writer is not None:
+                tag = f"preview/{Path(name).parent.name}"
+                run.writer.add_image(tag, pixels, run.iteration, dataformats="HWC")
 
 
 def listed(values: Mapping[str, float]) -> str:
     """Losses or scores in a line: ``psnr 20.1, ssim 0.8``."""
     return ", ".join(f"{name} {value:.6g}" for name, value in values.items())
+
+
+def _append(file: Path, line: str) -> None:
+    """Add a line to a file.
+
+    Raises:
+        MediaError: the disk is full, or the file may not be written.
+    """
+    try:
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+    except OSError as error:
+        raise MediaError("cannot be written", where=file, got=error.strerror) from error
 
 
 def _to_tensorboard(run: Run, values: Mapping[str, float]) -> None:

@@ -42,6 +42,7 @@ class Run:
         iteration: how many updates were made.
         seconds: how long they took, those before a resume included.
         recent: the losses since they were logged last, by name.
+        validations: the lines of the losses' file that hold a validation's scores.
         writer: TensorBoard's, in the first process of a run that wants it.
         stopped: whether a signal asks for an end.
     """
@@ -63,6 +64,7 @@ class Run:
     iteration: int = 0
     seconds: float = 0.0
     recent: dict[str, list[float]] = field(default_factory=dict)
+    validations: list[dict[str, Any]] = field(default_factory=list)
     writer: Any = None
     stopped: bool = False
 
@@ -94,9 +96,3 @@ def stopping_softly(run: Run) -> Iterator[None]:
         yield
     finally:
         restore()
-
-
-def leave_signals_to_trainer(worker: int) -> None:
-    """A terminal and torchrun send signals to loader processes too, which are still needed."""
-    for number in _STOPPING:
-        signal.signal(number, signal.SIG_IGN)

@@ -7,19 +7,22 @@ published weights, previews and checkpoints, and validates.
 The run folder holds::
 
     settings.yml  command.txt  train.log   what was run, and what it said
-    losses.jsonl                           one line for each logged iteration
-    tensorboard/                           the same for TensorBoard
+    lock                                   held by the process that writes to the folder
+    data.json                              the data it is of: names and sizes
+    losses.jsonl                           one line for each logged iteration, and validation
+    tensorboard/                           the same for TensorBoard, and previews
+    best.pt                                the weights of the highest PSNR in validation
     checkpoints/<iteration>.ckpt           all that is needed to go on, the newest few
     model_epochs/, image_epochs/, ...      published weights and previews, named by the paper
 
 The first Ctrl-C or SIGTERM ends the current iteration, writes a checkpoint and stops.
 
-``train.accumulate`` averages the gradients of parts of a batch, one after the other, as several
-processes average those of their shares. In half precision the losses are computed under autocast;
-fp16 has its gradients scaled.
-
-Under torchrun the processes share every batch; gradients are averaged, batch-norm statistics are
-each process's own, and the first process's are published.
+``train.accumulate`` computes a batch in parts, one after the other, and torchrun's processes share
+every batch. Either has the whole batch's losses and gradient: losses that are sums over the samples
+are summed, means are weighted by the samples of a part. Only batch norm sees one part at a time,
+and dropout draws for each; batch norm's running statistics are each process's own, and the first
+process's are published. In half precision the losses are computed under autocast; fp16 has its
+gradients scaled.
 """
 
 from __future__ import annotations
@@ -39,8 +42,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from llve_common.errors import ConfigError, DataError, UserError
-from llve_common.evaluate.test import evaluate
+from llve_common.evaluate.test import evaluate, require_scorable
 from llve_common.machine.device import choose_device
+from llve_common.machine.locks import holding
 from llve_common.machine.processes import (
     Processes,
     any_process,
@@ -50,8 +54,17 @@ from llve_common.machine.processes import (
 )
 from llve_common.paper.contract import Batch, Model, Objective, Paper, Procedure, Progress
 from llve_common.train import record
-from llve_common.train.batches import batches_per_epoch, load_batches, parts_of, to_device
+from llve_common.train.batches import (
+    Share,
+    batches_per_epoch,
+    load_batches,
+    parts_of,
+    size_of,
+    to_device,
+)
 from llve_common.train.checkpoint import restore, save_checkpoint
+from llve_common.train.manifest import require_same_data
+from llve_common.train.mishaps import explained
 from llve_common.train.run import Run, stopping_softly
 from llve_common.weights.network import evaluating
 
@@ -91,7 +104,7 @@ def train(
         UserError: the loss or its gradient stops being a number, or a signal stopped the run.
     """
     device = choose_device(settings.run.device)
-    with ExitStack() as stack:
+    with explained(), ExitStack() as stack:
         me = stack.enter_context(process_group(device))
         begin_log = stack.enter_context(record.train_log(paper.package)) if me.first else None
         with raise_in_all_processes(me):
@@ -99,22 +112,28 @@ def train(
             if me.first:
                 # Last, so that a run that cannot be set up leaves no folder.
                 run.folder = resume or record.new_folder(settings.run, procedure.name)
+                stack.enter_context(holding(run.folder))
         if me.count > 1:
             stack.enter_context(_joined(run))
         if begin_log is not None:
             begin_log(run.folder / "train.log")
         if resume is not None:
             restore(run)
-        if run.iteration >= run.plan.iterations:
+        owed = broadcast(_owes_a_look(run), me)
+        if run.iteration >= run.plan.iterations and not owed:
             if me.first:
                 log.warning("the run is finished already, nothing is left to do: %s", run.folder)
             return run.folder
         with raise_in_all_processes(me):
             if me.first:
+                if resume is None:
+                    require_same_data(run, resumed=False)
                 record.describe(run, notes)
         if me.first and settings.run.tensorboard:
             run.writer = stack.enter_context(record.tensorboard(run))
         stack.enter_context(stopping_softly(run))
+        if owed:
+            _look(run)
         iterations = range(run.iteration + 1, run.plan.iterations + 1)
         batches = load_batches(run.data, settings.train, iterations, me, procedure.enlarge)
         _fit(run, stack.enter_context(closing(batches)), watch)
@@ -156,6 +175,8 @@ def _set_up(
     plan = procedure.plan(settings, epoch_length)
     # Once in a run, and by the process that alone scores them and draws from them.
     looking = me.first and (plan.validate_every or plan.preview_every)
+    clips = procedure.validation(settings) if looking else []
+    require_scorable(clips, paper.window(network, settings), procedure.scoring)
     return Run(
         paper=paper,
         procedure=procedure,
@@ -169,7 +190,7 @@ def _set_up(
         epoch_length=epoch_length,
         device=device,
         me=me,
-        clips=procedure.validation(settings) if looking else [],
+        clips=clips,
     )
 
 
@@ -194,14 +215,14 @@ def _joined(run: Run) -> Iterator[None]:
         run.step = alone
 
 
-def _fit(run: Run, batches: Iterator[Batch | UserError], watch: Watcher | None) -> None:
+def _fit(run: Run, batches: Iterator[Share | UserError], watch: Watcher | None) -> None:
     """The main loop: an update for each batch, and what is due after it."""
     started = time.monotonic() - run.seconds
     for batch in batches:
         with raise_in_all_processes(run.me):
             if isinstance(batch, UserError):
                 raise batch
-        losses = _update(run, to_device(batch, run.device))
+        losses = _update(run, to_device(batch.samples, run.device), batch.part)
         run.iteration += 1
         run.seconds = time.monotonic() - started
         for name, value in losses.items():
@@ -221,15 +242,17 @@ def _fit(run: Run, batches: Iterator[Batch | UserError], watch: Watcher | None) 
     log.info("finished after %d iterations, %.1f s", run.iteration, run.seconds)
 
 
-def _update(run: Run, batch: Batch) -> dict[str, float]:
+def _update(run: Run, batch: Batch, share: float = 1.0) -> dict[str, float]:
     """One update of the weights: rates, mode, losses, backward, clipping, optimizer.
 
     Args:
         run: after its last iteration; its optimizer and scaler move on, its count does not.
         batch: this process's share, on the run's device.
+        share: how much of the whole batch that is.
 
     Returns:
-        The losses before the update by name, their ``total`` among them.
+        The losses before the update by name, their ``total`` among them; over processes, their
+        means are those of the whole batch.
 
     Raises:
         UserError: the total or the gradient is not finite; the weights are then as they were.
@@ -241,14 +264,17 @@ def _update(run: Run, batch: Batch) -> dict[str, float]:
     parts = parts_of(batch, chosen.accumulate)
     values: dict[str, float] = {}
     for number, part in enumerate(parts, 1):
+        # Whole losses times the number of processes, for gradients are averaged over these.
+        of_sums = run.me.count if share else 0
+        of_means = run.me.count * share * size_of(part) / size_of(batch)
         with _averaging(run.step, at=number == len(parts)):
             with raise_in_all_processes(run.me):
-                losses = _losses(run, part, iteration)
+                losses = _losses(run, part, iteration, of_sums, of_means)
                 for name, loss in losses.items():
-                    values[name] = values.get(name, 0.0) + loss.item() / len(parts)
+                    values[name] = values.get(name, 0.0) + loss.item()
                 if not math.isfinite(values["total"]):
                     raise _not_finite("loss", iteration, record.listed(values))
-            scaler.scale(losses["total"] / len(parts)).backward()
+            scaler.scale(losses["total"]).backward()
     scaler.unscale_(run.optimizer)
     norm = nn.utils.clip_grad_norm_(run.network.parameters(), chosen.clip_norm or math.inf)
     # In fp16 an infinite gradient is usual: the scaler leaves the step out and lowers its scale.
@@ -267,10 +293,16 @@ def _averaging(step: nn.Module, *, at: bool) -> AbstractContextManager[None]:
     return step.no_sync()
 
 
-def _losses(run: Run, part: Batch, iteration: int) -> dict[str, Tensor]:
+def _losses(
+    run: Run, part: Batch, iteration: int, of_sums: float, of_means: float
+) -> dict[str, Tensor]:
+    """What a part adds to the losses of the whole batch, and their total."""
+    sums = run.procedure.sums(run.settings)
     half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(run.settings.train.precision)
     with torch.autocast(run.device.type, half) if half is not None else nullcontext():
         losses = run.step(part, iteration)
+    weights = {name: of_sums if name in sums else of_means for name in losses}
+    losses = {name: weights[name] * loss for name, loss in losses.items()}
     total = torch.stack([loss.reshape(()) for loss in losses.values()]).sum()
     return {**losses, "total": total}
 
@@ -284,28 +316,51 @@ def _not_finite(what: str, iteration: int, got: str) -> UserError:
     )
 
 
+def _due(run: Run, every: int | None) -> bool:
+    last = run.iteration == run.plan.iterations
+    return (last or run.iteration % every == 0) if every and run.iteration else False
+
+
+def _owes_a_look(run: Run) -> bool:
+    """Whether the run was killed between a checkpoint and the validation that is due after it."""
+    validated = any(line["iteration"] == run.iteration for line in run.validations)
+    return bool(run.clips) and _due(run, run.plan.validate_every) and not validated
+
+
 def _write_what_is_due(run: Run, stopping: bool) -> None:
-    """Log lines, weights, previews, scores and a checkpoint, as the plan says and at the end."""
-    plan, now = run.plan, run.iteration
-    last = now == plan.iterations
-
-    def due(every: int | None) -> bool:
-        return (last or now % every == 0) if every else False
-
-    if due(run.settings.run.log_every):
+    """Log lines, weights, a checkpoint, and looks, as the plan says and at the end."""
+    plan = run.plan
+    if _due(run, run.settings.run.log_every):
         record.log_losses(run)
     with raise_in_all_processes(run.me):
         if run.me.first:
-            if due(plan.weights_every):
+            if _due(run, plan.weights_every):
                 record.publish(run, run.procedure.weights_name)
-            if last and run.procedure.latest_name is not None:
+            if run.iteration == plan.iterations and run.procedure.latest_name is not None:
                 record.publish(run, run.procedure.latest_name)
-            if due(plan.preview_every):
-                record.save_previews(run)
-            if run.clips and due(plan.validate_every):
-                _validate(run)
-    if due(plan.checkpoint_every) or stopping:
+    # Before the looks, which may fail, or take more memory than there is.
+    if stopping or any(
+        _due(run, every)
+        for every in (plan.checkpoint_every, plan.preview_every, plan.validate_every)
+    ):
         save_checkpoint(run)
+    _look(run)
+
+
+def _look(run: Run) -> None:
+    """Previews and scores, as the plan says; where they fail, training goes on."""
+    looks = []
+    if run.me.first and _due(run, run.plan.preview_every):
+        looks.append(("preview", record.save_previews))
+    if run.clips and _due(run, run.plan.validate_every):
+        looks.append(("validation", _validate))
+    for name, look in looks:
+        try:
+            with explained():
+                look(run)
+        except UserError as error:
+            where = f"iteration {run.iteration}"
+            log.error("%s: the %s has failed, and training goes on: %s", where, name, error)
 
 
 def _validate(run: Run) -> None:

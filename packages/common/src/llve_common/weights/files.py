@@ -169,11 +169,15 @@ def file_digest(path: Path) -> str:
 
 
 def _save(content: Mapping[str, Any], path: Path) -> None:
-    try:
-        torch.save(content, path)
-    except RuntimeError as error:
-        # torch's writer says so when the disk is full, and hides the system's own error.
-        raise OSError(_first_sentence(error)) from error
+    with path.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            # torch's writer hides the system's own error, such as that of a full disk.
+            hidden = error.__context__
+            raise (
+                hidden if isinstance(hidden, OSError) else OSError(_first_sentence(error))
+            ) from None
 
 
 def _is_pickle(path: Path) -> bool:

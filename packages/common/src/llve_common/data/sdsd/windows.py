@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llve_common.data.clip import Clip, read_alike, require_pairs
+from llve_common.data.clip import Clip, files_of, read_alike, require_pairs
 from llve_common.data.windows import Border, window_indices
 from llve_common.errors import ConfigError, DataError
 from llve_common.io.images import to_tensor
@@ -47,6 +47,7 @@ class Windows:
         self.frames, self.border, self.crop = frames, border, crop
         self.horizontal, self.vertical = horizontal, vertical
         self.items = [(clip, centre) for clip in clips for centre in range(len(clip.frames))]
+        self.files = files_of(clips)
         for clip in clips:
             require_length(clip, frames, border)
             require_pairs(clip)
