@@ -111,3 +111,10 @@ def test_published_launch_line(monkeypatch):
     output = run("train", "-opt", "a.yml", "--launcher", "pytorch", fails=True)
     assert "torchrun --nproc_per_node=" in output
     assert "train -opt a.yml" in output
+
+
+@pytest.mark.slow  # a minute: torch traces twenty deformable convolutions
+def test_the_whole_network_as_onnx(tmp_path):
+    pytest.importorskip("onnxruntime")
+    output = run("weights", "onnx", tmp_path / "sdsd.onnx")
+    assert "checked with onnxruntime at 16x16 and 48x80 pixels" in output
