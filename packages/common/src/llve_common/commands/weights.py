@@ -14,7 +14,7 @@ from llve_common.metrics.cost import parameter_count
 from llve_common.paper.contract import Paper, State
 from llve_common.report.tables import plain_table
 from llve_common.weights import files
-from llve_common.weights.network import load_model
+from llve_common.weights.network import fitting_network, load_model
 from llve_common.weights.onnx import OPSET, export_onnx
 
 
@@ -28,13 +28,12 @@ def weights_app(paper: Paper) -> typer.Typer:
     ) -> None:
         """List a file's weights, whether they fit, and the file's SHA-256."""
         state = paper.from_published(files.read_weights(file))
-        network = paper.network(state, None)
         rows = [
             (key, "x".join(map(str, value.shape)) or "scalar", str(value.dtype).split(".")[-1])
             for key, value in state.items()
         ]
         console.print(plain_table(str(file), ("name", "shape", "type"), rows).rich())
-        files.load_into(network, state, file)
+        network = fitting_network(paper, state, file)
         console.print(f"sha256 {files.file_digest(file)}", soft_wrap=True)
         console.print(f"fits {paper.title}: {parameter_count(network):,} parameters")
 
@@ -85,5 +84,5 @@ def weights_app(paper: Paper) -> typer.Typer:
 
 def _fitting(paper: Paper, source: Path) -> State:
     state = paper.from_published(files.read_weights(source))
-    files.load_into(paper.network(state, None), state, source)
+    fitting_network(paper, state, source)
     return state

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, NonNegativeFloat
+from torch import Tensor
 from torch.optim import Optimizer
 
-from llve_common.config import Settings
+from llve_common.config import NonNegativeInt, Settings, checked
 from llve_common.errors import CheckpointError
 from llve_common.machine.processes import broadcast, gather, raise_in_all_processes
 from llve_common.train.record import cut_losses, versions
@@ -23,6 +27,26 @@ from llve_common.train.run import Run
 from llve_common.weights.files import load_into, read_checkpoint, write_checkpoint
 
 log = logging.getLogger(__name__)
+
+
+class _Own(BaseModel, arbitrary_types_allowed=True):
+    rng: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    recent: dict[str, list[float]]
+
+
+class _Checkpoint(BaseModel, arbitrary_types_allowed=True):
+    """What :func:`save_checkpoint` writes, but for what is never read."""
+
+    paper: str
+    procedure: str
+    iteration: NonNegativeInt
+    network: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    processes: list[_Own]
+    seconds: NonNegativeFloat
+    settings: dict[str, Any]
 
 
 def save_checkpoint(run: Run) -> None:
@@ -93,42 +117,63 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def _load(run: Run, path: Path) -> None:
-    state = read_checkpoint(path)
-    if (state["paper"], state["procedure"]) != (run.paper.name, run.procedure.name):
+    state = checked(_Checkpoint, read_checkpoint(path), path, CheckpointError)
+    if (state.paper, state.procedure) != (run.paper.name, run.procedure.name):
         raise CheckpointError(
             "the checkpoint is of another training",
             where=path,
-            got=f"{state['paper']} {state['procedure']}",
+            got=f"{state.paper} {state.procedure}",
             expected=f"{run.paper.name} {run.procedure.name}",
         )
-    _require_same_settings(run.settings, state["settings"], path)
-    load_into(run.network, state["network"], str(path))
-    _load_optimizer(run.optimizer, state["optimizer"], path)
-    run.scaler.load_state_dict(state["scaler"])
-    run.iteration, run.seconds = state["iteration"], state["seconds"]
-    each = state["processes"]
-    if len(each) == run.me.count:
-        _set_own_state(run, each[run.me.rank])
-    elif run.me.first:
-        log.warning("the run had %d processes: not an exact resume", len(each))
+    saved = checked(type(run.settings), state.settings, path, CheckpointError)
+    _require_same_settings(run.settings, saved, path)
+    load_into(run.network, state.network, str(path))
+    load_optimizer(run.optimizer, state.optimizer, path)
+    with _fitting(path, "the state of the run does not fit"):
+        run.scaler.load_state_dict(state.scaler)
+        if len(state.processes) == run.me.count:
+            _set_own_state(run, state.processes[run.me.rank])
+        elif run.me.first:
+            log.warning("the run had %d processes: not an exact resume", len(state.processes))
+    run.iteration, run.seconds = state.iteration, state.seconds
     log.info("going on after iteration %d (%s)", run.iteration, path)
 
 
-def _load_optimizer(optimizer: Optimizer, state: dict[str, Any], path: Path) -> None:
-    try:
+def load_optimizer(optimizer: Optimizer, state: dict[str, Any], path: Path) -> None:
+    """Give an optimizer the state that a file holds.
+
+    Raises:
+        CheckpointError: it is of other parameters, or damaged.
+    """
+    with _fitting(path, "the optimizer's state does not fit"):
         optimizer.load_state_dict(state)
-    except (KeyError, ValueError) as error:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                for name, moment in optimizer.state[parameter].items():
+                    # A count of steps is a single number.
+                    odd = isinstance(moment, Tensor) and moment.ndim
+                    if odd and moment.shape != parameter.shape:
+                        shapes = f"{tuple(moment.shape)} for {tuple(parameter.shape)}"
+                        raise ValueError(f"{name} has the shape {shapes}")
+
+
+@contextmanager
+def _fitting(path: Path, what: str) -> Iterator[None]:
+    """What torch says of a state that it cannot take, as one kind of error."""
+    try:
+        yield
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(
-            "the optimizer's state does not fit",
+            what,
             where=path,
             got=error,
             mend="begin a new run, with these weights where the paper's settings allow it",
         ) from error
 
 
-def _require_same_settings(settings: Settings, saved: dict[str, Any], path: Path) -> None:
+def _require_same_settings(settings: Settings, saved: Settings, path: Path) -> None:
     """Where a run is and what it computes on may change; what it computes may not."""
-    then, now = _flat(saved), _flat(settings.model_dump(mode="json"))
+    then, now = (_flat(each.model_dump(mode="json")) for each in (saved, settings))
     differing = [
         f"{name}={now.get(name)} instead of {then.get(name)}"
         for name in sorted(then.keys() | now.keys())
@@ -169,10 +214,10 @@ def _own_state(run: Run) -> dict[str, Any]:
     return {"rng": rng, "buffers": buffers, "recent": run.recent}
 
 
-def _set_own_state(run: Run, state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["rng"]["cpu"])
-    if run.device.type == "cuda" and "cuda" in state["rng"]:
-        torch.cuda.set_rng_state(state["rng"]["cuda"], run.device)
+def _set_own_state(run: Run, state: _Own) -> None:
+    torch.set_rng_state(state.rng["cpu"])
+    if run.device.type == "cuda" and "cuda" in state.rng:
+        torch.cuda.set_rng_state(state.rng["cuda"], run.device)
     for name, buffer in run.network.named_buffers():
-        buffer.copy_(state["buffers"][name])
-    run.recent = state["recent"]
+        buffer.copy_(state.buffers[name])
+    run.recent = state.recent

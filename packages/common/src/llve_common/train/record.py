@@ -17,10 +17,11 @@ from typing import Any, TextIO
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 
 from llve_common import __version__
-from llve_common.config import RunSettings, as_yaml
-from llve_common.errors import MediaError
+from llve_common.config import RunSettings, as_yaml, checked
+from llve_common.errors import DataError, MediaError
 from llve_common.io.atomic import write_text
 from llve_common.io.images import to_pixels, write_image
 from llve_common.machine.processes import gather
@@ -119,7 +120,7 @@ def train_log(package: str = "llve_common") -> Iterator[Callable[[Path], None]]:
 def describe(run: Run, notes: Sequence[str]) -> None:
     """Say what is run, on how many samples, in the run's folder and in the log."""
     write_text(run.folder / "settings.yml", as_yaml(run.settings))
-    with (run.folder / "command.txt").open("a", encoding="utf-8") as file:
+    with (run.folder / "command.txt").open("a", encoding="utf-8", errors="surrogateescape") as file:
         file.write(shlex.join(sys.argv) + "\n")
     for note in notes:
         log.warning("%s", note)
@@ -171,6 +172,10 @@ def log_scores(run: Run, scores: Mapping[str, float]) -> None:
     _to_tensorboard(run, {f"validation/{name}": value for name, value in scores.items()})
 
 
+class _Line(BaseModel):
+    iteration: int
+
+
 def cut_losses(file: Path, iteration: int) -> None:
     """Drop what an interrupted process logged after a checkpoint's iteration, or only in part."""
     if not file.is_file():
@@ -178,8 +183,8 @@ def cut_losses(file: Path, iteration: int) -> None:
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     kept = []
     for line in lines:
-        with suppress(ValueError, LookupError, TypeError):
-            if json.loads(line)["iteration"] <= iteration:
+        with suppress(DataError):
+            if checked(_Line, line, file).iteration <= iteration:
                 kept.append(line)
     if len(kept) < len(lines):
         write_text(file, "".join(line + "\n" for line in kept))

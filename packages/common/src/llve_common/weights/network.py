@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -11,9 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from llve_common.errors import CheckpointError
-from llve_common.paper.contract import LoadedWeights, Model, Paper
-from llve_common.weights.files import file_digest, load_into, read_weights
+from llve_common.errors import CheckpointError, UserError, in_one_line
+from llve_common.paper.contract import LoadedWeights, Model, Paper, State
+from llve_common.weights.files import file_digest, read_weights, require_fit
 
 
 def bundled_weights(paper: Paper) -> Path:
@@ -46,11 +47,37 @@ def load_model(
         CheckpointError: the file cannot be read or does not fit.
     """
     path = bundled_weights(paper) if weights is None else weights
-    state = paper.from_published(read_weights(path))
-    network = paper.network(state, settings)
-    load_into(network, state, path)
+    network = fitting_network(paper, paper.from_published(read_weights(path)), path, settings)
     loaded = LoadedWeights(path, file_digest(path), weights is None)
     return Model(paper, network.to(device).eval(), settings, loaded)
+
+
+def fitting_network(paper: Paper, state: State, path: Path, settings: Any = None) -> nn.Module:
+    """The inference network that weights are of, with the weights loaded.
+
+    It is built without memory first, and with it only once every name and shape fits: the shapes
+    in a file may promise any size.
+
+    Args:
+        paper: whose network.
+        state: weights under our names.
+        path: their file.
+        settings: as for :func:`load_model`.
+
+    Raises:
+        CheckpointError: the weights are of no network of the paper.
+    """
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of layers without a channel
+            promised = paper.network(state, settings)
+    except (UserError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        what = "the paper has no network with weights of such shapes"
+        raise CheckpointError(what, where=path, got=in_one_line(error)) from error
+    require_fit(promised, state, path)
+    network = paper.network(state, settings)
+    network.load_state_dict(state)
+    return network
 
 
 @contextmanager
