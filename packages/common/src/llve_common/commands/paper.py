@@ -20,6 +20,7 @@ from llve_common.errors import ConfigError
 from llve_common.evaluate.scores import write_scores
 from llve_common.evaluate.test import Tested, run_test
 from llve_common.io.atomic import write_text
+from llve_common.machine.folders import shown_command
 from llve_common.machine.processes import processes
 from llve_common.paper.configs import find_config
 from llve_common.paper.contract import Paper
@@ -123,7 +124,9 @@ def _run_to_go_on_with(given: Given) -> Path | None:
 def _report(tested: Tested, folder: Path) -> None:
     """Write a test's scores, tables and page, and print the tables."""
     paper, scores = tested.model.paper, tested.scores
-    facts = {**tested.facts, "command": shlex.join([paper.name, *sys.argv[1:]])}
+    command = shlex.join([paper.name, *sys.argv[1:]])
+    facts = {**tested.facts, "command": shown_command(command)}
+    write_text(folder / "command.txt", f"{command}\n")
     write_scores(scores, folder, facts)
     console.print(f"weights: {tested.model.weights}", soft_wrap=True)
     tables = test_tables(tested)

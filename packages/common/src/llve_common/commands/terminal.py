@@ -12,15 +12,33 @@ from typing import Annotated, Any
 
 import rich.progress
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleRenderable
 from rich.logging import RichHandler
+from rich.text import Text
 from typer.core import TyperGroup
 
-from llve_common.errors import ConfigError, UserError
+from llve_common.errors import ConfigError, UserError, printable
 from llve_common.machine.processes import processes
 
-console = Console()
-_errors = Console(stderr=True)
+
+class Terminal(Console):
+    """Shows text as it is: the names of files are neither markup nor commands to the terminal."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Text in one line; what has several is printed line by line."""
+        return super().render_str(printable(text), **options)
+
+
+class _Log(RichHandler):
+    def render_message(self, record: logging.LogRecord, message: str) -> ConsoleRenderable:
+        return super().render_message(record, printable(message, lines=True))
+
+
+console = Terminal()
+_errors = Terminal(stderr=True)
 
 Weights = Annotated[
     Path | None, typer.Option(help="A weights file.", show_default="the bundled one")
@@ -41,7 +59,7 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         # A run's folder holds the full log; the terminal has its progress and what went amiss.
-        terminal = RichHandler(
+        terminal = _Log(
             logging.WARNING, console=_errors, show_time=False, show_path=False, markup=False
         )
         logging.basicConfig(
@@ -69,8 +87,8 @@ def _mistakes_as_messages() -> Iterator[None]:
         yield
     except UserError as error:
         if processes().first or not error.everywhere:
-            said = f"[bold red]error:[/] {rich.markup.escape(str(error))}"
-            _errors.print(said, highlight=False, soft_wrap=True)
+            said = Text.assemble(("error:", "bold red"), f" {printable(error, lines=True)}")
+            _errors.print(said, soft_wrap=True)
         raise typer.Exit(1) from None
 
 
@@ -106,10 +124,10 @@ def _without_launcher(words: Sequence[str], command: str) -> list[str]:
 def progress_bar(what: str, note: str) -> Iterator[Callable[..., None]]:
     """A bar in the terminal, moved by (done, in all, text of the note)."""
     columns = (
-        rich.progress.TextColumn(what),
+        rich.progress.TextColumn(what, markup=False),
         rich.progress.BarColumn(),
         rich.progress.MofNCompleteColumn(),
-        rich.progress.TextColumn(note),
+        rich.progress.TextColumn(note, markup=False),
         rich.progress.TimeElapsedColumn(),
         rich.progress.TimeRemainingColumn(),
     )
@@ -119,6 +137,6 @@ def progress_bar(what: str, note: str) -> Iterator[Callable[..., None]]:
         task = progress.add_task(what, total=None, note="")
 
         def advance(done: int, total: int | None, note: str = "") -> None:
-            progress.update(task, completed=done, total=total, note=note)
+            progress.update(task, completed=done, total=total, note=printable(note))
 
         yield advance
