@@ -157,6 +157,7 @@ def _be(case: Case, base: Base, folder: Path) -> None:
         for number, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(folder / f"{name}.txt", os.O_WRONLY | os.O_CREAT), number)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w", errors="backslashreplace")
         os.chdir(folder / "work")
         os.environ |= {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"),
                        "XDG_CACHE_HOME": str(base.cache), "COLUMNS": "200"}  # fmt: skip

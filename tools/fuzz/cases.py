@@ -414,14 +414,10 @@ def _own(rng: random.Random, base: Base, folder: Path) -> Case:
         words = [f"data.low={base.folder}/low", "data.normal=null", "data.list=list.txt"]
         return Case(["tcenet", "test", "--model", str(base.folder / "tcenet.safetensors"), *words])
     whole = claims_file("llve_sdsd").read_bytes()
-    bombs = (
-        b"\na = " + b"[" * 10**5,
-        b"\na = " + b"9" * 5000,
-        b"\n[claim]\nx = 1\n",
-        b'\na = "\\ud800"',
-    )
-    content = spoilt(rng, whole) if rng.random() < 0.6 else whole + rng.choice(bombs)
-    (folder / "paper.toml").write_bytes(content)
+    bombs = ("a = " + "[" * 10**5, "a = " + "9" * 5000, "[claim]\nx = 1", r'a = "\ud800"')
+    more = f"\n{rng.choice(bombs)}\n".encode()
+    broken = spoilt(rng, whole) if rng.random() < 0.6 else whole + more
+    (folder / "paper.toml").write_bytes(broken)
     return Case(["claims", "paper.toml"])
 
 

@@ -1,8 +1,11 @@
+import contextlib
 import time
 from pathlib import Path
 from typing import Literal
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from llve_common.config import (
@@ -240,6 +243,14 @@ def test_what_grows_without_bound_or_names_nothing_is_one_message_soon(faults, t
 def test_a_path_that_no_file_can_have(faults, path):
     assert "no file can have such a name" in faults("", save=path)[1]
     assert "no file can have such a name" in faults("", kind=Needs, folder=Path(path))[1]
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@given(st.text(st.sampled_from("ab01:,[]{}&*!<>-|%@\"'\\ \n\t#?=xe.~\0\x85\ud800"), max_size=30))
+def test_any_text_is_a_setting_or_one_error(text):
+    for name in ("train.lr", "save", "train.betas"):
+        with contextlib.suppress(ConfigError):
+            load_settings(All, overrides=[f"{name}={text}"])
 
 
 def test_an_endless_file(tmp_path):

@@ -47,7 +47,9 @@ class NetworkSettings(Settings):
         5, le=1000, description="residual blocks before the alignment"
     )
     back_blocks: PositiveInt = Field(10, le=1000, description="residual blocks of each branch")
-    center: int | None = Field(None, description="index of the middle frame; null: frames // 2")
+    center: int | None = Field(
+        None, le=99, description="index of the middle frame; null: frames // 2"
+    )
     attention: bool = Field(True, description="fuse by attention; false: by one convolution")
 
     @field_validator("frames")

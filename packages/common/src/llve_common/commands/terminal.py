@@ -17,7 +17,7 @@ from rich.logging import RichHandler
 from rich.text import Text
 from typer.core import TyperGroup
 
-from llve_common.errors import ConfigError, UserError, printable
+from llve_common.errors import ConfigError, MediaError, UserError, printable
 from llve_common.machine.processes import processes
 
 
@@ -84,7 +84,14 @@ class Commands(TyperGroup):
 @contextmanager
 def _mistakes_as_messages() -> Iterator[None]:
     try:
-        yield
+        try:
+            yield
+        except OSError as error:
+            if error.filename is None:
+                raise
+            # What the system says of a file that is asked about in a hundred places.
+            where, got = os.fspath(error.filename), error.strerror
+            raise MediaError("cannot be used", where=where, got=got) from error
     except UserError as error:
         if processes().first or not error.everywhere:
             said = Text.assemble(("error:", "bold red"), f" {printable(error, lines=True)}")
