@@ -232,13 +232,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def checked(kind: type[M], content: object, where: object, fault: type[UserError] = DataError) -> M:
-    """What a file of ours holds, as what it should hold.
-
-    Args:
-        kind: what it should hold.
-        content: a small JSON file's path, JSON text, or values.
-        where: for the message.
-        fault: what is raised.
+    """What a file of ours holds, given by its path, as JSON text or as values, of its right kind.
 
     Raises:
         UserError: ``fault``, with what is wrong.
@@ -347,7 +341,9 @@ def read_yaml(file: Path, *, repeats: bool = False) -> tuple[dict[str, Any], dic
     except OSError as error:
         raise ConfigError("cannot be read", where=file, got=error.strerror) from error
     except _NOT_YAML as error:
-        raise ConfigError("not a YAML file", where=file, got=_said(error)) from error
+        raise ConfigError(
+            "not a YAML file", where=file, got=" ".join(str(error).split())[:500]
+        ) from error
     except ConfigError as error:
         raise error.at(file) from None
     if values is None:
@@ -376,12 +372,7 @@ def _lines(
 
 
 def read_small(file: Path) -> bytes:
-    """The bytes of a small file; never more of it, since it may be endless.
-
-    Raises:
-        ConfigError: it is not small.
-        OSError: it cannot be read.
-    """
+    """The bytes of a file, which may be endless; a ConfigError where it is not small."""
     with file.open("rb") as opened:
         content = opened.read(_MOST_BYTES + 1)
     if len(content) > _MOST_BYTES:
@@ -399,18 +390,8 @@ _NOT_YAML = (
 )  # fmt: skip
 
 
-def _said(error: Exception) -> str:
-    words = " ".join(str(error).split())
-    return words if len(words) <= 500 else words[:500] + "..."
-
-
 def _parse(text: str) -> tuple[yaml.Node | None, Any]:
-    """YAML text as nodes and as values; the values are made once the nodes are known to be few.
-
-    Raises:
-        ConfigError: it stands for more than settings are, or holds characters that no name has.
-        Exception: those of ``_NOT_YAML``.
-    """
+    """YAML text as nodes and as values, which are made once the nodes are known to be few."""
     node = yaml.compose(text, Loader=yaml.SafeLoader)
     if node is not None:
         _measure(node, {})

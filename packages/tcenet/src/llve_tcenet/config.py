@@ -219,11 +219,7 @@ def _scored(value: Any) -> dict[str, Any]:
 
 
 def _true(value: Any) -> bool:
-    """Whether a text says yes or no.
-
-    Raises:
-        ValueError: it says neither.
-    """
+    """Whether a text says yes or no; a ValueError where it says neither."""
     try:
         return TypeAdapter(bool).validate_python(value)
     except ValidationError:

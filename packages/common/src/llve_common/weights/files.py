@@ -38,8 +38,7 @@ _INTEGERS = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 def read_file(path: Path) -> dict[str, Any]:
     """The content of a weights or checkpoint file, on the CPU.
 
-    All its tensors are dense, and the file holds their numbers: what is built from their shapes is
-    no larger than a small multiple of the file.
+    All its tensors are dense, and the file holds their numbers.
 
     Raises:
         CheckpointError: missing, truncated, not such a file, a pickle that would run code, or
@@ -209,23 +208,14 @@ def _save(content: Mapping[str, Any], path: Path) -> None:
 
 
 def _require_stored(path: Path) -> None:
-    """Refuse what could grow in memory beyond the file: compressed records, and byte arrays.
-
-    Raises:
-        CheckpointError: there is such a thing.
-        OSError, ValueError, zipfile.BadZipFile: the file is damaged.
-    """
+    """Refuse what could grow in memory beyond the file: compressed records, and byte arrays."""
     size = path.stat().st_size
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
         if any(each.compress_type for each in records) or sum(r.file_size for r in records) > size:
-            raise CheckpointError(
-                "the weights are compressed, which torch's files are not",
-                where=path,
-                expected="an archive of stored records",
-                mend="unpack the file, or save the weights again",
-            )
+            what = "the weights are compressed, which torch's files are not"
+            raise CheckpointError(what, where=path, mend="save the weights again")
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         # A pickle can ask for as large an empty one as it likes; no weights need any.
         if content.find(b"bytearray\n") >= 0:
@@ -234,35 +224,25 @@ def _require_stored(path: Path) -> None:
 
 
 def _require_held(content: Any, path: Path) -> None:
-    """Refuse tensors that are not dense, or whose shapes promise more than the file holds.
-
-    Raises:
-        CheckpointError: there is such a tensor.
-    """
+    """Refuse tensors that are not dense, or whose shapes promise more than the file holds."""
     left = _MOST_TIMES * path.stat().st_size
     for name, tensor in _tensors(content):
-        special = [
-            *([str(tensor.layout)] if tensor.layout != torch.strided else []),
-            *(["nested"] if tensor.is_nested else []),
-            *(["quantised"] if tensor.is_quantized else []),
-            *([f"on the device {tensor.device}"] if tensor.device.type != "cpu" else []),
-        ]
-        if special:
-            raise CheckpointError(
-                "a tensor of the file is not a plain one",
-                where=path,
-                got=f"{name} is {', '.join(special)}",
-                expected="dense tensors",
-            )
+        kinds = {
+            str(tensor.layout): tensor.layout != torch.strided,
+            "nested": tensor.is_nested,
+            "quantised": tensor.is_quantized,
+            f"on the device {tensor.device}": tensor.device.type != "cpu",
+        }
+        if any(kinds.values()):
+            what = "a tensor of the file is not a dense one of plain numbers"
+            got = f"{name} is {', '.join(kind for kind in kinds if kinds[kind])}"
+            raise CheckpointError(what, where=path, got=got)
         size = tensor.numel() * tensor.element_size()
         left -= size
         if size > tensor.untyped_storage().nbytes() or left < 0:
-            raise CheckpointError(
-                "the file holds fewer numbers than its tensors' shapes say",
-                where=path,
-                got=f"{name} of shape {tuple(tensor.shape)}",
-                mend="save the weights again, each tensor contiguous",
-            )
+            what = "the file holds fewer numbers than its tensors' shapes say"
+            got = f"{name} of shape {tuple(tensor.shape)}"
+            raise CheckpointError(what, where=path, got=got, mend="save contiguous tensors")
 
 
 def _tensors(content: Any) -> Iterator[tuple[str, Tensor]]:
@@ -275,9 +255,7 @@ def _tensors(content: Any) -> Iterator[tuple[str, Tensor]]:
         elif isinstance(value, Mapping | list | tuple | set) and id(value) not in seen:
             seen.add(id(value))
             inner = value.items() if isinstance(value, Mapping) else enumerate(value)
-            rest += [
-                (printable(key) if isinstance(key, str) else name, each) for key, each in inner
-            ]
+            rest += [(key if isinstance(key, str) else name, each) for key, each in inner]
 
 
 def _kind(dtype: torch.dtype) -> str:

@@ -53,16 +53,10 @@ def load_model(
 
 
 def fitting_network(paper: Paper, state: State, path: Path, settings: Any = None) -> nn.Module:
-    """The inference network that weights are of, with the weights loaded.
+    """The inference network that weights under our names are of, with the weights loaded.
 
     It is built without memory first, and with it only once every name and shape fits: the shapes
     in a file may promise any size.
-
-    Args:
-        paper: whose network.
-        state: weights under our names.
-        path: their file.
-        settings: as for :func:`load_model`.
 
     Raises:
         CheckpointError: the weights are of no network of the paper.
