@@ -493,7 +493,11 @@ def _explain(
     if fault["type"] == "missing":
         return f"{place}: missing; it has no default"
     message = fault["msg"].removeprefix("Value error, ")
-    # A value can be a whole section, or YAML aliases that grow without bound.
+    return f"{place}: got {shortened(fault['input'])}; {message[0].lower()}{message[1:]}"
+
+
+def shortened(value: object) -> str:
+    """A value for a message, which can be a whole section."""
     shortener = reprlib.Repr()
     shortener.maxstring = shortener.maxother = 200
-    return f"{place}: got {shortener.repr(fault['input'])}; {message[0].lower()}{message[1:]}"
+    return shortener.repr(value)
