@@ -7,9 +7,11 @@ dependency changes; ``build`` makes a clean one of its own besides.
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 import sys
 import tempfile
+import tomllib
 from pathlib import Path
 
 import nox
@@ -20,11 +22,10 @@ nox.needs_version = ">=2024.3"
 
 ROOT = Path(__file__).parent
 ENVIRONMENT = ROOT / ".nox" / "llve"
+CONSTRAINTS = ROOT / "constraints.txt"
 PAPERS = ["sci", "sgz", "sdsd", "stcd", "tcenet"]
-TOOLS = [
-    "build", "fastapi", "hatchling", "httpx", "hypothesis", "mypy", "pytest", "pytest-xdist",
-    "ruff", "types-PyYAML",
-]  # fmt: skip
+TOOLS_OF_TESTS = ["fastapi", "httpx", "hypothesis", "pytest", "pytest-xdist"]
+TOOLS = ["build", "hatchling", "mypy", "ruff", "types-PyYAML", *TOOLS_OF_TESTS]
 
 
 @nox.session
@@ -104,6 +105,42 @@ for name, module in sys.modules.items():
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Give every command damaged and crafted input; options of tools/fuzz after a "--"."""
+    session.run(
+        python(session), "-m", "fuzz", *session.posargs, external=True,
+        env={"PYTHONPATH": str(ROOT / "tools"), "OMP_NUM_THREADS": "1"}, interrupt_timeout=30,
+    )  # fmt: skip
+
+
+@nox.session
+def floors(session: nox.Session) -> None:
+    """Test with the lowest versions that the packages allow, but for those named after a "--".
+
+    Such as ``torch==2.13.0``, where there is no older PyTorch without CUDA.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        lowest = Path(folder) / "floors.txt"
+        lowest.write_text("".join(f"{each}\n" for each in lowest_versions(session.posargs)))
+        interpreter = make_environment(session, Path(folder) / "floors")
+        editable = [word for paper in PAPERS for word in ("-e", f"packages/{paper}[onnx]")]
+        install(session, interpreter, *TOOLS_OF_TESTS, *editable, constraints=lowest)
+        session.run(interpreter, "-m", "pytest", "-n", "2", *FLOORS_TESTED, external=True)
+
+
+FLOORS_TESTED = ["packages/common/tests", "packages/sci/tests", "packages/sdsd/tests"]
+
+
+def lowest_versions(others: list[str]) -> list[str]:
+    """The lower bound of every dependency and extra as a version, unless others name it."""
+    project = tomllib.loads((ROOT / "packages/common/pyproject.toml").read_text("utf-8"))["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["onnx"]]
+    named = {other.partition("==")[0] for other in others}
+    lowest = [re.sub(r">=([^,]+).*", r"==\1", each) for each in wanted]
+    return [*others, *(each for each in lowest if each.partition("==")[0] not in named)]
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Measure speed against the published networks, all or those named after a "--"."""
     scripts = {script.stem: script for script in sorted(Path("benchmarks").glob("*.py"))}
@@ -134,7 +171,7 @@ def python(session: nox.Session) -> Path:
 
 def fingerprint() -> str:
     """What the shared environment depends on, as a digest."""
-    files = [ROOT / "constraints.txt", ROOT / "noxfile.py"]
+    files = [CONSTRAINTS, ROOT / "noxfile.py"]
     files += sorted(ROOT.glob("packages/*/pyproject.toml"))
     files += sorted(ROOT.glob("packages/*/hatch_build.py"))
     content = [sys.version, str(ROOT), *(file.read_text(encoding="utf-8") for file in files)]
@@ -163,10 +200,11 @@ def use(session: nox.Session, program: Path, *words: str) -> str:
     return str(session.run(program, *words, external=True, silent=True))
 
 
-def install(session: nox.Session, interpreter: Path, *what: str) -> None:
-    """Install with the versions that CI tests."""
-    constraints = str(ROOT / "constraints.txt")
+def install(
+    session: nox.Session, interpreter: Path, *what: str, constraints: Path = CONSTRAINTS
+) -> None:
+    """Install with the versions that CI tests, or others."""
     session.run(
         interpreter, "-m", "pip", "install", "-q", "--disable-pip-version-check",
-        "-c", constraints, *what, external=True,
+        "-c", str(constraints), *what, external=True,
     )  # fmt: skip

@@ -30,8 +30,8 @@ def sessions():
     }
 
 
-def test_both_are_there():
-    assert {file.stem for file in WORKFLOWS} == {"reproduce", "tests"}
+def test_all_are_there():
+    assert {file.stem for file in WORKFLOWS} == {"floors", "reproduce", "tests"}
 
 
 @FILES
@@ -67,7 +67,7 @@ def test_rights_and_time_are_bounded(file):
 def test_when_they_run():
     # YAML 1.1 reads the key "on" as true.
     triggers = {f.stem: yaml.safe_load(f.read_text(encoding="utf-8"))[True] for f in WORKFLOWS}
-    assert triggers["tests"].keys() == {"push", "pull_request"}
+    assert triggers["tests"].keys() == triggers["floors"].keys() == {"push", "pull_request"}
     assert triggers["reproduce"].keys() == {"schedule", "workflow_dispatch"}
 
 

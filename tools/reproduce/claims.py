@@ -16,7 +16,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, ValidationError, model_validator
 
-from llve_common.config import Settings, nearest
+from llve_common.config import Settings, nearest, read_small
 from llve_common.errors import ConfigError, DataError
 from llve_common.io.folders import is_image
 from llve_common.report.tables import Table
@@ -221,10 +221,10 @@ def read_claims(file: Path) -> PaperClaims:
             once.
     """
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_small(file).decode("utf-8"))
     except OSError as error:
         raise ConfigError("cannot be read", where=file, got=error.strerror) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError("not a TOML file", where=file, got=error) from error
     try:
         return PaperClaims.model_validate(content)

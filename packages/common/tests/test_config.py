@@ -1,8 +1,11 @@
+import contextlib
 import time
 from pathlib import Path
 from typing import Literal
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from llve_common.config import (
@@ -11,12 +14,13 @@ from llve_common.config import (
     Settings,
     TrainerSettings,
     as_yaml,
+    checked,
     dotted_names,
     load_settings,
     nearest,
     read_yaml,
 )
-from llve_common.errors import ConfigError
+from llve_common.errors import ConfigError, DataError
 
 
 class Network(Settings):
@@ -197,18 +201,84 @@ def test_missing_file_and_folder(tmp_path):
         load_settings(All, tmp_path)
 
 
-def test_aliases_that_grow_without_bound_end_soon(faults):
-    rows = ["a0: &a0 {x: 1, y: 1}"]
-    rows += [f"a{n}: &a{n} {{x: *a{n - 1}, y: *a{n - 1}}}" for n in range(1, 40)]
+def bomb(pattern):
+    """Aliases that stand for 2^40 values; the pattern says how one is made of the one before."""
+    rows = [f"a{n}: &a{n} {pattern.format(f'*a{n - 1}')}" for n in range(1, 40)]
+    return "\n".join(["a0: &a0 {x: 1, y: 1}", *rows, "save: *a39"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (bomb("{{x: {0}, y: {0}}}"), "stands for more than settings are"),
+        (bomb("[{0}, {0}]"), "stands for more than settings are"),
+        (bomb("{{<<: [{0}, {0}], z: 1}}"), "stands for more than settings are"),
+        ("a: &a\n  b: *a\n", "stands for more than settings are"),
+        ("a: &a [*a]", "stands for more than settings are"),
+        ("save: " + "[" * 30 + "]" * 30, "line 1 stands for more than settings are"),
+        ("train:\n  seed: " + "1" * 5000, "line 2 has a value of 5000 characters"),
+        ("train: {seed: 0x" + "f" * 4000 + "}", "line 1 has a value of 4002 characters"),
+        ("train: {seed: " + "1:" * 4000 + "1}", "line 1 has a value of 8001 characters"),
+        ("save: " + "a" * 5000, "line 1 has a value of 5000 characters"),
+        ('save: "a\\0b"', "line 1 has a NUL character\n  got: a\\x00b"),
+        ('save: "\\ud800"', "not a YAML file"),
+        ("save: !!bool x", "not a YAML file"),
+        ("save: !!timestamp x", "not a YAML file"),
+        ("#" * 2**20 + "#", "the file is too large"),
+    ],
+    ids=range(15),
+)  # fmt: skip
+def test_what_grows_without_bound_or_names_nothing_is_one_message_soon(faults, text, said):
     started = time.monotonic()
-    lines = faults("\n".join([*rows, "save: *a39"]))
+    lines = faults(text)
     assert time.monotonic() - started < 5
-    assert lines[0] == "41 settings are wrong"
-    assert max(map(len, lines)) < 2000
+    assert "\n".join(lines).startswith("c.yml: ")
+    assert said in "\n".join(lines)
+    if "\n" not in text and len(text) < 2**20:
+        key, _, value = text.partition(": ")
+        assert len(faults("", f"{key}={value}")) <= 3
 
 
-def test_alias_within_itself_is_an_error(faults):
-    assert faults("a: &a\n  b: *a\n")[1] == "c.yml:1: a: unknown setting"
+@pytest.mark.parametrize("path", ["a\0b", "a" * 256, "a/" * 2100])
+def test_a_path_that_no_file_can_have(faults, path):
+    assert "no file can have such a name" in faults("", save=path)[1]
+    assert "no file can have such a name" in faults("", kind=Needs, folder=Path(path))[1]
+
+
+@settings(max_examples=300, deadline=None, derandomize=True, database=None)
+@given(st.text(st.sampled_from("ab01:,[]{}&*!<>-|%@\"'\\ \n\t#?=xe.~\0\x85\ud800"), max_size=30))
+def test_any_text_is_a_setting_or_one_error(text):
+    for name in ("train.lr", "save", "train.betas"):
+        with contextlib.suppress(ConfigError):
+            load_settings(All, overrides=[f"{name}={text}"])
+
+
+def test_an_endless_file(tmp_path):
+    with pytest.raises(ConfigError, match="/dev/zero: the file is too large"):
+        read_yaml(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize("text", [".inf", "-.inf", ".nan"])
+def test_numbers_are_finite(faults, text):
+    assert "input should be a finite number" in faults(f"train: {{lr: {text}}}")[1]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"stages": 3', "Invalid JSON: EOF while parsing an object"),
+        (b"[" * 100_000, "Invalid JSON: recursion limit exceeded"),
+        (b'{"stages": ' + b"1" * 5000 + b"}", "Invalid JSON: number out of range"),
+        (b"\xff", "Invalid JSON"),
+        (b'{"stages": "many", "more": 1}', "stages: Input should be a valid integer"),
+        (b"[]", "Input should be an object"),
+    ],
+    ids=range(6),
+)
+def test_a_file_of_ours_that_holds_something_else(tmp_path, content, said):
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(DataError, match=f"(?s)a.json: the content is not.*{said}"):
+        checked(Network, tmp_path / "a.json", tmp_path / "a.json")
 
 
 def test_settings_as_yaml_load_back_equal(load):
@@ -244,7 +314,7 @@ def test_a_schedule_that_does_not_fit_together_is_an_error(wrong, said):
         ScheduleSettings(**wrong)
 
 
-@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", ""])
+@pytest.mark.parametrize("name", ["a/b", "..", ".hidden", "", "a\nb", "a\0", "a\x1b[m", "a" * 101])
 def test_a_runs_name_is_no_path(name):
     with pytest.raises(ValidationError):
         RunSettings(name=name)

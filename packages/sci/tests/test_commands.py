@@ -57,7 +57,7 @@ def test_test_without_ground_truth_writes_pictures_only(tmp_path, images):
     run("test", "--data_path", images / "low", "--save_path", tmp_path / "out")
     names = {file.name for file in (tmp_path / "out").iterdir()}
     pictures = {"0000.png", "0001.png", "a.b.c.png"}
-    assert names == pictures | {"index.html", "scores.jsonl", "summary.json"}
+    assert names == pictures | {"command.txt", "index.html", "scores.jsonl", "summary.json"}
     assert json.loads((tmp_path / "out" / "summary.json").read_text())["mean_of_frames"] == {}
 
 

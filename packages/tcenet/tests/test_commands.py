@@ -80,6 +80,17 @@ def test_simulation_goes_on_where_it_was_stopped(tmp_path, videos):
         assert (whole / file).read_bytes() == (broken / file).read_bytes()
 
 
+@pytest.mark.parametrize(
+    "content", ["[]", "[" * 100_000, '{"seed": 0}', "\xff", "{'frames': 1e999}"]
+)
+def test_damaged_parameters_of_a_clip_are_one_message(tmp_path, videos, content):
+    run("simulate", videos, tmp_path / "set")
+    file = tmp_path / "set" / "low_and_noise" / "a.json"
+    file.write_text(content)
+    output = run("simulate", videos, tmp_path / "set", fails=True)
+    assert f"{file}: the content is not what llve writes" in output
+
+
 def test_two_sources_of_one_name_are_refused(tmp_path, videos):
     write_pairs(videos / "a", tmp_path / "unused", 6)
     output = run("simulate", videos, tmp_path / "set", fails=True)
@@ -136,10 +147,22 @@ def test_missing_networks_say_what_does_without_them(tmp_path, pairs):
         ("train.batch_size=1", "greater than or equal to 2"),
         ("train.scale_min=3", "scale_min is larger"),
         ("train.accumulate=3", "at least 2 samples"),
+        ("version=../../x", "string should match pattern"),
+        ("train.workers=2147483648", "less than or equal to 256"),
+        ("--use_pretrained_raft=maybe", "input should be True or False"),
     ],
 )
 def test_settings_that_cannot_work(override, message):
     assert message in run("train", override, fails=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--is_test_psnr_ssim", "maybe"], "--is_test_psnr_ssim: input should be True or False"),
+     (["--version", "../x"], "string should match pattern")],
+)  # fmt: skip
+def test_a_test_that_is_not_what_was_meant(words, message):
+    assert message in run("test", *words, fails=True)
 
 
 # Testing and enhancing

@@ -101,6 +101,10 @@ def test_lists(ramps, tmp_path):
     listed.write_text("c\n")
     with pytest.raises(DataError, match="no such folder"):
         video_clips(low, normal, listed)
+    for elsewhere in ("..", f"../{low.name}/b", str(low)):
+        listed.write_text(elsewhere)
+        with pytest.raises(DataError, match="names what is not in the folder"):
+            video_clips(low, normal, listed)
     listed.write_text("\n")
     with pytest.raises(DataError, match="names no video"):
         video_clips(low, normal, listed)

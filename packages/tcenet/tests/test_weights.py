@@ -78,7 +78,7 @@ def test_a_state_that_is_not_there_or_does_not_fit(trained, tmp_path):
     content["g_optimizer"] = {**content["g_optimizer"], "state": state}
     write_published(tmp_path / "plain.pth", content)
     assert read_weights(tmp_path / "plain.pth").keys() == network.state_dict().keys()
-    with pytest.raises(CheckpointError, match="does not fit the network"):
+    with pytest.raises(CheckpointError, match="does not fit"):
         adam(settings, build_network(settings))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import reprlib
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,22 +16,40 @@ from pydantic import (
     ConfigDict,
     Field,
     NonNegativeFloat,
-    NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
-from llve_common.errors import ConfigError
+from llve_common.errors import ConfigError, DataError, UserError, in_one_line
+
+# Far more than any settings file needs: bytes, values with aliases written out, and nesting.
+_MOST_BYTES, _MOST_VALUES, _MOST_LEVELS = 2**20, 10_000, 20
+# A number is made of at most so many characters, and a text of at most as many as a path.
+_LONGEST_NUMBER, _LONGEST_TEXT, _LONGEST_NAME = 100, 4095, 255
 
 
 class Settings(BaseModel):
     """Base of every settings section: immutable, and unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_a_path(cls, value: Any) -> Any:
+        if isinstance(value, Path):
+            longest = max((len(os.fsencode(part)) for part in value.parts), default=0)
+            if "\0" in str(value) or longest > _LONGEST_NAME or len(str(value)) > _LONGEST_TEXT:
+                raise ValueError(
+                    f"no file can have such a name: up to {_LONGEST_NAME} bytes in each folder, "
+                    "and no NUL character"
+                )
+        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -52,8 +71,17 @@ def _merged(default: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
     return {**default, **given, **both}
 
 
-FOLDER_NAME = r"^[^/\\.][^/\\]*$"
-"""What may be the name of a folder that is made in another, as a regular expression."""
+FileName = Annotated[str, Field(pattern=r"^[^/\\.\pC][^/\\\pC]*$", max_length=100)]
+"""What may be, or begin, the name of a file or folder that is made in another folder."""
+
+PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]
+NonNegativeInt = Annotated[int, Field(ge=0, lt=2**31)]
+Beta = Annotated[float, Field(ge=0, lt=1)]
+"""A decay of Adam's moments."""
+
+Workers = Annotated[
+    int, Field(ge=0, le=256, description="processes that load data; 0: the training process")
+]
 
 Ssim = Literal["skimage7", "gaussian11"]
 """A definition of SSIM, see :mod:`llve_common.metrics.fidelity`."""
@@ -76,7 +104,7 @@ class TrainerSettings(Settings):
 
     seed: int = Field(0, ge=0, lt=2**32, description="seed of all random numbers")
     batch_size: PositiveInt = Field(1, description="samples in a batch, over all processes")
-    workers: int = Field(0, ge=0, description="processes that load data; 0: the training process")
+    workers: Workers = 0
     clip_norm: PositiveFloat | None = Field(None, description="largest norm of the gradients")
     accumulate: PositiveInt = Field(1, description="parts that a batch is split into")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
@@ -94,7 +122,7 @@ class ScheduleSettings(Settings):
     scheme: Literal["cosine", "multistep"] = Field(
         "cosine", description="cosine or multistep rates"
     )
-    warmup: int = Field(-1, description="iterations of linear warm-up; below 1: none")
+    warmup: int = Field(-1, lt=2**31, description="iterations of linear warm-up; below 1: none")
     restarts: tuple[NonNegativeInt, ...] = Field((), description="last iterations before restarts")
     restart_weights: tuple[PositiveFloat, ...] = Field((), description="factors of the base rate")
     periods: tuple[PositiveInt, ...] = Field((), description="cosine: iterations of each period")
@@ -130,8 +158,8 @@ class RunSettings(Settings):
     """Where a run writes, and on what it computes."""
 
     save: Path = Field(Path("EXP"), description="folder of the runs")
-    name: str | None = Field(
-        None, pattern=FOLDER_NAME, description="name of the run's folder; default: by the time"
+    name: FileName | None = Field(
+        None, description="name of the run's folder; default: by the time"
     )
     device: Device = "auto"
     log_every: PositiveInt = Field(10, description="iterations between two log lines")
@@ -147,9 +175,7 @@ class TestSettings(Settings):
     procedure: Literal["test"] = "test"
     weights: Path | None = Field(None, description="weights file; default: the bundled weights")
     save: Path = Field(Path("results"), description="folder for the results")
-    name: str | None = Field(
-        None, pattern=FOLDER_NAME, description="subfolder for the results; null: none"
-    )
+    name: FileName | None = Field(None, description="subfolder for the results; null: none")
     save_images: bool = Field(True, description="write enhanced frames and a page of them")
     ssim: Ssim = Field("skimage7", description="SSIM definition: skimage7 or gaussian11")
     device: Device = "auto"
@@ -209,6 +235,29 @@ def load_settings(
         lines = [_explain(kind, *each, origins, file) for each in reversed(faults.items())]
         plural = "setting is" if len(lines) == 1 else "settings are"
         raise ConfigError("\n".join([f"{len(lines)} {plural} wrong", *lines])) from None
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def checked(kind: type[M], content: object, where: object, fault: type[UserError] = DataError) -> M:
+    """What a file of ours holds, given by its path, as JSON text or as values, of its right kind.
+
+    Raises:
+        UserError: ``fault``, with what is wrong.
+    """
+    try:
+        if isinstance(content, Path):
+            content = read_small(content)
+        if isinstance(content, bytes | str):
+            return kind.model_validate_json(content)
+        return kind.model_validate(content)
+    except OSError as error:
+        raise fault("cannot be read", where=where, got=error.strerror) from error
+    except ValidationError as error:
+        faults = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+        got = in_one_line("\n".join(faults[:5])).removeprefix(": ")
+        raise fault("the content is not what llve writes", where=where, got=got) from None
 
 
 def as_yaml(settings: Settings) -> str:
@@ -303,18 +352,20 @@ def read_yaml(file: Path, *, repeats: bool = False) -> tuple[dict[str, Any], dic
     With ``repeats`` a key may stand twice, with one value.
 
     Raises:
-        ConfigError: the file is missing, is not YAML, is not a mapping, or repeats a key.
+        ConfigError: the file is missing, is not YAML, is not a mapping, repeats a key, or is larger
+            than settings are: in bytes, in values with aliases written out, or in levels.
     """
     try:
-        text = file.read_text(encoding="utf-8")
-        values = yaml.safe_load(text)
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        text = read_small(file).decode("utf-8")
+        node, values = _parse(text)
     except OSError as error:
         raise ConfigError("cannot be read", where=file, got=error.strerror) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        # A ValueError is text that is not UTF-8, or a value such as the date 2001-99-99.
-        got = " ".join(str(error).split())
-        raise ConfigError("not a YAML file", where=file, got=got) from error
+    except _NOT_YAML as error:
+        raise ConfigError(
+            "not a YAML file", where=file, got=" ".join(str(error).split())[:500]
+        ) from error
+    except ConfigError as error:
+        raise error.at(file) from None
     if values is None:
         return {}, {}
     if not isinstance(values, dict) or not isinstance(node, yaml.MappingNode):
@@ -340,6 +391,61 @@ def _lines(
             yield from _lines(value, file, followed, f"{prefix}{key.value}.", repeats=repeats)
 
 
+def read_small(file: Path) -> bytes:
+    """The bytes of a file, which may be endless; a ConfigError where it is not small."""
+    with file.open("rb") as opened:
+        content = opened.read(_MOST_BYTES + 1)
+    if len(content) > _MOST_BYTES:
+        raise ConfigError(
+            "the file is too large", where=file, expected=f"up to {_MOST_BYTES} bytes"
+        )
+    return content
+
+
+# What PyYAML raises for text that is not YAML, or for a value that is none of its type: a
+# ValueError for the date 2001-99-99, a KeyError for !!bool x, an AttributeError for !!timestamp x.
+_NOT_YAML = (
+    yaml.YAMLError, ValueError, LookupError, AttributeError, TypeError, ArithmeticError,
+    RecursionError,
+)  # fmt: skip
+
+
+def _parse(text: str) -> tuple[yaml.Node | None, Any]:
+    """YAML text as nodes and as values, which are made once the nodes are known to be few."""
+    node = yaml.compose(text, Loader=yaml.SafeLoader)
+    if node is not None:
+        _measure(node, {})
+    return node, yaml.safe_load(text)
+
+
+def _measure(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """How many values a node stands for, with aliases written out, and their levels."""
+    if id(node) in known:
+        return known[id(node)]
+    # Until its own size is known it has none: an alias within itself is no YAML for settings.
+    known[id(node)] = (_MOST_VALUES, _MOST_LEVELS)
+    inner = list(node.value) if isinstance(node, yaml.CollectionNode) else []
+    if isinstance(node, yaml.MappingNode):
+        inner = [part for pair in inner for part in pair]
+    sizes = [_measure(part, known) for part in inner]
+    size = 1 + sum(each for each, _ in sizes), 1 + max((levels for _, levels in sizes), default=0)
+    line = node.start_mark.line + 1
+    if size[0] > _MOST_VALUES or size[1] > _MOST_LEVELS:
+        raise ConfigError(
+            f"line {line} stands for more than settings are",
+            expected=f"up to {_MOST_VALUES} values and {_MOST_LEVELS} levels, aliases written out",
+        )
+    if isinstance(node, yaml.ScalarNode):
+        number = node.tag.endswith((":int", ":float"))
+        if len(node.value) > (_LONGEST_NUMBER if number else _LONGEST_TEXT):
+            raise ConfigError(f"line {line} has a value of {len(node.value)} characters")
+        node.value.encode("utf-8", "surrogateescape")  # what no name can hold is a ValueError
+        if "\0" in node.value:
+            raise ConfigError(f"line {line} has a NUL character", got=node.value)
+    known[id(node)] = size
+    return size
+
+
 def _content(node: yaml.Node) -> object:
     """What two nodes are compared by: only plain values and lists of them are taken for equal."""
     parts = node.value if isinstance(node, yaml.SequenceNode) else [node]
@@ -355,9 +461,11 @@ def _parse_override(text: str) -> tuple[str, Any]:
             "not an override", got=text, expected="section.key=value, such as train.lr=1e-4"
         )
     try:
-        return key, yaml.safe_load(value)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"the value of {key} is not YAML", got=value) from error
+        return key, _parse(value)[1]
+    except _NOT_YAML as error:
+        raise ConfigError(f"the value of {key} is not YAML", got=value[:200]) from error
+    except ConfigError as error:
+        raise error.at(key) from None
 
 
 def _assign(values: dict[str, Any], key: str, value: Any) -> None:
@@ -405,7 +513,11 @@ def _explain(
     if fault["type"] == "missing":
         return f"{place}: missing; it has no default"
     message = fault["msg"].removeprefix("Value error, ")
-    # A value can be a whole section, or YAML aliases that grow without bound.
+    return f"{place}: got {shortened(fault['input'])}; {message[0].lower()}{message[1:]}"
+
+
+def shortened(value: object) -> str:
+    """A value for a message, which can be a whole section."""
     shortener = reprlib.Repr()
     shortener.maxstring = shortener.maxother = 200
-    return f"{place}: got {shortener.repr(fault['input'])}; {message[0].lower()}{message[1:]}"
+    return shortener.repr(value)

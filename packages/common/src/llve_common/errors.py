@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Self
 
 
@@ -40,9 +41,10 @@ class UserError(Exception):
         )
 
     def _message(self) -> str:
-        head = f"{self.where}: {self.what}" if self.where is not None else self.what
+        what = printable(self.what, lines=True)
+        head = what if self.where is None else f"{printable(self.where)}: {what}"
         details = [
-            f"{label}: {value}"
+            f"{label}: {printable(value, lines=not isinstance(value, os.PathLike))}"
             for label, value in (
                 ("got", self.got),
                 ("expected", self.expected),
@@ -75,4 +77,17 @@ class ExportError(UserError):
 
 def in_one_line(message: object) -> str:
     """A message of several lines in one."""
-    return "; ".join(line.strip() for line in str(message).splitlines())
+    return "; ".join(line.strip() for line in printable(message, lines=True).split("\n"))
+
+
+def printable(value: object, *, lines: bool = False) -> str:
+    """Text or a path as it may be shown anywhere: what would command a terminal stands escaped.
+
+    Escaped are control characters, line breaks unless ``lines`` keeps them, marks that change the
+    direction of writing, and bytes of names that are not UTF-8.
+    """
+    return "".join(
+        each if each.isprintable() or (lines and each == "\n")
+        else each.encode("unicode_escape").decode("ascii")
+        for each in str(value)
+    )  # fmt: skip

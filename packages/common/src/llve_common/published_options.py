@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llve_common.config import Given, nearest, read_yaml
+from llve_common.config import Given, nearest, read_yaml, shortened
 from llve_common.errors import ConfigError
 
 Convert = Callable[[Any], Mapping[str, Any]]
@@ -97,11 +97,12 @@ def read_options(file: Path, table: OptionTable) -> Options:
             try:
                 translated = {meaning: value} if isinstance(meaning, str) else meaning(value)
             except ValueError as error:
-                faults.append(f"{place}: got {value!r}; {error}")
+                faults.append(f"{place}: got {shortened(value)}; {error}")
                 continue
             for setting, ours in translated.items():
                 if setting in given.values and given.values[setting] != ours:
-                    faults.append(f"{place}: got {value!r}, which {said_by[setting]} contradicts")
+                    got = shortened(value)
+                    faults.append(f"{place}: got {got}, which {said_by[setting]} contradicts")
                 given.values[setting], given.origins[setting] = ours, place
                 said_by[setting] = key
     if faults:

@@ -1,9 +1,13 @@
 """The command ``compare``, over a paper with weights of its own and one without."""
 
 import json
+import os
+import re
 import shlex
+import shutil
 from functools import partial
 from importlib.metadata import EntryPoint
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -36,8 +40,9 @@ def weights(tmp_path, paper):
 
 
 @pytest.fixture
-def data(tmp_path):
-    """A clip of three frames of noise in SDSD's layout."""
+def data(tmp_path, monkeypatch):
+    """A clip of three frames of noise in SDSD's layout, below the working folder."""
+    monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     for side in ("input", "GT"):
         for number in range(3):
@@ -68,7 +73,39 @@ def test_a_set_and_the_commands_that_make_its_rows_again(weights, data, tmp_path
     alone = rows_in(tmp_path / "out" / "tiny")
     assert list(alone) == ["input", "tiny"]
     assert alone["tiny"]["items"] == first["tiny"]["items"]
-    assert enhance[:3] == ["tiny", "enhance", str(data / "input")]
+    assert enhance[:3] == ["tiny", "enhance", "data/input"]
+    written = [file for file in (tmp_path / "out").iterdir() if file.is_file()]
+    assert len(written) == 5
+    # The whole of where things lie stands in one file.
+    assert {file.name for file in written if str(tmp_path) in file.read_text()} == {"command.txt"}
+
+
+NAMES = [
+    "x[bold]y.png", ":smile:.png", "a\x1b[31m.png", "a\nb.png", "$\\frac$.png",
+    "a\u202eb.png", os.fsdecode(b"\xff.png"),
+]  # fmt: skip
+
+
+def test_names_of_files_are_shown_and_never_obeyed(data, tmp_path, paper, monkeypatch):
+    clip = data / "input" / "clip"
+    for name in NAMES:
+        shutil.copy(clip / "0.png", clip / name)
+    (clip / "[i]\x1b[m.png").write_bytes(b"no image")
+    weights = tmp_path / "$\\frac$[b].pt"
+    write_weights(weights, paper().network({}, None).state_dict())
+    monkeypatch.setenv("COLUMNS", "400")
+    result = run(clip, "--weights", f"tiny={weights}", "--papers", "tiny", "-o", "out[/b]")
+    assert result.exit_code == 1  # of the one that is no image
+    page = Path("out[/b]/index.html").read_text()
+    for text in (result.output, page):
+        assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e\ud800-\udfff]", text)
+    assert "$\\frac$[b]" in result.stdout
+    assert "[i]\\x1b[m.png: " in result.stderr
+    assert "the page is at out[/b]/index.html" in result.stdout
+    left_out = Path("out[/b]/comparison.json").read_text()
+    for name in ("x[bold]y.png", ":smile:.png", r"a\u001b[31m.png", r"a\nb.png", r"\udcff.png"):
+        assert name in left_out, name
+    assert str(tmp_path) not in page
 
 
 def test_what_fails_is_said_and_the_rest_is_there(data, tmp_path):
@@ -119,4 +156,4 @@ def test_warping_error_is_along_the_flow_of_raft_with_its_weights(weights, data,
     assert row["warping_error_flow"].startswith("RAFT, raft-tiny.pth, sha256 ")
     assert "warping error by RAFT" in " ".join(result.stdout.split())
     again = shlex.split(row["commands"][0])
-    assert again[again.index("--raft") + 1] == str(raft)
+    assert again[again.index("--raft") + 1] == raft.name

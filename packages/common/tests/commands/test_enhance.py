@@ -72,6 +72,11 @@ def test_a_frame_that_is_no_number_is_named(run, video_file, tmp_path):
     assert left_in(tmp_path / "out") == []
 
 
+def test_a_name_that_is_too_long_is_one_message(run, tmp_path):
+    output = run("a" * 300 + ".png", tmp_path / "out.png", fails=True)
+    assert "a.png: cannot be used\n  got: File name too long" in output
+
+
 def test_ctrl_c_leaves_nothing_behind(typed, video_file, tmp_path):
     source, seen = video_file("dark.mp4", range(50)), []
 

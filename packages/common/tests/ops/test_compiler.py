@@ -101,6 +101,85 @@ def test_a_compiler_that_knows_its_processor_by_another_option(source, monkeypat
     assert all("-mcpu=native" in line for line in (tmp_path / "called").read_text().splitlines())
 
 
+def mode(path):
+    return oct(path.stat().st_mode & 0o777)
+
+
+def test_cache_is_the_users_alone_whatever_the_umask(source, tmp_path):
+    before = os.umask(0)
+    try:
+        assert answer(source) == 42
+    finally:
+        os.umask(before)
+    [library] = libraries()
+    folders = (tmp_path / "cache", cache_folder())
+    assert [mode(each) for each in (*folders, library)] == ["0o700", "0o700", "0o600"]
+    cache_folder().chmod(0o777)
+    assert answer(source) == 42
+    assert mode(cache_folder()) == "0o700"
+
+
+PLANTED = "int answer(void) { return 666; }\n"
+
+
+@pytest.fixture
+def plant(source, tmp_path, monkeypatch):
+    """Puts another library where the cache would have this one, with a digest that agrees."""
+
+    def make():
+        assert answer(source) == 42
+        [library] = libraries()
+        evil = tmp_path / "evil.c"
+        evil.write_text(PLANTED)
+        assert shared_library(evil).answer() == 666
+        [other] = set(libraries()) - {library}
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another"))
+        cache_folder().mkdir(parents=True, mode=0o700)
+        planted = cache_folder() / library.name
+        shutil.copy(other, planted)
+        planted.chmod(0o600)
+        return planted
+
+    return make
+
+
+def test_a_library_with_a_digest_that_agrees_is_trusted(source, plant):
+    plant()
+    assert answer(source) == 666
+
+
+@pytest.mark.parametrize("how", ["file", "folder", "link", "writable"])
+def test_a_library_that_another_may_have_written_is_not_loaded(source, plant, tmp_path, how):
+    planted = plant()
+    if how == "writable":
+        planted.chmod(0o666)
+    elif how == "link":
+        planted.rename(tmp_path / "elsewhere.so")
+        planted.symlink_to(tmp_path / "elsewhere.so")
+    elif os.geteuid() == 0:
+        os.chown(planted if how == "file" else cache_folder(), 12345, 12345)
+    else:
+        pytest.skip("only root can give files away")
+    assert answer(source) == 42
+
+
+@pytest.mark.parametrize("home", [None, "relative"])
+def test_no_cache_in_the_working_folder_nor_without_a_home(source, tmp_path, monkeypatch, home):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path / "home") if home is None else home)
+    if home is None:
+        assert cache_folder() == tmp_path / "home" / ".cache" / "llve"
+        monkeypatch.delenv("HOME")
+
+        def unknown(user):
+            raise KeyError(user)
+
+        monkeypatch.setattr("pwd.getpwuid", unknown)
+    assert answer(source) == 42
+    assert not (tmp_path / "relative").exists()
+
+
 def test_a_compiler_that_fails_or_is_not_there(source, monkeypatch, tmp_path):
     source.write_text("this is not C\n")
     with pytest.raises(Unavailable, match="error"):

@@ -356,6 +356,49 @@ def test_state_of_another_optimizer_is_an_error(go, stopped):
         go(resume=folder)
 
 
+def bomb():
+    """Dictionaries that stand for 2^40 settings."""
+    inner = {}
+    for _ in range(40):
+        inner = {"a": inner, "b": inner}
+    return inner
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("paper", ["tiny"], "paper: Input should be a valid string"),
+        ("iteration", "many", "iteration: Input should be a valid integer"),
+        ("iteration", -1, "iteration: Input should be greater"),
+        ("settings", bomb(), "a: Extra inputs are not permitted"),
+        ("settings", {"train": {"lr": -1, "seed": "x"}}, "train.seed: Input should be"),
+        ("optimizer", {}, "the optimizer's state does not fit"),
+        ("optimizer", {"state": 3, "param_groups": [{}]}, "the optimizer's state does not fit"),
+        ("processes", [{"rng": {}, "buffers": {}, "recent": {}}], "state of the run does not fit"),
+        ("processes", [{"rng": {"cpu": torch.zeros(3)}, "buffers": {}, "recent": {}}], "does not"),
+        ("scaler", [], "scaler: Input should be a valid dictionary"),
+    ],
+    ids=range(10),
+)  # fmt: skip
+def test_a_checkpoint_that_holds_something_else_is_one_message(go, stopped, key, value, said):
+    folder = stopped(4)
+    newest = folder / "checkpoints" / "00000005.ckpt"
+    write_checkpoint(newest, read_checkpoint(newest) | {key: value})
+    with pytest.raises(CheckpointError, match=said) as caught:
+        go(resume=folder)
+    assert len(str(caught.value)) < 2000
+
+
+def test_moments_of_other_shapes_are_an_error(go, stopped):
+    folder = stopped(4)
+    newest = folder / "checkpoints" / "00000005.ckpt"
+    content = read_checkpoint(newest)
+    content["optimizer"]["state"][0]["exp_avg"] = torch.zeros(7)
+    write_checkpoint(newest, content)
+    with pytest.raises(CheckpointError, match=r"exp_avg has the shape \(7,\) for \(3, 3, 1, 1\)"):
+        go(resume=folder)
+
+
 @pytest.mark.parametrize("keep", [1, 2])
 def test_only_the_newest_checkpoints_are_kept(go, stopped, keep):
     folder = stopped(6, run={"keep_checkpoints": keep})

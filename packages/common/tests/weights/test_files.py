@@ -2,6 +2,7 @@ import contextlib
 import io
 import os
 import pickle
+import re
 import zipfile
 
 import PIL.Image
@@ -157,6 +158,65 @@ def test_file_without_clear_weights(tmp_path, content, said):
     torch.save(content, tmp_path / "w.pt")
     with pytest.raises(CheckpointError, match=said):
         read_weights(tmp_path / "w.pt")
+
+
+PLAIN = torch.arange(64.0)
+CRAFTED = {
+    "sparse": (lambda: {"a": PLAIN.to_sparse()}, "a is torch.sparse_coo"),
+    "compressed sparse": (lambda: {"a": PLAIN[None].to_sparse_csr()}, "a is torch.sparse_csr"),
+    "meta": (lambda: {"a": PLAIN.to("meta")}, "a is on the device meta"),
+    "nested": (lambda: {"a": torch.nested.nested_tensor([PLAIN, PLAIN])}, "a is nested"),
+    "quantised": (lambda: {"a": torch.quantize_per_tensor(PLAIN, 1, 0, torch.qint8)}, "quantised"),
+    "spread": (lambda: {"a": torch.zeros(1).expand(4096, 3, 3, 3)}, "a of shape (4096, 3, 3, 3)"),
+    "deep": (lambda: {"a": [{"b": (torch.zeros(1).expand(99),)}]}, "fewer numbers"),
+    "many times": (lambda: dict.fromkeys("abcdefghijklmn", torch.zeros(10**4)), "fewer numbers"),
+    "many": (lambda: dict.fromkeys(map(str, range(10_001)), torch.zeros(1)), "up to 10000"),
+    "no network": (lambda: {"format": "llve-checkpoint-1", "paper": "sci"}, NONE),
+    "odd network": (lambda: {"format": "llve-checkpoint-1", "network": [1]}, NONE),
+    "odd names": (lambda: {1: PLAIN, ("a",): PLAIN}, NONE),
+    "byte array": (lambda: {"a": PLAIN, "b": bytearray(8)}, "the file holds byte arrays"),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")  # torch warns of what it is no longer sure to support
+@pytest.mark.parametrize(
+    ("kind", "old"),  # torch's old format has no nested tensors
+    [(kind, old) for kind in CRAFTED for old in (False, True) if (kind, old) != ("nested", True)],
+)
+def test_what_is_no_plain_file_of_weights(tmp_path, kind, old):
+    make, said = CRAFTED[kind]
+    torch.save(make(), tmp_path / "w.pt", _use_new_zipfile_serialization=not old)
+    with pytest.raises(CheckpointError, match=re.escape(said)) as caught:
+        read_weights(tmp_path / "w.pt")
+    assert caught.value.where == tmp_path / "w.pt"
+
+
+def test_lists_within_lists_are_looked_through_once(tmp_path):
+    inner = [PLAIN]
+    for _ in range(200):
+        inner = [inner, inner]
+    torch.save({"a": {"w": PLAIN}, "b": inner}, tmp_path / "w.pt")
+    assert_equal(read_weights(tmp_path / "w.pt"), {"w": PLAIN})
+
+
+def test_compressed_weights_are_not_unpacked(tmp_path, state):
+    torch.save(state, tmp_path / "w.pt")
+    with (
+        zipfile.ZipFile(tmp_path / "w.pt") as stored,
+        zipfile.ZipFile(tmp_path / "z.pt", "w", zipfile.ZIP_DEFLATED) as deflated,
+    ):
+        for name in stored.namelist():
+            deflated.writestr(name, stored.read(name))
+    with pytest.raises(CheckpointError, match="the weights are compressed"):
+        read_weights(tmp_path / "z.pt")
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.complex64, torch.float8_e5m2])
+def test_numbers_of_another_kind_do_not_fit(dtype):
+    network = nn.Linear(2, 2)
+    state = {"weight": network.weight.detach().to(dtype), "bias": network.bias.detach().half()}
+    with pytest.raises(CheckpointError, match=f"types: weight is {dtype}, expected torch.float32"):
+        load_into(network, state, "w.pt")
 
 
 def test_missing_file_and_folder(tmp_path):

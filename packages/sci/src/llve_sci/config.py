@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from llve_common import config as common
-from llve_common.config import RunSettings, Settings, TrainerSettings
+from llve_common.config import Beta, PositiveInt, RunSettings, Settings, TrainerSettings
 from llve_common.paper.about import About
 from llve_common.published_options import PublishedOptions
 
@@ -41,7 +41,7 @@ class FinetuneData(Settings):
 class NetworkSettings(Settings):
     """The cascade."""
 
-    stages: PositiveInt = Field(3, description="stages of the cascade")
+    stages: PositiveInt = Field(3, le=100, description="stages of the cascade")
 
 
 class ObjectiveSettings(Settings):
@@ -58,7 +58,7 @@ class OptimizerSettings(TrainerSettings):
     seed: int = Field(2, ge=0, lt=2**32, description="seed of all random numbers")
     epochs: PositiveInt = Field(1000, description="epochs, passes over the folder")
     lr: PositiveFloat = Field(3e-4, description="learning rate")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's two betas")
+    betas: tuple[Beta, Beta] = Field((0.9, 0.999), description="Adam's two betas")
     weight_decay: NonNegativeFloat = Field(3e-4, description="weight decay")
     clip_norm: PositiveFloat | None = Field(5.0, description="largest norm of the gradients")
 

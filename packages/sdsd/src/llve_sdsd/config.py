@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationInfo, field_validator
+from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 
-from llve_common.config import ScheduleSettings, Settings
+from llve_common.config import NonNegativeInt, PositiveInt, ScheduleSettings, Settings
 from llve_common.data.sdsd import settings as sdsd
 from llve_common.data.sdsd.settings import HAS_FULL_SIZE, ClipTraining, ExperimentSettings, Keys
 from llve_common.data.windows import Border
@@ -27,7 +27,9 @@ class Data(sdsd.ClipData):
 class TrainData(Data):
     """Where the clips are, and how they are read and augmented."""
 
-    crop: PositiveInt | None = Field(128, description="side of a random crop; null: whole frames")
+    crop: PositiveInt | None = Field(
+        128, le=8192, description="side of a random crop; null: whole frames"
+    )
     flip_horizontal: bool = Field(True, description="mirror left and right at random")
     flip_vertical: bool = Field(True, description="mirror top and bottom at random")
 
@@ -39,12 +41,18 @@ class TestData(Data, sdsd.ClipTestData):
 class NetworkSettings(Settings):
     """The network."""
 
-    nf: PositiveInt = Field(64, description="feature channels")
-    frames: PositiveInt = Field(5, ge=3, description="frames in a window, an odd number")
-    groups: PositiveInt = Field(8, description="deformable groups, which divide the channels")
-    front_blocks: PositiveInt = Field(5, description="residual blocks before the alignment")
-    back_blocks: PositiveInt = Field(10, description="residual blocks of each branch")
-    center: int | None = Field(None, description="index of the middle frame; null: frames // 2")
+    nf: PositiveInt = Field(64, le=1024, description="feature channels")
+    frames: PositiveInt = Field(5, ge=3, le=99, description="frames in a window, an odd number")
+    groups: PositiveInt = Field(
+        8, le=1024, description="deformable groups, which divide the channels"
+    )
+    front_blocks: PositiveInt = Field(
+        5, le=1000, description="residual blocks before the alignment"
+    )
+    back_blocks: PositiveInt = Field(10, le=1000, description="residual blocks of each branch")
+    center: int | None = Field(
+        None, le=99, description="index of the middle frame; null: frames // 2"
+    )
     attention: bool = Field(True, description="fuse by attention; false: by one convolution")
 
     @field_validator("frames")
@@ -85,8 +93,8 @@ class OptimizerSettings(ClipTraining):
         restart_weights=(1.0, 1.0, 1.0, 1.0),
         eta_min=1e-7,
     )
-    fusion_only: int = Field(
-        50_000, ge=0, description="only the fusion learns before this iteration; 0: never"
+    fusion_only: NonNegativeInt = Field(
+        50_000, description="only the fusion learns before this iteration; 0: never"
     )
     save_every: PositiveInt = Field(5000, description="iterations between two weights files")
     validate_every: PositiveInt | None = Field(5000, description="validation interval; null: never")

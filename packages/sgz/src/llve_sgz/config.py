@@ -9,13 +9,12 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     PositiveFloat,
-    PositiveInt,
     ValidationInfo,
     field_validator,
 )
 
 from llve_common import config as common
-from llve_common.config import RunSettings, Settings, TrainerSettings
+from llve_common.config import PositiveInt, RunSettings, Settings, TrainerSettings, Workers
 from llve_common.paper.about import About
 from llve_common.published_options import PublishedOptions
 
@@ -30,13 +29,17 @@ class TrainData(Settings):
     """Where the images are, and the size that all of them are brought to."""
 
     train: Path = Field(Path("data/train_data"), description="low-light images, without subfolders")
-    size: int = Field(512, ge=64, description="side that images are resized to, at least 64")
+    size: int = Field(
+        512, ge=64, le=8192, description="side that images are resized to, at least 64"
+    )
 
 
 class NetworkSettings(Settings):
     """The enhancement network."""
 
-    scale_factor: PositiveInt = Field(1, description="scale factor of training, not of the test")
+    scale_factor: PositiveInt = Field(
+        1, le=512, description="scale factor of training, not of the test"
+    )
     conv_type: ConvType = Field(
         "dsc", description="dsc: depthwise separable convolutions; tc: plain"
     )
@@ -56,7 +59,7 @@ class SegmentationSettings(Settings):
     weights: Path | None = Field(
         None, description="weights of torchvision's ResNet-50, or of a segmentation network"
     )
-    classes: PositiveInt = Field(21, description="classes of the segmentation network")
+    classes: PositiveInt = Field(21, le=10_000, description="classes of the segmentation network")
 
 
 class ObjectiveSettings(Settings):
@@ -71,7 +74,7 @@ class OptimizerSettings(TrainerSettings):
 
     epochs: PositiveInt = Field(100, description="epochs, passes over the folder")
     batch_size: PositiveInt = Field(6, description="images in a batch, over all processes")
-    workers: int = Field(4, ge=0, description="processes that load data; 0: the training process")
+    workers: Workers = 4
     lr: PositiveFloat = Field(1e-4, description="learning rate; the published README says 1e-3")
     weight_decay: NonNegativeFloat = Field(
         1e-4, description="weight decay; the published README says 1e-3"
@@ -115,7 +118,7 @@ class TestSettings(common.TestSettings):
 
     data: TestData = TestData()
     scale_factor: PositiveInt = Field(
-        TEST_SCALE, description="scale factor; crops to its multiples"
+        TEST_SCALE, le=512, description="scale factor; crops to its multiples"
     )
     save: Path = Field(Path("test_output"), description="folder for the results")
 

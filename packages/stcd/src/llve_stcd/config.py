@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat
 
-from llve_common.config import ScheduleSettings, Settings
+from llve_common.config import NonNegativeInt, PositiveInt, ScheduleSettings, Settings
 from llve_common.data.sdsd import settings as sdsd
 from llve_common.data.sdsd.settings import (
     HAS_FULL_SIZE,
@@ -31,8 +31,10 @@ Place = Literal["indoor", "outdoor"]
 class NetworkSettings(Settings):
     """The network."""
 
-    nf: PositiveInt = Field(64, multiple_of=4, description="feature channels")
-    front_blocks: NonNegativeInt = Field(1, description="residual blocks on both frames' features")
+    nf: PositiveInt = Field(64, multiple_of=4, le=1024, description="feature channels")
+    front_blocks: NonNegativeInt = Field(
+        1, le=1000, description="residual blocks on both frames' features"
+    )
 
 
 class MatcherSettings(Settings):

@@ -5,10 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from llve_common import config as common
-from llve_common.config import ImageRange, RunSettings, Settings, Statistics, TrainerSettings
+from llve_common.config import (
+    Beta,
+    FileName,
+    ImageRange,
+    PositiveInt,
+    RunSettings,
+    Settings,
+    Statistics,
+    TrainerSettings,
+    Workers,
+)
 from llve_common.paper.about import About
 from llve_common.published_options import Convert, PublishedOptions, below, only
 
@@ -58,7 +75,7 @@ class RaftSettings(Settings):
     weights: Path = Field(
         Path("Pretrained_RAFT/raft-things.pth"), description="RAFT's weights, large or small"
     )
-    iterations: PositiveInt = Field(12, description="RAFT's iterations")
+    iterations: PositiveInt = Field(12, le=1000, description="RAFT's iterations")
     image_range: ImageRange = Field(
         "unit", description="RAFT's input: unit, [0, 1], as published; signed, [-1, 1], as trained"
     )
@@ -80,23 +97,23 @@ class OptimizerSettings(TrainerSettings):
     """Adam, the augmentation, and the length of the run."""
 
     seed: int = Field(19960101, ge=0, lt=2**32, description="seed of all random numbers")
-    batch_size: int = Field(
+    batch_size: PositiveInt = Field(
         4, ge=2, description="pairs in a batch, over all processes; at least 2, for batch norm"
     )
-    workers: int = Field(8, ge=0, description="processes that load data; 0: the training process")
+    workers: Workers = 8
     epochs: PositiveInt = Field(300, description="epochs, passes over the real videos")
     save_every: PositiveInt = Field(1, description="epochs between two weights files")
     repeat: PositiveInt = Field(10, description="samples of each video in an epoch")
     lr: PositiveFloat = Field(1e-4, description="learning rate")
-    beta1: float = Field(0.9, ge=0, lt=1, description="decay of Adam's first moment")
-    beta2: float = Field(0.999, ge=0, lt=1, description="decay of Adam's second moment")
+    beta1: Beta = Field(0.9, description="decay of Adam's first moment")
+    beta2: Beta = Field(0.999, description="decay of Adam's second moment")
     weight_decay: NonNegativeFloat = Field(1e-4, description="weight decay")
     decay: bool = Field(True, description="lower the rate to zero at the end")
     decay_after: PositiveInt = Field(150, description="epochs at the full rate")
     decay_epochs: PositiveInt = Field(150, description="epochs from the full rate to zero")
-    crop: PositiveInt = Field(256, description="side of a training crop, in pixels")
+    crop: PositiveInt = Field(256, le=8192, description="side of a training crop, in pixels")
     scale_min: PositiveFloat = Field(0.5, description="smallest factor of random resizing")
-    scale_max: PositiveFloat = Field(2.0, description="largest factor of random resizing")
+    scale_max: PositiveFloat = Field(2.0, le=16, description="largest factor of random resizing")
 
     @model_validator(mode="after")
     def _legal(self) -> Self:
@@ -113,9 +130,7 @@ class TrainSettings(Settings):
     """Train on real pairs and synthetic clips together (STCL)."""
 
     procedure: Literal["train"] = "train"
-    version: str = Field(
-        "Enhance-Video", min_length=1, description="version; begins the weights' names"
-    )
+    version: FileName = Field("Enhance-Video", description="version; begins the weights' names")
     weights: Path | None = Field(None, description="weights to start from; default: new ones")
     optimizer_state: bool = Field(
         False, description="load Adam's state too, from weights of the published trainer"
@@ -148,7 +163,7 @@ class TestSettings(common.TestSettings):
     """Enhance videos as the paper's test does, and score them if ground truth is given."""
 
     weights: Path | None = Field(None, description="weights file; default: by version and epoch")
-    version: str = Field("Enhance-Video", description="version of the weights to find")
+    version: FileName = Field("Enhance-Video", description="version of the weights to find")
     epoch: PositiveInt | None = Field(None, description="epoch of the weights; null: the last")
     runs: Path = Field(Path("results"), description="folder of runs to find weights in")
     models: Path = Field(Path("models"), description="folder of weights, in a run or elsewhere")
@@ -198,14 +213,22 @@ def _epoch(value: Any) -> dict[str, Any]:
 
 def _with_trained_raft(value: Any) -> dict[str, Any]:
     """Only True: RAFT runs with its weights."""
-    if value.lower() not in ("true", "1", "yes"):
+    if not _true(value):
         raise ValueError("RAFT never runs without its weights; give --flow dis to do without it")
     return {}
 
 
 def _scored(value: Any) -> dict[str, Any]:
     """False: enhance without scores."""
-    return {} if value.lower() in ("true", "1", "yes") else {"data.normal": None}
+    return {} if _true(value) else {"data.normal": None}
+
+
+def _true(value: Any) -> bool:
+    """Whether a text says yes or no; a ValueError where it says neither."""
+    try:
+        return TypeAdapter(bool).validate_python(value)
+    except ValidationError:
+        raise ValueError("input should be True or False") from None
 
 
 _TRAINING: dict[str, str | Convert] = {

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from llve_common.config import read_small
 from llve_common.data.clip import clip_files, clip_of, clips_in, files_of, require_pairs
 from llve_common.errors import DataError
 from llve_common.io.images import read_image, to_tensor
@@ -157,7 +158,7 @@ def _clip(low: Path, normal: Path | None) -> Clip:
 
 def _listed(file: Path) -> list[str]:
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = read_small(file).decode("utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             "the list of videos cannot be read",
@@ -168,6 +169,11 @@ def _listed(file: Path) -> list[str]:
     names = [line.strip() for line in lines if line.strip()]
     if not names:
         raise DataError("the list names no video", where=file)
+    for name in names:
+        # A video's name becomes a part of the results' paths.
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            what = "the list names what is not in the folder of videos"
+            raise DataError(what, where=file, got=name, expected="names of videos")
     return names
 
 

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
+from llve_common.config import NonNegativeInt, checked
 from llve_common.data.lowlight import DarkeningRanges, darken, draw_darkening
 from llve_common.errors import DataError
 from llve_common.io.atomic import write_text
@@ -54,7 +56,7 @@ def simulate_clip(source: Path, name: str, out: Path, seed: int) -> int:
     and the clip's name.
 
     Raises:
-        DataError: the clip is there already, made otherwise.
+        DataError: the clip is there already, made otherwise, or its parameters are damaged.
         MediaError: a frame cannot be read or written.
     """
     rng = random.Random(f"{seed}/{name}")  # noqa: S311
@@ -84,9 +86,16 @@ def write_list(out: Path, counts: dict[str, int]) -> None:
     write_text(out / "train_list.txt", "".join(f"{name}\n" for name in names))
 
 
+class _Record(BaseModel, extra="allow"):
+    __pydantic_extra__: dict[str, float]
+    source: str
+    seed: int
+    frames: NonNegativeInt
+
+
 def _finished(file: Path, record: dict[str, Any]) -> int:
-    there = json.loads(file.read_text(encoding="utf-8"))
-    count = int(there.pop("frames"))
+    there = checked(_Record, file, file).model_dump()
+    count: int = there.pop("frames")
     if there != record:
         got, expected = (", ".join(f"{k} {v}" for k, v in each.items()) for each in (there, record))
         raise DataError(

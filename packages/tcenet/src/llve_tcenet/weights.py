@@ -15,6 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from llve_common.errors import CheckpointError
+from llve_common.train.checkpoint import load_optimizer as restore_optimizer
 
 
 def trained_weights(version: str, epoch: int | None, runs: Path, models: Path) -> Path:
@@ -45,27 +46,24 @@ def load_optimizer(optimizer: Optimizer, content: dict[str, Any], path: Path) ->
     Raises:
         CheckpointError: it holds none, or one of other parameters.
     """
-    if "g_optimizer" not in content:
+    state = content.get("g_optimizer")
+    if not isinstance(state, dict) or not isinstance(state.get("state"), dict):
         raise CheckpointError(
             "the file holds no optimizer's state",
             where=path,
-            got=f"the keys {', '.join(list(content)[:5])}",
+            got=f"the keys {', '.join(map(str, list(content)[:5]))}",
             expected="g_optimizer, as the published trainer writes",
             mend="give optimizer_state=false",
         )
-    state = content["g_optimizer"]["state"]
     parameters = optimizer.param_groups[0]["params"]
-    for place, parameter in enumerate(parameters):
-        moments = state.get(place)
-        if moments is None or moments["exp_avg"].shape != parameter.shape:
-            raise CheckpointError(
-                "the optimizer's state does not fit the network",
-                where=path,
-                got="nothing" if moments is None else tuple(moments["exp_avg"].shape),
-                expected=f"{tuple(parameter.shape)} for parameter {place} of {len(parameters)}",
-            )
+    if missing := [place for place in range(len(parameters)) if place not in state["state"]]:
+        raise CheckpointError(
+            "the optimizer's state does not fit the network",
+            where=path,
+            got=f"nothing for parameter {missing[0]} of {len(parameters)}",
+        )
     own = optimizer.state_dict()
-    optimizer.load_state_dict({"state": state, "param_groups": own["param_groups"]})
+    restore_optimizer(optimizer, {**state, "param_groups": own["param_groups"]}, path)
 
 
 def published_checkpoint(

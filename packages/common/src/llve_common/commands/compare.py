@@ -73,7 +73,7 @@ def compare(
     for table in comparison_tables(found):
         console.print(table.rich())
     for note in dashes(found):
-        console.print(note, highlight=False, markup=False)
+        console.print(note, highlight=False)
     console.print(f"the page is at {output / 'index.html'}", soft_wrap=True)
     if found.failures:
         faults = "".join(f"\n- {failure}" for failure in found.failures)

@@ -34,7 +34,8 @@ def configs_app(paper: About) -> typer.Typer:
         assert file is not None
         settings = load_settings(settings_class(paper, file), file)
         text = annotated_yaml(settings, _flags(paper, type(settings)))
-        console.print(text, highlight=False, soft_wrap=True, markup=False, end="")
+        for line in text.splitlines():
+            console.print(line, highlight=False, soft_wrap=True)
 
     @app.command()
     def copy(

@@ -216,11 +216,14 @@ def _has_codec(name: str, mode: Literal["r", "w"]) -> bool:
 
 def _cache() -> Check:
     """Where the compiled operator is kept; without it every process compiles for itself."""
-    folder = cache_folder()
+    mend = "point XDG_CACHE_HOME to a folder that you may write to"
+    try:
+        folder = cache_folder()
+    except OSError as error:
+        return Check("cache folder", "missing", str(error), mend)
     nearest = next(each for each in (folder, *folder.parents) if each.exists())
     if nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK):
         return Check("cache folder", "ok", str(folder))
-    mend = "point XDG_CACHE_HOME to a folder that you may write to"
     return Check("cache folder", "missing", f"{folder} cannot be written", mend)
 
 
@@ -245,7 +248,7 @@ def _show(check: Check) -> None:
     line = Text.assemble((f"{check.state:8}", _COLOURS[check.state]), f"{check.subject}: ")
     console.print(line.append(check.found), soft_wrap=True)
     if check.state != "ok" and check.mend:
-        console.print(f"{'':8}-> {check.mend}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{'':8}-> {check.mend}", highlight=False, soft_wrap=True)
 
 
 def report(*, as_json: bool) -> None:

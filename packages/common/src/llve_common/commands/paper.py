@@ -19,6 +19,7 @@ from llve_common.commands.weights import weights_app
 from llve_common.config import Settings, TestSettings, load_settings
 from llve_common.errors import ConfigError
 from llve_common.io.atomic import write_text
+from llve_common.machine.folders import shown_command
 from llve_common.machine.processes import processes
 from llve_common.machine.shell import command_line
 from llve_common.paper.about import About
@@ -154,7 +155,9 @@ def _report(tested: Tested, folder: Path) -> None:
     from llve_common.report.tested import test_tables, write_test_page
 
     paper, scores = tested.model.paper, tested.scores
-    facts = {**tested.facts, "command": command_line([paper.name, *sys.argv[1:]])}
+    command = command_line([paper.name, *sys.argv[1:]])
+    facts = {**tested.facts, "command": shown_command(command)}
+    write_text(folder / "command.txt", f"{command}\n")
     write_scores(scores, folder, facts)
     console.print(f"weights: {tested.model.weights}", soft_wrap=True)
     tables = test_tables(tested)

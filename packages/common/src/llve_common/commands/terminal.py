@@ -14,15 +14,32 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 from typer.core import TyperGroup
 
-from llve_common.errors import ConfigError, UserError
+from llve_common.errors import ConfigError, MediaError, UserError, printable
 from llve_common.machine.processes import processes
 from llve_common.machine.shell import command_line
 
-console = Console()
-_errors = Console(stderr=True)
+
+class Terminal(Console):
+    """Shows text as it is: the names of files are neither markup nor commands to the terminal."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Text in one line; what has several is printed line by line."""
+        return super().render_str(printable(text), **options)
+
+
+class _Printable(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), lines=True)
+
+
+console = Terminal()
+_errors = Terminal(stderr=True)
 
 _LINE_EVERY = 60.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -51,9 +68,8 @@ class Commands(TyperGroup):
         terminal = RichHandler(
             logging.WARNING, console=_errors, show_time=False, show_path=False, markup=False
         )
-        logging.basicConfig(
-            level=logging.INFO, format="%(message)s", handlers=[terminal], force=True
-        )
+        terminal.setFormatter(_Printable("%(message)s"))
+        logging.basicConfig(level=logging.INFO, handlers=[terminal], force=True)
         with _mistakes_as_messages():
             return super().invoke(ctx)
 
@@ -73,11 +89,17 @@ class Commands(TyperGroup):
 @contextmanager
 def _mistakes_as_messages() -> Iterator[None]:
     try:
-        yield
+        try:
+            yield
+        except OSError as error:
+            if error.filename is None:
+                raise
+            # What the system says of a file that is asked about in a hundred places.
+            where, got = os.fspath(error.filename), error.strerror
+            raise MediaError("cannot be used", where=where, got=got) from error
     except UserError as error:
         if processes().first or not error.everywhere:
-            said = f"[bold red]error:[/] {escape(str(error))}"
-            _errors.print(said, highlight=False, soft_wrap=True)
+            _say_error(error)
         raise typer.Exit(1) from None
     except OSError as error:
         if error.errno != errno.ENOSPC or error.filename is not None:
@@ -85,9 +107,13 @@ def _mistakes_as_messages() -> Iterator[None]:
         # Full, as /dev/full is; Python would try once more at its end.
         with suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        said = f"standard output cannot be written\n  got: {error.strerror}"
-        _errors.print(f"[bold red]error:[/] {said}", highlight=False, soft_wrap=True)
+        _say_error(f"standard output cannot be written\n  got: {error.strerror}")
         raise typer.Exit(1) from None
+
+
+def _say_error(what: object) -> None:
+    said = Text.assemble(("error:", "bold red"), f" {printable(what, lines=True)}")
+    _errors.print(said, soft_wrap=True)
 
 
 def _without_launcher(words: Sequence[str], command: str) -> list[str]:
@@ -124,10 +150,10 @@ def progress_bar(what: str, note: str) -> Iterator[Callable[..., None]]:
     import rich.progress
 
     columns = (
-        rich.progress.TextColumn(what),
+        rich.progress.TextColumn(what, markup=False),
         rich.progress.BarColumn(),
         rich.progress.MofNCompleteColumn(),
-        rich.progress.TextColumn(note),
+        rich.progress.TextColumn(note, markup=False),
         rich.progress.TimeElapsedColumn(),
         rich.progress.TimeRemainingColumn(),
     )
@@ -139,10 +165,10 @@ def progress_bar(what: str, note: str) -> Iterator[Callable[..., None]]:
 
         def advance(done: int, total: int | None, text: str = "") -> None:
             nonlocal last
-            progress.update(task, completed=done, total=total, note=text)
+            progress.update(task, completed=done, total=total, note=printable(text))
             if not _errors.is_terminal and time.monotonic() - last >= _LINE_EVERY:
                 last = time.monotonic()
                 so_far = f"{what}: {done} of {total or '?'}, " + note.format(task=progress.tasks[0])
-                _errors.print(so_far, markup=False, highlight=False, soft_wrap=True)
+                _errors.print(so_far, highlight=False, soft_wrap=True)
 
         yield advance

@@ -28,17 +28,16 @@ def weights_app(paper: About) -> typer.Typer:
         from llve_common.metrics.cost import parameter_count
         from llve_common.paper.contract import Model
         from llve_common.weights import files
-        from llve_common.weights.network import used_parameters
+        from llve_common.weights.network import fitting_network, used_parameters
 
         whole = paper.paper()
         state = whole.from_published(files.read_weights(file))
-        network = whole.network(state, None)
         rows = [
             (key, "x".join(map(str, value.shape)) or "scalar", str(value.dtype).split(".")[-1])
             for key, value in state.items()
         ]
         console.print(plain_table(str(file), ("name", "shape", "type"), rows).rich())
-        files.load_into(network, state, file)
+        network = fitting_network(whole, state, file)
         console.print(f"sha256 {files.file_digest(file)}", soft_wrap=True)
         used, count = used_parameters(Model(whole, network.eval())), parameter_count(network)
         more = "" if used == count else f", and {count - used:,} that only training uses"
@@ -100,8 +99,9 @@ def weights_app(paper: About) -> typer.Typer:
 
 def _fitting(about: About, source: Path) -> State:
     from llve_common.weights import files
+    from llve_common.weights.network import fitting_network
 
     paper = about.paper()
     state = paper.from_published(files.read_weights(source))
-    files.load_into(paper.network(state, None), state, source)
+    fitting_network(paper, state, source)
     return state

@@ -20,6 +20,7 @@ from llve_common.evaluate.scores import FrameScore, Scores
 from llve_common.io.images import image_size, write_image
 from llve_common.io.video import is_video
 from llve_common.machine.device import choose_device
+from llve_common.machine.folders import shown_path
 from llve_common.metrics.fidelity import fsim, psnr, ssim
 from llve_common.paper.contract import Clip, Detail, Model, Paper, Pictures, Scoring, Window
 from llve_common.weights.network import load_model
@@ -57,7 +58,7 @@ class Tested:
         assert weights is not None
         return {
             "paper": self.model.paper.name,
-            "weights": str(weights.path),
+            "weights": shown_path(weights.path),
             "weights_sha256": weights.sha256,
             "ssim": self.scoring.ssim,
             "rounding": self.model.paper.rounding,

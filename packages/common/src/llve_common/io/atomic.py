@@ -54,7 +54,8 @@ def write_text(path: Path, text: str) -> None:
         MediaError: as :func:`replacing`.
     """
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        # Names of files that are not UTF-8 are shown by their bytes.
+        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def leftovers(folder: Path) -> list[Path]:

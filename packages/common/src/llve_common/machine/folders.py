@@ -1,8 +1,10 @@
-"""Where the reference values lie that are no part of this repository."""
+"""Where the reference values lie, and how folders of this machine are shown elsewhere."""
 
 from __future__ import annotations
 
 import os
+import re
+import shlex
 from pathlib import Path
 
 VARIABLE = "LLVE_SHARED"
@@ -17,3 +19,22 @@ def shared_folder() -> Path:
         (folder for folder in here.parents if (folder / "noxfile.py").is_file()), Path.cwd()
     )
     return root.parent / "shared"
+
+
+def shown_path(path: Path | str) -> str:
+    """A path for a page that others may see: from the working folder, elsewhere the name alone."""
+    if not Path(path).is_absolute():
+        return str(path)
+    below = os.path.relpath(path)
+    return below if Path(below).parts[:1] != ("..",) else f".../{Path(path).name}"
+
+
+def shown_command(line: str) -> str:
+    """A command line with its absolute paths so shown, also those of ``name=path``."""
+    words = (re.split("(=)", word) for word in shlex.split(line))
+    return shlex.join("".join(map(shown_path, word)) for word in words)
+
+
+def shown_text(text: str) -> str:
+    """A message with the absolute paths in it so shown."""
+    return re.sub(r"(?<![\w.:/])/[^\s:;,'\"]+", lambda found: shown_path(found[0]), text)

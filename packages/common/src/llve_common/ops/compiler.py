@@ -2,7 +2,8 @@
 
 A library is compiled once and kept in a cache folder, ``$XDG_CACHE_HOME/llve`` or
 ``~/.cache/llve``. Its name is a digest of all that it depends on, so what is there is never stale.
-Where the folder cannot be used, each process compiles for itself.
+A library is a program: folder and file are the user's own, whom alone the folder lets in, and
+others may not write to either. Where the folder cannot be used, each process compiles for itself.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import hashlib
 import logging
 import os
 import shutil
+import stat
 import subprocess
 import tempfile
 from pathlib import Path
@@ -41,17 +43,19 @@ def shared_library(source: Path, *definitions: str) -> ctypes.CDLL:
     if compiler is None:
         raise Unavailable("there is no C compiler: no program `cc` on the PATH")
     command = [compiler, *_FLAGS, *definitions]
-    path = cache_folder() / f"{source.stem}-{_identity(source, command)}.so"
+    name = f"{source.stem}-{_identity(source, command)}.so"
     try:
+        path = _own_folder() / name
         if not _is_whole(path):
             with replacing(path) as temporary:
                 _compile(command, source, temporary)
+            path.chmod(0o600)
         return ctypes.CDLL(str(path))
     except (OSError, MediaError) as error:
-        _log.info("%s cannot be used, so this process compiles for itself: %s", path, error)
+        _log.info("the cache cannot be used, so this process compiles for itself: %s", error)
     # Not in the cache folder's file system, which may forbid programs as well.
     with tempfile.TemporaryDirectory(prefix="llve-") as folder:
-        path = Path(folder, path.name)
+        path = Path(folder, name)
         try:
             _compile(command, source, path)
             return ctypes.CDLL(str(path))
@@ -60,8 +64,41 @@ def shared_library(source: Path, *definitions: str) -> ctypes.CDLL:
 
 
 def cache_folder() -> Path:
-    """Where compiled libraries are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "llve")
+    """Where compiled libraries are kept.
+
+    Raises:
+        OSError: the user has no home.
+    """
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        # A relative path is to be ignored, says the standard: it would name the working folder.
+        base = Path(given) if Path(given).is_absolute() else Path.home() / ".cache"
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
+    if not base.is_absolute():
+        raise OSError(f"the home folder is a relative path: {base.parent}")
+    return base / "llve"
+
+
+def _own_folder() -> Path:
+    """The cache folder, made where it is missing, for this user alone.
+
+    Raises:
+        OSError: it cannot be made, or is another user's.
+    """
+    folder = cache_folder()
+    for each in (folder.parent, folder):
+        each.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not _is_own(folder):
+        raise OSError(f"{folder} is a link or another user's")
+    folder.chmod(0o700)
+    return folder
+
+
+def _is_own(path: Path) -> bool:
+    """Whether this user owns a file or folder, through no link."""
+    found = path.lstat()
+    return not stat.S_ISLNK(found.st_mode) and found.st_uid == os.geteuid()
 
 
 def _identity(source: Path, command: list[str]) -> str:
@@ -81,7 +118,7 @@ def _compile(command: list[str], source: Path, target: Path) -> None:
 
 def _is_whole(path: Path) -> bool:
     """Whether a library is there, and as it was written."""
-    if not path.is_file():
+    if not path.is_file() or not _is_own(path) or path.stat().st_mode & 0o022:
         return False
     content = path.read_bytes()
     return hashlib.sha256(content[:-_DIGEST]).digest() == content[-_DIGEST:]

@@ -42,7 +42,7 @@ def settings_class(paper: About, file: Path) -> type[Settings]:
     """
     known = paper.settings
     name = read_yaml(file)[0].get("procedure")
-    if name not in known:
+    if not isinstance(name, str) or name not in known:
         what = "procedure does not name a command"
         raise ConfigError(what, where=file, got=name, expected=", ".join(known))
     return known[name]

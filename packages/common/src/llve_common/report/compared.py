@@ -19,6 +19,7 @@ from llve_common.evaluate.compare import Comparison, Cost, Row
 from llve_common.evaluate.meter import STRIP_FRAMES
 from llve_common.evaluate.scores import plain
 from llve_common.io.atomic import write_text
+from llve_common.machine.folders import shown_command, shown_path, shown_text
 from llve_common.report.page import Group, Panel, Section, Strips, scatter, write_page
 from llve_common.report.tables import Column, Table
 
@@ -83,7 +84,7 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
 def made_with(row: Row) -> str:
     """The weights of a row, or why it has no figures."""
     if row.failure is not None:
-        return f"failed: {in_one_line(row.failure)}"
+        return f"failed: {shown_text(in_one_line(row.failure))}"
     return str(row.weights) if row.weights is not None else row.title
 
 
@@ -104,7 +105,7 @@ def _notes(comparison: Comparison) -> list[str]:
     left_out = comparison.left_out.items()
     return [
         *dashes(comparison),
-        *(f"Left out: {name}: {in_one_line(why)}" for name, why in left_out),
+        *(f"Left out: {name}: {shown_text(in_one_line(why))}" for name, why in left_out),
         *(each.format(flow=comparison.flow) for each in _DEFINITIONS),
     ]
 
@@ -112,9 +113,15 @@ def _notes(comparison: Comparison) -> list[str]:
 def write_comparison(folder: Path, comparison: Comparison, command: Command) -> None:
     """Write ``index.html`` and ``comparison.md``, ``.json`` and ``.csv``, or replace them.
 
+    Where what was compared lies on this machine stands in ``command.txt`` alone.
+
     Raises:
         MediaError: a file cannot be written.
     """
+    lines = [command.whole, *(line for name in command.rows for line in command.rows[name])]
+    write_text(folder / "command.txt", "".join(f"{line}\n" for line in lines))
+    rows = {name: [shown_command(line) for line in own] for name, own in command.rows.items()}
+    command = Command(shown_command(command.whole), rows)
     write_text(folder / "comparison.md", _markdown(comparison, command))
     write_text(folder / "comparison.json", json.dumps(_facts(comparison, command), indent=2) + "\n")
     write_text(folder / "comparison.csv", _csv(comparison))
@@ -274,7 +281,7 @@ def _facts(comparison: Comparison, command: Command) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "cost_measured_at": dict(zip(("height", "width"), comparison.size, strict=True)),
         "frames": dict(comparison.frames),
-        "left_out": dict(comparison.left_out),
+        "left_out": {name: shown_text(why) for name, why in comparison.left_out.items()},
         "notes": _notes(comparison),
         "rows": rows,
     }
@@ -293,8 +300,8 @@ def _flat(row: Row, flow: str) -> dict[str, Any]:
         "multiply_accumulates": cost and cost.macs,
         "seconds": cost and cost.seconds,
         "peak_memory": cost and cost.memory,
-        "weights": weights and str(weights.path),
+        "weights": weights and shown_path(weights.path),
         "weights_sha256": weights and weights.sha256,
         "weights_bundled": weights and weights.bundled,
-        "failure": row.failure,
+        "failure": row.failure and shown_text(row.failure),
     }

@@ -14,6 +14,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from llve_common.errors import printable
 from llve_common.io.atomic import write_text
 from llve_common.io.images import Pixels
 from llve_common.report.tables import Table
@@ -79,6 +80,7 @@ def write_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -
         lstrip_blocks=True,
     )
     environment.filters["data_uri"] = _data_uri
+    environment.finalize = _plain
     template = environment.get_template("page.html.jinja")
     write_text(path, template.render(title=title, lead=lead, sections=sections))
 
@@ -106,7 +108,10 @@ def scatter(
         axes = figure.subplots()
         for name, place in points.items():
             axes.plot(*place, "o", markersize=8)
-            axes.annotate(name, place, textcoords="offset points", xytext=(7, 5))
+            # The dollar signs in a file's name are no formula.
+            axes.annotate(
+                printable(name), place, textcoords="offset points", xytext=(7, 5), parse_math=False
+            )
         if level is not None:
             axes.axhline(level[1], color="gray", linestyle="--", linewidth=1)
             at = ("axes fraction", "data")
@@ -124,6 +129,10 @@ def scatter(
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     drawn = buffer.getvalue()
     return drawn[drawn.index("<svg") :]
+
+
+def _plain(value: object) -> object:
+    return printable(value, lines=True) if type(value) is str else value
 
 
 def _data_uri(pixels: Pixels) -> str:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import rich.table
-from rich.markup import escape
+from rich.text import Text
+
+from llve_common.errors import printable
 
 
 class Column(NamedTuple):
@@ -40,18 +42,18 @@ class Table:
 
     def rich(self) -> rich.table.Table:
         """For the terminal."""
-        # Square brackets in a file's name are no markup.
-        table = rich.table.Table(title=escape(self.title), title_justify="left")
+        # As text: square brackets in a file's name are no markup.
+        table = rich.table.Table(title=Text(printable(self.title)), title_justify="left")
         for number, column in enumerate(self.columns):
             table.add_column(
-                escape(column),
+                Text(printable(column)),
                 justify="right" if number and not self.words else "left",
                 # A figure that lost its last digits would be another figure.
                 min_width=max((len(word) for word in column.split()), default=None),
                 overflow="fold",
             )
         for row in self.rows:
-            table.add_row(*map(escape, row))
+            table.add_row(*(Text(printable(cell)) for cell in row))
         return table
 
     def markdown(self) -> str:
@@ -63,7 +65,7 @@ class Table:
 
 def _cells(row: Sequence[str]) -> list[str]:
     # A bar or a line break in a cell would end it.
-    return [" ".join(cell.split()).replace("|", r"\|") for cell in row]
+    return [printable(" ".join(cell.split())).replace("|", r"\|") for cell in row]
 
 
 def plain_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:

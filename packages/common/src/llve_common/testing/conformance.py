@@ -46,6 +46,7 @@ from llve_common.data.windows import index_in_clip
 from llve_common.enhance.enhancer import load_enhancer
 from llve_common.enhance.frames import enhance_frames, frame_enhancer
 from llve_common.enhance.windows import enhance_clip
+from llve_common.errors import CheckpointError
 from llve_common.io.frames import Frame
 from llve_common.io.images import Image, read_image, to_pixels, to_tensor, write_image
 from llve_common.io.video import VideoInfo, VideoReader, VideoWriter
@@ -759,6 +760,25 @@ class Conformance:
         enhance, test = ["enhance", images / "0.png"], self.how_to_test(tmp_path / "test")
         for words in ([*enhance, "--weights", missing], [*test, "--model", missing]):
             assert f"{missing}: no such weights file" in self.run(*words, fails=True)
+
+    def test_weights_whose_shapes_are_made_up(self, tmp_path: Path, weights: Path) -> None:
+        """Nothing is built from shapes that the file does not hold."""
+        state = self.paper.to_published(read_weights(weights))
+        many = {f"recon_trunk.{number}.conv1.weight": torch.zeros(1) for number in range(20_000)}
+        crafted: dict[str, Any] = {
+            "scalars": dict.fromkeys(state, torch.tensor(0.0)),
+            "empty": {name: value.new_empty(0, 9) for name, value in state.items()},
+            "wide": {name: torch.zeros(1, 5, 2) for name in state},
+            "spread": {name: torch.zeros(1).expand(4096, 4096, 3, 3) for name in state},
+            "many": state | many,
+            "integers": {name: value.long() for name, value in state.items()},
+        }
+        for name, content in crafted.items():
+            file = tmp_path / f"{name}.pt"
+            torch.save(content, file)
+            with pytest.raises(CheckpointError) as caught:
+                load_model(self.paper, file, torch.device("cpu"))
+            assert str(caught.value).startswith(f"{file}: ")
 
     def test_foreign_weights(self, tmp_path: Path, images: Path) -> None:
         foreign = tmp_path / "foreign.safetensors"

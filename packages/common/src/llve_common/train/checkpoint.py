@@ -8,13 +8,17 @@ alone, each sample's augmentation is seeded by itself, and a checkpoint holds ev
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, NonNegativeFloat
+from torch import Tensor
 from torch.optim import Optimizer
 
-from llve_common.config import with_absolute_paths
+from llve_common.config import NonNegativeInt, checked, with_absolute_paths
 from llve_common.errors import CheckpointError
 from llve_common.io.atomic import leftovers
 from llve_common.machine.processes import broadcast, gather, raise_in_all_processes
@@ -30,6 +34,26 @@ _MAY_CHANGE = (
     "epochs", "iterations", "schedule", "decay", "decay_after", "decay_epochs", "save_every",
     "snapshot_every", "validate_every", "workers",
 )  # fmt: skip
+
+
+class _Own(BaseModel, arbitrary_types_allowed=True):
+    rng: dict[str, Tensor]
+    buffers: dict[str, Tensor]
+    recent: dict[str, list[float]]
+
+
+class _Checkpoint(BaseModel, arbitrary_types_allowed=True):
+    """What :func:`save_checkpoint` writes, but for what is never read."""
+
+    paper: str
+    procedure: str
+    iteration: NonNegativeInt
+    network: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    scaler: dict[str, Any]
+    processes: list[_Own]
+    seconds: NonNegativeFloat
+    settings: dict[str, Any]
 
 
 def save_checkpoint(run: Run) -> None:
@@ -105,33 +129,53 @@ def newest_checkpoint(folder: Path) -> Path | None:
 
 
 def _load(run: Run, path: Path) -> None:
-    state = read_checkpoint(path)
-    if (state["paper"], state["procedure"]) != (run.paper.name, run.procedure.name):
+    state = checked(_Checkpoint, read_checkpoint(path), path, CheckpointError)
+    if (state.paper, state.procedure) != (run.paper.name, run.procedure.name):
         raise CheckpointError(
             "the checkpoint is of another training",
             where=path,
-            got=f"{state['paper']} {state['procedure']}",
+            got=f"{state.paper} {state.procedure}",
             expected=f"{run.paper.name} {run.procedure.name}",
         )
-    run.iteration, run.seconds = state["iteration"], state["seconds"]
-    _require_same_settings(run, state["settings"], path)
-    load_into(run.network, state["network"], str(path))
-    _load_optimizer(run.optimizer, state["optimizer"], path)
-    run.scaler.load_state_dict(state["scaler"])
-    each = state["processes"]
-    if len(each) == run.me.count:
-        _set_own_state(run, each[run.me.rank])
-    elif run.me.first:
-        log.warning("the run had %d processes: not an exact resume", len(each))
+    _require_same_settings(run, state.settings, path)
+    load_into(run.network, state.network, str(path))
+    load_optimizer(run.optimizer, state.optimizer, path)
+    with _fitting(path, "the state of the run does not fit"):
+        run.scaler.load_state_dict(state.scaler)
+        if len(state.processes) == run.me.count:
+            _set_own_state(run, state.processes[run.me.rank])
+        elif run.me.first:
+            log.warning("the run had %d processes: not an exact resume", len(state.processes))
+    run.iteration, run.seconds = state.iteration, state.seconds
     log.info("going on after iteration %d (%s)", run.iteration, path)
 
 
-def _load_optimizer(optimizer: Optimizer, state: dict[str, Any], path: Path) -> None:
-    try:
+def load_optimizer(optimizer: Optimizer, state: dict[str, Any], path: Path) -> None:
+    """Give an optimizer the state that a file holds.
+
+    Raises:
+        CheckpointError: it is of other parameters, or damaged.
+    """
+    with _fitting(path, "the optimizer's state does not fit"):
         optimizer.load_state_dict(state)
-    except (KeyError, ValueError) as error:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                for name, moment in optimizer.state[parameter].items():
+                    # A count of steps is a single number.
+                    odd = isinstance(moment, Tensor) and moment.ndim
+                    if odd and moment.shape != parameter.shape:
+                        shapes = f"{tuple(moment.shape)} for {tuple(parameter.shape)}"
+                        raise ValueError(f"{name} has the shape {shapes}")
+
+
+@contextmanager
+def _fitting(path: Path, what: str) -> Iterator[None]:
+    """What torch says of a state that it cannot take, as one kind of error."""
+    try:
+        yield
+    except (AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(
-            "the optimizer's state does not fit",
+            what,
             where=path,
             got=error,
             mend="begin a new run, with these weights where the paper's settings allow it",
@@ -189,10 +233,10 @@ def _own_state(run: Run) -> dict[str, Any]:
     return {"rng": rng, "buffers": buffers, "recent": run.recent}
 
 
-def _set_own_state(run: Run, state: dict[str, Any]) -> None:
-    torch.set_rng_state(state["rng"]["cpu"])
-    if run.device.type == "cuda" and "cuda" in state["rng"]:
-        torch.cuda.set_rng_state(state["rng"]["cuda"], run.device)
+def _set_own_state(run: Run, state: _Own) -> None:
+    torch.set_rng_state(state.rng["cpu"])
+    if run.device.type == "cuda" and "cuda" in state.rng:
+        torch.cuda.set_rng_state(state.rng["cuda"], run.device)
     for name, buffer in run.network.named_buffers():
-        buffer.copy_(state["buffers"][name])
-    run.recent = state["recent"]
+        buffer.copy_(state.buffers[name])
+    run.recent = state.recent

@@ -16,10 +16,11 @@ from typing import Any, TextIO
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 
 from llve_common import __version__
-from llve_common.config import RunSettings, as_yaml, with_absolute_paths
-from llve_common.errors import MediaError
+from llve_common.config import RunSettings, as_yaml, checked, with_absolute_paths
+from llve_common.errors import DataError, MediaError
 from llve_common.io.atomic import write_text
 from llve_common.io.images import to_pixels, write_image
 from llve_common.machine.locks import LOCK, holding
@@ -199,6 +200,10 @@ def best_of(validations: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     return max(scored, key=lambda line: float(line["validation"]["psnr"]), default=None)
 
 
+class _Line(BaseModel):
+    iteration: int
+
+
 def cut_losses(file: Path, iteration: int) -> None:
     """Drop what an interrupted process logged after a checkpoint's iteration, or only in part."""
     if not file.is_file():
@@ -206,8 +211,8 @@ def cut_losses(file: Path, iteration: int) -> None:
     lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     kept = []
     for line in lines:
-        with suppress(ValueError, LookupError, TypeError):
-            if json.loads(line)["iteration"] <= iteration:
+        with suppress(DataError):
+            if checked(_Line, line, file).iteration <= iteration:
                 kept.append(line)
     if len(kept) < len(lines):
         write_text(file, "".join(line + "\n" for line in kept))

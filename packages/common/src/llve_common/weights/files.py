@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 import pickle
 import struct
 import warnings
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from llve_common.errors import CheckpointError
+from llve_common.errors import CheckpointError, printable
 from llve_common.io.atomic import replacing
 from llve_common.paper.contract import State
 
@@ -25,25 +27,34 @@ WEIGHTS_SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
 # What the readers raise for damaged files, depending on the byte that is wrong.
 _DAMAGE = (
     SafetensorError, RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError,
-    AttributeError, AssertionError, struct.error,
+    AttributeError, AssertionError, ArithmeticError, MemoryError, struct.error, zipfile.BadZipFile,
 )  # fmt: skip
+# The networks here have up to 1 000 weights, some of which published files hold four times.
+_MOST_NAMES, _MOST_TIMES = 10_000, 8
+_FLOATS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+_INTEGERS = {torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64}
 
 
 def read_file(path: Path) -> dict[str, Any]:
     """The content of a weights or checkpoint file, on the CPU.
 
+    All its tensors are dense, and the file holds their numbers.
+
     Raises:
-        CheckpointError: missing, truncated, not such a file, or a pickle that would run code.
+        CheckpointError: missing, truncated, not such a file, a pickle that would run code, or
+            tensors that are larger than the file.
     """
     if not path.is_file():
         raise CheckpointError("no such weights file", where=path, mend="check the path")
     try:
         if path.suffix == ".safetensors":
-            return dict(safetensors.torch.load_file(path))
-        with warnings.catch_warnings():
-            # torch warns of the pickle protocols of foreign files, which are refused below anyway.
-            warnings.simplefilter("ignore", UserWarning)
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            content: Any = safetensors.torch.load_file(path)
+        else:
+            _require_stored(path)
+            with warnings.catch_warnings():
+                # torch warns of foreign files' pickle protocols, which are refused below anyway.
+                warnings.simplefilter("ignore", UserWarning)
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not _is_pickle(path) or "nsupported" not in str(error):
             raise _unreadable(path, error) from error
@@ -60,6 +71,7 @@ def read_file(path: Path) -> dict[str, Any]:
     if not isinstance(content, Mapping):
         got = type(content).__name__
         raise CheckpointError("not a weights file", where=path, got=got, expected="a state dict")
+    _require_held(content, path)
     return dict(content)
 
 
@@ -72,9 +84,9 @@ def read_weights(path: Path) -> State:
         CheckpointError: as :func:`read_file`, or there is no state dict in it.
     """
     content = read_file(path)
-    if content.get("format") == FORMAT:
-        return dict(content["network"])
-    found = [each for each in (content, *content.values()) if _is_state(each)]
+    ours = content.get("format") == FORMAT
+    places: list[Any] = [content.get("network")] if ours else [content, *content.values()]
+    found = [each for each in places if _is_state(each)]
     if len(found) != 1:
         raise CheckpointError(
             "which weights is not clear" if found else "the file holds no network weights",
@@ -82,14 +94,29 @@ def read_weights(path: Path) -> State:
             got=f"the keys {_some(list(content))}",
             expected="a state dict, or one entry that is a state dict",
         )
-    return {str(key).removeprefix("module."): value for key, value in found[0].items()}
+    if len(found[0]) > _MOST_NAMES:
+        what = "the file holds more weights than any network here has"
+        raise CheckpointError(what, where=path, got=len(found[0]), expected=f"up to {_MOST_NAMES}")
+    prefix = "" if ours else "module."
+    return {key.removeprefix(prefix): value for key, value in found[0].items()}
 
 
 def load_into(network: nn.Module, state: State, path: Path | str) -> None:
     """Load weights from a file into a network, every name and shape as expected.
 
     Raises:
-        CheckpointError: names are missing or unknown, or shapes differ.
+        CheckpointError: as :func:`require_fit`.
+    """
+    require_fit(network, state, path)
+    network.load_state_dict(state)
+
+
+def require_fit(network: nn.Module, state: State, path: Path | str) -> None:
+    """Compare weights from a file with a network, which may be on the device ``meta``.
+
+    Raises:
+        CheckpointError: names are missing or unknown, shapes differ, or values are of another kind:
+            integers or complex numbers for real ones, or real numbers for integers.
     """
     wanted = network.state_dict()
     found = {
@@ -100,11 +127,15 @@ def load_into(network: nn.Module, state: State, path: Path | str) -> None:
             for key in sorted(wanted.keys() & state.keys())
             if state[key].shape != wanted[key].shape
         ],
+        "types:": [
+            f"{key} is {state[key].dtype}, expected {wanted[key].dtype}"
+            for key in sorted(wanted.keys() & state.keys())
+            if _kind(state[key].dtype) != _kind(wanted[key].dtype)
+        ],
     }
     faults = "; ".join(f"{label} {_some(keys)}" for label, keys in found.items() if keys)
     if faults:
         raise CheckpointError("the weights do not fit the network", where=path, got=faults)
-    network.load_state_dict(state)
 
 
 def write_weights(path: Path, state: State, metadata: Mapping[str, str] | None = None) -> None:
@@ -180,6 +211,61 @@ def _save(content: Mapping[str, Any], path: Path) -> None:
             ) from None
 
 
+def _require_stored(path: Path) -> None:
+    """Refuse what could grow in memory beyond the file: compressed records, and byte arrays."""
+    size = path.stat().st_size
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            records = archive.infolist()
+        if any(each.compress_type for each in records) or sum(r.file_size for r in records) > size:
+            what = "the weights are compressed, which torch's files are not"
+            raise CheckpointError(what, where=path, mend="save the weights again")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        # A pickle can ask for as large an empty one as it likes; no weights need any.
+        if content.find(b"bytearray\n") >= 0:
+            what = "the file holds byte arrays, so it was not read"
+            raise CheckpointError(what, where=path, expected="a state dict of tensors")
+
+
+def _require_held(content: Any, path: Path) -> None:
+    """Refuse tensors that are not dense, or whose shapes promise more than the file holds."""
+    left = _MOST_TIMES * path.stat().st_size
+    for name, tensor in _tensors(content):
+        kinds = {
+            str(tensor.layout): tensor.layout != torch.strided,
+            "nested": tensor.is_nested,
+            "quantised": tensor.is_quantized,
+            f"on the device {tensor.device}": tensor.device.type != "cpu",
+        }
+        if any(kinds.values()):
+            what = "a tensor of the file is not a dense one of plain numbers"
+            got = f"{name} is {', '.join(kind for kind in kinds if kinds[kind])}"
+            raise CheckpointError(what, where=path, got=got)
+        size = tensor.numel() * tensor.element_size()
+        left -= size
+        if size > tensor.untyped_storage().nbytes() or left < 0:
+            what = "the file holds fewer numbers than its tensors' shapes say"
+            got = f"{name} of shape {tuple(tensor.shape)}"
+            raise CheckpointError(what, where=path, got=got, mend="save contiguous tensors")
+
+
+def _tensors(content: Any) -> Iterator[tuple[str, Tensor]]:
+    """The tensors in nested containers, a container that stands in several places once."""
+    rest, seen = [("", content)], set[int]()
+    while rest:
+        name, value = rest.pop()
+        if isinstance(value, Tensor):
+            yield name, value
+        elif isinstance(value, Mapping | list | tuple | set) and id(value) not in seen:
+            seen.add(id(value))
+            inner = value.items() if isinstance(value, Mapping) else enumerate(value)
+            rest += [(key if isinstance(key, str) else name, each) for key, each in inner]
+
+
+def _kind(dtype: torch.dtype) -> str:
+    return "real" if dtype in _FLOATS else "integer" if dtype in _INTEGERS else str(dtype)
+
+
 def _is_pickle(path: Path) -> bool:
     """Whether a file begins as a pickle or as the archive that torch puts one into."""
     with path.open("rb") as file:
@@ -188,8 +274,8 @@ def _is_pickle(path: Path) -> bool:
 
 
 def _is_state(value: object) -> bool:
-    tensors = value.values() if isinstance(value, Mapping) else ()
-    return bool(tensors) and all(isinstance(each, Tensor) for each in tensors)
+    items = value.items() if isinstance(value, Mapping) else ()
+    return bool(items) and all(isinstance(k, str) and isinstance(v, Tensor) for k, v in items)
 
 
 def _unreadable(path: Path, error: Exception) -> CheckpointError:
@@ -210,6 +296,6 @@ def _first_sentence(error: Exception) -> str:
     return words[:160] + ("..." if len(words) > 160 else "")
 
 
-def _some(names: list[str]) -> str:
-    head = ", ".join(str(name) for name in names[:5])
+def _some(names: Sequence[object]) -> str:
+    head = ", ".join(printable(name) for name in names[:5])
     return head + (f" and {len(names) - 5} more" if len(names) > 5 else "")

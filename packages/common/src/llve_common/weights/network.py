@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
@@ -11,12 +12,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from llve_common.errors import CheckpointError, UserError
+from llve_common.errors import CheckpointError, UserError, in_one_line
 from llve_common.metrics.cost import parameter_count
 from llve_common.paper.about import About
 from llve_common.paper.contract import LoadedWeights, Model, Paper, State
 from llve_common.paper.installed import installed_papers, load_paper
-from llve_common.weights.files import file_digest, load_into, read_weights
+from llve_common.weights.files import file_digest, read_weights, require_fit
 
 
 def bundled_weights(paper: About) -> Path:
@@ -51,7 +52,7 @@ def load_model(
     path = bundled_weights(paper) if weights is None else weights
     found = read_weights(path)
     try:
-        network = _fitting(paper, found, path, settings)
+        network = fitting_network(paper, paper.from_published(found), path, settings)
     except CheckpointError as error:
         owners = [each.name for each in _papers_of(found) if each.name != paper.name]
         if not owners:
@@ -88,17 +89,31 @@ def _papers_of(found: State) -> Iterator[Paper]:
     for entry in installed_papers().values():
         try:
             paper = load_paper(entry)
-            _fitting(paper, found, entry.name, None)
+            fitting_network(paper, paper.from_published(found), Path(entry.name))
         except UserError:
             continue
         yield paper
 
 
-def _fitting(paper: Paper, found: State, path: Path | str, settings: Any) -> nn.Module:
-    """A paper's network with these weights."""
-    state = paper.from_published(found)
+def fitting_network(paper: Paper, state: State, path: Path, settings: Any = None) -> nn.Module:
+    """The inference network that weights under our names are of, with the weights loaded.
+
+    It is built without memory first, and with it only once every name and shape fits: the shapes
+    in a file may promise any size.
+
+    Raises:
+        CheckpointError: the weights are of no network of the paper.
+    """
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of layers without a channel
+            promised = paper.network(state, settings)
+    except (UserError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        what = "the paper has no network with weights of such shapes"
+        raise CheckpointError(what, where=path, got=in_one_line(error)) from error
+    require_fit(promised, state, path)
     network = paper.network(state, settings)
-    load_into(network, state, path)
+    network.load_state_dict(state)
     return network
 
 

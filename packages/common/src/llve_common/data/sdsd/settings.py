@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat
 
 from llve_common import config
-from llve_common.config import RunSettings, ScheduleSettings, Settings, TrainerSettings
+from llve_common.config import (
+    Beta,
+    PositiveInt,
+    RunSettings,
+    ScheduleSettings,
+    Settings,
+    TrainerSettings,
+    Workers,
+)
 from llve_common.data.sdsd.splits import TEST_CLIPS, Split
 from llve_common.published_options import Convert, OptionTable, below, only, renamed
 
 TEST_FRAMES = 30
 """The published tests take so many frames of each clip."""
+
+Side = Annotated[int, Field(gt=0, le=16_384)]
 
 Layout = Literal["sdsd", "smid"]
 
@@ -32,7 +42,7 @@ class ClipData(Settings):
     test_clips: Split | tuple[str, ...] | None = Field(
         None, description="clips of the test: names, indoor, outdoor or smid; null: as published"
     )
-    size: tuple[PositiveInt, PositiveInt] | None = Field(
+    size: tuple[Side, Side] | None = Field(
         (960, 512), description="width and height that frames are resized to; null: unchanged"
     )
 
@@ -51,11 +61,11 @@ class ClipTestData(ClipData):
 class ClipTraining(TrainerSettings):
     """Adam, and the length of the run."""
 
-    workers: int = Field(3, ge=0, description="processes that load data; 0: the training process")
+    workers: Workers = 3
     iterations: PositiveInt = Field(description="training iterations")
     lr: float = Field(gt=0, description="learning rate")
-    beta1: float = Field(0.9, ge=0, lt=1, description="decay of Adam's first moment")
-    beta2: float = Field(0.99, ge=0, lt=1, description="decay of Adam's second moment")
+    beta1: Beta = Field(0.9, description="decay of Adam's first moment")
+    beta2: Beta = Field(0.99, description="decay of Adam's second moment")
     weight_decay: NonNegativeFloat = Field(0.0, description="weight decay")
     schedule: ScheduleSettings
     save_every: PositiveInt = Field(description="iterations between two weights files")

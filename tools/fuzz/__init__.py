@@ -1,0 +1,1 @@
+"""Files and words that nobody should give, and what becomes of them: see ``__main__``."""
