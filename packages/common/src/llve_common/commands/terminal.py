@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,12 +19,20 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperGroup
 
-from llve_common.errors import ConfigError, UserError
+from llve_common.config import DEVICES
+from llve_common.errors import ConfigError, MediaError, UserError
 from llve_common.machine.processes import processes
 from llve_common.machine.shell import command_line
 
-console = Console()
-_errors = Console(stderr=True)
+
+def _console(*, stderr: bool) -> Console:
+    # What goes to a file or a program is not cut to the width of a terminal that is not there.
+    cut = (sys.stderr if stderr else sys.stdout).isatty() or "COLUMNS" in os.environ
+    return Console(stderr=stderr, width=None if cut else 10_000)
+
+
+console = _console(stderr=False)
+messages = _console(stderr=True)
 
 _LINE_EVERY = 60.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -30,7 +40,28 @@ _LINE_EVERY = 60.0
 Weights = Annotated[
     Path | None, typer.Option(help="A weights file.", show_default="the bundled one")
 ]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")]
+Device = Annotated[str | None, typer.Option(help=f"{DEVICES}.", show_default="auto")]
+
+
+SHORT_HELP = {"help_option_names": ["-h", "--help"]}
+"""A program's context settings; its commands have them too."""
+
+
+def add_version(app: typer.Typer, version: str) -> None:
+    """Give a program the option ``--version``."""
+
+    def show(asked: bool) -> None:
+        if asked:
+            typer.echo(version)
+            raise typer.Exit
+
+    @app.callback()
+    def main(
+        version: bool = typer.Option(
+            False, "--version", is_eager=True, callback=show, help="Show the version and exit."
+        ),
+    ) -> None:
+        pass
 
 
 class Commands(TyperGroup):
@@ -49,12 +80,12 @@ class Commands(TyperGroup):
 
         # A run's folder holds the full log; the terminal has its progress and what went amiss.
         terminal = RichHandler(
-            logging.WARNING, console=_errors, show_time=False, show_path=False, markup=False
+            logging.WARNING, console=messages, show_time=False, show_path=False, markup=False
         )
         logging.basicConfig(
             level=logging.INFO, format="%(message)s", handlers=[terminal], force=True
         )
-        with _mistakes_as_messages():
+        with _mistakes_as_messages(), _signals_as_ctrl_c():
             return super().invoke(ctx)
 
     def _refuse_option_file(self, name: str, args: Sequence[str]) -> None:
@@ -76,18 +107,59 @@ def _mistakes_as_messages() -> Iterator[None]:
         yield
     except UserError as error:
         if processes().first or not error.everywhere:
-            said = f"[bold red]error:[/] {escape(str(error))}"
-            _errors.print(said, highlight=False, soft_wrap=True)
+            _say(error)
         raise typer.Exit(1) from None
     except OSError as error:
-        if error.errno != errno.ENOSPC or error.filename is not None:
+        if error.filename is None and error.errno != errno.ENOSPC:
             raise
-        # Full, as /dev/full is; Python would try once more at its end.
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        said = f"standard output cannot be written\n  got: {error.strerror}"
-        _errors.print(f"[bold red]error:[/] {said}", highlight=False, soft_wrap=True)
+        if error.filename is None:
+            # Full, as /dev/full is; Python would try once more at its end.
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _say(
+            MediaError(
+                "cannot be written or read",
+                where=error.filename or "standard output",
+                got=error.strerror,
+            )
+        )
         raise typer.Exit(1) from None
+
+
+def _say(error: UserError) -> None:
+    said = f"[bold red]error:[/] {escape(str(error))}"
+    messages.print(said, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def _signals_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a command like Ctrl-C, which cleans up; the second one kills."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise _Stopped(number)
+
+    known = [each for each in ("SIGTERM", "SIGHUP") if hasattr(signal, each)]
+    # What is ignored stays so: nohup says so for SIGHUP.
+    ours = [
+        each for name in known if signal.getsignal(each := getattr(signal, name)) == signal.SIG_DFL
+    ]
+    for number in ours:
+        signal.signal(number, stop)
+    try:
+        yield
+    except _Stopped as stopped:
+        raise typer.Exit(128 + stopped.args[0]) from None
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+class _Stopped(KeyboardInterrupt):
+    """A signal that ends the command, by its number."""
 
 
 def _without_launcher(words: Sequence[str], command: str) -> list[str]:
@@ -132,7 +204,7 @@ def progress_bar(what: str, note: str) -> Iterator[Callable[..., None]]:
         rich.progress.TimeRemainingColumn(),
     )
     with rich.progress.Progress(
-        *columns, console=_errors, disable=not _errors.is_terminal, transient=True
+        *columns, console=messages, disable=not messages.is_terminal, transient=True
     ) as progress:
         task = progress.add_task(what, total=None, note="")
         last = time.monotonic()
@@ -140,9 +212,9 @@ def progress_bar(what: str, note: str) -> Iterator[Callable[..., None]]:
         def advance(done: int, total: int | None, text: str = "") -> None:
             nonlocal last
             progress.update(task, completed=done, total=total, note=text)
-            if not _errors.is_terminal and time.monotonic() - last >= _LINE_EVERY:
+            if not messages.is_terminal and time.monotonic() - last >= _LINE_EVERY:
                 last = time.monotonic()
                 so_far = f"{what}: {done} of {total or '?'}, " + note.format(task=progress.tasks[0])
-                _errors.print(so_far, markup=False, highlight=False, soft_wrap=True)
+                messages.print(so_far, markup=False, highlight=False, soft_wrap=True)
 
         yield advance
