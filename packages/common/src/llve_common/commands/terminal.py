@@ -116,13 +116,10 @@ def _mistakes_as_messages() -> Iterator[None]:
             # Full, as /dev/full is; Python would try once more at its end.
             with suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _say(
-            MediaError(
-                "cannot be written or read",
-                where=error.filename or "standard output",
-                got=error.strerror,
-            )
+        what = (
+            "cannot be read or written" if error.filename else "standard output cannot be written"
         )
+        _say(MediaError(what, where=error.filename, got=error.strerror))
         raise typer.Exit(1) from None
 
 
