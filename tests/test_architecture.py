@@ -175,6 +175,12 @@ def test_build_hooks_name_every_extra_of_the_core():
         assert "optional-dependencies" in project["dynamic"]
 
 
+def test_every_package_installed_alone_brings_the_program_llve():
+    for path in ROOT.glob("packages/*/pyproject.toml"):
+        scripts = tomllib.loads(path.read_text())["project"]["scripts"]
+        assert scripts["llve"] == "llve_common.__main__:app", path
+
+
 def test_importing_the_core_prints_nothing_and_touches_no_gpu():
     # Triton's kernels need Triton, and are imported on demand.
     modules = [module_of(path) for path in CORE if path.stem not in {"__main__", "triton_kernels"}]

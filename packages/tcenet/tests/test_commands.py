@@ -91,6 +91,16 @@ def test_damaged_parameters_of_a_clip_are_one_message(tmp_path, videos, content)
     assert f"{file}: the content is not what llve writes" in output
 
 
+@pytest.mark.parametrize(("place", "source"), [("b", "."), ("b/empty", "..")])
+def test_simulate_a_folder_by_its_dots(tmp_path, videos, monkeypatch, place, source):
+    (videos / "clips" / "b" / "empty").mkdir()
+    monkeypatch.chdir(videos / "clips" / place)
+    run("simulate", source, tmp_path / "set")
+    for side in ("low_and_noise", "normal"):
+        names = sorted(file.name for file in (tmp_path / "set" / side / "b").iterdir())
+        assert names == [f"{number:05d}.png" for number in range(6)]
+
+
 def test_two_sources_of_one_name_are_refused(tmp_path, videos):
     write_pairs(videos / "a", tmp_path / "unused", 6)
     output = run("simulate", videos, tmp_path / "set", fails=True)

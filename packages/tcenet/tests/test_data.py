@@ -96,7 +96,7 @@ def test_lists(ramps, tmp_path):
     for name in ("a", "b"):
         low, normal = ramps(name)
     listed = tmp_path / "train_list.txt"
-    listed.write_text("b\n\n")
+    listed.write_text("b\n\n", encoding="utf-8-sig")
     assert [clip.name for clip in video_clips(low, normal, listed)] == ["b"]
     listed.write_text("c\n")
     with pytest.raises(DataError, match="no such folder"):

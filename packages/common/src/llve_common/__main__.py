@@ -7,11 +7,18 @@ from typing import Annotated, Literal
 
 import typer
 
+from llve_common import __version__
 from llve_common.commands.compare import compare
+from llve_common.commands.enhance import enhance_command, recommended_paper
 from llve_common.commands.score import score
-from llve_common.commands.terminal import Commands, console
+from llve_common.commands.terminal import SHORT_HELP, Commands, add_version, console
 
-app = typer.Typer(cls=Commands, no_args_is_help=True, help="Tools that all papers share.")
+app = typer.Typer(
+    cls=Commands, no_args_is_help=True, help="Tools that all papers share.",
+    pretty_exceptions_enable=False, context_settings=SHORT_HELP,
+)  # fmt: skip
+add_version(app, f"llve-common {__version__}")
+app.command("enhance")(enhance_command(recommended_paper))
 app.command()(compare)
 app.command()(score)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import reprlib
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar,
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -95,8 +97,20 @@ The published weights were trained on [-1, 1].
 Statistics = Literal["batch", "running"]
 """What RAFT's batch norm normalises by: the images at hand, or what training collected."""
 
-_DEVICE = r"^(auto|cpu|cuda(:\d+)?)$"
-Device = Annotated[str, Field(pattern=_DEVICE, description="device: auto, cpu, cuda or cuda:N")]
+
+def known_device(name: str) -> str:
+    """The name, if it is one of :data:`DEVICES`; the device need not be there.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", name) is None:
+        raise ValueError(f"expected {DEVICES}")
+    return name
+
+
+DEVICES = "auto, cpu, cuda, cuda:N or mps"
+Device = Annotated[str, AfterValidator(known_device), Field(description=f"device: {DEVICES}")]
 
 
 class TrainerSettings(Settings):

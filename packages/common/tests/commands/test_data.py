@@ -51,16 +51,23 @@ def test_png_becomes_npy_of_the_same_pixels_and_goes_on_where_it_stopped(root):
     stored = np.load(target / "GT" / "pair2" / "0000.npy")
     np.testing.assert_array_equal(stored[..., ::-1], read_frame(root / "GT" / "pair2" / "0000.png"))
     (target / "GT" / "pair2" / "0003.npy").unlink()
-    assert "wrote 1 frames" in run("convert", root)
+    whole = target / "GT" / "pair2" / "0002.npy"
+    (target / "GT" / "pair2" / "0001.npy").write_bytes(b"")
+    whole.write_bytes(whole.read_bytes()[:-1])
+    assert "wrote 3 frames" in run("convert", root)
+    assert "wrote 0 frames" in run("convert", root)
+    write_image(root / "GT" / "pair2" / "0000.jpg", np.zeros((16, 24, 3), np.uint8))
+    assert "two inputs would be written to the same file" in run("convert", root, fails=True)
 
 
-def test_a_converted_set_may_be_resized_as_training_would(root, tmp_path):
+def test_a_converted_set_may_be_resized_as_training_would(root, tmp_path, monkeypatch):
     run("convert", root, tmp_path / "small", "--size", "12x8")
     path = root / "input" / "pair2" / "0001.png"
     small = tmp_path / "small" / "input" / "pair2" / "0001.npy"
     np.testing.assert_array_equal(read_frame(small), read_frame(path, (12, 8)))
     assert "not a size" in run("convert", root, tmp_path / "x", "--size", "12", fails=True)
-    assert "say where" in run("convert", tmp_path / "small", fails=True)
+    monkeypatch.chdir(tmp_path / "small")
+    assert "say where" in run("convert", ".", fails=True)
     output = run("convert", tmp_path / "small", tmp_path / "again", fails=True)
     assert "no image but .npy files" in output
 

@@ -58,6 +58,11 @@ def test_the_first_frames_of_image_files_are_those_files(image_file):
 # Finding
 
 
+def test_frames_come_in_natural_order(image_file, tmp_path):
+    files = [image_file(f"clip/{number}.png") for number in (1, 2, 10)]
+    assert clip_of(tmp_path / "clip").frames == tuple(files)
+
+
 def test_clips_and_frames_are_matched_by_name(root):
     clips = paired_clips(root / "input", root / "GT")
     assert [clip.name for clip in clips] == ["pair1", "pair10", "pair2"]

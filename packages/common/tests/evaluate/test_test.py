@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llve_common.data.clip import Clip, read_frame
-from llve_common.errors import ConfigError, DataError
+from llve_common.errors import ConfigError, DataError, MediaError
 from llve_common.evaluate import test as evaluator
 from llve_common.evaluate.test import evaluate, run_test
 from llve_common.io.images import read_image
@@ -195,3 +195,10 @@ def test_a_test_without_anything_to_do_is_refused(paper, settings, image_file):
     assert run_test(paper(), settings(low=low)).scores.mean_of_frames == {}
     with pytest.raises(ConfigError, match="nothing to score"):
         run_test(paper(), settings(low=low, save_images=False))
+
+
+def test_frames_of_a_clip_have_one_size(score, clip, image_file):
+    pair = clip("a", 3)
+    odd = replace(pair, frames=(*pair.frames[:2], image_file("a/low/2.png", 10, 14)))
+    with pytest.raises(MediaError, match=r"2.png: the frame has another size than the first"):
+        score(odd, window=Window((-1, 0, 1)), enhance=lambda network, frames: frames[:, 1:2])

@@ -1,10 +1,22 @@
 import os
+import signal
 import stat
+import subprocess
+import sys
 
 import pytest
 
 from llve_common.errors import MediaError
 from llve_common.io.atomic import replacing, write_text
+
+WRITES_FOR_EVER = """
+import sys, time
+from pathlib import Path
+from llve_common.io.atomic import replacing
+with replacing(Path(sys.argv[1])) as temporary:
+    print(temporary.name, flush=True)
+    time.sleep(600)
+"""
 
 
 @pytest.fixture
@@ -69,3 +81,24 @@ def test_folder_that_is_a_file_and_target_that_is_a_folder_are_one_message(tmp_p
     with pytest.raises(MediaError, match=r"folder: cannot be written\n  got: Is a directory"):
         write_text(tmp_path / "folder", "")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_the_next_process_removes_what_a_killed_one_left_and_nothing_else(tmp_path):
+    """Not what a live one still writes, nor a stranger's hidden file."""
+
+    def writes(name):
+        command = [sys.executable, "-c", WRITES_FOR_EVER, str(tmp_path / name)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    with writes("a.png") as killed:
+        half = killed.stdout.readline().strip()
+        killed.send_signal(signal.SIGKILL)
+    strangers = [".llve-notes.txt", ".llve-0123456789abcdef.d.png", ".a-0123abcd.png"]
+    for name in strangers:
+        (tmp_path / name).touch()
+    assert (tmp_path / half).is_file()
+    with writes("b.png") as first, writes("c.png") as second:
+        held = [each.stdout.readline().strip() for each in (first, second)]
+        assert {path.name for path in tmp_path.iterdir()} == {*strangers, *held}
+        first.kill()
+        second.kill()

@@ -5,7 +5,7 @@ import pytest
 
 from llve_common.errors import DataError
 from llve_common.io.atomic import write_text
-from llve_common.io.folders import is_image, list_images, match_by_name
+from llve_common.io.folders import in_natural_order, is_image, list_images, match_by_name
 
 
 @pytest.fixture
@@ -25,12 +25,56 @@ def test_images_come_sorted_as_plain_strings_and_subfolders_are_read_when_asked_
     assert names(folder, list_images(folder, recursive=True))[-1] == "sub/c.webp"
 
 
-def test_other_and_hidden_files_are_left_out_and_named_in_the_log(folder, caplog):
-    for name in ("notes.txt", ".hidden.png", "Thumbs.db"):
-        (folder / name).touch()
+def test_what_is_left_out_is_named_in_the_log(folder, caplog, monkeypatch):
+    """Other files, what is hidden, what may not be read, and links to nothing."""
+    for name in ("notes.txt", ".hidden.png", ".git/b.png", "locked/a.png"):
+        write_text(folder / name, "")
+    (folder / "broken.png").symlink_to("nowhere.png")
+    iterate = Path.iterdir
+
+    def refusing(path):
+        if path.name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return iterate(path)
+
+    monkeypatch.setattr(Path, "iterdir", refusing)
     with caplog.at_level(logging.WARNING):
-        assert len(list_images(folder)) == 5
-    assert "left out, not images: .hidden.png, Thumbs.db, notes.txt" in caplog.text
+        assert len(list_images(folder, recursive=True)) == 6
+    named = ".git; .hidden.png; broken.png; locked/ (may not be read); notes.txt"
+    assert f"left out, not images: {named}\n" in caplog.text
+    with pytest.raises(DataError, match=r"locked: the folder may not be read\n  got: Permission"):
+        list_images(folder / "locked")
+
+
+def test_linked_folders_are_followed_without_loops(folder, tmp_path_factory):
+    outside = tmp_path_factory.mktemp("outside")
+    (outside / "d.png").touch()
+    (outside / "back").symlink_to(folder)
+    (folder / "linked").symlink_to(outside)
+    (folder / "sub" / "again").symlink_to(folder)
+    found = names(folder, list_images(folder, recursive=True))
+    assert found[-2:] == ["linked/d.png", "sub/c.webp"]
+    assert len(found) == 7
+
+
+def test_natural_order_is_the_plain_one_of_padded_names():
+    def ordered(*names):
+        return [path.as_posix() for path in sorted(map(Path, names), key=in_natural_order)]
+
+    assert ordered("10.png", "9.png", "1.png") == ["1.png", "9.png", "10.png"]
+    assert ordered("a10b2", "a9b10", "a9b9") == ["a9b9", "a9b10", "a10b2"]
+    padded = [
+        "0001-a.png",
+        "0001_2.png",
+        "0001a.png",
+        "0010.png",
+        "A2/0001.png",
+        "a-1",
+        "a1",
+        "a_1",
+    ]
+    assert ordered(*reversed(padded)) == sorted(padded)
+    assert ordered("1.png", "01.png") == ordered("01.png", "1.png")
 
 
 @pytest.mark.parametrize(

@@ -186,9 +186,10 @@ def test_run_without_a_checkpoint_begins_anew_in_its_folder(go, stopped, assert_
 
 def test_leftovers_of_killed_writers_are_removed_and_a_users_hidden_files_are_not(go, stopped):
     folder = stopped(4)
-    ours = [folder / each for each in (".llve-abcd_123.yml", "checkpoints/.llve-abcd_123.ckpt")]
-    theirs = [".notes-20261126.txt", "mine/.backup-settings.yml", "mine/deep/.llve-abcd_123.txt"]
-    theirs += [".llve-notes.txt", "checkpoints/.llve-abcd_123.ckpt.old"]
+    name = ".llve-0123456789abcdef"
+    ours = [folder / f"{name}.yml", folder / "checkpoints" / f"{name}.ckpt"]
+    theirs = [".notes-20261126.txt", "mine/.backup-settings.yml", f"mine/deep/{name}.txt"]
+    theirs += [".llve-notes.txt", f"checkpoints/{name}.ckpt.old"]
     for file in (*ours, *(folder / each for each in theirs)):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()

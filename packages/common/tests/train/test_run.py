@@ -16,7 +16,7 @@ def send_after(iteration, number):
     return lambda done, *_: done == iteration and os.kill(os.getpid(), number)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_signal_ends_the_iteration_and_says_how_to_go_on(go, tmp_path, number):
     usual = signal.getsignal(number)
     with pytest.raises(UserError) as caught:
@@ -28,6 +28,16 @@ def test_signal_ends_the_iteration_and_says_how_to_go_on(go, tmp_path, number):
     assert f"go on with --resume {folder}" in str(caught.value)
     kept = sorted(file.name for file in (folder / "checkpoints").iterdir())
     assert kept == ["00000002.ckpt", "00000003.ckpt"]
+
+
+def test_a_signal_that_is_ignored_stays_so(go):
+    """As nohup has it."""
+    usual = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        folder = go(watch=send_after(2, signal.SIGHUP))
+    finally:
+        signal.signal(signal.SIGHUP, usual)
+    assert "finished after 6 iterations" in (folder / "train.log").read_text()
 
 
 def test_signal_in_the_last_iteration_lets_the_run_finish(go):

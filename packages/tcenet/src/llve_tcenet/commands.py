@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from llve_common.commands.terminal import Commands, console, progress_bar
-from llve_tcenet.config import ABOUT
 
 
 class PublishedCommands(Commands):
@@ -28,11 +27,12 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of parameters and noise.")] = 0,
 ) -> None:
     """Make a paired set in DS-LOL's layout by simulated low light; the ranges are llve's own."""
-    from llve_common.enhance.files import plan_jobs
+    from llve_common.io.folders import named
+    from llve_common.io.frames import sources_in
     from llve_tcenet.simulate import clip_names, simulate_clip, write_list
 
-    sources = [source for source, _ in plan_jobs(ABOUT, source, out)]
-    names, counts = clip_names(sources, source), {}
+    source = named(source)
+    names, counts = clip_names(sources_in(source, clips=True, but=out), source), {}
     with progress_bar("simulating", "clips") as advance:
         for name, path in names.items():
             counts[name] = simulate_clip(path, name, out, seed)

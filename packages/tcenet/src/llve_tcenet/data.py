@@ -17,6 +17,7 @@ from torch import Tensor
 from llve_common.config import read_small
 from llve_common.data.clip import clip_files, clip_of, clips_in, files_of, require_pairs
 from llve_common.errors import DataError
+from llve_common.io.folders import entries
 from llve_common.io.images import read_image, to_tensor
 from llve_common.io.video import is_video
 from llve_common.paper.contract import Clip, Sample
@@ -158,7 +159,8 @@ def _clip(low: Path, normal: Path | None) -> Clip:
 
 def _listed(file: Path) -> list[str]:
     try:
-        lines = read_small(file).decode("utf-8").splitlines()
+        # Editors on Windows begin a text with a byte order mark.
+        lines = read_small(file).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(
             "the list of videos cannot be read",
@@ -179,7 +181,7 @@ def _listed(file: Path) -> list[str]:
 
 def _below(path: Path) -> dict[str, Path]:
     """The clips in a folder by name; where there is none, the folder or video itself, as ``""``."""
-    inside = path.iterdir() if path.is_dir() else ()
+    inside = entries(path) if path.is_dir() else ()
     return clips_in(path) if any(each.is_dir() or is_video(each) for each in inside) else {"": path}
 
 

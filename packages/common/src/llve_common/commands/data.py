@@ -9,7 +9,7 @@ import typer
 
 from llve_common.commands.terminal import console, progress_bar
 from llve_common.data.sdsd.splits import TEST_CLIPS, Split
-from llve_common.errors import ConfigError, DataError
+from llve_common.errors import ConfigError, DataError, MediaError
 from llve_common.report.tables import plain_table
 
 if TYPE_CHECKING:
@@ -72,17 +72,19 @@ def data_app() -> typer.Typer:
         wanted = None if size is None else _size(size)
         folder = _beside(source) if target is None else target
         from llve_common.data.clip import read_frame
+        from llve_common.enhance.files import naming_faults
         from llve_common.io.folders import list_images
         from llve_common.io.images import write_image
 
         images = [path for path in list_images(source, recursive=True) if path.suffix != ".npy"]
         if not images:
             raise DataError("the folder holds no image but .npy files", where=source)
+        files = [folder / path.relative_to(source).with_suffix(".npy") for path in images]
+        naming_faults(list(zip(images, files, strict=True)))
         written = 0
         with progress_bar("converting", "frames") as advance:
-            for done, path in enumerate(images, 1):
-                file = folder / path.relative_to(source).with_suffix(".npy")
-                if not file.exists():
+            for done, (path, file) in enumerate(zip(images, files, strict=True), 1):
+                if not _is_whole(file):
                     write_image(file, read_frame(path, wanted))
                     written += 1
                 advance(done, len(images))
@@ -118,8 +120,21 @@ def _guess(root: Path) -> Split:
     return "outdoor" if "outdoor" in root.resolve().name.lower() else "indoor"
 
 
+def _is_whole(file: Path) -> bool:
+    """Whether a frame is there that an earlier run wrote whole."""
+    from llve_common.io.images import image_size
+
+    try:
+        return file.exists() and bool(image_size(file))
+    except MediaError:
+        return False
+
+
 def _beside(source: Path) -> Path:
-    name = source.resolve().name
+    from llve_common.io.folders import named
+
+    source = named(source)
+    name = source.name
     if not name.endswith("_png"):
         raise ConfigError("say where to write", where=source, mend="give a second folder")
     return source.with_name(f"{name.removesuffix('_png')}_np")

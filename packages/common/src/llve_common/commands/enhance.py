@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,71 +10,198 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llve_common.commands.terminal import Device, Weights, console, progress_bar
-from llve_common.errors import MediaError, UserError
+from llve_common.commands.terminal import Device, Weights, console, messages, progress_bar
+from llve_common.errors import ConfigError, MediaError, UserError
 from llve_common.machine.processes import processes
 from llve_common.paper.about import About
 
 if TYPE_CHECKING:
-    from llve_common.enhance.files import Enhanced, Job
-    from llve_common.paper.contract import LoadedWeights
+    from llve_common.enhance.files import Enhanced, Job, Wishes
+    from llve_common.paper.contract import LoadedWeights, Model
+
+Choose = Callable[[Sequence[str], bool], About]
+"""The paper for sources as they were typed, which may be a pipe of raw frames."""
 
 
-def enhance_command(paper: About) -> Callable[..., None]:
-    """The command for a paper."""
+def enhance_command(choose: Choose) -> Callable[..., None]:
+    """The command, of the paper that is chosen."""
 
     def enhance(
-        source: Annotated[
-            Path, typer.Argument(help="An image, a video, or a folder of images or videos.")
+        sources: Annotated[
+            list[str],
+            typer.Argument(
+                metavar="IN... [OUT]",
+                help="Images, videos, or folders of them; - is an image on standard input. The "
+                "last is the output where nothing is there yet.",
+            ),
         ],
         output: Annotated[
-            Path | None,
+            str | None,
             typer.Option(
-                "-o", "--output", help="A file or folder to write.", show_default="<name>-enhanced"
+                "-o",
+                "--output",
+                metavar="OUT",
+                show_default="<name>-enhanced",
+                help="An image, a video (of a folder of frames too), a folder (a video becomes "
+                "frames in it), or - for standard output.",
             ),
         ] = None,
         weights: Weights = None,
         device: Device = None,
+        strength: Annotated[
+            float, typer.Option(min=0, max=1, help="Of the result; 0 gives the input back.")
+        ] = 1.0,
+        overwrite: Annotated[
+            bool, typer.Option("--overwrite", help="Replace results that are there.")
+        ] = False,
+        skip_existing: Annotated[
+            bool, typer.Option("--skip-existing", help="Leave results that are there.")
+        ] = False,
+        suffix: Annotated[
+            str | None,
+            typer.Option(help="Ends the results' names.", show_default="-enhanced without -o"),
+        ] = None,
+        fps: Annotated[
+            str | None,
+            typer.Option(help="Frames a second of a video of images.", show_default="25"),
+        ] = None,
+        sound: Annotated[
+            Path | None, typer.Option(help="A file whose sound the video gets.")
+        ] = None,
+        preview: Annotated[
+            int | None,
+            typer.Option(min=1, metavar="N", help="Of a video, one second in N, for a look."),
+        ] = None,
+        start: Annotated[
+            float | None, typer.Option(min=0, help="Of a video: seconds to leave out.")
+        ] = None,
+        end: Annotated[
+            float | None, typer.Option(min=0, help="Of a video: the second to end at.")
+        ] = None,
+        keep_going: Annotated[
+            bool, typer.Option("--keep-going", help="Pass over a video's damage.")
+        ] = False,
+        codec: Annotated[
+            str, typer.Option(help="Of a video: h264, h265 or ffv1 (lossless).")
+        ] = "h264",
+        crf: Annotated[
+            int | None,
+            typer.Option(help="Of a video: 0 (best) to 51.", show_default="18, or 20 of h265"),
+        ] = None,
+        strip: Annotated[
+            bool, typer.Option("--strip", help="Leave out tags, such as date and place.")
+        ] = False,
+        raw: Annotated[
+            str | None,
+            typer.Option(
+                metavar="WxH@FPS", help="Standard input, and output, is raw rgb24 frames."
+            ),
+        ] = None,
     ) -> None:
-        """Enhance an image, a video, or a folder of them."""
-        from llve_common.enhance.files import enhance_all, naming_faults, plan_jobs
+        """Enhance images, videos, or folders of them."""
+        from llve_common.enhance.files import Wishes, jobs_to_do, plan_jobs
+        from llve_common.io.frames import Coding, Part
+        from llve_common.io.pipes import piped, rate_of, raw_format
         from llve_common.machine.device import choose_device
         from llve_common.weights.network import load_model
 
-        me = processes()
-        jobs = plan_jobs(paper, source, output)
-        naming_faults(jobs)
-        model = load_model(paper.paper(), weights, choose_device(device or "auto"))
-        # Under torchrun each process takes its share; they have nothing to say to one another.
-        mine = jobs[me.rank :: me.count]
-        what = "frames" if len(mine) == 1 else "files"
-        started = time.monotonic()
-        with progress_bar("enhancing", f"{what} {{task.fields[note]}}") as advance:
-
-            def watch(done: int, total: int | None) -> None:
-                rate = done / max(time.monotonic() - started, 1e-9)
-                advance(done, total, f"{rate:.1f} {what}/s")
-
-            result = enhance_all(model, mine, watch=watch)
-        _report(result, mine, model.weights)
+        given, target = _sources_and_output(sources, output)
+        for option, value in (("--start", start), ("--end", end)):
+            if value is not None and not math.isfinite(value):
+                raise ConfigError("not a time", where=option, got=value)
+        wishes = Wishes(
+            strength=strength,
+            rate=None if fps is None else rate_of(fps, "--fps"),
+            sound=sound, preview=preview,
+            part=Part(start, end, keep_going), coding=Coding(codec, crf, strip),
+            raw=None if raw is None else raw_format(raw),
+        )  # fmt: skip
+        paper = choose(given, raw is not None)
+        with piped(given, target, wishes.raw) as (paths, place):
+            jobs = plan_jobs(paper.kind, paths, place, suffix=_ending(suffix), wishes=wishes)
+            # Under torchrun each process takes its share; they have nothing to say to one another.
+            me = processes()
+            mine = jobs[me.rank :: me.count]
+            left = jobs_to_do(mine, place, overwrite=overwrite, skip_existing=skip_existing)
+            model = load_model(paper.paper(), weights, choose_device(device or "auto"))
+            result = _enhance(model, left, wishes)
+            _report(result, left, len(mine) - len(left), model.weights)
 
     return enhance
 
 
-def _report(result: Enhanced, jobs: Sequence[Job], weights: LoadedWeights | None) -> None:
+def _sources_and_output(words: list[str], output: str | None) -> tuple[list[str], str | None]:
+    """The sources, and the output by its option, or as the last word where nothing is there yet.
+
+    Raises:
+        ConfigError: a name is empty, or it does not show whether the last word is an output.
+    """
+    if "" in (*words, output):
+        raise ConfigError("a name is empty", where="enhance", mend="is a variable not set?")
+    if output is not None or len(words) == 1:
+        return words, output
+    *before, last = words
+    if last == "-" or not Path(last).exists():
+        return before, last
+    if len(words) == 2 or Path(last).is_dir():
+        raise ConfigError(
+            "this is there already: is it the output, or a second source?",
+            where=last,
+            mend=f"-o {last} makes it the output; -o FOLDER before it makes it a source",
+        )
+    return words, None
+
+
+def _ending(suffix: str | None) -> str | None:
+    if suffix is not None and (set(suffix) & set("/\\") or not suffix.isprintable()):
+        raise ConfigError("not the end of a name", where="--suffix", got=suffix)
+    return suffix
+
+
+def _enhance(model: Model, jobs: Sequence[Job], wishes: Wishes) -> Enhanced:
+    from llve_common.enhance.files import enhance_all
+
+    what = "frames" if len(jobs) == 1 else "files"
+    started = time.monotonic()
+    with progress_bar("enhancing", f"{what} {{task.fields[note]}}") as advance:
+
+        def watch(done: int, total: int | None) -> None:
+            rate = done / max(time.monotonic() - started, 1e-9)
+            advance(done, total, f"{rate:.1f} {what}/s")
+
+        return enhance_all(model, jobs, wishes=wishes, watch=watch)
+
+
+def _report(
+    result: Enhanced, jobs: Sequence[Job], skipped: int, weights: LoadedWeights | None
+) -> None:
     if len(jobs) == 1 and result.failures:
         raise UserError(result.failures[0])
-    console.print(f"weights: {weights}", soft_wrap=True)
+    piped = bool(jobs) and jobs[0][1].stem == "-"
+    say = messages if piped else console
+    say.print(f"weights: {weights}", soft_wrap=True)
+    if skipped:
+        say.print(f"left as they are, since they were there: {skipped}")
     if jobs:
         target = jobs[0][1]
-        where = target if len(jobs) == 1 else target.parent
+        where = "standard output" if piped else target if len(jobs) == 1 else target.parent
         frames = f"{result.frames} {'frame' if result.frames == 1 else 'frames'}"
         rate = f"{result.frames / max(result.seconds, 1e-9):.1f} a second"
         took = f"{result.seconds:.1f} s ({rate})"
-        console.print(f"enhanced {frames} in {took}: {where}", soft_wrap=True)
+        say.print(f"enhanced {frames} in {took}: {where}", soft_wrap=True)
     if result.failures:
         raise MediaError(
             f"{len(result.failures)} of {len(jobs)} files could not be enhanced; "
             "the others are written",
             got="".join(f"\n- {failure}" for failure in result.failures),
         )
+
+
+def recommended_paper(given: Sequence[str], raw: bool) -> About:
+    """The installed paper that is recommended for the sources; a line says which, and why."""
+    from llve_common.paper.installed import find_papers, load_paper
+    from llve_common.paper.recommended import kind_of, recommended
+
+    name, line = recommended("video" if raw else kind_of([Path(each) for each in given]))
+    messages.print(line, highlight=False, soft_wrap=True)
+    return load_paper(find_papers([name])[name])

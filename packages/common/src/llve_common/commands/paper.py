@@ -6,15 +6,17 @@ import logging
 import re
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
+from llve_common import __version__
 from llve_common.commands.configs import configs_app
 from llve_common.commands.enhance import enhance_command
 from llve_common.commands.options import TEST, TRAINING, Given, command_with
-from llve_common.commands.terminal import Commands, console, progress_bar
+from llve_common.commands.terminal import SHORT_HELP, Commands, add_version, console, progress_bar
 from llve_common.commands.weights import weights_app
 from llve_common.config import Settings, TestSettings, load_settings
 from llve_common.errors import ConfigError
@@ -39,12 +41,16 @@ def paper_app(paper: About, cls: type[Commands] = Commands) -> typer.Typer:
     app = typer.Typer(
         cls=cls, no_args_is_help=True, help=paper.title, pretty_exceptions_enable=False,
         # Published scripts write --data_path; --data-path is the same.
-        context_settings={"token_normalize_func": lambda name: name.replace("_", "-")},
+        context_settings={
+            **SHORT_HELP, "token_normalize_func": lambda name: name.replace("_", "-"),
+        },
     )  # fmt: skip
+    own = import_module(paper.package).__version__
+    add_version(app, f"{paper.name} {own}, llve-common {__version__}")
     for name in paper.settings:
         make = _test_command if name == "test" else _training_command
         app.command(name)(make(paper, name))
-    app.command("enhance")(enhance_command(paper))
+    app.command("enhance")(enhance_command(lambda given, raw: paper))
     app.add_typer(weights_app(paper), name="weights")
     app.add_typer(configs_app(paper), name="configs")
     return app

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,6 +19,7 @@ from rich.console import Console
 from rich.text import Text
 from typer.core import TyperGroup
 
+from llve_common.config import DEVICES
 from llve_common.errors import ConfigError, MediaError, UserError, printable
 from llve_common.machine.processes import processes
 from llve_common.machine.shell import command_line
@@ -26,7 +29,10 @@ class Terminal(Console):
     """Shows text as it is: the names of files are neither markup nor commands to the terminal."""
 
     def __init__(self, *, stderr: bool = False) -> None:
-        super().__init__(stderr=stderr, markup=False, emoji=False)
+        # What goes to a file or a program is not cut to the width of a terminal that is not there.
+        cut = (sys.stderr if stderr else sys.stdout).isatty() or "COLUMNS" in os.environ
+        width = None if cut else 10_000
+        super().__init__(stderr=stderr, width=width, markup=False, emoji=False)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Text in one line; what has several is printed line by line."""
@@ -39,7 +45,7 @@ class _Printable(logging.Formatter):
 
 
 console = Terminal()
-_errors = Terminal(stderr=True)
+messages = Terminal(stderr=True)
 
 _LINE_EVERY = 60.0
 """Seconds between two lines of progress where there is no terminal."""
@@ -47,7 +53,28 @@ _LINE_EVERY = 60.0
 Weights = Annotated[
     Path | None, typer.Option(help="A weights file.", show_default="the bundled one")
 ]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or cuda:N.", show_default="auto")]
+Device = Annotated[str | None, typer.Option(help=f"{DEVICES}.", show_default="auto")]
+
+
+SHORT_HELP = {"help_option_names": ["-h", "--help"]}
+"""A program's context settings; its commands have them too."""
+
+
+def add_version(app: typer.Typer, version: str) -> None:
+    """Give a program the option ``--version``."""
+
+    def show(asked: bool) -> None:
+        if asked:
+            typer.echo(version)
+            raise typer.Exit
+
+    @app.callback()
+    def main(
+        version: bool = typer.Option(
+            False, "--version", is_eager=True, callback=show, help="Show the version and exit."
+        ),
+    ) -> None:
+        pass
 
 
 class Commands(TyperGroup):
@@ -66,11 +93,11 @@ class Commands(TyperGroup):
 
         # A run's folder holds the full log; the terminal has its progress and what went amiss.
         terminal = RichHandler(
-            logging.WARNING, console=_errors, show_time=False, show_path=False, markup=False
+            logging.WARNING, console=messages, show_time=False, show_path=False, markup=False
         )
         terminal.setFormatter(_Printable("%(message)s"))
         logging.basicConfig(level=logging.INFO, handlers=[terminal], force=True)
-        with _mistakes_as_messages():
+        with _mistakes_as_messages(), _signals_as_ctrl_c():
             return super().invoke(ctx)
 
     def _refuse_option_file(self, name: str, args: Sequence[str]) -> None:
@@ -89,31 +116,60 @@ class Commands(TyperGroup):
 @contextmanager
 def _mistakes_as_messages() -> Iterator[None]:
     try:
-        try:
-            yield
-        except OSError as error:
-            if error.filename is None:
-                raise
-            # What the system says of a file that is asked about in a hundred places.
-            where, got = os.fspath(error.filename), error.strerror
-            raise MediaError("cannot be used", where=where, got=got) from error
+        yield
     except UserError as error:
         if processes().first or not error.everywhere:
-            _say_error(error)
+            _say(error)
         raise typer.Exit(1) from None
     except OSError as error:
-        if error.errno != errno.ENOSPC or error.filename is not None:
+        if error.filename is not None:
+            # What the system says of a file that is asked about in a hundred places.
+            where, got = os.fspath(error.filename), error.strerror
+            _say(MediaError("cannot be used", where=where, got=got))
+        elif error.errno == errno.ENOSPC:
+            # Full, as /dev/full is; Python would try once more at its end.
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _say(MediaError("standard output cannot be written", got=error.strerror))
+        else:
             raise
-        # Full, as /dev/full is; Python would try once more at its end.
-        with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _say_error(f"standard output cannot be written\n  got: {error.strerror}")
         raise typer.Exit(1) from None
 
 
-def _say_error(what: object) -> None:
-    said = Text.assemble(("error:", "bold red"), f" {printable(what, lines=True)}")
-    _errors.print(said, soft_wrap=True)
+def _say(error: UserError) -> None:
+    said = Text.assemble(("error:", "bold red"), f" {printable(error, lines=True)}")
+    messages.print(said, soft_wrap=True)
+
+
+@contextmanager
+def _signals_as_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end a command like Ctrl-C, which cleans up; the second one kills."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        raise _Stopped(number)
+
+    known = [each for each in ("SIGTERM", "SIGHUP") if hasattr(signal, each)]
+    # What is ignored stays so: nohup says so for SIGHUP.
+    ours = [
+        each for name in known if signal.getsignal(each := getattr(signal, name)) == signal.SIG_DFL
+    ]
+    for number in ours:
+        signal.signal(number, stop)
+    try:
+        yield
+    except _Stopped as stopped:
+        raise typer.Exit(128 + stopped.args[0]) from None
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+class _Stopped(KeyboardInterrupt):
+    """A signal that ends the command, by its number."""
 
 
 def _without_launcher(words: Sequence[str], command: str) -> list[str]:
@@ -158,7 +214,7 @@ def progress_bar(what: str, note: str) -> Iterator[Callable[..., None]]:
         rich.progress.TimeRemainingColumn(),
     )
     with rich.progress.Progress(
-        *columns, console=_errors, disable=not _errors.is_terminal, transient=True
+        *columns, console=messages, disable=not messages.is_terminal, transient=True
     ) as progress:
         task = progress.add_task(what, total=None, note="")
         last = time.monotonic()
@@ -166,9 +222,9 @@ def progress_bar(what: str, note: str) -> Iterator[Callable[..., None]]:
         def advance(done: int, total: int | None, text: str = "") -> None:
             nonlocal last
             progress.update(task, completed=done, total=total, note=printable(text))
-            if not _errors.is_terminal and time.monotonic() - last >= _LINE_EVERY:
+            if not messages.is_terminal and time.monotonic() - last >= _LINE_EVERY:
                 last = time.monotonic()
                 so_far = f"{what}: {done} of {total or '?'}, " + note.format(task=progress.tasks[0])
-                _errors.print(so_far, highlight=False, soft_wrap=True)
+                messages.print(so_far, highlight=False, soft_wrap=True)
 
         yield advance

@@ -18,9 +18,12 @@ from numpy.typing import NDArray
 
 from llve_common.errors import DataError
 from llve_common.io.folders import (
+    entries,
+    in_natural_order,
     is_image,
     list_images,
     match_by_name,
+    named,
     some_of,
     without_partner,
 )
@@ -179,14 +182,14 @@ def files_of(clips: Iterable[Clip]) -> list[Path]:
 
 
 def clip_files(path: Path, *, recursive: bool = False) -> list[Path]:
-    """The frames of a clip: a video or an image itself, or the images in a folder, sorted.
+    """The frames of a clip: a video or an image itself, or the images in a folder in natural order.
 
     Raises:
         DataError: the folder is missing or holds no image.
     """
     if not path.is_dir() and (is_video(path) or is_image(path)):
         return [path]
-    return list_images(path, recursive=recursive)
+    return sorted(list_images(path, recursive=recursive), key=in_natural_order)
 
 
 def image_clips(low: Path, high: Path | None) -> list[Clip]:
@@ -200,7 +203,7 @@ def image_clips(low: Path, high: Path | None) -> list[Clip]:
     Raises:
         DataError: a folder is missing or empty, or the names do not match.
     """
-    inside = sorted(low.iterdir()) if low.is_dir() else []
+    inside = entries(low) if low.is_dir() else []
     if not is_video(low) and not any(map(is_video, inside)):
         return [clip_of(low, high, recursive=True)]
     images = [each.name for each in inside if is_image(each)]
@@ -234,9 +237,7 @@ def clips_in(folder: Path) -> dict[str, Path]:
     Raises:
         DataError: the folder is missing, holds none, or two of one name.
     """
-    if not folder.is_dir():
-        raise DataError("no such folder", where=folder, expected="a folder of clips")
-    found = [each for each in folder.iterdir() if each.is_dir() or is_video(each)]
+    found = [each for each in entries(folder) if each.is_dir() or is_video(each)]
     found = [each for each in found if not each.name.startswith(".")]
     if not found:
         raise DataError(
@@ -271,7 +272,7 @@ def matched_clips(low: Path, high: Path | None) -> list[tuple[Path, Path | None]
 
 
 def _name(path: Path) -> str:
-    return path.stem if is_video(path) else path.name
+    return path.stem if is_video(path) else named(path).name
 
 
 def require_pairs(clip: Clip) -> None:

@@ -17,8 +17,8 @@ import torch
 from llve_common.enhance.frames import frame_enhancer
 from llve_common.enhance.windows import latency
 from llve_common.errors import ConfigError, MediaError
-from llve_common.io.frames import Frame
-from llve_common.io.images import Image, Pixels, size_of
+from llve_common.io.frames import Frame, of_one_size
+from llve_common.io.images import Image, Pixels
 from llve_common.machine.device import choose_device
 from llve_common.metrics.cost import multiply_accumulates
 from llve_common.paper.contract import Model, Paper
@@ -94,23 +94,16 @@ class Enhancer:
         waiting: deque[Callable[[list[Pixels]], Any]] = deque()
 
         def opened() -> Iterator[Frame]:
-            first = ""
             for number, given in enumerate(frames):
                 where = f"frame {number}"
                 images, put_together = _open(given, order, where)
                 if len(images) != 1:
                     what = "a stream takes one frame after the other"
                     raise MediaError(what, where=where, got=f"{len(images)} images")
-                size = size_of(images[0].pixels)
-                first = first or size
-                if size != first:
-                    what = "the frame has another size than the first of its stream"
-                    mend = "begin a stream for each size"
-                    raise MediaError(what, where=where, got=size, expected=first, mend=mend)
                 waiting.append(put_together)
                 yield Frame(images[0], "", where)
 
-        for frame in self._enhance(opened()):
+        for frame in self._enhance(of_one_size(opened())):
             yield waiting.popleft()([frame.image.pixels])
 
     def _after_fork(self) -> None:

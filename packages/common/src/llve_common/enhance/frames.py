@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import groupby
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from llve_common.enhance.row_blocks import RowBlocks
 from llve_common.enhance.windows import enhance_clip, enhance_inner_frames, inner_frames
 from llve_common.errors import UserError
-from llve_common.io.frames import Frame
+from llve_common.io.frames import Frame, of_one_size
 from llve_common.io.images import Pixels, to_pixels, to_tensor
 from llve_common.paper.contract import Model, Prepared, Window
 
@@ -61,7 +62,8 @@ def frame_enhancer(model: Model, *, inner: bool = False) -> Enhance:
     """The way from frames to enhanced frames, prepared once for a network.
 
     Depth (8 or 16 bits) and transparency are kept, and memory is constant with the clip's length.
-    It raises MediaError where a frame comes out as not a number.
+    It raises MediaError where a frame comes out as not a number, or where a window has several and
+    one has another size than the first.
 
     Args:
         model: later changes to its weights may go unseen.
@@ -71,6 +73,35 @@ def frame_enhancer(model: Model, *, inner: bool = False) -> Enhance:
         enhance = pixel_enhancer(model)
         return lambda frames: _one_by_one(enhance, frames)
     return lambda frames: _in_windows(model, frames, inner=inner)
+
+
+def blended(enhance: Enhance, strength: float) -> Enhance:
+    """The same, mixed with what comes in: 1 is the enhanced frame, 0 exactly the source's."""
+
+    def through(frames: Iterable[Frame]) -> Iterator[Frame]:
+        waiting: deque[Pixels] = deque()
+        kept = (waiting.append(frame.image.pixels) or frame for frame in frames)  # type: ignore[func-returns-value]
+        for frame in enhance(kept):
+            source, top = waiting.popleft(), np.iinfo(frame.image.pixels.dtype).max
+            change = strength * (frame.image.pixels.astype(np.float32) - source)
+            pixels = np.rint(source + change).clip(0, top).astype(source.dtype)
+            yield replace(frame, image=replace(frame.image, pixels=pixels))
+
+    return enhance if strength == 1 else through
+
+
+def previewed(enhance: Enhance, every: int) -> Enhance:
+    """One second of a video in so many, each enhanced by itself, and shown one after the other."""
+
+    def through(frames: Iterable[Frame]) -> Iterator[Frame]:
+        seconds = groupby(frames, key=lambda frame: int(frame.time or 0))
+        for second, within in seconds:
+            if second % every == 0:
+                for frame in enhance(within):
+                    assert frame.time is not None
+                    yield replace(frame, time=frame.time - second + second // every)
+
+    return through
 
 
 def pixel_enhancer(model: Model) -> Callable[[Pixels], Pixels]:
@@ -137,7 +168,7 @@ def _in_windows(model: Model, frames: Iterable[Frame], *, inner: bool) -> Iterat
     window, device = model.window, model.device
 
     def padded() -> Iterator[Tensor]:
-        for frame in frames:
+        for frame in of_one_size(frames):
             waiting.append(frame)
             tensor = to_tensor(frame.image.pixels)[None, None].to(device)
             yield pad_to_fit(tensor, window)[:, 0]

@@ -28,7 +28,7 @@ from llve_common.evaluate.meter import (
     evenly_spread,
     put_through,
 )
-from llve_common.io.folders import match_by_name
+from llve_common.io.folders import match_by_name, named
 from llve_common.io.frames import Frame, sources_in
 from llve_common.io.images import Image, in_8_bits, to_tensor
 from llve_common.metrics.cost import (
@@ -116,6 +116,7 @@ class Row:
     cost: Cost | None = None
     weights: LoadedWeights | None = None
     failure: str | None = None
+    without_weights: bool = False
 
     def mean(self, measure: str) -> float | None:
         """The mean over the clips that have the measure."""
@@ -148,8 +149,11 @@ class Comparison:
 
     @property
     def failures(self) -> list[str]:
-        """Why rows are missing, and clips."""
-        rows = [f"{row.name}: {row.failure}" for row in self.rows if row.failure]
+        """Why rows are missing, and clips; that weights are, if no row has any."""
+        failed = [row for row in self.rows if row.failure]
+        if len(failed) < len(self.rows) - 1:
+            failed = [row for row in failed if not row.without_weights]
+        rows = [f"{row.name}: {row.failure}" for row in failed]
         return rows + [f"{name}: {reason}" for name, reason in self.left_out.items()]
 
 
@@ -166,6 +170,7 @@ def find_clips(source: Path, reference: Path | None, *, clips: bool) -> list[Cli
         DataError: a folder holds nothing, or names do not match.
         MediaError: there is no such file or folder.
     """
+    source = named(source)
     if reference is None and is_set(source):
         return set_clips(source)
     sources = sources_in(source, clips=clips)
@@ -361,13 +366,19 @@ def _contend(
         cost = measure_cost(model, first)
     except (UserError, *_TOO_LARGE) as error:
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        return Row(contender.name, title, weights=weights, failure=f"{kind}{error}")
+        lacking = isinstance(error, _NoWeightsError)
+        said = f"{kind}{error}"
+        return Row(contender.name, title, weights=weights, failure=said, without_weights=lacking)
     return _row(contender.name, title, measured, shown, cost, weights)
+
+
+class _NoWeightsError(CheckpointError):
+    """A paper without weights, which is no fault of what is compared."""
 
 
 def _require_weights(paper: Paper, contender: Contender) -> None:
     if paper.bundled is None and contender.weights is None:
-        raise CheckpointError(
+        raise _NoWeightsError(
             "no weights come with this package, and random ones are never shown",
             mend=f"--weights {paper.name}=FILE: a published file, or one of your own training",
         )

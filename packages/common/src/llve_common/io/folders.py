@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,32 +19,105 @@ log = logging.getLogger(__name__)
 def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
     """The images in a folder, sorted by their path as a plain string.
 
-    Files that are not images by their suffix, and hidden ones, are left out and named in the log.
+    What :func:`walk` leaves out, and files that are not images by their suffix, are named in the
+    log.
 
     Raises:
-        DataError: the folder is missing, is a file, or holds no image.
+        DataError: the folder is missing, is a file, may not be read, or holds no image.
     """
-    if not folder.is_dir():
-        what = "is a file, not a folder" if folder.is_file() else "no such folder"
-        raise DataError(what, where=folder, expected="a folder of images", mend="check the path")
-    files = []
-    for entry in folder.rglob("*") if recursive else folder.glob("*"):
-        hidden = any(part.startswith(".") for part in entry.relative_to(folder).parts[:-1])
-        if entry.is_file() and not hidden:
-            files.append(entry)
-    files.sort(key=lambda file: file.as_posix())
+    files, left_out = walk(folder, recursive=recursive)
     images = [file for file in files if is_image(file)]
     if not images:
-        raise DataError(
-            "the folder holds no image",
-            where=folder,
-            got=f"{len(files)} other files" if files else "an empty folder",
-            expected=f"files that end in {', '.join(IMAGE_SUFFIXES)}",
-        )
-    skipped = [file.relative_to(folder).as_posix() for file in files if not is_image(file)]
-    if skipped:
-        log.warning("%s: left out, not images: %s", folder, ", ".join(skipped))
+        raise holds_no_image(folder, len(files) + len(left_out))
+    left_out += [file.relative_to(folder).as_posix() for file in files if not is_image(file)]
+    name_left_out(folder, left_out, "not images")
     return images
+
+
+def holds_no_image(folder: Path, others: int) -> DataError:
+    """To raise where a folder holds so many other files alone."""
+    return DataError(
+        "the folder holds no image",
+        where=folder,
+        got=f"{others} other files" if others else "an empty folder",
+        expected=f"files that end in {', '.join(IMAGE_SUFFIXES)}",
+    )
+
+
+def walk(folder: Path, *, recursive: bool) -> tuple[list[Path], list[str]]:
+    """The files in a folder, sorted by their path as a plain string, and the names left out.
+
+    Left out are hidden files and folders, what may not be read, and links that lead nowhere.
+    Linked folders are followed, but not back into a folder that they lie in.
+
+    Raises:
+        DataError: the folder is missing, is a file, or may not be read.
+    """
+    found: set[Path] = set()
+    left_out: list[str] = []
+    waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(folder, frozenset())]
+    while waiting:
+        place, above = waiting.pop()
+        try:
+            inside, state = entries(place), place.stat()
+        except (DataError, OSError):
+            if place == folder:
+                raise
+            left_out.append(f"{place.relative_to(folder).as_posix()}/ (may not be read)")
+            continue
+        here = above | {(state.st_dev, state.st_ino)}
+        if here == above:
+            continue
+        shown = {entry for entry in inside if not entry.name.startswith(".")}
+        # Unlike a path's methods, these say no where they may not ask.
+        folders = {entry for entry in inside if os.path.isdir(entry)}  # noqa: PTH112
+        files = {entry for entry in shown if os.path.isfile(entry)}  # noqa: PTH113
+        found |= files
+        if recursive:
+            waiting += [(entry, here) for entry in folders & shown]
+            folders &= shown
+        odd = set(inside) - files - folders
+        left_out += [entry.relative_to(folder).as_posix() for entry in odd]
+    return sorted(found, key=lambda file: file.as_posix()), left_out
+
+
+def entries(folder: Path) -> list[Path]:
+    """What a folder holds, sorted by name as a plain string.
+
+    Raises:
+        DataError: it is missing, is a file, or may not be read.
+    """
+    try:
+        if folder.is_dir():
+            return sorted(folder.iterdir())
+        what = "is a file, not a folder" if folder.is_file() else "no such folder"
+    except OSError as error:
+        raise DataError("the folder may not be read", where=folder, got=error.strerror) from error
+    raise DataError(what, where=folder, expected="a folder of images", mend="check the path")
+
+
+def name_left_out(folder: Path, names: Sequence[str], why: str) -> None:
+    """Say in the log what of a folder is not used."""
+    if names:
+        log.warning("%s: left out, %s: %s", folder, why, some_of(sorted(names)))
+
+
+def in_natural_order(path: Path) -> tuple[str, str]:
+    """A key that sorts frames by the numbers in their names: 2.png before 10.png.
+
+    Where the numbers have equally many digits, the order is that of the plain names.
+    """
+
+    def number(digits: re.Match[str]) -> str:
+        value = digits[0].lstrip("0")
+        return f"{len(value):03}{value}"
+
+    return re.sub("[0-9]+", number, path.as_posix()), path.as_posix()
+
+
+def named(path: Path) -> Path:
+    """The path, or where it ends in ``.`` or ``..``, that folder by its own name."""
+    return path if path.name not in ("", "..") else path.resolve()
 
 
 def is_image(path: Path) -> bool:

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import chain, count
 from pathlib import Path
 
-import numpy as np
-
 from llve_common.errors import MediaError
-from llve_common.io.folders import is_image, list_images
-from llve_common.io.images import Image, read_image, result_suffix, size_of, write_image
-from llve_common.io.video import OUTPUT_FORMATS, VideoInfo, VideoReader, VideoWriter, is_video
+from llve_common.io.folders import (
+    holds_no_image,
+    in_natural_order,
+    is_image,
+    list_images,
+    name_left_out,
+    walk,
+)
+from llve_common.io.images import (
+    WRITTEN,
+    Image,
+    in_8_bits,
+    read_image,
+    result_suffix,
+    size_of,
+    write_image,
+)
+from llve_common.io.video import VideoInfo, VideoReader, VideoWriter, is_video
+from llve_common.io.video.container import open_input
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -48,9 +66,33 @@ class Source:
     video: VideoInfo | None = None
 
 
+@dataclass(frozen=True)
+class Part:
+    """What of a video is read, as :class:`~llve_common.io.video.VideoReader` takes it."""
+
+    start: float | None = None
+    end: float | None = None
+    keep_going: bool = False
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How a video is written, as :class:`~llve_common.io.video.VideoWriter` takes it.
+
+    Images take ``strip`` too: to leave out what they say beside their pixels, such as the place.
+    """
+
+    codec: str = "h264"
+    crf: int | None = None
+    strip: bool = False
+
+
+WHOLE, USUAL = Part(), Coding()
+
+
 @contextmanager
-def open_source(path: Path) -> Iterator[Source]:
-    """The frames of an image file, a folder of frames, or a video.
+def open_source(path: Path, part: Part = WHOLE) -> Iterator[Source]:
+    """The frames of an image file, a folder of frames, or a part of a video.
 
     Images come in sRGB, by their ICC profiles.
 
@@ -58,13 +100,24 @@ def open_source(path: Path) -> Iterator[Source]:
         MediaError: nothing is there, it is of no known kind, or a frame cannot be read.
         DataError: the folder holds no image.
     """
-    if path.is_dir() or (is_image(path) and not is_video(path)):
-        paths = list_images(path) if path.is_dir() else [path]
-        yield Source(_image_frames(paths), len(paths))
-    elif is_video(path):
-        with VideoReader(path) as reader:
-            yield Source(_video_frames(reader), reader.info.frames, reader.info)
+    if not path.is_dir():
+        require_known(path)
+    if path.is_dir() or not is_video(path):
+        paths = sorted(list_images(path), key=in_natural_order) if path.is_dir() else [path]
+        frames = (Frame(read_image(each, srgb=True), frame_name(each), each) for each in paths)
+        yield Source(of_one_size(frames), len(paths))
     else:
+        with VideoReader(path, **vars(part)) as reader:
+            yield Source(_video_frames(reader), reader.info.frames, reader.info)
+
+
+def require_known(path: Path) -> None:
+    """Refuse a file of no kind that is read.
+
+    Raises:
+        MediaError: its name says that it is neither an image nor a video.
+    """
+    if not (is_image(path) or is_video(path)):
         raise MediaError(
             "neither an image nor a video by its name",
             where=path,
@@ -73,30 +126,38 @@ def open_source(path: Path) -> Iterator[Source]:
         )
 
 
-def sources_in(path: Path, *, clips: bool) -> list[Path]:
+def sources_in(path: Path, *, clips: bool, but: Path | None = None) -> list[Path]:
     """What can be opened: a file itself; of a folder and its subfolders the videos and images.
 
-    Videos come first, then images, or for ``clips`` the folders of them, each sorted.
+    Videos come first, then images, or for ``clips`` the folders of them, each sorted. What is
+    neither, hidden or unreadable is named in the log, and so is the folder ``but``, an output.
 
     Raises:
         MediaError: there is no such file or folder.
-        DataError: the folder holds neither.
+        DataError: the folder holds neither, or may not be read.
     """
     if not path.exists():
         raise MediaError("no such file or folder", where=path, mend="check the path")
     if path.is_file():
         return [path]
-    videos = sorted(each for each in path.rglob("*") if each.is_file() and is_video(each))
-    if videos:
-        images = sorted(each for each in path.rglob("*") if each.is_file() and is_image(each))
-    else:
-        images = list_images(path, recursive=True)
+    files, left_out = walk(path, recursive=True)
+    if but is not None and path.resolve() in (beyond := but.resolve()).parents:
+        kept = [each for each in files if beyond not in each.resolve().parents]
+        left_out += [] if len(kept) == len(files) else [f"{but.name}/ (the output)"]
+        files = kept
+    videos = [each for each in files if is_video(each)]
+    images = [each for each in files if is_image(each)]
+    if not videos and not images:
+        raise holds_no_image(path, len(files) + len(left_out))
+    known = {*videos, *images}
+    left_out += [each.relative_to(path).as_posix() for each in files if each not in known]
+    name_left_out(path, left_out, "neither images nor videos")
     return videos + (sorted({each.parent for each in images}) if clips else images)
 
 
 @contextmanager
 def open_sink(
-    path: Path, source: Source, *, strip: bool = False
+    path: Path, source: Source, coding: Coding = USUAL
 ) -> Iterator[Callable[[Frame], None]]:
     """A function that writes a source's frames in order; the target is whole or as it was.
 
@@ -104,29 +165,68 @@ def open_sink(
         path: a video file for a video, an image file for one image, else a folder, whose files get
             the names of the source's.
         source: whose times, colour and sound a video keeps.
-        strip: leave out what images say beside their pixels, such as EXIF and the place.
+        coding: how a video is written, and whether to leave out what tells of a file.
 
     Raises:
         MediaError: the target cannot be written.
     """
-    if source.video is not None:
+    if is_video(path) and source.video is not None:
         info = source.video
         make_folder(path.parent)
-        with VideoWriter(path, info, width=info.width, height=info.height) as writer:
+        width, height = info.width, info.height
+        with VideoWriter(path, info, width=width, height=height, **vars(coding)) as writer:
 
             def write(frame: Frame) -> None:
                 assert frame.time is not None
-                writer.write(frame.image.pixels.astype(np.uint8, copy=False), frame.time)
+                writer.write(in_8_bits(frame.image.pixels), frame.time)
 
             yield write
     else:
-        one = is_image(path)
+        numbers = count()
 
         def write_one(frame: Frame) -> None:
-            image, target = frame.image, path if one else path / frame.name
-            write_image(target, image.pixels, image.alpha, None if strip else image.metadata)
+            image, name = frame.image, frame.name or numbered(next(numbers))
+            target = path if path.suffix.lower() in WRITTEN else path / name
+            write_image(target, image.pixels, image.alpha, None if coding.strip else image.metadata)
 
         yield write_one
+
+
+def numbered(frame: int) -> str:
+    """The file name of a video's frame, by its number from 0."""
+    return f"{frame:05d}.png"
+
+
+def frame_name(path: Path) -> str:
+    """The file name of the result of a frame in a folder."""
+    return path.with_suffix(result_suffix(path)).name
+
+
+def as_video(source: Source, rate: Fraction | None, sound: Path | None) -> Source:
+    """A source for a video: images get times, 25 a second unless a rate is given.
+
+    Raises:
+        MediaError: a rate for a video, which has its own times; or the sound cannot be read.
+    """
+    info, frames = source.video, source.frames
+    if info is not None and rate is not None:
+        what, mend = "the video has times of its own", "leave out --fps, which is for images"
+        raise MediaError(what, where=info.path, mend=mend)
+    if info is None:
+        rate, first = rate or Fraction(25), next(frames)
+        height, width = first.image.pixels.shape[:2]
+        tick = 1 / (1000 * rate)
+        info = VideoInfo(Path(str(first.where)), width, height, rate, tick, source.count)
+        if first.image.alpha is not None:
+            log.warning("%s: a video has no transparency; it is left out", first.where)
+        numbers = enumerate(chain([first], frames))
+        frames = (replace(frame, time=number / rate) for number, frame in numbers)
+    if sound is not None:
+        with open_input(sound) as container:
+            if not container.streams.audio:
+                raise MediaError("the file has no sound", where=sound)
+        info = replace(info, path=sound, has_audio=True)
+    return Source(frames, source.count, info)
 
 
 def make_folder(folder: Path) -> None:
@@ -141,25 +241,24 @@ def make_folder(folder: Path) -> None:
         raise MediaError("the folder cannot be made", where=folder, got=error.strerror) from error
 
 
-def video_target(source: Path) -> str:
-    """The name of a video's result: its own, or .mp4 where its kind of file cannot be written."""
-    return source.name if source.suffix.lower() in OUTPUT_FORMATS else f"{source.stem}.mp4"
+def of_one_size(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """The same frames.
 
-
-def _image_frames(paths: list[Path]) -> Iterator[Frame]:
+    Raises:
+        MediaError: one has another size than the first.
+    """
     first: Image | None = None
-    for path in paths:
-        image = read_image(path, srgb=True)
-        first = first or image
-        if image.pixels.shape != first.pixels.shape:
+    for frame in frames:
+        first = first or frame.image
+        if frame.image.pixels.shape != first.pixels.shape:
             raise MediaError(
-                "the frame has another size than the first of its folder",
-                where=path,
-                got=size_of(image.pixels),
+                "the frame has another size than the first of its clip",
+                where=frame.where,
+                got=size_of(frame.image.pixels),
                 expected=size_of(first.pixels),
-                mend="put the frames of one clip into one folder",
+                mend="begin a clip, or a folder, for each size",
             )
-        yield Frame(image, path.with_suffix(result_suffix(path)).name, path)
+        yield frame
 
 
 def _video_frames(reader: VideoReader) -> Iterator[Frame]:

@@ -101,21 +101,23 @@ def image_size(path: Path) -> tuple[int, int]:
             return file.height, file.width
 
 
-def result_suffix(path: Path) -> str:
-    """The suffix of an image's result: its own, or .png where a file of that kind cannot hold it.
+def result_suffix(path: Path, suffix: str | None = None) -> str:
+    """The suffix of an image's result: that one, or .png where a file of that kind cannot hold it.
 
-    A picture that cannot be decoded keeps its own: reading it says why.
+    It is by default the image's own. A picture that cannot be decoded gets the one that is asked
+    for: reading it says why.
     """
-    kind = WRITTEN.get(path.suffix.lower())
+    suffix = suffix or path.suffix
+    kind = WRITTEN.get(suffix.lower())
     if kind is None:
-        return ".jpg" if path.suffix.lower() == ".mpo" else ".png"
+        return ".jpg" if suffix.lower() == ".mpo" else ".png"
     if kind not in {"PNG", "TIFF", "NPY"}:
         with suppress(Exception), decoders.opened(path) as file:
             too_deep = kind not in OF_16_BITS and decoders.has_16_bits(path, file)
             too_clear = kind not in OF_TRANSPARENCY and decoders.is_transparent(file)
             if too_deep or too_clear:
                 return ".png"
-    return path.suffix
+    return suffix
 
 
 def size_of(pixels: Pixels) -> str:

@@ -26,7 +26,10 @@ def parameter_count(network: nn.Module, run: Callable[[], Tensor] | None = None)
     if run is None or not parameters:
         return sum(parameter.numel() for parameter in parameters)
     with torch.enable_grad():
-        gradients = torch.autograd.grad(run().sum(), parameters, allow_unused=True)
+        total = run().sum()
+    if not total.requires_grad:
+        return 0
+    gradients = torch.autograd.grad(total, parameters, allow_unused=True)
     pairs = zip(parameters, gradients, strict=True)
     return sum(each.numel() for each, gradient in pairs if gradient is not None)
 

@@ -362,10 +362,17 @@ class Conformance:
         assert after.pixels.shape == before.pixels.shape
         assert (after.pixels != before.pixels).any()
 
-    def test_enhance_a_folder(self, tmp_path: Path, images: Path) -> None:
+    def test_enhance_a_folder(
+        self, tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Under its names and sizes; where the window is one frame, each as by itself."""
+        for name in (".hidden.png", ".hidden/0.png", "inner/notes.txt"):
+            (images / name).parent.mkdir(exist_ok=True)
+            (images / name).write_bytes((images / "0.png").read_bytes())
         before = files_below(images)
-        self.run("enhance", images)
+        monkeypatch.chdir(images)
+        output = self.run("enhance", ".")
+        assert "left out, neither images nor videos: .hidden; .hidden.png; inner/notes.t" in output
         written = sorted(images.with_name("images-enhanced").iterdir())
         assert [file.name for file in written] == ["0.png", "1.png"]
         for file in written:
@@ -374,6 +381,13 @@ class Conformance:
             if self.paper.kind == "image":
                 self.run("enhance", images / file.name, "-o", tmp_path / "alone.png")
                 assert (tmp_path / "alone.png").read_bytes() == file.read_bytes()
+        monkeypatch.chdir(images / "inner")
+        assert "results are there already" in self.run("enhance", "..", fails=True)
+        self.run("enhance", "..", "-o", tmp_path / "input", "--strength", 0)
+        for file in written:
+            back = read_image(tmp_path / "input" / file.name).pixels
+            np.testing.assert_array_equal(back, read_image(images / file.name).pixels)
+        assert "a name is empty" in self.run("enhance", "", fails=True)
         assert files_below(images) == before
 
     def test_enhance_a_video(self, tmp_path: Path) -> None:
@@ -788,8 +802,12 @@ class Conformance:
         assert "unknown bias, weight" in output
 
     def test_no_such_device(self, images: Path) -> None:
-        output = self.run("enhance", images / "0.png", "--device", "cuda:99", fails=True)
-        assert "no such CUDA device" in output
+        names = {"cuda:99": "no such CUDA device", "gpu": "auto, cpu, cuda, cuda:N or mps"}
+        for name, said in {**names, "cuda:x": names["gpu"], "mps": "no Metal device"}.items():
+            if not (name == "mps" and torch.backends.mps.is_available()):
+                assert said in self.run("enhance", images / "0.png", "--device", name, fails=True)
+        command = self.how_to_test(images.parent / "test")
+        assert f"expected {names['gpu']}" in self.run(*command, "--device", "gpu", fails=True)
 
     # The command
 

@@ -20,9 +20,8 @@ from torch.optim import Optimizer
 
 from llve_common.config import NonNegativeInt, checked, with_absolute_paths
 from llve_common.errors import CheckpointError
-from llve_common.io.atomic import leftovers
+from llve_common.io.atomic import remove_leftovers
 from llve_common.machine.processes import broadcast, gather, raise_in_all_processes
-from llve_common.train.manifest import require_same_data
 from llve_common.train.record import LOSSES, cut_losses, read_validations, versions
 from llve_common.train.run import Run
 from llve_common.weights.files import load_into, read_checkpoint, write_checkpoint
@@ -92,10 +91,8 @@ def restore(run: Run) -> None:
     path: Path | None = None
     with raise_in_all_processes(run.me):
         if run.me.first:
-            for folder in (run.folder, *filter(Path.is_dir, run.folder.iterdir())):
-                for path in leftovers(folder):
-                    path.unlink(missing_ok=True)
-            require_same_data(run, resumed=True)
+            for written in (run.folder, *(each for each in run.folder.iterdir() if each.is_dir())):
+                remove_leftovers(written)
             path = newest_checkpoint(run.folder)
     path = broadcast(path, run.me)
     with raise_in_all_processes(run.me):

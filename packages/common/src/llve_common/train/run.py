@@ -17,7 +17,10 @@ from torch.optim import Optimizer
 from llve_common.machine.processes import Processes
 from llve_common.paper.contract import Clip, Paper, Plan, Procedure, Progress, TrainingSet
 
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
+# Windows knows no SIGHUP, which the end of a terminal sends.
+_STOPPING = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
 
 
 @dataclass
@@ -76,11 +79,13 @@ class Run:
 
 @contextmanager
 def stopping_softly(run: Run) -> Iterator[None]:
-    """Let the first Ctrl-C or SIGTERM end the iteration; the second acts as usual."""
+    """Let the first Ctrl-C, SIGTERM or SIGHUP end the iteration; the second acts as usual."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     usual = {number: signal.getsignal(number) for number in _STOPPING}
+    # What is ignored stays so, as nohup wants it.
+    usual = {number: each for number, each in usual.items() if each != signal.SIG_IGN}
 
     def restore() -> None:
         for number, handler in usual.items():

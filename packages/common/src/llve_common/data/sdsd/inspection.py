@@ -9,7 +9,7 @@ from pathlib import Path
 from llve_common.data.clip import clips_in
 from llve_common.data.sdsd.layout import low_and_high
 from llve_common.errors import UserError, in_one_line
-from llve_common.io.folders import list_images, without_partner
+from llve_common.io.folders import entries, list_images, without_partner
 from llve_common.io.images import image_size
 
 # Frames that a clip needs at least: those of the window that papers on these data sets look at.
@@ -52,7 +52,7 @@ def inspect_clips(
     targets: dict[str, Path] = {}
     faults = [f"{high}: no such folder, so there is no ground truth"]
     if high.is_dir():
-        targets = {each.name: each for each in sorted(high.iterdir()) if each.is_dir()}
+        targets = {each.name: each for each in entries(high) if each.is_dir()}
         faults = without_partner(folders, targets)
     missing = sorted(set(test) - folders.keys())
     faults += [f"{low / name}: a test clip is missing" for name in missing]

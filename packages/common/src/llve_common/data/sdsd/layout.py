@@ -15,7 +15,7 @@ from llve_common.data.clip import Clip, Size, clip_of, matched_clips, paired_cli
 from llve_common.data.sdsd.settings import TEST_FRAMES, ClipData, ClipTestData
 from llve_common.data.sdsd.splits import TEST_CLIPS
 from llve_common.errors import DataError
-from llve_common.io.folders import list_images
+from llve_common.io.folders import entries, list_images, named
 from llve_common.io.video import is_video
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def low_and_high(root: Path) -> tuple[Path, Path]:
         raise DataError(
             "not laid out as a data set of clips",
             where=root,
-            got=", ".join(sorted(each.name for each in root.iterdir())[:10]),
+            got=", ".join(each.name for each in entries(root)[:10]),
             expected="GT and input (or LQ) in it, or SMID_Long_np and SMID_LQ_np",
         )
     return found[0]
@@ -80,6 +80,7 @@ def either_name(folder: Path) -> Path:
 
     The input is called ``input`` or ``LQ``, and a set in images ``_png`` instead of ``_np``.
     """
+    folder = named(folder)
     names = [folder, folder.with_name(_OTHER_NAMES.get(folder.name, folder.name))]
     found = [each for each in (*names, *map(_other_kind, names)) if each.is_dir()]
     return found[0] if found else folder

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -17,6 +16,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from llve_common.errors import ConfigError, MediaError
+from llve_common.io.atomic import move_into_place, open_temporary
 from llve_common.io.video import colour
 from llve_common.io.video.copied import StreamCopy
 from llve_common.io.video.info import VideoInfo, readable
@@ -80,7 +80,7 @@ class VideoWriter:
         codec: str = "h264",
         strip: bool = False,
     ) -> None:
-        _check_coding(codec, crf)
+        check_coding(codec, crf)
         self._target = Path(path)
         self._like = like
         self._shape = height, width, 3
@@ -88,12 +88,10 @@ class VideoWriter:
         self._reformatter = VideoReformatter()
         self._last_pts: int | None = None
         container = _output_format(self._target)
-        # A hidden name of fixed length: media libraries overlook it, and it is never too long.
-        self._temporary = self._target.with_name(
-            f".{secrets.token_hex(8)}{self._target.suffix.lower()}"
-        )
         with contextlib.ExitStack() as undo, _explained(self._target):
-            self._file = self._temporary.open("xb")
+            # Its name is hidden and of fixed length: media libraries overlook it, and it fits.
+            self._file = open_temporary(self._target)
+            self._temporary = Path(self._file.name)
             undo.callback(self._temporary.unlink, missing_ok=True)
             # Apple's and Android's own tags have a place of their own in a file.
             own = not strip and any(key.startswith("com.") for key in like.metadata)
@@ -213,15 +211,19 @@ class VideoWriter:
             if self._copied:
                 self._copied.mux_until(None)
             self._output.close()
-            self._file.close()
-            self._temporary.replace(self._target)
+            move_into_place(self._file, self._target)
 
     def _close_file(self) -> None:
         with contextlib.suppress(OSError):
             self._file.close()
 
 
-def _check_coding(codec: str, crf: int | None) -> None:
+def check_coding(codec: str, crf: int | None) -> None:
+    """Refuse a codec or a constant rate factor that :class:`VideoWriter` does not take.
+
+    Raises:
+        ConfigError: there is no such codec or ``crf``.
+    """
     if codec not in OUTPUT_CODECS:
         known = ", ".join(sorted(OUTPUT_CODECS))
         raise ConfigError("no such video codec", where="codec", got=codec, expected=known)

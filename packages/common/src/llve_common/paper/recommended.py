@@ -1,0 +1,72 @@
+"""Which paper ``llve enhance`` takes, and the figures behind that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from llve_common.errors import ConfigError
+from llve_common.io.folders import is_image, walk
+from llve_common.io.video import is_video
+from llve_common.paper.installed import installed_papers
+
+Kind = Literal["image", "video"]
+
+
+@dataclass(frozen=True)
+class Recommended:
+    """A paper, by its name, and what its bundled weights score.
+
+    The PSNR, in dB, is that of ``llve compare``, on the 15 images of LOL's evaluation set, and on
+    the 30 frames of 960x512 of SDSD indoor's pair21::
+
+        llve compare LOL/low --reference LOL/high --papers sci,sgz
+        llve compare SDSD/indoor_png --papers sci,sgz,sdsd,stcd
+    """
+
+    paper: str
+    psnr: float
+    but: str = ""
+
+
+TABLE: Mapping[Kind, Sequence[Recommended]] = {
+    "image": (Recommended("sgz", 13.51), Recommended("sci", 10.32)),
+    "video": (
+        Recommended("sgz", 18.79),
+        Recommended("stcd", 19.36, ", 300 times as slow on a CPU"),
+        Recommended("sdsd", 16.57, ", 500 times as slow on a CPU"),
+        Recommended("sci", 13.72),
+    ),
+}
+"""The papers for each kind of source, the one to take first."""
+
+DATA: Mapping[Kind, str] = {"image": "LOL's evaluation set", "video": "SDSD indoor's pair21"}
+
+
+def recommended(kind: Kind) -> tuple[str, str]:
+    """The name of the best paper for a kind of source among those installed, and why it is.
+
+    Raises:
+        ConfigError: none of the table is installed.
+    """
+    papers = installed_papers()
+    there = [each for each in TABLE[kind] if each.paper in papers]
+    if not there:
+        raise ConfigError(
+            f"no paper that is recommended for {kind}s is installed",
+            expected=f"one of {', '.join(each.paper for each in TABLE[kind])}",
+            mend="pip install -e packages/NAME in a checkout of llve",
+        )
+    best = there[0].paper
+    figures = "; ".join(f"{each.paper} {each.psnr:.2f} dB{each.but}" for each in there)
+    line = f"{best} is recommended for {kind}s (bundled weights on {DATA[kind]}: {figures})"
+    return best, f"{line}; to take another: {there[1].paper} enhance" if there[1:] else line
+
+
+def kind_of(sources: Sequence[Path]) -> Kind:
+    """Whether sources are videos, or folders of nothing but videos; images otherwise."""
+    inside = [walk(each, recursive=True)[0] if each.is_dir() else [each] for each in sources]
+    files = [file for each in inside for file in each if is_image(file) or is_video(file)]
+    return "video" if files and all(map(is_video, files)) else "image"
