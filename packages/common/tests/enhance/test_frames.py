@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from llve_common.enhance.files import enhance_all, naming_faults
-from llve_common.enhance.frames import enhance_frames, frame_enhancer, pad_to_fit
+from llve_common.enhance.frames import as_wished, enhance_frames, frame_enhancer, pad_to_fit
 from llve_common.errors import DataError
 from llve_common.io.frames import Frame
 from llve_common.io.images import Image, read_image, write_image
@@ -96,7 +96,8 @@ def test_grey_comes_out_grey_and_colour_is_left_alone(model, picture, dtype, inp
         middle = frames.shape[1] // 2
         return frames[:, middle : middle + 1] * torch.tensor([0.5, 1, 0.25])[:, None, None]
 
-    enhance = frame_enhancer(model(enhance=tinted, window=Window(inputs=inputs), rounding="round"))
+    network = model(enhance=tinted, window=Window(inputs=inputs), rounding="round")
+    enhance = as_wished(frame_enhancer(network))
     colour = picture(20, 33, dtype)
     grey = colour[..., :1].repeat(3, axis=2)
     nearly = grey.copy()

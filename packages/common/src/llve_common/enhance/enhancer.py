@@ -14,7 +14,7 @@ import numpy as np
 import PIL.Image
 import torch
 
-from llve_common.enhance.frames import frame_enhancer
+from llve_common.enhance.frames import as_wished, frame_enhancer
 from llve_common.enhance.windows import latency
 from llve_common.errors import ConfigError, MediaError
 from llve_common.io.frames import Frame, of_one_size
@@ -58,7 +58,7 @@ class Enhancer:
 
     def __init__(self, model: Model) -> None:
         self.model, self._process = model, os.getpid()
-        self._enhance = frame_enhancer(model)
+        self._enhance = as_wished(frame_enhancer(model))
 
     @property
     def latency(self) -> int:

@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from llve_common.enhance.background import in_background
-from llve_common.enhance.frames import Enhance, blended, frame_enhancer, previewed
+from llve_common.enhance.frames import Enhance, as_wished, frame_enhancer, previewed
 from llve_common.errors import ConfigError, DataError, MediaError, UserError
 from llve_common.io.atomic import require_writable
 from llve_common.io.folders import is_image, named, some_of, walk
@@ -161,7 +161,7 @@ def enhance_all(
     failures: list[str] = []
     frames = 0
     inner = watch if len(jobs) == 1 else None
-    enhance = blended(frame_enhancer(model), wishes.strength)
+    enhance = as_wished(frame_enhancer(model), wishes.strength)
     for done, job in enumerate(jobs, 1):
         try:
             frames += enhance_job(enhance, job, wishes=wishes, watch=inner)
