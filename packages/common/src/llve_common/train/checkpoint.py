@@ -134,7 +134,9 @@ def _load(run: Run, path: Path) -> None:
             got=f"{state.paper} {state.procedure}",
             expected=f"{run.paper.name} {run.procedure.name}",
         )
-    _require_same_settings(run, state.settings, path)
+    run.iteration, run.seconds = state.iteration, state.seconds
+    saved = checked(type(run.settings), state.settings, path, CheckpointError)
+    _require_same_settings(run, saved, path)
     load_into(run.network, state.network, str(path))
     load_optimizer(run.optimizer, state.optimizer, path)
     with _fitting(path, "the state of the run does not fit"):
@@ -143,7 +145,6 @@ def _load(run: Run, path: Path) -> None:
             _set_own_state(run, state.processes[run.me.rank])
         elif run.me.first:
             log.warning("the run had %d processes: not an exact resume", len(state.processes))
-    run.iteration, run.seconds = state.iteration, state.seconds
     log.info("going on after iteration %d (%s)", run.iteration, path)
 
 
@@ -179,14 +180,14 @@ def _fitting(path: Path, what: str) -> Iterator[None]:
         ) from error
 
 
-def _require_same_settings(run: Run, saved: dict[str, Any], path: Path) -> None:
+def _require_same_settings(run: Run, saved: Settings, path: Path) -> None:
     """Where a run is, what it computes on and how it goes on may change; what it computed may not.
 
     Raises:
         CheckpointError: other settings have changed, or the run is beyond its new end.
     """
-    then, now = _flat(saved), _flat(with_absolute_paths(run.settings).model_dump(mode="json"))
-    typed = _flat(run.settings.model_dump(mode="json"))  # as old runs have them
+    everywhere = (saved, with_absolute_paths(run.settings), run.settings)  # old runs: as typed
+    then, now, typed = (_flat(each.model_dump(mode="json")) for each in everywhere)
     changed = {
         name: f"{name}={now.get(name)} instead of {then.get(name)}"
         for name in sorted(then.keys() | now.keys())
