@@ -18,7 +18,7 @@ from pydantic import BaseModel, NonNegativeFloat
 from torch import Tensor
 from torch.optim import Optimizer
 
-from llve_common.config import NonNegativeInt, checked, with_absolute_paths
+from llve_common.config import NonNegativeInt, Settings, checked, with_absolute_paths
 from llve_common.errors import CheckpointError
 from llve_common.io.atomic import remove_leftovers
 from llve_common.machine.processes import broadcast, gather, raise_in_all_processes
