@@ -21,7 +21,6 @@ from llve_common.config import Settings, Ssim, TestSettings
 from llve_common.data.clip import Clip as Clip  # part of the contract, kept on a lower floor
 from llve_common.data.windows import Border
 from llve_common.io.images import Pixels, Rounding
-from llve_common.machine.folders import shown_path
 from llve_common.metrics.temporal import NamedFlow
 from llve_common.paper.about import About
 
@@ -335,7 +334,7 @@ class LoadedWeights:
             return (
                 f"{self.path.name}, bundled: trained by llve on its synthetic set, not the paper's"
             )
-        return f"{shown_path(self.path)} (sha256 {self.sha256[:12]}...)"
+        return f"{self.path} (sha256 {self.sha256[:12]}...)"
 
 
 @dataclass(frozen=True)

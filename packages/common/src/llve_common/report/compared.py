@@ -85,7 +85,7 @@ def made_with(row: Row) -> str:
     """The weights of a row, or why it has no figures."""
     if row.failure is not None:
         return f"failed: {shown_text(in_one_line(row.failure))}"
-    return str(row.weights) if row.weights is not None else row.title
+    return shown_text(str(row.weights)) if row.weights is not None else row.title
 
 
 def dashes(comparison: Comparison) -> list[str]:
