@@ -66,6 +66,7 @@ NOT_TYPED = {
     "python -m pytest packages/gamma": "typed by test_add_a_paper.py",
     "gamma ": "typed by test_add_a_paper.py",
     "python benchmarks/": "measures for minutes",
+    "python tools/": "measures for minutes",
 }
 """What is no command of the programs here, by how it begins, and who types it."""
 
@@ -81,6 +82,7 @@ SHORT = {
     "sdsd test": ["data.size=null", "data.first=5"],
     "sdsd data synthetic": SMALL_SET,
     "python -m llve_common synthetic": SMALL_SET,
+    "python -m llve_common data photographs": ["--frames", "5", "--height", "16", "--width", "16"],
 }  # fmt: skip
 """What makes a command short enough for a test, appended to it."""
 
@@ -192,7 +194,8 @@ def shelf(tmp_path_factory) -> Path:
     made = write_image_set(shelf / "made", clips=1, frames=1, height=24, width=32) / "test"
     for low in ("photos", "LOW", "LOL/eval15/low"):
         shutil.copytree(made / "low", shelf / low)
-    shutil.copytree(made / "high", shelf / "LOL" / "eval15" / "high")
+    for high in ("PHOTOGRAPHS", "LOL/eval15/high"):
+        shutil.copytree(made / "high", shelf / high)
     for image in (made / "high").iterdir():
         write_image(shelf / "RESIZED" / image.name, read_image(image).pixels[:20, :30])
     write_image(shelf / "dark.jpg", read_image(next((made / "low").iterdir())).pixels)

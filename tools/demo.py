@@ -168,8 +168,8 @@ def photograph_section(commands: list[str], out: Path) -> Section:
         heading="A photograph",
         text="Eileen Collins (NASA, public domain), which scikit-image ships. It was darkened by "
         "simulation: it is not a photograph taken in low light. Neither set of weights saw it. The "
-        "bundled weights are llve's own, made by the same commands on one thread. Single precision "
-        "makes SCI's training chaotic, so another number of threads gives other weights.",
+        "bundled weights are llve's own, of other photographs. Single precision makes SCI's "
+        "training chaotic, so another number of threads gives other weights.",
         commands=commands,
         groups=[
             group(

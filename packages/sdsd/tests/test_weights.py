@@ -9,13 +9,14 @@ from llve_sdsd.weights import network_arguments
 
 SMALL = {
     "nf": 16, "nframes": 3, "groups": 4, "front_blocks": 1, "back_blocks": 2, "attention": True,
+    "last_features": 12,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "changed",
     [{}, {"attention": False}, {"nframes": 5}, {"nf": 8}, {"groups": 2}, {"front_blocks": 2},
-     {"back_blocks": 1}],
+     {"back_blocks": 1}, {"last_features": 64}],
 )  # fmt: skip
 def test_shapes_tell_how_the_network_was_built(changed):
     arguments = SMALL | changed

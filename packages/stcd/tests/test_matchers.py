@@ -99,14 +99,14 @@ def test_matches_outside_the_image_are_not_sure():
     assert certainty[:, WIDTH : WIDTH + 8].mean() < 0.3
 
 
-def test_images_are_cut_to_8_bits_and_resized_by_pillow():
+@pytest.mark.parametrize("size", [(640, 480), (80, 48)])
+def test_images_are_cut_to_8_bits_and_resized_by_pillow(size):
     levels = torch.full((1, 3, 6, 8), 99.9 / 255)
     assert (matcher_images(levels) == 99).all()
     picture = data.astronaut()[:300, :400]
     given = torch.from_numpy(picture / 255.0).movedim(-1, 0)[None]
-    expected = PIL.Image.fromarray(picture).resize((640, 480), PIL.Image.Resampling.BICUBIC)
-    images = matcher_images(given + 1e-4)
-    assert images.shape == (1, 480, 640, 3)
+    expected = PIL.Image.fromarray(picture).resize(size, PIL.Image.Resampling.BICUBIC)
+    images = matcher_images(given + 1e-4, size)
     np.testing.assert_array_equal(images[0], np.asarray(expected))
 
 

@@ -239,8 +239,3 @@ def test_pictures(tmp_path, random_weights, pairs):
         folder = tmp_path / "out" / kind / "a"
         assert sorted(file.name for file in folder.iterdir()) == ["0002.png", "0003.png"]
         assert read_image(folder / "0002.png").pixels.shape == (24, 32, 3)
-
-
-def test_enhance_without_weights_says_so(tmp_path):
-    write_image(tmp_path / "dark.png", np.zeros((8, 8, 3), np.uint8))
-    assert "no weights come with this package" in run("enhance", tmp_path / "dark.png", fails=True)

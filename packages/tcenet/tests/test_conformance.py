@@ -2,10 +2,7 @@
 
 from pathlib import Path
 
-import pytest
-
 from llve_common.testing.conformance import Conformance, write_pairs
-from llve_common.weights import network
 from llve_tcenet.__main__ import app
 from llve_tcenet.paper import PAPER
 
@@ -14,12 +11,6 @@ class TestConformance(Conformance):
     paper = PAPER
     app = app
     smallest_share = 2  # batch norm sees one value per channel and sample
-
-    @pytest.fixture(autouse=True)
-    def weights(self, monkeypatch, random_weights) -> Path:
-        """No weights come with the package: what the suite tests on stands in for them."""
-        monkeypatch.setattr(network, "bundled_weights", lambda paper: random_weights)
-        return random_weights
 
     def how_to_train(self, folder: Path) -> list[str]:
         write_pairs(folder / "low" / "a", folder / "normal" / "a", 7)

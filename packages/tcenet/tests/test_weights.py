@@ -12,7 +12,7 @@ from llve_common.weights.network import load_model
 from llve_tcenet.config import TrainSettings
 from llve_tcenet.network import TCENet
 from llve_tcenet.paper import PAPER, adam, build_network
-from llve_tcenet.weights import published_checkpoint, trained_weights
+from llve_tcenet.weights import network_arguments, published_checkpoint, trained_weights
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +25,13 @@ def trained():
         parameter.grad = torch.randn_like(parameter)
     optimizer.step()
     return network, optimizer
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"features": 32, "blocks": 16}, {"features": 4, "blocks": 3}]
+)
+def test_shapes_tell_how_the_network_was_built(arguments):
+    assert network_arguments(TCENet(**arguments).state_dict()) == arguments
 
 
 def test_checkpoints_of_several_gpus_are_read(trained, tmp_path):

@@ -9,6 +9,7 @@ import typer
 
 from llve_common import __version__
 from llve_common.commands.compare import compare
+from llve_common.commands.data import data_app
 from llve_common.commands.enhance import enhance_command, recommended_paper
 from llve_common.commands.score import score
 from llve_common.commands.terminal import SHORT_HELP, Commands, add_version, console
@@ -29,6 +30,9 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     from llve_common.commands.doctor import report
 
     report(as_json=as_json)
+
+
+app.add_typer(data_app(), name="data")
 
 
 @app.command()

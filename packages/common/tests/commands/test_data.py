@@ -154,3 +154,11 @@ def test_published_launch_lines(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "0")
     assert call("train", "--launcher", "pytorch", "--opt", "y").exit_code == 0
     assert calls == ["x", "y"]
+
+
+def test_a_set_of_photographs_passes_the_check(made, tmp_path):
+    photographs = shutil.copytree(made / "GT" / "pair2", tmp_path / "photographs")
+    options = ("-o", tmp_path / "set", "--clips", 1, "--frames", 5, "--height", 16, "--width", 16)
+    assert "5 frames in a clip" in run("photographs", photographs, *options, "--light", "coloured")
+    assert "4 clips for training, 1 for the test" in run("check", tmp_path / "set", fails=True)
+    assert "not empty" in run("photographs", photographs, *options, fails=True)

@@ -147,7 +147,7 @@ ABOUT = About(
     title="SCI (Ma et al., CVPR 2022)",
     package="llve_sci",
     kind="image",
-    bundled="sci-synthetic.safetensors",
+    bundled="sci-photographs.safetensors",
     options={
         TrainSettings: TRAIN_OPTIONS,
         FinetuneSettings: FINETUNE_OPTIONS,

@@ -54,6 +54,7 @@ class NetworkSettings(Settings):
         None, le=99, description="index of the middle frame; null: frames // 2"
     )
     attention: bool = Field(True, description="fuse by attention; false: by one convolution")
+    last_features: PositiveInt = Field(64, description="channels of the last layers")
 
     @field_validator("frames")
     @classmethod

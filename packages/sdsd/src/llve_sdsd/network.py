@@ -23,8 +23,6 @@ from llve_common.ops.packed import PackedDeformConv2d
 
 # Three times half the size after a quarter.
 MULTIPLE = 16
-# The width of the last layers, at the frame's size, whatever the rest's.
-_LAST_FEATURES = 64
 
 
 class Pyramid(NamedTuple):
@@ -177,6 +175,8 @@ class RetinexNet(nn.Module):
         back_blocks: those of each branch.
         center: index of the frame to enhance; None is the middle.
         attention: merges aligned features by attention; otherwise by one 1x1 convolution.
+        last_features: channels of the last layers, which are at the frame's size; as published they
+            are 64 whatever the rest's.
     """
 
     def __init__(
@@ -188,6 +188,7 @@ class RetinexNet(nn.Module):
         back_blocks: int = 10,
         center: int | None = None,
         attention: bool = True,
+        last_features: int = 64,
     ) -> None:
         super().__init__()
         self.nframes = nframes
@@ -207,7 +208,7 @@ class RetinexNet(nn.Module):
             if attention
             else nn.Conv2d(nframes * nf, nf, 1)
         )
-        last = _LAST_FEATURES
+        last = last_features
         self.recon_trunk = _blocks(nf, back_blocks)
         self.upconv1, self.upconv2 = _conv(nf, 4 * nf), _conv(nf, 4 * last)
         self.HRconv, self.conv_last = _conv(last, last), _conv(last, 3)

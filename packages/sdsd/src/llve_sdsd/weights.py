@@ -20,6 +20,9 @@ def network_arguments(state: State) -> dict[str, Any]:
     first = state.get("conv_first_1.weight")
     if first is not None:
         found["nf"] = first.shape[0]
+    last = state.get("HRconv.weight")
+    if last is not None:
+        found["last_features"] = last.shape[0]
     offsets = state.get("pcd_align.L1_dcnpack.conv_offset_mask.bias")
     if offsets is not None:
         # An offset of two numbers and a mask for each of nine taps.

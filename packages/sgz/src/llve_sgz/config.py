@@ -179,7 +179,7 @@ ABOUT = About(
     title="SGZ (Zheng and Gupta, WACV 2022)",
     package="llve_sgz",
     kind="image",
-    bundled="sgz-synthetic.safetensors",
+    bundled="sgz-photographs.safetensors",
     options={
         TrainSettings: TRAIN_OPTIONS,
         TestSettings: TEST_OPTIONS,

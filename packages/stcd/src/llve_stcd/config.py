@@ -43,6 +43,9 @@ class MatcherSettings(Settings):
     kind: MatcherKind = Field("dis", description="matcher; dkm and dkm-package need weights")
     weights: Path | None = Field(None, description="DKMv3_indoor.pth or DKMv3_outdoor.pth")
     place: Place = Field("indoor", description="kind of DKM's weights: indoor or outdoor")
+    size: tuple[PositiveInt, PositiveInt] = Field(
+        (640, 480), description="width and height that frames are matched at"
+    )
     cache: Path | None = Field(None, description="folder to keep matches in; null: none")
 
 
@@ -130,7 +133,7 @@ ABOUT = About(
     title="STCD (Xu et al., IJCAI 2025)",
     package="llve_stcd",
     kind="video",
-    bundled="stcd-synthetic.safetensors",
+    bundled="stcd-photographs.safetensors",
     options={
         TrainSettings: TRAIN_OPTIONS,
         TestSettings: TEST_OPTIONS,

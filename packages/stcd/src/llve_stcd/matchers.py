@@ -57,13 +57,13 @@ class Matcher(Protocol):
         ...
 
 
-def matcher_images(frames: Tensor) -> Images:
-    """What a matcher is given of frames (N, 3, H, W) RGB in [0, 1]: (N, 480, 640, 3) uint8.
+def matcher_images(frames: Tensor, size: tuple[int, int] = (WIDTH, HEIGHT)) -> Images:
+    """What a matcher is given of frames (N, 3, H, W) RGB in [0, 1]: (N, h, w, 3) uint8.
 
-    They become 8 bits by truncation, and are then resized bicubically.
+    They become 8 bits by truncation, and are then resized bicubically to ``size``, (width, height).
     """
     images = [PIL.Image.fromarray(to_pixels(frame, "truncate")) for frame in frames]
-    return np.stack([np.asarray(image.resize((WIDTH, HEIGHT))) for image in images])
+    return np.stack([np.asarray(image.resize(size)) for image in images])
 
 
 def dis_matches(first: Images, second: Images) -> Matches:

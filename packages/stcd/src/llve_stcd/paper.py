@@ -115,7 +115,8 @@ def objective(settings: TrainSettings, device: torch.device) -> Objective:
 
     def losses(network: nn.Module, batch: Batch, iteration: int) -> dict[str, Tensor]:
         with torch.no_grad():
-            images = (matcher_images(batch[side]) for side in ("high1", "high2"))
+            size = chosen.matcher.size
+            images = (matcher_images(batch[side], size) for side in ("high1", "high2"))
             warp, certainty = (each.to(batch["high1"].device) for each in matcher(*images))
         if cached is not None and iteration % settings.run.log_every == 0:
             log.info("%s", cached.summary())

@@ -69,6 +69,13 @@ class TrainData(Settings):
     validation: ValidationSettings = ValidationSettings()
 
 
+class NetworkSettings(Settings):
+    """The network."""
+
+    features: PositiveInt = Field(32, description="channels at the frame's size")
+    blocks: PositiveInt = Field(16, description="residual blocks")
+
+
 class RaftSettings(Settings):
     """The optical flow network."""
 
@@ -136,6 +143,7 @@ class TrainSettings(Settings):
         False, description="load Adam's state too, from weights of the published trainer"
     )
     data: TrainData = TrainData()
+    network: NetworkSettings = NetworkSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     train: OptimizerSettings = OptimizerSettings()
     run: RunSettings = RunSettings(save=Path("results"))
@@ -162,7 +170,9 @@ class TestData(Settings):
 class TestSettings(common.TestSettings):
     """Enhance videos as the paper's test does, and score them if ground truth is given."""
 
-    weights: Path | None = Field(None, description="weights file; default: by version and epoch")
+    weights: Path | None = Field(
+        None, description="weights file; default: by version and epoch, or the bundled weights"
+    )
     version: FileName = Field("Enhance-Video", description="version of the weights to find")
     epoch: PositiveInt | None = Field(None, description="epoch of the weights; null: the last")
     runs: Path = Field(Path("results"), description="folder of runs to find weights in")
@@ -260,7 +270,7 @@ _TRAINING: dict[str, str | Convert] = {
     "--crop_size": "train.crop",
     "--sample_frames": only("6"),
     "--input_channels": only("3"),
-    "--base_dim": only("32"),
+    "--base_dim": "network.features",
     "--lr_init": "train.lr",
     "--lr_decay": "train.decay",
     "--lr_num_epochs_decay": "train.decay_after",
@@ -335,6 +345,7 @@ ABOUT = About(
     title="TCE-Net (Zhu et al., IJCV 2024)",
     package="llve_tcenet",
     kind="video",
+    bundled="tcenet-photographs.safetensors",
     options={
         TrainSettings: TRAIN_OPTIONS,
         TestSettings: TEST_OPTIONS,

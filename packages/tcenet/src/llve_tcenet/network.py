@@ -23,17 +23,14 @@ from torch import Tensor, nn
 
 from llve_tcenet.attention import SLOPE, CoAttention, resized
 
-WIDTH = 32
-RESIDUAL_BLOCKS = 16
-
 
 class Encoding(NamedTuple):
     """What the encoder keeps of five frames.
 
     Attributes:
-        latent: (N, 4 WIDTH, H/4, W/4).
-        half: (N, 2 WIDTH, H/2, W/2), the middle third of the features at half the size.
-        full: (N, WIDTH, H, W), the middle frame's features.
+        latent: (N, 4 features, H/4, W/4).
+        half: (N, 2 features, H/2, W/2), the middle third of the features at half the size.
+        full: (N, features, H, W), the middle frame's features.
     """
 
     latent: Tensor
@@ -44,9 +41,9 @@ class Encoding(NamedTuple):
 class Encoder(nn.Module):
     """Merges five frames into one latent."""
 
-    def __init__(self) -> None:
+    def __init__(self, features: int, blocks: int) -> None:
         super().__init__()
-        w = WIDTH
+        w = features
         self.conv_1_1 = nn.Conv2d(15, 5 * w, 3, padding=1, groups=5)
         self.conv_1_2 = nn.Conv2d(5 * w, 5 * w, 3, padding=1, groups=5)
         self.conv_2_1 = PairConvolution(w, 2 * w, stride=2)
@@ -58,7 +55,7 @@ class Encoder(nn.Module):
         self.conv_5_1 = PairConvolution(4 * w, 4 * w)
         self.conv_5_2 = nn.Conv2d(4 * w, 4 * w, 3, padding=1)
         self.res_block_list = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(4 * w, 4 * w, 3, padding=1)) for _ in range(2 * RESIDUAL_BLOCKS)
+            nn.Sequential(nn.Conv2d(4 * w, 4 * w, 3, padding=1)) for _ in range(2 * blocks)
         )
         self.convlstm = ConvLSTM(4 * w, 4 * w, 3)
         self.aspp = ASPP(4 * w)
@@ -74,17 +71,17 @@ class Encoder(nn.Module):
         return Encoding(latent, middle(half, 3), kept_full)
 
     def at_full_size(self, frames: Tensor) -> Tensor:
-        """Each frame by itself: (N, 15, H, W) to the map (N, 5 WIDTH, H, W)."""
+        """Each frame by itself: (N, 15, H, W) to the map (N, 5 features, H, W)."""
         features = activate(self.conv_1_1(frames))
         return activate(layer_norm(self.conv_1_2(features)))
 
     def at_half_size(self, features: Tensor) -> Tensor:
-        """Five moments to three: (N, 5 WIDTH, H, W) to (N, 6 WIDTH, H/2, W/2)."""
+        """Five moments to three: (N, 5 features, H, W) to (N, 6 features, H/2, W/2)."""
         features = activate(layer_norm(self.conv_2_2(self.conv_2_1(features))))
         return activate(layer_norm(self.conv_3_2(self.conv_3_1(features))))
 
     def at_quarter_size(self, features: Tensor) -> Tensor:
-        """Three moments to the latent: (N, 6 WIDTH, H/2, W/2) to (N, 4 WIDTH, H/4, W/4)."""
+        """Three moments to the latent: (N, 6 features, H/2, W/2) to (N, 4 features, H/4, W/4)."""
         features = activate(layer_norm(self.conv_4_2(self.conv_4_1(features))))
         merged = activate(layer_norm(self.conv_5_2(self.conv_5_1(features))))
         features = merged
@@ -99,9 +96,9 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Makes a latent and the middle frame's features one enhanced frame."""
 
-    def __init__(self) -> None:
+    def __init__(self, features: int) -> None:
         super().__init__()
-        w = WIDTH
+        w = features
         self.deconv_6 = nn.Sequential(nn.ConvTranspose2d(4 * w, 2 * w, 2, stride=2))
         self.conv_6_1 = nn.Conv2d(4 * w, 2 * w, 3, padding=1)
         self.conv_6_2 = nn.Conv2d(2 * w, 2 * w, 3, padding=1)
@@ -123,13 +120,18 @@ class Decoder(nn.Module):
 
 
 class TCENet(nn.Module):
-    """Encoder, co-attention and decoder."""
+    """Encoder, co-attention and decoder.
 
-    def __init__(self) -> None:
+    Args:
+        features: channels of a frame at its own size; the latent has four times as many.
+        blocks: residual blocks of the latent.
+    """
+
+    def __init__(self, features: int = 32, blocks: int = 16) -> None:
         super().__init__()
-        self.encoder = Encoder()
-        self.co_attention = CoAttention(4 * WIDTH)
-        self.decoder = Decoder()
+        self.encoder = Encoder(features, blocks)
+        self.co_attention = CoAttention(4 * features)
+        self.decoder = Decoder(features)
 
     def forward(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Frames 2 and 3 of six frames (N, 6, 3, H, W), enhanced: (N, 3, H, W) each."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from llve_common.errors import ConfigError
+from llve_common.errors import CheckpointError, ConfigError
 from llve_common.flow.dis import dis_flow
 from llve_common.flow.raft import Raft, raft_flow
 from llve_common.io.images import to_pixels
@@ -60,7 +60,12 @@ from llve_tcenet.objective import (
     temporal_consistency,
 )
 from llve_tcenet.pictures import write_pictures
-from llve_tcenet.weights import load_optimizer, published_checkpoint, trained_weights
+from llve_tcenet.weights import (
+    load_optimizer,
+    network_arguments,
+    published_checkpoint,
+    trained_weights,
+)
 
 log = logging.getLogger(__name__)
 
@@ -79,8 +84,8 @@ def enhance(network: nn.Module, frames: Tensor) -> Tensor:
 
 
 def inference_network(state: State, settings: object = None) -> nn.Module:
-    """The network; it has one form only."""
-    return TCENet()
+    """The network of the width and depth that the weights have."""
+    return TCENet(**network_arguments(state))
 
 
 def build_network(settings: TrainSettings) -> nn.Module:
@@ -89,7 +94,7 @@ def build_network(settings: TrainSettings) -> nn.Module:
     Raises:
         CheckpointError: the file cannot be read or does not fit.
     """
-    network = TCENet()
+    network = TCENet(**settings.network.model_dump())
     initialise(network)
     if settings.weights is not None:
         load_into(network, read_weights(settings.weights), settings.weights)
@@ -244,14 +249,20 @@ def test_videos(settings: TestSettings, window: Window) -> list[Clip]:
     return video_clips(settings.data.low, settings.data.normal, settings.data.list)
 
 
-def test_weights(settings: TestSettings) -> Path:
-    """The file given, or that of a training by its version.
+def test_weights(settings: TestSettings) -> Path | None:
+    """The file given, or that of a training by its version; None is the bundled one.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: a training is named, and it left none.
     """
-    named = settings.version, settings.epoch, settings.runs, settings.models
-    return settings.weights or trained_weights(*named)
+    if settings.weights is not None:
+        return settings.weights
+    try:
+        return trained_weights(settings.version, settings.epoch, settings.runs, settings.models)
+    except CheckpointError:
+        if settings.model_fields_set & {"version", "epoch", "runs", "models"}:
+            raise
+        return None
 
 
 def scoring(settings: TestSettings, device: torch.device) -> Scoring:

@@ -8,6 +8,7 @@ the position of a parameter, and ours stand in the published order.
 from __future__ import annotations
 
 import glob
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,25 @@ from torch import nn
 from torch.optim import Optimizer
 
 from llve_common.errors import CheckpointError
+from llve_common.paper.contract import State
 from llve_common.train.checkpoint import load_optimizer as restore_optimizer
+
+
+def network_arguments(state: State) -> dict[str, int]:
+    """What :class:`llve_tcenet.network.TCENet` was built with, from weights under our names.
+
+    Where a weight is missing, its default stands, and loading the weights will name it.
+    """
+    found = {}
+    last = state.get("decoder.conv_8.weight")
+    if last is not None:
+        found["features"] = last.shape[1]
+    weights = sum(
+        re.fullmatch(r"encoder\.res_block_list\.\d+\.0\.weight", k) is not None for k in state
+    )
+    if weights:
+        found["blocks"] = weights // 2
+    return found
 
 
 def trained_weights(version: str, epoch: int | None, runs: Path, models: Path) -> Path:
@@ -32,7 +51,7 @@ def trained_weights(version: str, epoch: int | None, runs: Path, models: Path) -
         files += [*runs.glob(f"{models}/{name}"), *runs.glob(f"*/{models}/{name}")]
     if not files:
         raise CheckpointError(
-            "no weights of that name, and none come with this package",
+            "no weights of that name",
             where=models if models.is_absolute() else f"{models}, {runs / '*' / models}",
             expected=f"{version}_epoch_{epoch or 'N'}.pth",
             mend="give --model FILE, or --version NAME of a training",

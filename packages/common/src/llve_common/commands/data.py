@@ -1,9 +1,9 @@
-"""The command ``data`` of papers that learn from SDSD: check, convert, synthetic."""
+"""The command ``data`` of papers that learn from SDSD: check, convert, and make one."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from llve_common.data.clip import Size
 
 _SHOWN = 20
+
+Light = Literal["neutral", "coloured", "very-dark"]
+"""The names in :data:`llve_common.data.sensor.PRESETS`."""
 
 
 def data_app() -> typer.Typer:
@@ -110,6 +113,32 @@ def data_app() -> typer.Typer:
             suffix=suffix, clips=clips, frames=frames, height=height, width=width, seed=seed,
         )  # fmt: skip
         console.print(f"made {root}: GT and input, {frames} frames in a clip", soft_wrap=True)
+
+    @app.command()
+    def photographs(
+        folder: Annotated[Path, typer.Argument(help="Photographs, with subfolders.")],
+        out: Annotated[Path, typer.Option("--out", "-o", help="A new folder for the set.")],
+        clips: Annotated[int, typer.Option(min=1, help="Clips from each photograph.")] = 1,
+        frames: Annotated[int, typer.Option(min=1, help="Frames in a clip.")] = 7,
+        height: Annotated[int, typer.Option(min=16, help="Height of a frame, in pixels.")] = 128,
+        width: Annotated[int, typer.Option(min=16, help="Width of a frame, in pixels.")] = 192,
+        light: Annotated[Light, typer.Option(help="Ranges of the low light.")] = "neutral",
+        layout: Annotated[
+            Literal["clips", "images"],
+            typer.Option(help="clips: GT and input (SDSD's); images: train and test."),
+        ] = "clips",
+        seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
+    ) -> None:
+        """Make a low/normal-light set of photographs, as a moving camera would see them."""
+        from llve_common.data.photographs import write_photograph_set
+        from llve_common.data.sensor import PRESETS
+
+        with progress_bar("making", "clips") as advance:
+            write_photograph_set(
+                folder, out, layout=layout, clips=clips, frames=frames, size=(height, width),
+                ranges=PRESETS[light], seed=seed, watch=advance,
+            )  # fmt: skip
+        console.print(f"made {out}, {frames} frames in a clip", soft_wrap=True)
 
     return app
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from inspect import signature
+from itertools import count
 from pathlib import Path
 
 import cv2
@@ -23,6 +24,7 @@ from skimage.util import img_as_ubyte
 
 from llve_common.data.lowlight import Darkening, DarkeningRanges, darken, draw_darkening
 from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST, SDSD_OUTDOOR_TEST
+from llve_common.data.sensor import Sensor
 from llve_common.errors import DataError
 from llve_common.io.atomic import write_text
 from llve_common.io.images import write_image
@@ -48,7 +50,7 @@ class SyntheticClip:
     name: str
     low: list[NDArray[np.uint8]]
     normal: list[NDArray[np.uint8]]
-    darkening: Darkening
+    darkening: Darkening | Sensor
 
 
 def synthetic_clips(
@@ -80,57 +82,92 @@ def read_photograph(name: str) -> NDArray[np.uint8]:
 
 
 def write_image_set(folder: Path, **options: int) -> Path:
-    """Write the set as folders of images: ``{train,test}/{low,high}/<clip>_<frame>.png``.
-
-    Args:
-        folder: made where it is missing; ``synthetic.json`` in it holds how the set was made.
-        options: of :func:`synthetic_clips`.
+    """Write the set as folders of images, with ``options`` of :func:`synthetic_clips`.
 
     Raises:
         DataError: the folder holds something already, or is a file.
         MediaError: it cannot be written.
     """
-    _require_empty(folder)
-    record = _record(options)
-    for clip in synthetic_clips(**options):
-        for number, (low, normal) in enumerate(zip(clip.low, clip.normal, strict=True)):
-            file = f"{clip.name}_{number:04d}.png"
-            write_image(folder / clip.split / "low" / file, low)
-            write_image(folder / clip.split / "high" / file, normal)
-        record[f"{clip.split}/{clip.name}"] = asdict(clip.darkening)
-    write_text(folder / "synthetic.json", json.dumps(record, indent=2) + "\n")
-    return folder
+    return write_images(folder, synthetic_clips(**options), _record(options))
 
 
 def write_clip_set(folder: Path, *, suffix: str = ".npy", **options: int) -> Path:
-    """Write the set in the SDSD layout: ``{GT,input}/pair<number>/<frame>``.
-
-    The clips for testing have the names of SDSD indoor's, so that its settings serve as they are.
-
-    Args:
-        folder: made where it is missing; ``synthetic.json`` in it holds how the set was made.
-        suffix: ``.npy``, or that of an image format without loss.
-        options: of :func:`synthetic_clips`.
+    """Write the set in the SDSD layout, with ``options`` of :func:`synthetic_clips`.
 
     Raises:
         DataError: the folder holds something already, or is a file; or there are more clips than
             names for them.
         MediaError: it cannot be written.
     """
+    return write_clips(folder, synthetic_clips(**options), _record(options), suffix)
+
+
+def write_images(
+    folder: Path, clips: Iterable[SyntheticClip], record: Mapping[str, object]
+) -> Path:
+    """Write clips as folders of images: ``{train,test}/{low,high}/<clip>_<frame>.png``.
+
+    Args:
+        folder: made where it is missing; ``synthetic.json`` in it holds how the set was made.
+        clips: made one by one as they are written.
+        record: how they were made.
+
+    Raises:
+        DataError: the folder holds something already, or is a file.
+        MediaError: it cannot be written.
+    """
     _require_empty(folder)
-    record = _record(options)
+    written = dict(record)
+    for clip in clips:
+        for number, (low, normal) in enumerate(zip(clip.low, clip.normal, strict=True)):
+            file = f"{clip.name}_{number:04d}.png"
+            write_image(folder / clip.split / "low" / file, low)
+            write_image(folder / clip.split / "high" / file, normal)
+        written[f"{clip.split}/{clip.name}"] = asdict(clip.darkening)
+    write_text(folder / "synthetic.json", json.dumps(written, indent=2) + "\n")
+    return folder
+
+
+def write_clips(
+    folder: Path,
+    clips: Iterable[SyntheticClip],
+    record: Mapping[str, object],
+    suffix: str = ".npy",
+) -> Path:
+    """Write clips in the SDSD layout: ``{GT,input}/pair<number>/<frame>``.
+
+    The clips for testing have the names of SDSD indoor's, so that its settings serve as they are;
+    ``train_list.txt`` and ``test_list.txt`` name those of each split, for TCE-Net.
+
+    Args:
+        folder: made where it is missing; ``synthetic.json`` in it holds how the set was made.
+        clips: made one by one as they are written.
+        record: how they were made.
+        suffix: ``.npy``, or that of an image format without loss.
+
+    Raises:
+        DataError: the folder holds something already, or is a file; or there are more clips for
+            testing than names for them.
+        MediaError: it cannot be written.
+    """
+    _require_empty(folder)
+    written = dict(record)
     taken = {*SDSD_INDOOR_TEST, *SDSD_OUTDOOR_TEST}
-    others = (pair for pair in map("pair{}".format, range(1, 81)) if pair not in taken)
+    others = (pair for pair in map("pair{}".format, count(1)) if pair not in taken)
     names = {"train": others, "test": iter(SDSD_INDOOR_TEST)}
-    for clip in synthetic_clips(**options):
+    listed: dict[str, list[str]] = {split: [] for split in names}
+    for clip in clips:
         pair = next(names[clip.split], None)
         if pair is None:
-            raise DataError("too many clips", where=folder, expected="at most 6 of a photograph")
+            raise DataError("too many clips", where=folder, expected="at most 12 for the test")
         for number, (low, normal) in enumerate(zip(clip.low, clip.normal, strict=True)):
             for side, pixels in (("input", low), ("GT", normal)):
                 write_image(folder / side / pair / f"{number:04d}{suffix}", pixels)
-        record[pair] = {"photograph": clip.name, **asdict(clip.darkening)}
-    write_text(folder / "synthetic.json", json.dumps(record, indent=2) + "\n")
+        listed[clip.split].append(pair)
+        written[pair] = {"photograph": clip.name, **asdict(clip.darkening)}
+    for split, pairs in listed.items():
+        write_text(folder / f"{split}_list.txt", "".join(f"{pair}\n" for pair in pairs))
+    write_text(folder / "synthetic.json", json.dumps(written, indent=2) + "\n")
     return folder
 
 

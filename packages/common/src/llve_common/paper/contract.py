@@ -323,17 +323,19 @@ class Paper(About):
 
 @dataclass(frozen=True)
 class LoadedWeights:
-    """Where a network's weights come from, so that a result can say it."""
+    """Where a network's weights come from, so that a result can say it.
+
+    ``purpose`` says of bundled ones in plain words what they are for.
+    """
 
     path: Path
     sha256: str
     bundled: bool
+    purpose: str = "trained by llve, not the paper's"
 
     def __str__(self) -> str:
         if self.bundled:
-            return (
-                f"{self.path.name}, bundled: trained by llve on its synthetic set, not the paper's"
-            )
+            return f"{self.path.name}, bundled: {self.purpose}"
         return f"{self.path} (sha256 {self.sha256[:12]}...)"
 
 

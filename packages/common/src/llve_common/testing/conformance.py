@@ -315,6 +315,7 @@ class Conformance:
         facts = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
         assert facts["sha256"] == file_digest(weights)
         assert {"commands", "data", "seed", "versions"} <= facts.keys()
+        assert facts["purpose"] in str(load_model(self.paper, None, CPU).weights)
 
     def test_weights_commands(self, tmp_path: Path, weights: Path, images: Path) -> None:
         """Out to a file that plain torch reads, back in, and both enhance alike."""

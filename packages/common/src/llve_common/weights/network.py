@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,10 @@ def load_model(
         what, mend = f"not weights of {paper.name}", f"{owners[0]} enhance ... --weights {path}"
         raise CheckpointError(what, where=path, got=f"weights of {owners[0]}", mend=mend) from error
     loaded = LoadedWeights(path, file_digest(path), weights is None)
+    record = path.with_suffix(".json")
+    if weights is None and record.is_file():
+        purpose = json.loads(record.read_text(encoding="utf-8")).get("purpose", loaded.purpose)
+        loaded = replace(loaded, purpose=purpose)
     return Model(paper, network.to(device).eval(), settings, loaded)
 
 
