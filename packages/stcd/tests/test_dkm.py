@@ -229,9 +229,9 @@ def test_pictures_come_in_pairs(matcher, first, second):
 
 
 def compact(matcher: DKMv3) -> dict[str, Tensor]:
-    """One value for each key, stored once: a small file of the published names and shapes."""
+    """One value for each key, in a file of the published names and shapes."""
     return {
-        key: torch.tensor(place, dtype=value.dtype).expand(value.shape)
+        key: torch.full(value.shape, place, dtype=value.dtype)
         for place, (key, value) in enumerate(matcher.state_dict().items())
     }
 

@@ -69,7 +69,7 @@ def run(app, tmp_path, monkeypatch):
 
 
 def settings_of(printed):
-    folder = Path(printed.partition("run folder: ")[2].strip())
+    folder = Path(printed.partition("run folder: ")[2].splitlines()[0])
     return load_settings(Chosen, folder / "settings.yml"), (folder / "train.log").read_text()
 
 
@@ -86,7 +86,7 @@ def test_options_give_settings_in_either_spelling(run):
     printed = run("train", "--lr-init", "0.25", "--fast", "--runs", "here", "--kind", "tiny")
     settings, log = settings_of(printed)
     assert (settings.train.lr, settings.train.fast) == (0.25, True)
-    assert settings.run.save == Path("here/experiments")
+    assert settings.run.save == Path("here/experiments").absolute()
     assert "without effect" not in log
 
 
@@ -99,7 +99,7 @@ def test_what_a_flag_says_wins_over_what_another_implies_and_over_a_file(run):
     Path("mine.yml").write_text("procedure: train\ntrain: {lr: 1.0}\n")
     printed = run("train", "--runs", "a", "--save", "b", "--lr", "0.5", "--config", "mine.yml")
     settings, _ = settings_of(printed)
-    assert settings.run.save == Path("b")
+    assert settings.run.save == Path("b").absolute()
     assert settings.train.lr == 0.5
 
 
@@ -131,7 +131,7 @@ def test_keys_that_stand_twice_with_one_value(run):
 
 
 def test_a_state_to_resume_is_the_run_that_holds_it(run):
-    folder = Path(run("train", "--name", "first").partition("run folder: ")[2].strip())
+    folder = Path(run("train", "--name", "first").partition("run folder: ")[2].splitlines()[0])
     [*_, last] = sorted((folder / "checkpoints").iterdir())
     last.unlink()
     Path("a.yml").write_text(f"path: {{resume_state: {folder / 'training_state' / '4.state'}}}\n")

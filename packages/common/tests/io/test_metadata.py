@@ -7,7 +7,7 @@ import PIL.Image
 import pytest
 
 from llve_common.enhance.files import enhance_all, plan_jobs
-from llve_common.io.frames import open_sink, open_source
+from llve_common.io.frames import Coding, open_sink, open_source
 from llve_common.io.images import OF_16_BITS, WRITTEN, read_image, write_image
 
 TAKEN = "2020:01:02 03:04:05"
@@ -48,7 +48,7 @@ def test_what_still_holds_is_kept_and_can_be_left_out(tmp_path, suffix, deep):
         frame = next(source.frames)
         assert frame.image.metadata.keys() >= {"exif", "xmp", "dpi"}
         for name, strip in (("kept", False), ("bare", True)):
-            with open_sink(tmp_path / f"{name}{suffix}", source, strip=strip) as write:
+            with open_sink(tmp_path / f"{name}{suffix}", source, Coding(strip=strip)) as write:
                 write(frame)
     write_image(tmp_path / f"kept{suffix}", pixels, metadata=image.metadata)
     for name in ("kept", "bare"):
@@ -113,7 +113,7 @@ def test_results_get_a_suffix_that_holds_them(tmp_path, model, paper):
     PIL.Image.new("RGB", (8, 8), (9, 9, 99)).save(folder / "a.gif")
     PIL.Image.new("RGBA", (8, 8), (9, 9, 99, 7)).save(folder / "b.jpg", "PNG")
     photograph(folder / "c.jpg")
-    jobs = plan_jobs(paper(), folder, tmp_path / "out")
+    jobs = plan_jobs("image", [folder], tmp_path / "out")
     assert [target.name for _, target in jobs] == ["a.png", "b.png", "c.jpg"]
     result = enhance_all(model(), jobs)
     assert result.failures == ()
