@@ -41,7 +41,7 @@ class Encoding(NamedTuple):
 class Encoder(nn.Module):
     """Merges five frames into one latent."""
 
-    def __init__(self, features: int, blocks: int) -> None:
+    def __init__(self, features: int = 32, blocks: int = 16) -> None:
         super().__init__()
         w = features
         self.conv_1_1 = nn.Conv2d(15, 5 * w, 3, padding=1, groups=5)
@@ -96,7 +96,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Makes a latent and the middle frame's features one enhanced frame."""
 
-    def __init__(self, features: int) -> None:
+    def __init__(self, features: int = 32) -> None:
         super().__init__()
         w = features
         self.deconv_6 = nn.Sequential(nn.ConvTranspose2d(4 * w, 2 * w, 2, stride=2))
