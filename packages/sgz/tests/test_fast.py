@@ -71,7 +71,10 @@ def test_frames_equal_the_plain_ones(scale, conv_type, dtype, kernels, monkeypat
     monkeypatch.setattr(row_blocks, "_BLOCK", 20 * 160)
     network, pixels = network_of(scale, conv_type), dark((121, 160), dtype)
     plain = enhance_frames(Model(PAPER, network), to_tensor(pixels)[None, None])[0, 0]
-    found, wanted = pixel_enhancer(Model(PAPER, network))(pixels), to_pixels(plain, "round", pixels.dtype)
+    found, wanted = (
+        pixel_enhancer(Model(PAPER, network))(pixels),
+        to_pixels(plain, "round", pixels.dtype),
+    )
     if dtype == np.uint8:
         check_pixels(found, wanted)
     else:

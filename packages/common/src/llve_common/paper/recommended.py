@@ -32,12 +32,12 @@ class Recommended:
 
 
 TABLE: Mapping[Kind, Sequence[Recommended]] = {
-    "image": (Recommended("sgz", 13.51), Recommended("sci", 10.32)),
+    "image": (Recommended("sgz", 18.08), Recommended("sci", 16.74)),
     "video": (
-        Recommended("sgz", 18.79),
-        Recommended("stcd", 19.36, ", 300 times as slow on a CPU"),
-        Recommended("sdsd", 16.57, ", 500 times as slow on a CPU"),
-        Recommended("sci", 13.72),
+        Recommended("stcd", 22.10, ", slow on a CPU"),
+        Recommended("sgz", 17.97),
+        Recommended("sdsd", 16.56, ", slow on a CPU"),
+        Recommended("sci", 14.94),
     ),
 }
 """The papers for each kind of source, the one to take first."""
