@@ -192,7 +192,7 @@ def shelf(tmp_path_factory) -> Path:
     """What the pages speak of."""
     shelf = tmp_path_factory.mktemp("shelf")
     made = write_image_set(shelf / "made", clips=1, frames=1, height=24, width=32) / "test"
-    for low in ("photos", "LOW", "LOL/eval15/low"):
+    for low in ("photos", "LOW", "LOL/eval15/low", "results"):
         shutil.copytree(made / "low", shelf / low)
     for high in ("PHOTOGRAPHS", "LOL/eval15/high"):
         shutil.copytree(made / "high", shelf / high)

@@ -400,8 +400,11 @@ def started(tmp_path):
     """Starts the program where the paper of docs/add-a-paper.md is installed, with weights."""
     write_page_files(ROOT / "docs" / "add-a-paper.md", tmp_path)
     source = tmp_path / GAMMA / "src"
-    paper, weights = source / "llve_gamma" / "paper.py", source / "llve_gamma/bundled/w.safetensors"
-    paper.write_text(paper.read_text().replace("kind=", 'bundled="w.safetensors", kind='))
+    paper, weights = (
+        source / "llve_gamma" / "config.py",
+        source / "llve_gamma/bundled/w.safetensors",
+    )
+    paper.write_text(paper.read_text().replace('kind="', 'bundled="w.safetensors", kind="'))
     network = nn.ModuleDict({"look": nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))})
     write_weights(weights, network.state_dict())
     claims = CLAIMS.format(weights=file_digest(weights))
