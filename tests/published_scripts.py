@@ -160,7 +160,8 @@ class PublishedRuns:
     def check_training(self, folder: Path) -> list[tuple[dict[str, float], dict[str, float]]]:
         """Check a run's files, rates and log; the losses of each iteration, ours and theirs."""
         run, log = self.listed["train_none"], (folder / "train.log").read_text()
-        lines = [json.loads(line) for line in (folder / "losses.jsonl").read_text().splitlines()]
+        written = map(json.loads, (folder / "losses.jsonl").read_text().splitlines())
+        lines = [line for line in written if "losses" in line]
         losses = []
         for line, (iteration, rates, theirs) in zip(lines, logged(run["log"]), strict=True):
             assert line["iteration"] == iteration
@@ -169,7 +170,7 @@ class PublishedRuns:
         [parameters] = [line for line in run["log"] if "with parameters" in line]
         arguments = self.listed[f"{self.tested}_setup"]["weights"]["arguments"]
         assert f"{parameter_count(self.network(arguments)):,}" == parameters.split()[-1]
-        found = {path.relative_to(folder).as_posix() for path in folder.rglob("*.pth")}
+        found = {path.relative_to(folder).as_posix() for path in folder.rglob("*_*.pth")}
         models = [path for path in run["files"] if "/models/" in path]
         assert found == {path.removeprefix("experiments/tiny/") for path in models}
         wanted = {path for path in self.with_pictures["files"] if path.startswith("val_images/")}

@@ -314,7 +314,9 @@ def test_keep_going_writes_what_can_be_decoded(tmp_path, caplog, name, codec):
     path = make_clip(
         tmp_path / name, codec=codec, draw=noise, ticks=range(30), audio=("mp2",), seconds=1.2
     )
-    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
+    with av.open(path) as container:
+        cut = [p.pos + p.size // 2 for p in container.demux(video=0) if p.size][18]
+    path.write_bytes(path.read_bytes()[:cut])
     copy_clip(path, tmp_path / "b.mkv", part={"keep_going": True})
     assert 10 < len(frames_of(tmp_path / "b.mkv")) < 25
     assert "the video is damaged" in caplog.text
