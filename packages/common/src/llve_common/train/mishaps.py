@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
@@ -15,6 +16,7 @@ from multiprocessing.queues import Queue
 from typing import Any
 
 import torch
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from llve_common.errors import MediaError, UserError
 from llve_common.machine.processes import processes
@@ -41,10 +43,20 @@ def explained() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, OSError, MemoryError) as error:
+        _let_go_of_loaders(error)
         found = _explanation(error)
         if found is None:
             raise
         raise found from error
+
+
+def _let_go_of_loaders(error: BaseException) -> None:
+    """Spare the user PyTorch's second error when a loader that could not begin is thrown away."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        loader = frame.f_locals.get("self")
+        if isinstance(loader, _MultiProcessingDataLoaderIter):
+            begun = len(getattr(loader, "_workers", ()))
+            loader.__dict__.setdefault("_workers_status", [False] * begun)
 
 
 def settle_loader(worker: int) -> None:
