@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llve_common.io.images import Pixels
-from llve_common.ops.kernels import kernel_library
+from llve_common.ops.kernels import enhance_rows, kernel_library
 from llve_common.paper.contract import Kernel, Prepared
 from llve_sci.network import IlluminationEstimator
 
@@ -113,20 +113,12 @@ def _kernel(layers: Sequence[tuple[Tensor, Tensor]], depth: int) -> Kernel | Non
     if library is None or any(weight.shape != (3, 3, 3, 3) for weight, _ in layers):
         return None
     kept = [(weight.permute(1, 2, 3, 0).contiguous(), bias) for weight, bias in layers]
-    enhance = library.enhance
-    enhance.restype = ctypes.c_int64
 
     def run(pixels: Pixels, result: Pixels, rows: range, seen: Any) -> bool:
         convolutions = [_Convolution(*(each.data_ptr() for each in pair)) for pair in kept]
         size = (*pixels.shape[:2], pixels.itemsize, depth)
         network = _Network(*size, (3 * _Convolution)(*convolutions))
-        numbers: int = enhance(
-            ctypes.byref(network), *map(ctypes.c_void_p, (pixels.ctypes.data, result.ctypes.data)),
-            *map(ctypes.c_int64, (rows.start, rows.stop)),
-        )  # fmt: skip
-        if numbers < 0:
-            raise MemoryError
-        return numbers == 1
+        return enhance_rows(library, network, pixels, result, rows)
 
     return run
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from llve_common.io.images import Pixels, white
-from llve_common.ops.kernels import kernel_library
+from llve_common.ops.kernels import enhance_rows, kernel_library
 from llve_common.paper.contract import Kernel, Prepared
 from llve_sgz.network import STEPS, Enhancer
 
@@ -65,18 +65,12 @@ def _kernel(scale: int) -> Kernel | None:
     library = kernel_library("llve_sgz", f"-DSTEPS={STEPS}")
     if library is None:
         return None
-    enhance = library.enhance
-    enhance.restype = ctypes.c_int64
 
     def run(pixels: Pixels, result: Pixels, wanted: range, rows: Tensor) -> bool:
         count, values = rows.shape
         spacing = (count - 1) / (count * scale - 1)
         frame = _Frame(values, pixels.itemsize, count, rows.data_ptr(), spacing)
-        numbers: int = enhance(
-            ctypes.byref(frame), *map(ctypes.c_void_p, (pixels.ctypes.data, result.ctypes.data)),
-            *map(ctypes.c_int64, (wanted.start, wanted.stop)),
-        )  # fmt: skip
-        return numbers == 1
+        return enhance_rows(library, frame, pixels, result, wanted)
 
     return run
 
