@@ -22,7 +22,7 @@ from llve_common.data.clip import Clip, clip_files, clips_in
 from llve_common.errors import ConfigError, DataError
 from llve_common.io.folders import is_image, some_of
 from llve_common.io.frames import open_source
-from llve_common.io.images import Pixels, in_8_bits, read_image
+from llve_common.io.images import Pixels, in_8_bits, read_image, size_of
 from llve_common.io.video import is_video
 from llve_common.metrics.fidelity import psnr, ssim
 from llve_common.metrics.quality import (
@@ -43,7 +43,7 @@ Watcher = Callable[[int, int | None], None]
 BORDER = 4
 
 PROTOCOLS: dict[str, str] = {
-    "RGB": "over the three colours, on the images as they are stored",
+    "RGB": "over the three colours, on the images as they are stored, of 16 bits the upper 8",
     "RGB, GT-mean": "over the three colours, after each result was scaled to the mean brightness "
     "of its ground truth, which the method does not know",
     "Y": "on Y of BT.601 in studio range alone (MATLAB's rgb2ycbcr)",
@@ -51,7 +51,7 @@ PROTOCOLS: dict[str, str] = {
     "truth",
     "grey": "on the grey image, rounded (MATLAB's rgb2gray)",
     "RGB, no border": f"over the three colours, without {BORDER} pixels at each edge",
-    "RGB, truncated": "over the three colours, with results of 16 bits truncated to 8, not rounded",
+    "RGB, truncated": "over the three colours, with results of 16 bits over 257, truncated",
     "RGB, 16 bits": "over the three colours, with results of 16 bits not brought to 8",
     "RGB, cropped": "over the three colours, on the upper left part that both images have, where "
     "they differ in size; the other rows resize the result",
@@ -115,10 +115,9 @@ class Report:
 
     def means_alone(self) -> dict[str, float]:
         """The means, over frames, of what needs no ground truth; over time, over clips."""
-        rows: list[dict[str, float]] = [frame.alone for frame in self.frames]
-        names = dict.fromkeys(name for row in (*rows, *self.temporal.values()) for name in row)
-        both = (*rows, *self.temporal.values())
-        return {name: fmean(row[name] for row in both if name in row) for name in names}
+        rows = [*(frame.alone for frame in self.frames), *self.temporal.values()]
+        names = dict.fromkeys(name for row in rows for name in row)
+        return {name: fmean(row[name] for row in rows if name in row) for name in names}
 
     def agreeing(self, said: str) -> list[str]:
         """The rows whose figure, rounded to as many digits as ``said`` has, is that number.
@@ -249,7 +248,7 @@ def _values(
     pairs: dict[str, tuple[Real, Real]] = {}
     if eight.shape != wanted.shape:
         note = "results differ in size from their ground truth and were resized bilinearly, such as"
-        _note(report, note, f"{file.name}: {_size(eight)}, not {_size(wanted)}")
+        _note(report, note, f"{file.name}: {size_of(eight)}, not {size_of(wanted)}")
         rows, columns = (min(each) for each in zip(eight.shape[:2], wanted.shape[:2], strict=True))
         pairs["RGB, cropped"] = eight[:rows, :columns], wanted[:rows, :columns]
         eight, result = _resized(eight, wanted), _resized(result, wanted)
@@ -309,10 +308,6 @@ def _resized(image: P, like: Pixels) -> P:
     height, width = like.shape[:2]
     resized: Any = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
     return cast(P, resized)
-
-
-def _size(image: Pixels) -> str:
-    return f"{image.shape[1]}x{image.shape[0]}"
 
 
 def _note(report: Report, what: str, example: str) -> None:

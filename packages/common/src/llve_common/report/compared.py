@@ -21,12 +21,10 @@ from llve_common.evaluate.scores import plain
 from llve_common.io.atomic import write_text
 from llve_common.machine.folders import shown_command, shown_path, shown_text
 from llve_common.report.page import Group, Panel, Section, Strips, scatter, write_page
-from llve_common.report.tables import Column, Table
+from llve_common.report.tables import FIDELITY, Column, Table
 
 QUALITY = (
-    Column("PSNR", "psnr", ".3f"),
-    Column("SSIM skimage7", "ssim_skimage7", ".4f"),
-    Column("SSIM gaussian11", "ssim_gaussian11", ".4f"),
+    *FIDELITY,
     Column("warping error", "warping_error", ".3f", 1e3),
     Column("MABD", "mabd", ".3f", 1e3),
     Column("MABD MSE", "mabd_mse", ".3f", 1e6),

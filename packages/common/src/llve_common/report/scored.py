@@ -13,14 +13,9 @@ from llve_common.evaluate.scores import plain
 from llve_common.io.atomic import write_text
 from llve_common.io.images import in_8_bits, read_image
 from llve_common.report.page import Group, Panel, Section, write_page
-from llve_common.report.tables import Column, Table
+from llve_common.report.tables import FIDELITY, Column, Table
 
 WORST = 5
-_FIDELITY = (
-    Column("PSNR", MEASURES[0], ".3f"),
-    Column("SSIM skimage7", MEASURES[1], ".4f"),
-    Column("SSIM gaussian11", MEASURES[2], ".4f"),
-)
 _ALONE = (
     Column("NIQE (Python form)", "niqe", ".4f"),
     Column("LOE (50 samples)", "loe", ".1f"),
@@ -40,11 +35,11 @@ def score_tables(report: Report) -> list[Table]:
         means = report.means(over)
         if means and (over == "frames" or clips > 1):
             rows = [
-                (name, *(each.cell(row.get(each.score)) for each in _FIDELITY))
+                (name, *(each.cell(row.get(each.score)) for each in FIDELITY))
                 for name, row in means.items()
             ]
             title = f"mean of {count} {over} (PSNR in dB)"
-            tables.append(Table(title, ("", *(each.heading for each in _FIDELITY)), tuple(rows)))
+            tables.append(Table(title, ("", *(each.heading for each in FIDELITY)), tuple(rows)))
     alone = report.means_alone()
     shown = [each for each in _ALONE if each.score in alone]
     if shown:
@@ -115,7 +110,7 @@ def _group(frame: FrameScores) -> Group:
     assert frame.target is not None
     target, result = (in_8_bits(read_image(file).pixels) for file in (frame.target, frame.file))
     said = ", ".join(
-        each.heading + " " + each.cell(frame.values["RGB"][each.score]) for each in _FIDELITY
+        each.heading + " " + each.cell(frame.values["RGB"][each.score]) for each in FIDELITY
     )
     caption = f"{frame.clip}/{frame.frame}" if frame.clip else frame.frame
     return Group(caption, target, "ground truth", [Panel("result", result, said)])

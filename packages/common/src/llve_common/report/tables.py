@@ -28,6 +28,14 @@ class Column(NamedTuple):
         return "-" if value is None else format(value * self.factor, self.form)
 
 
+FIDELITY = (
+    Column("PSNR", "psnr", ".3f"),
+    Column("SSIM skimage7", "ssim_skimage7", ".4f"),
+    Column("SSIM gaussian11", "ssim_gaussian11", ".4f"),
+)
+"""What is measured against ground truth, by both definitions of SSIM that tables use."""
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows of text under named columns; the first column names the row.
