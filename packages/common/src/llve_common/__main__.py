@@ -11,6 +11,7 @@ from llve_common import __version__
 from llve_common.commands.compare import compare
 from llve_common.commands.data import data_app
 from llve_common.commands.enhance import enhance_command, recommended_paper
+from llve_common.commands.protocols import protocols
 from llve_common.commands.score import score
 from llve_common.commands.terminal import SHORT_HELP, Commands, add_version, console
 
@@ -22,6 +23,7 @@ add_version(app, f"llve-common {__version__}")
 app.command("enhance")(enhance_command(recommended_paper))
 app.command()(compare)
 app.command()(score)
+app.command()(protocols)
 
 
 @app.command()

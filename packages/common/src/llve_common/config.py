@@ -192,6 +192,9 @@ class TestSettings(Settings):
     name: FileName | None = Field(None, description="subfolder for the results; null: none")
     save_images: bool = Field(True, description="write enhanced frames and a page of them")
     ssim: Ssim = Field("skimage7", description="SSIM definition: skimage7 or gaussian11")
+    protocol: str | None = Field(
+        None, description="test by a data set's protocol such as lol-v1; the data is the set's root"
+    )
     device: Device = "auto"
 
     @property

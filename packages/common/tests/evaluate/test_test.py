@@ -197,6 +197,19 @@ def test_a_test_without_anything_to_do_is_refused(paper, settings, image_file):
         run_test(paper(), settings(low=low, save_images=False))
 
 
+def test_a_data_sets_protocol_says_what_is_tested_and_how(paper, settings, image_file):
+    for side in ("low", "high"):
+        for name in ("1", "22", "other"):
+            low = image_file(f"eval15/{side}/{name}.png", 20, 24).parent
+    root = low.parents[1]
+    tiny = paper(window=Window((-1, 0, 1)), enhance=lambda network, frames: frames[:, 1:2])
+    whose = replace(tiny, test=replace(tiny.test, root=lambda settings: settings.low))
+    tested = run_test(whose, settings(low=root, protocol="lol-v1", ssim="gaussian11"))
+    # Each image is a clip: no window mixes them.
+    assert [clip.name for clip in tested.clips] == ["1", "22"]
+    assert (tested.facts["protocol"], tested.facts["ssim"]) == ("lol-v1", "skimage7")
+
+
 def test_frames_of_a_clip_have_one_size(score, clip, image_file):
     pair = clip("a", 3)
     odd = replace(pair, frames=(*pair.frames[:2], image_file("a/low/2.png", 10, 14)))

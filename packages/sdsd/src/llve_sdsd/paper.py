@@ -165,6 +165,7 @@ PAPER = Paper(
         settings=TestSettings,
         clips=test_clips,
         pictures=test_pictures,
+        root=lambda settings: settings.data.root,
     ),
     stream=Stream(frames=(0,), part=part, combine=combine),
 )

@@ -222,6 +222,7 @@ PAPER = Paper(
         settings=TestSettings,
         clips=lambda settings, window: test_clips(settings.data),
         pictures=test_pictures,
+        root=lambda settings: settings.data.root,
         details=test_details,
     ),
     stream=Stream(frames=(0,), part=part, combine=combine),

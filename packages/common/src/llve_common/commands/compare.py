@@ -44,6 +44,14 @@ def compare(
         typer.Option(help="RAFT's weights for the warping error.", show_default="by DIS"),
     ] = None,
     clip: Annotated[bool, typer.Option("--clip", help="Images are the frames of a clip.")] = False,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="A data set's published test, such as lol-v1 (llve protocols); the source is the "
+            "set's folder.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Output folder.")] = Path(
         "comparison"
     ),
@@ -53,6 +61,7 @@ def compare(
     from llve_common.data.sdsd.layout import is_set, low_and_high
     from llve_common.evaluate.compare import compare as put_side_by_side
     from llve_common.evaluate.compare import find_clips, find_contenders
+    from llve_common.evaluate.protocols import find_set, protocol_clips
     from llve_common.machine.device import choose_device
     from llve_common.paper.installed import find_papers
     from llve_common.report.compared import comparison_tables, dashes, write_comparison
@@ -60,11 +69,15 @@ def compare(
 
     chosen = find_papers([name.strip() for name in papers.split(",")] if papers else None)
     contenders = find_contenders(chosen, _files_by_paper(weights or ()))
-    clips = find_clips(source, reference, clips=clip)
+    clips = (
+        protocol_clips(protocol, source) if protocol else find_clips(source, reference, clips=clip)
+    )
     options = ["--reference", str(reference)] if reference else []
+    options += ["--protocol", protocol] if protocol else []
     options += ["--raft", str(raft)] if raft else []
     options += [*(["--clip"] if clip else []), *(["--device", device] if device else [])]
     low = low_and_high(source)[0] if reference is None and is_set(source) else source
+    low = find_set(protocol, source).low if protocol else low
     where = choose_device(device or "auto")
     flow = warping_flow(raft, where)
     with progress_bar("comparing", "frames, {task.fields[note]}") as advance:

@@ -24,6 +24,7 @@ TEST: Flags = {
     "--save_path": "save",
     "--save-images/--no-save-images": "save_images",
     "--ssim": "ssim",
+    "--protocol": "protocol",
     "--device": "device",
 }
 """The flags of every test, besides those of its paper."""

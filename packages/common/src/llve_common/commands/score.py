@@ -25,6 +25,15 @@ def score(
         str,
         typer.Option(help="name, order, or a template of the stems such as '{}_out=gt_{}'."),
     ] = "name",
+    clip: Annotated[bool, typer.Option("--clip", help="Images are the frames of a clip.")] = False,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="Score a data set's published test, such as lol-v1 (llve protocols); --reference "
+            "may be the set's folder.",
+            show_default=False,
+        ),
+    ] = None,
     paper_says: Annotated[
         str | None,
         typer.Option(help="A table's PSNR or SSIM: find how it was computed.", show_default=False),
@@ -51,11 +60,14 @@ def score(
 
     flow = warping_flow(raft, choose_device("auto"))
     with progress_bar("scoring", "frames") as advance:
-        found = measure(results, reference, inputs=inputs, pair=pair, flow=flow, watch=advance)
+        found = measure(
+            results, reference, inputs=inputs, pair=pair, clip=clip, protocol=protocol,
+            flow=flow, watch=advance,
+        )  # fmt: skip
     agreeing = found.agreeing(paper_says) if paper_says else []
     for table in score_tables(found):
         console.print(table.rich())
-    for line in (*found.notes, *agreeing):
+    for line in (*found.by_protocol(), *found.notes, *agreeing):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
     if output is not None:
         write_scored(output, found, agreeing)

@@ -8,8 +8,9 @@ is averaged. Here each way is a row, so that a figure can be found among them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from statistics import fmean
 from typing import Any, TypeVar, cast
@@ -18,12 +19,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from llve_common.data.clip import Clip, clip_files, clips_in
+from llve_common.data.clip import Clip, Size
 from llve_common.errors import ConfigError, DataError
-from llve_common.io.folders import is_image, some_of
+from llve_common.evaluate.pairing import Matched, match
+from llve_common.evaluate.protocols import find_protocol, find_set
+from llve_common.io.folders import some_of
 from llve_common.io.frames import open_source
 from llve_common.io.images import Pixels, in_8_bits, read_image, size_of
-from llve_common.io.video import is_video
 from llve_common.metrics.fidelity import psnr, ssim
 from llve_common.metrics.quality import (
     Eight,
@@ -42,7 +44,7 @@ P = TypeVar("P", bound=Pixels)
 Watcher = Callable[[int, int | None], None]
 BORDER = 4
 
-PROTOCOLS: dict[str, str] = {
+ROWS: dict[str, str] = {
     "RGB": "over the three colours, on the images as they are stored, of 16 bits the upper 8",
     "RGB, GT-mean": "over the three colours, after each result was scaled to the mean brightness "
     "of its ground truth, which the method does not know",
@@ -87,6 +89,7 @@ class Report:
         notes: what a reader must know, such as results that lack a partner.
         missing: whether something was left out.
         flow: what the flow of the warping error is called.
+        protocol: whose test this is.
     """
 
     frames: list[FrameScores] = field(default_factory=list)
@@ -94,6 +97,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     missing: bool = False
     flow: str = DIS.name
+    protocol: str | None = None
 
     def means(self, over: str = "frames") -> dict[str, dict[str, float]]:
         """Protocol to measure to the mean over ``frames``, or over ``clips`` of their means."""
@@ -101,7 +105,7 @@ class Report:
         for frame in self.frames:
             groups.setdefault(frame.clip if over == "clips" else "", []).append(frame.values)
         found: dict[str, dict[str, float]] = {}
-        for protocol in PROTOCOLS:
+        for protocol in ROWS:
             rows = [
                 [each[protocol] for each in group if protocol in each] for group in groups.values()
             ]
@@ -118,6 +122,29 @@ class Report:
         rows = [*(frame.alone for frame in self.frames), *self.temporal.values()]
         names = dict.fromkeys(name for row in rows for name in row)
         return {name: fmean(row[name] for row in rows if name in row) for name in names}
+
+    def by_protocol(self) -> list[str]:
+        """The protocol's own figures, and what of it was not at hand; nothing without one."""
+        if self.protocol is None:
+            return []
+        protocol, count = find_protocol(self.protocol), len(self.frames)
+        ssim_name = f"ssim_{protocol.ssim}"
+        if not protocol.high:
+            figures = [f"{name.upper()} {value:.4f}" for name, value in self.means_alone().items()]
+        else:
+            row = self.means(protocol.mean or "frames")["RGB"]
+            figures = [f"PSNR {row['psnr']:.3f} dB"]
+            if ssim_name in row:
+                figures.append(f"SSIM {protocol.ssim} {row[ssim_name]:.4f}")
+            figures.append(f"over RGB, mean of {protocol.mean or 'frames'}")
+        clips = len({frame.clip for frame in self.frames})
+        there = f"{count} images" if protocol.kind == "images" else f"{count} frames, {clips} clips"
+        of = f", of {protocol.count} {protocol.kind}" if protocol.count else ""
+        lines = [f"{self.protocol}: {', '.join(figures)}; {there}{of}"]
+        lines += [f"{self.protocol}, tables differ: {each}" for each in protocol.differs]
+        if protocol.not_at_hand:
+            lines.append(f"{self.protocol}, not at hand: {', '.join(protocol.not_at_hand)}")
+        return lines
 
     def agreeing(self, said: str) -> list[str]:
         """The rows whose figure, rounded to as many digits as ``said`` has, is that number.
@@ -148,7 +175,7 @@ class Report:
             f"{'agrees' if exact else f'differs by {apart:.{digits + 1}f}'}: {value}, "
             f"{measure.replace('_', ' ')}, {protocol}"
             + (f", mean of {over}" if several else "")
-            + f": the table was then computed {PROTOCOLS[protocol]}"
+            + f": the table was then computed {ROWS[protocol]}"
             for apart, value, measure, protocol, over in (exact or sorted(figures)[:3])
         ]
 
@@ -159,6 +186,8 @@ def score(
     *,
     inputs: Path | str | None = None,
     pair: str = "name",
+    clip: bool = False,
+    protocol: str | None = None,
     flow: NamedFlow = DIS,
     watch: Watcher | None = None,
 ) -> Report:
@@ -166,38 +195,58 @@ def score(
 
     Args:
         results: a folder of images, of clips (folders of frames, or videos), or a video.
-        reference: the ground truth, likewise.
+        reference: the ground truth, likewise; with a protocol, also the data set's folder.
         inputs: the images as they were, for LOE; paired as the ground truth is.
         pair: ``name``: files of one stem; ``order``; or a template such as ``{}_out=gt_{}`` for
             the stems of results and of the others.
+        clip: the images in one folder are the frames of a clip.
+        protocol: whose test to score: its names, frames and size (``llve protocols``).
         flow: how motion is estimated for the warping error, on the ground truth, else on inputs.
         watch: is told (frames done, frames in all as far as known).
 
     Raises:
-        ConfigError: the template is not one.
+        ConfigError: the template or the protocol is none, or the protocol needs ground truth.
         DataError: a folder is missing or empty, or nothing has a partner.
         MediaError: a file cannot be decoded.
     """
-    report = Report(flow=flow.name)
+    report = Report(flow=flow.name, protocol=protocol)
     folders = [None if each is None else Path(each) for each in (reference, inputs)]
-    sets = list(_sets(Path(results), folders, pair, report))
-    counts = [clip.count for clip, _, _ in sets]
+    whose = None if protocol is None else find_protocol(protocol)
+    if whose is not None:
+        if whose.high and reference is None:
+            mend = "--reference: the data set's folder, or its ground truth"
+            raise ConfigError(f"{protocol} needs ground truth", mend=mend)
+        folders[0] = _truth_of(str(protocol), Path(reference)) if reference else None
+        pair = whose.pair if pair == "name" else pair
+    lacking: list[str] = []
+    sets = list(match(Path(results), folders, pair, lacking, together=clip, protocol=whose))
+    if whose is not None and whose.test:
+        got = {each.result.name for each in sets if each.result.name}
+        stems = {file.stem for each in sets for file in each.result.frames}
+        missing = whose.missing(got if whose.kind == "clips" else stems)
+        lacking += [f"{name}, which {protocol} tests, has no result" for name in missing]
+    if lacking:
+        report.missing = True
+        report.notes.append(f"left out: {some_of(lacking)}")
+    counts = [each.result.count for each in sets]
     total = None if None in counts else sum(count or 0 for count in counts)
-    for clip, target, source in sets:
-        _score_clip(
-            clip, target, source, flow, report, lambda: watch and watch(len(report.frames), total)
-        )
+    for each in sets:
+        _score_clip(each, flow, report, lambda: watch and watch(len(report.frames), total))
     return report
 
 
+def _truth_of(protocol: str, reference: Path) -> Path:
+    """The ground truth in a data set's folder, or the folder itself where it holds just that."""
+    try:
+        return find_set(protocol, reference).high or reference
+    except DataError:
+        return reference
+
+
 def _score_clip(
-    clip: Clip,
-    target: Clip | None,
-    source: Clip | None,
-    flow: NamedFlow,
-    report: Report,
-    advance: Callable[[], object],
+    matched: Matched, flow: NamedFlow, report: Report, advance: Callable[[], object]
 ) -> None:
+    clip, target, source = matched.result, matched.target, matched.source
     readers = [None if each is None else _pixels(each) for each in (target, source)]
     warping, mabd, guide_flow = WarpingError(), Mabd(), GuideFlow(flow.estimate)
     index = -1
@@ -212,7 +261,7 @@ def _score_clip(
         guide = before if wanted is None else wanted
         if clip.name and guide is not None:
             guide = in_8_bits(guide)
-            eight = _resized(eight, guide)
+            eight = _fitted(eight, _size(guide))
             warping.update(eight, guide_flow.next(guide))
             mabd.update(eight, None if wanted is None else guide)
         advance()
@@ -251,7 +300,7 @@ def _values(
         _note(report, note, f"{file.name}: {size_of(eight)}, not {size_of(wanted)}")
         rows, columns = (min(each) for each in zip(eight.shape[:2], wanted.shape[:2], strict=True))
         pairs["RGB, cropped"] = eight[:rows, :columns], wanted[:rows, :columns]
-        eight, result = _resized(eight, wanted), _resized(result, wanted)
+        eight, result = _fitted(eight, _size(wanted)), _fitted(result, _size(wanted))
     matched = scaled_to_mean(eight, wanted)
     pairs |= {
         "RGB": (eight, wanted),
@@ -268,9 +317,7 @@ def _values(
         pairs["RGB, truncated"] = np.floor(exact), wanted.astype(np.float64)
         pairs["RGB, 16 bits"] = exact, wanted.astype(np.float64)
     try:
-        return {
-            protocol: _measured(*pairs[protocol]) for protocol in PROTOCOLS if protocol in pairs
-        }
+        return {protocol: _measured(*pairs[protocol]) for protocol in ROWS if protocol in pairs}
     except DataError as error:
         raise error.at(file) from None
 
@@ -291,7 +338,7 @@ def _alone(image: Eight, source: Eight | None) -> dict[str, float]:
         "eme": lambda: eme(image),
     }
     if source is not None:
-        measures["loe"] = lambda: loe(_resized(image, source), source)
+        measures["loe"] = lambda: loe(_fitted(image, _size(source)), source)
     found = {}
     for name in WITHOUT_REFERENCE:
         try:
@@ -302,12 +349,8 @@ def _alone(image: Eight, source: Eight | None) -> dict[str, float]:
     return found
 
 
-def _resized(image: P, like: Pixels) -> P:
-    if image.shape == like.shape:
-        return image
-    height, width = like.shape[:2]
-    resized: Any = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
-    return cast(P, resized)
+def _size(image: Pixels) -> Size:
+    return image.shape[1], image.shape[0]
 
 
 def _note(report: Report, what: str, example: str) -> None:
@@ -317,106 +360,18 @@ def _note(report: Report, what: str, example: str) -> None:
 
 
 def _pixels(clip: Clip) -> Iterator[Pixels]:
-    """Frames in their own depth, one at a time."""
-    if not clip.of_video:
-        yield from (read_image(file).pixels for file in clip.frames)
-        return
-    with open_source(clip.frames[0]) as source:
-        yield from (frame.image.pixels for frame in source.frames)
-
-
-def _sets(
-    results: Path, others: Sequence[Path | None], pair: str, report: Report
-) -> Iterator[tuple[Clip, Clip | None, Clip | None]]:
-    """Each clip of results with its ground truth and its input; what lacks one is noted.
-
-    Images in one folder are a clip without a name: nobody can tell whether they follow each other.
-    """
-    single = is_video(results) or is_image(results)
-    of_clips = results.is_dir() and not any(map(is_image, results.iterdir()))
-    if not of_clips:
-        name = results.stem if single and is_video(results) else ""
-        yield _matched(name, results, others, pair, report)
-        return
-    named = clips_in(results)
-    sides = [None if each is None else clips_in(each) for each in others]
-    for side, folder in zip(sides, others, strict=True):
-        if side is not None:
-            lacking = [f"{name} has no partner in {folder}" for name in named if name not in side]
-            lacking += [f"{folder}/{name} has no result" for name in side if name not in named]
-            _leave_out(report, lacking)
-    for name, path in named.items():
-        partners = [None if side is None else side.get(name) for side in sides]
-        if all(p is not None or side is None for p, side in zip(partners, sides, strict=True)):
-            yield _matched(name, path, partners, pair, report)
-
-
-def _matched(
-    name: str, results: Path, others: Sequence[Path | None], pair: str, report: Report
-) -> tuple[Clip, Clip | None, Clip | None]:
-    """The frames of a clip that have all their partners."""
-    frames = clip_files(results, recursive=name == "")
-    sides = [None if each is None else clip_files(each, recursive=name == "") for each in others]
-    kept = _keyed(frames, pair, 0)
-    keyed = [None if side is None else _keyed(side, pair, 1) for side in sides]
-    if is_video(frames[0]) or any(side is not None and is_video(side[0]) for side in sides):
-        keyed = [None if side is None else dict(zip(kept, side, strict=False)) for side in sides]
-    for side, folder in zip(keyed, others, strict=True):
-        if side is not None:
-            partner = next(iter(side.values()), Path("nothing"))
-            lacking = [
-                f"{file} has no partner in {folder}"
-                for key, file in kept.items()
-                if key not in side
-            ]
-            lacking += [f"{file} has no result" for key, file in side.items() if key not in kept]
-            kept = {key: file for key, file in kept.items() if key in side}
-            if not kept:
-                raise DataError(
-                    "no result has a partner",
-                    where=folder,
-                    got=f"results such as {frames[0].name}, partners such as {partner.name}",
-                    mend="--pair order, or --pair with a template such as '{}_out=gt_{}'",
-                )
-            _leave_out(report, lacking)
-    clips = [
-        None if side is None else Clip(name, tuple(side[key] for key in kept)) for side in keyed
-    ]
-    return Clip(name, tuple(kept.values())), clips[0], clips[1]
-
-
-def _leave_out(report: Report, lacking: Sequence[str]) -> None:
-    if lacking:
-        report.missing = True
-        report.notes.append(f"left out: {some_of(lacking)}")
-
-
-def _keyed(files: Sequence[Path], pair: str, side: int) -> dict[str, Path]:
-    """Files by what the partner's key is equal to.
-
-    Raises:
-        ConfigError: the template is not one.
-        DataError: two files have one key.
-    """
-    if pair == "order":
-        return {str(number): file for number, file in enumerate(files)}
-    if pair == "name":
-        keys = [file.stem for file in files]
+    """Frames in their own depth, resized as the clip says, one at a time."""
+    if clip.of_video:
+        with open_source(clip.frames[0]) as source:
+            for frame in islice(source.frames, clip.length):
+                yield _fitted(frame.image.pixels, clip.size)
     else:
-        templates = pair.split("=")
-        if len(templates) != 2 or any(each.count("{}") != 1 for each in templates):
-            raise ConfigError(
-                "not a way to pair files", where="--pair", got=pair,
-                expected="name, order, or a template such as {}_out=gt_{}",
-            )  # fmt: skip
-        pattern = re.escape(templates[side]).replace(re.escape("{}"), "(.+)")
-        found = [re.fullmatch(pattern, file.stem) for file in files]
-        pairs = [(each[1], file) for each, file in zip(found, files, strict=True) if each]
-        if not pairs:
-            raise DataError("no file fits the template", where=files[0], expected=templates[side])
-        keys, files = [key for key, _ in pairs], [file for _, file in pairs]
-    keyed = dict(zip(keys, files, strict=True))
-    if len(keyed) < len(files):
-        twins = sorted({key for key in keys if keys.count(key) > 1})
-        raise DataError("several files have one name", where=files[0].parent, got=some_of(twins))
-    return keyed
+        for file in clip.frames:
+            yield _fitted(read_image(file).pixels, clip.size)
+
+
+def _fitted(image: P, size: Size | None) -> P:
+    if size is None or (image.shape[1], image.shape[0]) == size:
+        return image
+    resized: Any = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    return cast(P, resized)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ from llve_common.enhance.frames import frame_enhancer
 from llve_common.enhance.windows import inner_frames
 from llve_common.errors import ConfigError, DataError
 from llve_common.evaluate.meter import Measure, Meter, Passed, put_through
+from llve_common.evaluate.protocols import find_protocol, protocol_clips
 from llve_common.evaluate.scores import FrameScore, Scores
 from llve_common.io.images import image_size, write_image
 from llve_common.io.video import is_video
 from llve_common.machine.device import choose_device
 from llve_common.machine.folders import shown_path
 from llve_common.metrics.fidelity import fsim, psnr, ssim
-from llve_common.paper.contract import Clip, Detail, Model, Paper, Pictures, Scoring, Window
+from llve_common.paper.contract import Clip, Detail, Model, Paper, Pictures, Scoring, Test, Window
 from llve_common.weights.network import load_model
 
 Watcher = Callable[[int, int | None], None]
@@ -42,6 +43,7 @@ class Tested:
         clips: that were tested.
         pictures: that were written.
         details: what else there is to show.
+        protocol: name of the data set's protocol, where it was tested by one.
     """
 
     scores: Scores
@@ -50,6 +52,7 @@ class Tested:
     clips: Sequence[Clip]
     pictures: Pictures
     details: Sequence[Detail] = ()
+    protocol: str | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -61,6 +64,7 @@ class Tested:
             "weights": shown_path(weights.path),
             "weights_sha256": weights.sha256,
             "ssim": self.scoring.ssim,
+            **({} if self.protocol is None else {"protocol": self.protocol}),
             "rounding": self.model.paper.rounding,
             **({} if flow is None else {"warping_error_flow": flow.name}),
             "torch": str(torch.__version__),
@@ -85,7 +89,7 @@ def run_test(paper: Paper, settings: Any, watch: Watcher | None = None) -> Teste
     """
     protocol, device = paper.test, choose_device(settings.device)
     model = load_model(paper, protocol.weights(settings), device, settings)
-    clips = protocol.clips(settings, model.window)
+    clips = _clips(protocol, settings, model.window)
     pictures = protocol.pictures(settings) if settings.save_images else NO_PICTURES
     if clips[0].targets is None and pictures.enhanced is None:
         raise ConfigError(
@@ -94,10 +98,18 @@ def run_test(paper: Paper, settings: Any, watch: Watcher | None = None) -> Teste
             mend="give --save-images to write the enhanced frames",
         )
     scoring = protocol.scoring(settings, device)
+    if settings.protocol is not None:
+        scoring = replace(scoring, ssim=find_protocol(settings.protocol).ssim or scoring.ssim)
     more = None if protocol.details is None else protocol.details(settings, device)
     scores = evaluate(model, clips, scoring, pictures=pictures, watch=watch)
     details = [] if more is None else more(model, clips)
-    return Tested(scores, model, scoring, clips, pictures, details)
+    return Tested(scores, model, scoring, clips, pictures, details, settings.protocol)
+
+
+def _clips(test: Test[Any], settings: Any, window: Window) -> Sequence[Clip]:
+    if settings.protocol is None:
+        return test.clips(settings, window)
+    return protocol_clips(settings.protocol, test.root(settings))
 
 
 def evaluate(

@@ -271,6 +271,7 @@ class Test(Generic[T]):
         scoring: how frames are scored; called before anything is computed.
         details: gives what shows more of a tested network; it is called before anything is
             computed, and None where the settings ask for nothing.
+        root: the data's folder, in which ``settings.protocol`` finds its own.
     """
 
     __test__: ClassVar[bool] = False  # no test of pytest's
@@ -283,6 +284,7 @@ class Test(Generic[T]):
     )
     scoring: Callable[[T, torch.device], Scoring] = lambda settings, device: Scoring(settings.ssim)
     details: Callable[[T, torch.device], Details | None] | None = None
+    root: Callable[[T], Path] = lambda settings: settings.data.low
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from llve_common.evaluate.score import MEASURES, PROTOCOLS, WITHOUT_REFERENCE, FrameScores, Report
+from llve_common.evaluate.score import MEASURES, ROWS, WITHOUT_REFERENCE, FrameScores, Report
 from llve_common.evaluate.scores import plain
 from llve_common.io.atomic import write_text
 from llve_common.io.images import in_8_bits, read_image
@@ -57,12 +57,12 @@ def write_scored(folder: Path, report: Report, agreeing: Sequence[str]) -> None:
         MediaError: a file cannot be written, or a picture not read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tables, notes = score_tables(report), [*report.notes, *agreeing]
+    tables, notes = score_tables(report), [*report.by_protocol(), *report.notes, *agreeing]
     content = {
         "mean_of_frames": report.means(),
         "mean_of_clips": report.means("clips"),
         "without_reference": report.means_alone(),
-        "protocols": PROTOCOLS,
+        "rows": ROWS,
         "notes": notes,
         "frames": [
             {"clip": each.clip, "frame": each.frame, "values": each.values, "alone": each.alone}
@@ -74,7 +74,7 @@ def write_scored(folder: Path, report: Report, agreeing: Sequence[str]) -> None:
     written = [f"{table.title}\n\n{table.markdown()}\n" for table in tables]
     write_text(folder / "scores.md", "".join([*written, *(f"- {note}\n" for note in notes)]))
     lead = "Each row is a way to compute the same figures: compare only rows of one name."
-    told = [f"{name}: computed {text}." for name, text in PROTOCOLS.items()]
+    told = [f"{name}: computed {text}." for name, text in ROWS.items()]
     sections = [
         Section("Scores", tables=tables, notes=notes),
         *_worst(report),
@@ -86,7 +86,7 @@ def write_scored(folder: Path, report: Report, agreeing: Sequence[str]) -> None:
 def _csv(report: Report) -> str:
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
-    names = [name for name in PROTOCOLS if any(name in each.values for each in report.frames)]
+    names = [name for name in ROWS if any(name in each.values for each in report.frames)]
     columns = [(name, measure) for name in names for measure in MEASURES]
     rows.writerow(["clip", "frame", *(f"{m} {n}" for n, m in columns), *WITHOUT_REFERENCE])
     for each in report.frames:

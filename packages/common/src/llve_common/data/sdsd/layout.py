@@ -109,8 +109,6 @@ def set_clips(root: Path) -> list[Clip]:
 def smid_clips(low: Path, high: Path | None, size: Size | None = None) -> list[Clip]:
     """The clips of the SMID layout, sorted by name; every frame of a scene has one ground truth.
 
-    It is the scene's first file whose name holds neither ``.ARW`` nor ``half``.
-
     Args:
         low: a folder of folders of frames in low light.
         high: a folder of folders with the ground truth, or None.
@@ -120,12 +118,17 @@ def smid_clips(low: Path, high: Path | None, size: Size | None = None) -> list[C
         DataError: a folder is missing or empty, or a scene has no ground truth.
     """
     return [
-        clip_of(folder, scene and _scene_target(scene), size=size)
+        clip_of(folder, scene and scene_target(scene), size=size)
         for folder, scene in matched_clips(low, high)
     ]
 
 
-def _scene_target(folder: Path) -> Path:
+def scene_target(folder: Path) -> Path:
+    """A scene's ground truth: the first file whose name holds neither ``.ARW`` nor ``half``.
+
+    Raises:
+        DataError: there is none.
+    """
     for path in list_images(folder):
         if ".ARW" not in path.name and "half" not in path.name:
             return path
