@@ -284,7 +284,7 @@ class Test(Generic[T]):
     )
     scoring: Callable[[T, torch.device], Scoring] = lambda settings, device: Scoring(settings.ssim)
     details: Callable[[T, torch.device], Details | None] | None = None
-    root: Callable[[T], Path] = lambda settings: settings.data.low
+    root: Callable[[Any], Path] = lambda settings: settings.data.low
 
 
 @dataclass(frozen=True, kw_only=True)
