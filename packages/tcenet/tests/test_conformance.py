@@ -19,7 +19,8 @@ class TestConformance(Conformance):
             "train", "--data_path", low, "--target_path", normal, "data.real.list=null",
             "--syn_dir", low, "--syn_ref_dir", normal, "data.synthetic.list=null",
             "--epochs", "1", "--repeat_times", "1", "--crop_size", "16", "--threads", "0",
-            "train.batch_size=2", "--flow", "dis", "--no-perceptual",
+            "train.batch_size=2", "--flow", "dis", "--no-perceptual", "--base_dim", "8",
+            "network.blocks=2",
         ]  # fmt: skip
 
     def how_to_test(self, folder: Path) -> list[str]:

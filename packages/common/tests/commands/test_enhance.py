@@ -158,6 +158,11 @@ def test_sound_is_taken_from_another_file(run, image_file, video_file, tmp_path)
 @pytest.mark.parametrize(
     ("sources", "more", "said"),
     [
+        (["notes.txt"], [], "notes.txt: neither an image nor a video by its name"),
+        (["empty.png"], ["-o", "b.png"], "empty.png: the image cannot be decoded"),
+        (["half.mkv"], ["-o", "a.mp4"], "half.mkv: the video is damaged"),
+        (["text.mp4"], ["-o", "a.mp4"], "text.mp4: not a video that ffmpeg can open"),
+        (["a.png"], ["-o", "a.png"], "the result would be written over its source"),
         (["a.png"], ["-o", "x.zip"], "x.zip: files of this kind cannot be written"),
         (["frames"], ["-o", "x.gif"], "x.gif: files of this kind cannot be written"),
         (["frames"], ["-o", "x.png"], "x.png: frames cannot become an image"),
@@ -193,6 +198,10 @@ def test_what_cannot_be_is_refused(
     for name in ("a.png", "b.png", "frames/0.png", "frames/1.png"):
         image_file(name)
     image_file("deep.png", dtype=np.uint16)
+    for name, content in {"notes.txt": b"neither", "empty.png": b"", "text.mp4": b"text"}.items():
+        (tmp_path / name).write_bytes(content)
+    whole = video_file("half.mkv", range(3)).read_bytes()
+    (tmp_path / "half.mkv").write_bytes(whole[: len(whole) // 2])
     video_file("a.mp4", range(3))
     write_weights(tmp_path / "w.safetensors", paper().network({}, None).state_dict())
     before = files_below(tmp_path)

@@ -9,13 +9,11 @@ from __future__ import annotations
 import copy
 import json
 import os
-import pickle
 import random
 import re
 import runpy
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -63,16 +61,6 @@ from llve_common.weights.files import (
 from llve_common.weights.network import bundled_weights, load_model
 
 CPU = torch.device("cpu")
-
-
-class Trap:
-    """An object whose unpickling runs code: it makes a file."""
-
-    def __init__(self, mark: Path) -> None:
-        self.mark = mark
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path.touch, (self.mark,))
 
 
 def dark_frames(count: int, height: int, width: int) -> list[NDArray[np.uint8]]:
@@ -166,14 +154,15 @@ def updates(count: int, pairs: Path | None = None) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def forking(package: str, output: Path) -> Iterator[Callable[..., tuple[int, Callable[[], int]]]]:
-    """Starts a package's command in processes that need not import anything.
+Start = Callable[..., tuple[int, Callable[[], tuple[int, str]]]]
+"""Starts a command, given what :func:`updates` needs and the words; with ``ranks`` several of it,
+told apart as torchrun does. Gives the first one's id, and what waits for the status and the output
+of all."""
 
-    Yields:
-        What starts one, given what :func:`updates` needs and the words; it gives the process's id,
-        and what waits for its status. What was said stands in ``output``.
-    """
+
+@contextmanager
+def forking(package: str, output: Path) -> Iterator[Start]:
+    """Starts a package's command in processes that need not import anything."""
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", SERVER, package, str(output)],
@@ -184,17 +173,23 @@ def forking(package: str, output: Path) -> Iterator[Callable[..., tuple[int, Cal
         assert orders is not None
         assert answers is not None
 
-        def start(count: int, pairs: Path, *words: object) -> tuple[int, Callable[[], int]]:
-            orders.write(json.dumps([count, str(pairs), *map(str, words)]) + "\n")
+        def start(
+            count: int, pairs: Path, *words: object, ranks: int = 1
+        ) -> tuple[int, Callable[[], tuple[int, str]]]:
+            output.write_text("")
+            orders.write(json.dumps([ranks, count, str(pairs), *map(str, words)]) + "\n")
             orders.flush()
-            pid = int(answers.readline())
-            return pid, lambda: os.waitstatus_to_exitcode(int(answers.readline()))
+
+            def wait() -> tuple[int, str]:
+                return os.waitstatus_to_exitcode(int(answers.readline())), output.read_text()
+
+            return int(answers.readline()), wait
 
         yield start
 
 
 SERVER = """
-import json, os, sys
+import json, os, signal, socket, sys
 from importlib import import_module
 from pathlib import Path
 import torch
@@ -203,20 +198,35 @@ package, output = sys.argv[1:]
 app = import_module(f"{package}.__main__").app
 torch.optim.Adam([torch.zeros(1, requires_grad=True)]).step()  # imports a great deal more
 for line in sys.stdin:
-    pid = os.fork()
-    if pid == 0:
-        count, pairs, *words = json.loads(line)
-        said = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(said, 1)
-        os.dup2(said, 2)
-        with updates(count, Path(pairs)):
-            try:
-                app(words)
-            except SystemExit as ended:
-                sys.stdout.flush()
-                os._exit(ended.code or 0)
-    print(pid, flush=True)
-    print(os.waitpid(pid, 0)[1], flush=True)
+    ranks, count, pairs, *words = json.loads(line)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    running = []
+    for rank in map(str, range(ranks)):
+        running.append(os.fork())
+        if running[-1] == 0:
+            said = os.open(output, os.O_WRONLY | os.O_APPEND)
+            os.dup2(said, 1)
+            os.dup2(said, 2)
+            if ranks > 1:
+                os.environ |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": str(ranks)}
+                os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+            with updates(count, Path(pairs)):
+                try:
+                    app(words)
+                except SystemExit as ended:
+                    sys.stdout.flush()
+                    os._exit(ended.code or 0)  # taking all that was imported down takes a second
+    print(running[0], flush=True)
+    status = 0
+    while running:
+        pid, ended = os.wait()
+        running.remove(pid)
+        status = status or ended
+        for other in running if ended else ():
+            os.kill(other, signal.SIGKILL)  # it would wait for the one that failed
+    print(status, flush=True)
+os._exit(0)
 """
 
 
@@ -228,30 +238,6 @@ def ending(folder: Path) -> dict[str, Any]:
     kept = ("iteration", "network", "optimizer", "processes")
     files = {each.relative_to(folder): each.read_bytes() for each in folder.rglob("*.pt*")}
     return {**{key: state[key] for key in kept}, "losses": losses, "files": files}
-
-
-FORKS = """
-import importlib, os, runpy, signal, sys
-import torch
-package, port, *words = sys.argv[1:]
-importlib.import_module(f"{package}.__main__")
-torch.optim.Adam([torch.zeros(1, requires_grad=True)]).step()  # imports a great deal more
-os.environ |= {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-for rank in ("0", "1"):
-    if os.fork() == 0:
-        os.environ |= {"RANK": rank, "LOCAL_RANK": rank}
-        sys.argv[1:] = words
-        try:
-            runpy.run_path(sys.modules[f"{package}.__main__"].__file__, run_name="__main__")
-        except SystemExit as ended:
-            sys.stdout.flush()
-            os._exit(ended.code or 0)  # taking all that was imported down takes a second
-for _ in range(2):
-    if os.wait()[1]:
-        os.killpg(0, signal.SIGKILL)  # the other one would wait for it
-"""
-"""The command of a package by two processes, told apart as torchrun does, which imports anew for
-each of them."""
 
 
 class Conformance:
@@ -487,37 +473,46 @@ class Conformance:
         moved = [name for name, value in middle.items() if not value.equal(one["network"][name])]
         assert moved  # else the updates that are compared did nothing
 
+    @pytest.fixture(scope="class")
+    @classmethod
+    def start(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
+        """Starts the paper's command in processes of its own; see :func:`forking`."""
+        with forking(cls.paper.package, tmp_path_factory.mktemp("said") / "said") as start:
+            yield start
+
     @pytest.mark.multiprocess
     @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
-    def test_a_killed_run_ends_as_an_unbroken_one(self, tmp_path: Path, kills: int) -> None:
+    def test_a_killed_run_ends_as_an_unbroken_one(
+        self, tmp_path: Path, start: Start, kills: int
+    ) -> None:
         """By SIGKILL at any moment; a batch is computed in parts, and every update validated."""
         write_pairs(tmp_path / "low", tmp_path / "high", 6, (16, 24))
         words = [*self.how_to_train(tmp_path / "set"), "--save", str(tmp_path / "runs")]
         words += [f"train.batch_size={2 * self.smallest_share}", "train.accumulate=2"]
         words += ["--device", "cpu", "run.tensorboard=false", "run.keep_checkpoints=1"]
-        chance, count, resumed_from = random.Random(kills), 3 * kills + 2, set[int]()  # noqa: S311
+        chance, count, resumed_from = random.Random(kills), 2 * kills + 2, set[int]()  # noqa: S311
         killed, whole = (tmp_path / "runs" / name for name in ("killed", "whole"))
 
         def newest() -> int:
             return max((int(each.stem) for each in killed.glob("checkpoints/0*.ckpt")), default=0)
 
-        with forking(self.paper.package, tmp_path / "said") as start:
-            go = [*words, "--name", "killed"]
-            for _ in range(kills):
-                pid, wait = start(count, tmp_path, *go)
-                wanted, deadline = newest() + chance.randrange(3), time.monotonic() + 60
-                while newest() < wanted and time.monotonic() < deadline:
-                    time.sleep(0.001)
-                time.sleep(chance.uniform(0, 0.05))
-                os.kill(pid, signal.SIGKILL)
-                assert wait() == -signal.SIGKILL  # else a test of nothing
-                if (killed / "settings.yml").is_file():
-                    go = [words[0], "--resume", str(killed)]
-                    resumed_from.add(newest())
-            assert len(resumed_from) > kills // 3
-            for last in (go, [*words, "--name", "whole"]):
-                _, wait = start(count, tmp_path, *last)
-                assert wait() == 0, (tmp_path / "said").read_text()
+        go = [*words, "--name", "killed"]
+        for _ in range(kills):
+            pid, wait = start(count, tmp_path, *go)
+            wanted, deadline = newest() + chance.randrange(2), time.monotonic() + 60
+            while newest() < wanted and time.monotonic() < deadline:
+                time.sleep(0.001)
+            time.sleep(chance.uniform(0, 0.05))
+            os.kill(pid, signal.SIGKILL)
+            assert wait()[0] == -signal.SIGKILL  # else a test of nothing
+            if (killed / "settings.yml").is_file():
+                go = [words[0], "--resume", str(killed)]
+                resumed_from.add(newest())
+        assert len(resumed_from) > kills // 3
+        for last in (go, [*words, "--name", "whole"]):
+            _, wait = start(count, tmp_path, *last)
+            status, said = wait()
+            assert status == 0, said
         one, other = ending(killed), ending(whole)
         assert (one.pop("losses"), one.pop("files")) == (other.pop("losses"), other.pop("files"))
         torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
@@ -571,27 +566,18 @@ class Conformance:
                     torch.testing.assert_close(own, whole, rtol=0, atol=1e-9 * scale)
 
     @pytest.mark.multiprocess
-    def test_two_processes_make_one_run(self, tmp_path: Path) -> None:
-        command = self.how_to_train(tmp_path / "train")
-        batch = f"train.batch_size={2 * self.smallest_share}"
-        where = ("--save", str(tmp_path / "runs"), "--device", "cpu", "run.tensorboard=false")
-        words = [*command, *where, batch, "train.workers=0"]
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = str(free.getsockname()[1])
-        done = subprocess.run(  # noqa: S603
-            [sys.executable, "-c", FORKS, self.paper.package, port, *words],
-            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout
+    def test_two_processes_make_one_run(self, tmp_path: Path, start: Start) -> None:
+        write_pairs(tmp_path / "low", tmp_path / "high", 6, (16, 24))
+        words = [*self.how_to_train(tmp_path / "train"), "--save", tmp_path / "runs"]
+        words += ["--device", "cpu", "run.tensorboard=false", "train.workers=0"]
+        words.append(f"train.batch_size={2 * self.smallest_share}")
+        _, wait = start(2, tmp_path, *words, ranks=2)
+        status, said = wait()
+        assert status == 0, said
         [folder] = (tmp_path / "runs").iterdir()
-        [checkpoint, *_] = (folder / "checkpoints").iterdir()
-        content = read_checkpoint(checkpoint)
-        assert len(content["processes"]) == 2
+        for checkpoint in (folder / "checkpoints").iterdir():
+            content = read_checkpoint(checkpoint)
+            assert len(content["processes"]) == 2
         assert content["iteration"] > 0
 
     # Published names
@@ -709,83 +695,30 @@ class Conformance:
         assert "no image" in self.run("enhance", tmp_path / "empty", fails=True)
         assert "no such file" in self.run("enhance", tmp_path / "nowhere", fails=True)
 
-    def test_a_corrupt_image(self, tmp_path: Path, weights: Path) -> None:
+    def test_a_corrupt_image(self, tmp_path: Path, images: Path, weights: Path) -> None:
+        """It is named; images by themselves are enhanced all the same."""
         train = [*self.how_to_train(tmp_path / "a"), "--save", str(tmp_path / "runs")]
         test = [*self.how_to_test(tmp_path / "b"), "--model", str(weights)]
-        for command in (train, test):
-            victim = sorted(self.data_of(command).rglob("*.png"))[-1]
+        enhance = ["enhance", str(images), "-o", str(tmp_path / "out")]
+        folders = (self.data_of(train), self.data_of(test), images)
+        for command, folder in zip((train, test, enhance), folders, strict=True):
+            victim = sorted(folder.rglob("*.png"))[-1]
             victim.write_bytes(victim.read_bytes()[: victim.stat().st_size // 2])
             output = self.run(*command, fails=True)
             assert f"{victim}: the image cannot be decoded" in output
-        assert not [file for file in tmp_path.rglob(".*") if file.is_file()]
-
-    def test_enhance_names_what_it_could_not_read(self, tmp_path: Path, images: Path) -> None:
-        (images / "2.png").write_bytes((images / "1.png").read_bytes()[:200])
-        output = self.run("enhance", images, "-o", tmp_path / "out", fails=True)
-        assert f"{images / '2.png'}: the image cannot be decoded" in output
         if self.paper.kind == "image":
-            assert "1 of 3 files" in output
-            assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["0.png", "1.png"]
-
-    def test_sources_that_cannot_be_enhanced(self, tmp_path: Path, images: Path) -> None:
-        """Of the wrong kind or damaged: what stood at the target is kept, and nothing is added."""
-        whole = tmp_path / "whole.mkv"
-        write_video(whole, dark_frames(7, 26, 38))
-        video, image = whole.read_bytes(), (images / "1.png").read_bytes()
-        bad = {
-            "notes.txt": b"neither",
-            "empty.png": b"",
-            "half.png": image[: len(image) // 2],
-            "text.mp4": b"not a video",
-            "half.mkv": video[: len(video) // 2],
-        }
-        for name, content in bad.items():
-            (tmp_path / name).write_bytes(content)
-            target = tmp_path / "out" / name
-            target.parent.mkdir(exist_ok=True)
-            target.write_bytes(b"from before")
-        before = files_below(tmp_path)
-        for name in bad:
-            source, target = tmp_path / name, tmp_path / "out" / name
-            assert f"{source}" in self.run("enhance", source, "-o", target, fails=True)
-        over = self.run("enhance", images / "0.png", "-o", images / "0.png", fails=True)
-        assert "the result would be written over its source" in over
-        assert files_below(tmp_path) == before
-
-    def test_bad_weights(self, tmp_path: Path, images: Path, weights: Path) -> None:
-        whole = tmp_path / "whole.pt"
-        write_weights(whole, self.paper.to_published(read_weights(weights)))
-        bad = {
-            "truncated.pt": whole.read_bytes()[: whole.stat().st_size // 2],
-            "truncated.safetensors": weights.read_bytes()[:-100],
-            "picture.pt": (images / "0.png").read_bytes(),
-            "empty.pth": b"",
-            "code.pt": pickle.dumps({"weight": Trap(tmp_path / "ran")}),
-        }
-        for name, content in bad.items():
-            (tmp_path / name).write_bytes(content)
-            target = tmp_path / "out.png"
-            output = self.run(
-                "enhance", images / "0.png", "-o", target, "--weights", tmp_path / name, fails=True
-            )
-            assert f"{tmp_path / name}:" in output
-            assert not target.exists()
-        assert not (tmp_path / "ran").exists()
-        missing = tmp_path / "missing.pth"
-        enhance, test = ["enhance", images / "0.png"], self.how_to_test(tmp_path / "test")
-        for words in ([*enhance, "--weights", missing], [*test, "--model", missing]):
-            assert f"{missing}: no such weights file" in self.run(*words, fails=True)
+            assert "1 of 2 files" in output
+            assert [file.name for file in (tmp_path / "out").iterdir()] == ["0.png"]
+        assert not [file for file in tmp_path.rglob(".*") if file.is_file()]
 
     def test_weights_whose_shapes_are_made_up(self, tmp_path: Path, weights: Path) -> None:
         """Nothing is built from shapes that the file does not hold."""
         state = self.paper.to_published(read_weights(weights))
-        many = {f"recon_trunk.{number}.conv1.weight": torch.zeros(1) for number in range(20_000)}
         crafted: dict[str, Any] = {
             "scalars": dict.fromkeys(state, torch.tensor(0.0)),
             "empty": {name: value.new_empty(0, 9) for name, value in state.items()},
             "wide": {name: torch.zeros(1, 5, 2) for name in state},
             "spread": {name: torch.zeros(1).expand(4096, 4096, 3, 3) for name in state},
-            "many": state | many,
             "integers": {name: value.long() for name, value in state.items()},
         }
         for name, content in crafted.items():
@@ -795,12 +728,17 @@ class Conformance:
                 load_model(self.paper, file, torch.device("cpu"))
             assert str(caught.value).startswith(f"{file}: ")
 
-    def test_foreign_weights(self, tmp_path: Path, images: Path) -> None:
-        foreign = tmp_path / "foreign.safetensors"
+    def test_weights_that_are_not_there_or_of_another_network(
+        self, tmp_path: Path, images: Path
+    ) -> None:
+        missing, foreign = tmp_path / "missing.pth", tmp_path / "foreign.safetensors"
         write_weights(foreign, torch.nn.Linear(2, 2).state_dict())
-        output = self.run("enhance", images / "0.png", "--weights", foreign, fails=True)
-        assert f"{foreign}: the weights do not fit the network" in output
-        assert "unknown bias, weight" in output
+        test = [*self.how_to_test(tmp_path / "test"), "--model"]
+        for words in (["enhance", images / "0.png", "--weights"], test):
+            assert f"{missing}: no such weights file" in self.run(*words, missing, fails=True)
+            output = self.run(*words, foreign, fails=True)
+            assert f"{foreign}: the weights do not fit the network" in output
+            assert "unknown bias, weight" in output
 
     def test_no_such_device(self, images: Path) -> None:
         names = {"cuda:99": "no such CUDA device", "gpu": "auto, cpu, cuda, cuda:N or mps"}
@@ -811,10 +749,6 @@ class Conformance:
         assert f"expected {names['gpu']}" in self.run(*command, "--device", "gpu", fails=True)
 
     # The command
-
-    def test_help_of_every_command(self) -> None:
-        for command in ("", "train", "test", "enhance", "weights", "configs"):
-            assert "Usage" in self.run(*command.split(), "--help")
 
     def test_the_module_is_the_command_whose_mistakes_are_messages(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
