@@ -160,7 +160,9 @@ def python(session: nox.Session) -> Path:
         shutil.rmtree(ENVIRONMENT, ignore_errors=True)
         interpreter = make_environment(session, ENVIRONMENT)
         # Not common: an editable paper must bring it by itself.
-        editable = [word for paper in PAPERS for word in ("-e", f"packages/{paper}[onnx,photos]")]
+        editable = [
+            word for paper in PAPERS for word in ("-e", f"packages/{paper}[fetch,onnx,photos]")
+        ]
         install(session, interpreter, *TOOLS, *editable)
         # FSIM for the tests, without torchvision: FSIM does not use it, and PyPI's builds of it do
         # not fit a torch without CUDA.

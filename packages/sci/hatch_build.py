@@ -13,7 +13,7 @@ from typing import Any
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 COMMON, VERSION = "llve-common", "~=0.1.0"
-EXTRAS = ("fsim", "onnx", "photos")
+EXTRAS = ("fetch", "fsim", "onnx", "photos")
 EDITABLE_CALLS = {"build_editable", "prepare_metadata_for_build_editable"}
 
 

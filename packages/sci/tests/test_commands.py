@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -10,12 +11,15 @@ import pytest
 import torch
 from recipes import check_pixels
 
+import llve
+from llve_common.__main__ import app as llve_app
 from llve_common.enhance.frames import enhance_frames
 from llve_common.io.images import read_image, to_pixels, to_tensor, write_image
 from llve_common.testing.conformance import run_command, write_pairs
 from llve_common.testing.reference import shared_file
-from llve_common.weights.files import read_weights
+from llve_common.weights.files import file_digest, read_weights
 from llve_common.weights.network import bundled_weights, load_model
+from llve_common.weights.published import find_published, published_weights
 from llve_sci.__main__ import app
 from llve_sci.paper import PAPER
 
@@ -48,6 +52,30 @@ def test_published_weights_on_lol(tmp_path, weights, psnr, ssim):
     assert summary["mean_of_frames"]["input_ssim"] == pytest.approx(0.1914, abs=0.0001)
     assert re.search(rf"mean of {len(pairs)} frames.*{psnr}.*{ssim}", output)
     assert len(list(tmp_path.glob("*.png"))) == len(pairs)
+
+
+@pytest.mark.reference
+def test_published_weights_by_name_wherever_weights_are_taken(tmp_path, images, monkeypatch):
+    monkeypatch.setenv("LLVE_KERNELS", "torch")  # compiled ones are kept in the cache too
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for each in published_weights(PAPER).values():
+        each.path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(shared_file("data", "sci", "weights", each.file), each.path)
+        assert each.is_here, "size and SHA-256 are those of weights.toml"
+    name, low = "published:medium", images / "low"
+    digest, one = file_digest(find_published(PAPER, "medium").path), low / "0000.png"
+    assert digest[:12] in run("enhance", one, "-o", tmp_path / "a.png", "--weights", name)
+    pixels = llve.load("sci", weights=name, device="cpu")(read_image(one).pixels)
+    assert np.array_equal(pixels, read_image(tmp_path / "a.png").pixels)
+    run("test", "--data_path", low, "--save_path", tmp_path / "out", "--model", name)
+    assert json.loads((tmp_path / "out/summary.json").read_text())["weights_sha256"] == digest
+    run(
+        "finetune", "--data_path", low, "--save", tmp_path / "EXP", "--model", name,
+        "train.epochs=1", "run.name=tuned", "run.tensorboard=false",
+    )  # fmt: skip
+    compare = ["compare", one, "--papers", "sci", "-o", tmp_path / "page"]
+    given = [word for each in ("easy", "medium") for word in ("--weights", f"sci=published:{each}")]
+    assert "sci-medium" in run_command(llve_app, *compare, *given)
 
 
 def test_test_without_ground_truth_writes_pictures_only(tmp_path, images):

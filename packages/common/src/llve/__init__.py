@@ -33,7 +33,7 @@ def load(
 
     Args:
         name: of an installed paper, or a weights file, from which the paper is found.
-        weights: a weights file of the paper; None: those that come with it.
+        weights: a weights file of the paper, or ``published:NAME``; None: those that come with it.
         device: ``"auto"`` takes a GPU if there is one; ``"cpu"``, ``"cuda"``, ``"cuda:N"``.
         precision: number format; ``"auto"`` is float32.
 

@@ -109,6 +109,9 @@ def known_device(name: str) -> str:
     return name
 
 
+PUBLISHED = "published:"
+"""Begins what stands for a weights file that a paper's authors publish, in the place of a path."""
+
 DEVICES = "auto, cpu, cuda, cuda:N or mps"
 Device = Annotated[str, AfterValidator(known_device), Field(description=f"device: {DEVICES}")]
 
@@ -187,7 +190,9 @@ class TestSettings(Settings):
     __test__: ClassVar[bool] = False  # no test of pytest's
 
     procedure: Literal["test"] = "test"
-    weights: Path | None = Field(None, description="weights file; default: the bundled weights")
+    weights: Path | None = Field(
+        None, description="weights file, or published:NAME; default: bundled ones"
+    )
     save: Path = Field(Path("results"), description="folder for the results")
     name: FileName | None = Field(None, description="subfolder for the results; null: none")
     save_images: bool = Field(True, description="write enhanced frames and a page of them")
@@ -288,7 +293,7 @@ def with_absolute_paths(settings: S) -> S:
     for name, value in settings:
         if isinstance(value, Settings):
             changes[name] = with_absolute_paths(value)
-        elif isinstance(value, Path):
+        elif isinstance(value, Path) and not str(value).startswith(PUBLISHED):
             changes[name] = value.absolute()
     return settings.model_copy(update=changes)
 

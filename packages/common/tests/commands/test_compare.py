@@ -112,7 +112,7 @@ def test_a_paper_without_weights_is_no_failure_unless_it_is_alone(data, tmp_path
     result = run(data / "input" / "clip", "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
     said = re.sub(r"[\s│]+", " ", result.stdout)
-    assert "--weights tiny=FILE: a published file, or one of your own training" in said
+    assert "--weights tiny=FILE: a file such as one of your own training" in said
     alone = run(data / "input" / "clip", "--papers", "tiny", "-o", tmp_path / "alone")
     assert (alone.exit_code, alone.stderr.count("error:")) == (1, 1)
 

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from llve_common.ops.compiler import cache_folder, shared_library
+from llve_common.machine.folders import cache_folder
+from llve_common.ops.compiler import shared_library
 from llve_common.ops.implementation import Unavailable
 
 SOURCE = "int answer(void) { return ANSWER; }\n"

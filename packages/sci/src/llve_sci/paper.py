@@ -26,6 +26,7 @@ from llve_common.paper.contract import (
 )
 from llve_common.weights.files import load_into, read_weights
 from llve_common.weights.network import bundled_weights
+from llve_common.weights.published import weights_file
 from llve_sci.config import (
     ABOUT,
     FinetuneSettings,
@@ -63,7 +64,7 @@ def build_finetuned(settings: FinetuneSettings) -> nn.Module:
     Raises:
         CheckpointError: the file cannot be read or does not fit.
     """
-    path = settings.weights or bundled_weights(ABOUT)
+    path = weights_file(settings.weights or bundled_weights(ABOUT), ABOUT)
     state = from_published(read_weights(path))
     network = Enhancer()
     load_into(network, {k: v for k, v in state.items() if k.startswith("enhance.")}, path)

@@ -27,7 +27,7 @@ from llve_common.paper.contract import (
     files_below,
 )
 from llve_common.train.schedule import set_rates
-from llve_common.weights.files import load_into, read_weights
+from llve_common.weights.network import start_from
 from llve_sdsd.config import ABOUT, Data, TestSettings, TrainSettings
 from llve_sdsd.data import test_clips, training_set, validation_clips
 from llve_sdsd.fast import combine, part
@@ -69,8 +69,7 @@ def build_network(settings: TrainSettings) -> nn.Module:
     """
     chosen = settings.network.model_dump()
     network = RetinexNet(nframes=chosen.pop("frames"), **chosen)
-    if settings.weights is not None:
-        load_into(network, read_weights(settings.weights), settings.weights)
+    start_from(network, settings.weights, ABOUT)
     return network
 
 

@@ -21,7 +21,8 @@ from llve_common.paper.contract import (
     Test,
     Window,
 )
-from llve_common.weights.files import load_into, read_weights
+from llve_common.weights.network import start_from
+from llve_common.weights.published import weights_file
 from llve_sgz.config import (
     ABOUT,
     TEST_SCALE,
@@ -51,8 +52,8 @@ def build_network(settings: TrainSettings) -> nn.Module:
         CheckpointError: the file cannot be read or does not fit.
     """
     network = Enhancer(settings.network.scale_factor, settings.network.conv_type)
-    if settings.weights is not None and settings.load_pretrain is not False:
-        load_into(network, read_weights(settings.weights), settings.weights)
+    if settings.load_pretrain is not False:
+        start_from(network, settings.weights, ABOUT)
     return network
 
 
@@ -99,7 +100,7 @@ def build_segmenter(chosen: SegmentationSettings, device: torch.device) -> Segme
         return None
     segmenter = Segmenter(chosen.classes)
     if chosen.weights is not None:
-        load_segmenter(segmenter, chosen.weights)
+        load_segmenter(segmenter, weights_file(chosen.weights, ABOUT))
     elif processes().first:
         log.warning(
             "the segmentation network is at random initialisation, so its loss means little; give "

@@ -29,7 +29,8 @@ from llve_common.flow.dis import dis_flow, forward_backward_error
 from llve_common.io.atomic import replacing
 from llve_common.io.images import to_pixels
 from llve_common.weights.files import file_digest
-from llve_stcd.config import MatcherKind, Place
+from llve_common.weights.published import weights_file
+from llve_stcd.config import ABOUT, MatcherKind, Place
 from llve_stcd.dkm.network import SOURCE, load, require_weights
 from llve_stcd.dkm.positions import grid, resize
 
@@ -112,7 +113,8 @@ def make_matcher(
 
     Args:
         kind: ``dis``; ``dkm``, ours; or ``dkm-package``, its authors'.
-        weights: of DKM, the published ``DKMv3_indoor.pth`` or ``DKMv3_outdoor.pth``.
+        weights: of DKM, the published ``DKMv3_indoor.pth`` or ``DKMv3_outdoor.pth``, or
+            ``published:dkm-indoor`` or ``published:dkm-outdoor``.
         place: which of the two it is.
         device: to match on; ``dis`` runs on the processor.
 
@@ -122,6 +124,7 @@ def make_matcher(
     """
     if kind == "dis":
         return dis_matches, kind
+    weights = weights and weights_file(weights, ABOUT)
     build = dkm_matcher if kind == "dkm" else package_matcher
     matcher = build(weights, place, device)
     assert weights is not None

@@ -35,7 +35,7 @@ from llve_common.paper.contract import (
     files_below,
 )
 from llve_common.train.schedule import set_rates
-from llve_common.weights.files import load_into, read_weights
+from llve_common.weights.network import start_from
 from llve_stcd.config import ABOUT, TestSettings, TrainSettings
 from llve_stcd.data import FramePairs
 from llve_stcd.fast import combine, part
@@ -78,8 +78,7 @@ def build_network(settings: TrainSettings) -> nn.Module:
         CheckpointError: the file cannot be read or does not fit.
     """
     network = STCD(settings.network.nf, settings.network.front_blocks)
-    if settings.weights is not None:
-        load_into(network, read_weights(settings.weights), settings.weights)
+    start_from(network, settings.weights, ABOUT)
     return network
 
 

@@ -38,8 +38,10 @@ from llve_common.paper.contract import (
     Window,
     files_below,
 )
-from llve_common.weights.files import load_into, read_file, read_weights
+from llve_common.weights.files import read_file
+from llve_common.weights.network import start_from
 from llve_common.weights.pretrained import load_raft, load_vgg19, warping_flow
+from llve_common.weights.published import weights_file
 from llve_tcenet.config import (
     ABOUT,
     MULTIPLE,
@@ -96,8 +98,7 @@ def build_network(settings: TrainSettings) -> nn.Module:
     """
     network = TCENet(**settings.network.model_dump())
     initialise(network)
-    if settings.weights is not None:
-        load_into(network, read_weights(settings.weights), settings.weights)
+    start_from(network, settings.weights, ABOUT)
     return network
 
 
@@ -132,7 +133,8 @@ def objective(settings: TrainSettings, device: torch.device) -> Objective:
     """
     chosen, features = settings.objective, None
     if chosen.perceptual:
-        features = partial(perceptual_features, load_vgg19(chosen.vgg).to(device))
+        vgg = load_vgg19(weights_file(chosen.vgg, ABOUT)).to(device)
+        features = partial(perceptual_features, vgg)
     flow = build_flow(chosen.flow, chosen.raft, device)
     if processes().first:
         for notice in notices(chosen):
@@ -179,7 +181,8 @@ def build_flow(name: FlowName, chosen: RaftSettings, device: torch.device) -> Fl
     """
     if name == "dis":
         return dis_flow_of
-    raft: Raft = load_raft(chosen.weights, statistics=chosen.statistics).to(device)
+    weights = weights_file(chosen.weights, ABOUT)
+    raft: Raft = load_raft(weights, statistics=chosen.statistics).to(device)
     return partial(raft_flow, raft, image_range=chosen.image_range, iterations=chosen.iterations)
 
 
@@ -206,7 +209,8 @@ def adam(settings: TrainSettings, network: nn.Module) -> Optimizer:
         weight_decay=chosen.weight_decay,
     )
     if settings.weights is not None and settings.optimizer_state:
-        load_optimizer(optimizer, read_file(settings.weights), settings.weights)
+        path = weights_file(settings.weights, ABOUT)
+        load_optimizer(optimizer, read_file(path), path)
     return optimizer
 
 
@@ -271,7 +275,8 @@ def scoring(settings: TestSettings, device: torch.device) -> Scoring:
     Raises:
         CheckpointError: RAFT's weights are given but cannot be read, or do not fit.
     """
-    flow = warping_flow(settings.metric_raft, device)
+    given = settings.metric_raft
+    flow = warping_flow(given and weights_file(given, ABOUT), device)
     return Scoring(settings.ssim, inner=not settings.pad, fsim=settings.fsim, flow=flow)
 
 

@@ -35,7 +35,7 @@ def compare(
         list[str] | None,
         typer.Option(
             metavar="NAME=FILE",
-            help="Weights of a paper; each of several files gets a row.",
+            help="Weights of a paper, or published:NAME; each of several gets a row.",
             show_default="the bundled ones",
         ),
     ] = None,

@@ -24,14 +24,14 @@ import llve_common
 from llve_common.commands.terminal import console
 from llve_common.errors import UserError, in_one_line
 from llve_common.machine.folders import VARIABLE as SHARED
-from llve_common.machine.folders import shared_folder
+from llve_common.machine.folders import cache_folder, shared_folder
 from llve_common.ops import native, plain, selection
-from llve_common.ops.compiler import cache_folder
 from llve_common.ops.implementation import Unavailable
 from llve_common.paper.contract import Paper
 from llve_common.paper.installed import installed_papers, load_paper
 from llve_common.weights.files import file_digest
 from llve_common.weights.network import bundled_weights, load_model
+from llve_common.weights.published import ways_to_weights
 
 State = Literal["ok", "missing", "broken"]
 
@@ -126,7 +126,8 @@ def _weights(paper: Paper) -> Check:
     """Whether the bundled weights are those that their provenance describes, and load."""
     subject = f"{paper.name}'s weights"
     if paper.bundled is None:
-        return Check(subject, "missing", "none bundled", f"{paper.name} ... --weights FILE")
+        mend = f"{paper.name} ... --weights FILE: {ways_to_weights(paper)}"
+        return Check(subject, "missing", "none bundled", mend)
     path = bundled_weights(paper)
     try:
         recorded = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["sha256"]

@@ -51,7 +51,8 @@ _LINE_EVERY = 60.0
 """Seconds between two lines of progress where there is no terminal."""
 
 Weights = Annotated[
-    Path | None, typer.Option(help="A weights file.", show_default="the bundled one")
+    Path | None,
+    typer.Option(help="A weights file, or published:NAME.", show_default="the bundled one"),
 ]
 Device = Annotated[str | None, typer.Option(help=f"{DEVICES}.", show_default="auto")]
 

@@ -1,4 +1,4 @@
-"""The commands ``weights``: inspect, import, export, onnx."""
+"""The commands ``weights``: inspect, import, export, onnx, fetch."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llve_common.commands.terminal import Weights, console
+from llve_common.commands.terminal import Weights, console, progress_bar
+from llve_common.config import PUBLISHED
 from llve_common.errors import CheckpointError
 from llve_common.paper.about import About
-from llve_common.report.tables import plain_table
+from llve_common.report.tables import Table, plain_table
 
 if TYPE_CHECKING:
     from llve_common.paper.contract import State
@@ -93,6 +94,30 @@ def weights_app(paper: About) -> typer.Typer:
         sizes = " and ".join(f"{height}x{width}" for _, height, width in written.sizes)
         checked = f"at {sizes} pixels: largest difference {written.difference:.1e}"
         console.print(f"checked with onnxruntime {checked}", highlight=False, soft_wrap=True)
+
+    @app.command()
+    def fetch(
+        name: Annotated[
+            str | None, typer.Argument(help="Of published weights.", show_default="list all")
+        ] = None,
+    ) -> None:
+        """Fetch published weights, or list them; --weights published:NAME then takes them."""
+        from llve_common.weights import files, published
+
+        known = published.published_weights(paper)
+        if name is None:
+            columns = ("name", "of", "file", "bytes", "licence", "how to get it")
+            rows = [
+                (each.name, each.of or paper.name, each.file, str(each.size or "-"), each.licence,
+                 f"here: {each.path}" if each.is_here else each.way)
+                for each in known.values()
+            ]  # fmt: skip
+            console.print(Table("published weights", columns, tuple(rows), words=True).rich())
+            return
+        with progress_bar("fetching", "bytes") as advance:
+            path = published.fetch(published.find_published(paper, name), advance)
+        console.print(f"{PUBLISHED}{name} is {path}", soft_wrap=True)
+        console.print(f"sha256 {files.file_digest(path)}", soft_wrap=True)
 
     return app
 

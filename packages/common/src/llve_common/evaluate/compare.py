@@ -15,6 +15,7 @@ from statistics import fmean
 
 import torch
 
+from llve_common.config import PUBLISHED
 from llve_common.data.clip import Clip, clip_files
 from llve_common.data.sdsd.layout import is_set, set_clips
 from llve_common.enhance.frames import Enhance, frame_enhancer, pad_to_fit
@@ -41,6 +42,7 @@ from llve_common.metrics.temporal import DIS, NamedFlow
 from llve_common.paper.contract import LoadedWeights, Model, Paper
 from llve_common.paper.installed import load_paper
 from llve_common.weights.network import load_model, used_parameters
+from llve_common.weights.published import ways_to_weights
 
 INPUT = "input"
 PICTURES = 6
@@ -208,7 +210,8 @@ def find_contenders(
     found = []
     for name, entry in papers.items():
         files: Sequence[Path | None] = weights.get(name) or [None]
-        labels = [name] if len(files) == 1 else [f"{name}-{file.stem}" for file in files if file]
+        stems = [file.stem.removeprefix(PUBLISHED) for file in files if file]
+        labels = [name] if len(files) == 1 else [f"{name}-{stem}" for stem in stems]
         if len(set(labels)) < len(labels):
             raise ConfigError(
                 "two weights files of one name", where="--weights", got=", ".join(labels)
@@ -380,7 +383,7 @@ def _require_weights(paper: Paper, contender: Contender) -> None:
     if paper.bundled is None and contender.weights is None:
         raise _NoWeightsError(
             "no weights come with this package, and random ones are never shown",
-            mend=f"--weights {paper.name}=FILE: a published file, or one of your own training",
+            mend=f"--weights {paper.name}=FILE: {ways_to_weights(paper)}",
         )
 
 

@@ -1,4 +1,4 @@
-"""Where the reference values lie, and how folders of this machine are shown elsewhere."""
+"""Where the cache and the reference values lie, and how folders are shown on other machines."""
 
 from __future__ import annotations
 
@@ -19,6 +19,23 @@ def shared_folder() -> Path:
         (folder for folder in here.parents if (folder / "noxfile.py").is_file()), Path.cwd()
     )
     return root.parent / "shared"
+
+
+def cache_folder() -> Path:
+    """Where compiled libraries and fetched weights are kept.
+
+    Raises:
+        OSError: the user has no home.
+    """
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        # A relative path is to be ignored, says the standard: it would name the working folder.
+        base = Path(given) if Path(given).is_absolute() else Path.home() / ".cache"
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
+    if not base.is_absolute():
+        raise OSError(f"the home folder is a relative path: {base.parent}")
+    return base / "llve"
 
 
 def shown_path(path: Path | str) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from llve_common.errors import MediaError
 from llve_common.io.atomic import replacing
+from llve_common.machine.folders import cache_folder
 from llve_common.ops.implementation import Unavailable
 
 _log = logging.getLogger(__name__)
@@ -61,23 +62,6 @@ def shared_library(source: Path, *definitions: str) -> ctypes.CDLL:
             return ctypes.CDLL(str(path))
         except OSError as error:
             raise Unavailable(f"what {compiler} made cannot be loaded: {error}") from error
-
-
-def cache_folder() -> Path:
-    """Where compiled libraries are kept.
-
-    Raises:
-        OSError: the user has no home.
-    """
-    given = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        # A relative path is to be ignored, says the standard: it would name the working folder.
-        base = Path(given) if Path(given).is_absolute() else Path.home() / ".cache"
-    except RuntimeError as error:
-        raise OSError(str(error)) from error
-    if not base.is_absolute():
-        raise OSError(f"the home folder is a relative path: {base.parent}")
-    return base / "llve"
 
 
 def _own_folder() -> Path:

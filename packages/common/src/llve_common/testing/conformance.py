@@ -59,6 +59,7 @@ from llve_common.weights.files import (
     write_weights,
 )
 from llve_common.weights.network import bundled_weights, load_model
+from llve_common.weights.published import published_weights
 
 CPU = torch.device("cpu")
 
@@ -302,6 +303,13 @@ class Conformance:
         assert facts["sha256"] == file_digest(weights)
         assert {"commands", "data", "seed", "versions"} <= facts.keys()
         assert facts["purpose"] in str(load_model(self.paper, None, CPU).weights)
+
+    def test_published_weights_are_listed_with_a_way_to_get_them(self) -> None:
+        listed = self.run("weights", "fetch")
+        for each in published_weights(self.paper).values():
+            assert {each.name, each.file, each.licence} <= set(re.split(r" *[│\n] *", listed))
+            assert each.address or each.page or each.dead
+            assert each.sha256 is None or re.fullmatch("[0-9a-f]{64}", each.sha256)
 
     def test_weights_commands(self, tmp_path: Path, weights: Path, images: Path) -> None:
         """Out to a file that plain torch reads, back in, and both enhance alike."""

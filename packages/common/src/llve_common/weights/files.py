@@ -45,7 +45,8 @@ def read_file(path: Path) -> dict[str, Any]:
             tensors that are larger than the file.
     """
     if not path.is_file():
-        raise CheckpointError("no such weights file", where=path, mend="check the path")
+        mend = "check the path; the command 'weights fetch' lists the published ones"
+        raise CheckpointError("no such weights file", where=path, mend=mend)
     try:
         if path.suffix == ".safetensors":
             content: Any = safetensors.torch.load_file(path)

@@ -19,7 +19,8 @@ from llve_common.metrics.cost import parameter_count
 from llve_common.paper.about import About
 from llve_common.paper.contract import LoadedWeights, Model, Paper, State
 from llve_common.paper.installed import installed_papers, load_paper
-from llve_common.weights.files import file_digest, read_weights, require_fit
+from llve_common.weights.files import file_digest, load_into, read_weights, require_fit
+from llve_common.weights.published import ways_to_weights, weights_file
 
 
 def bundled_weights(paper: About) -> Path:
@@ -32,7 +33,7 @@ def bundled_weights(paper: About) -> Path:
         raise CheckpointError(
             "no weights come with this package",
             where=paper.name,
-            mend="give a weights file: a published one, or one of your own training",
+            mend=f"give {ways_to_weights(paper)}",
         )
     return Path(str(files(paper.package) / "bundled" / paper.bundled))
 
@@ -44,14 +45,15 @@ def load_model(
 
     Args:
         paper: whose network.
-        weights: a file under published or our names, or a checkpoint; None: the bundled ones.
+        weights: a file under published or our names, a checkpoint, or ``published:NAME``; None: the
+            bundled ones.
         device: where the network is put.
         settings: of a test or a training; None: those that enhancing uses.
 
     Raises:
         CheckpointError: the file cannot be read or does not fit.
     """
-    path = bundled_weights(paper) if weights is None else weights
+    path = weights_file(weights or bundled_weights(paper), paper)
     found = read_weights(path)
     try:
         network = fitting_network(paper, paper.from_published(found), path, settings)
@@ -67,6 +69,17 @@ def load_model(
         purpose = json.loads(record.read_text(encoding="utf-8")).get("purpose", loaded.purpose)
         loaded = replace(loaded, purpose=purpose)
     return Model(paper, network.to(device).eval(), settings, loaded)
+
+
+def start_from(network: nn.Module, weights: Path | None, paper: About) -> None:
+    """Load the weights that a training starts from, under our names; None leaves all as it is.
+
+    Raises:
+        CheckpointError: the file cannot be read or does not fit.
+    """
+    if weights is not None:
+        path = weights_file(weights, paper)
+        load_into(network, read_weights(path), path)
 
 
 def paper_of(path: Path) -> Paper:

@@ -146,7 +146,8 @@ def require_weights(matcher: str, place: Place, weights: Path | None) -> Path:
             f"no weights for the matcher {matcher}",
             where=weights,
             expected=f"the file DKMv3_{place}.pth, which its authors publish at {SOURCE}",
-            mend="download it and give its path, or take the matcher dis, which needs no weights",
+            mend=f"give its path, or published:dkm-{place} after 'stcd weights fetch dkm-{place}', "
+            "or take the matcher dis, which needs no weights",
         )
     return weights
 
