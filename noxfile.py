@@ -152,6 +152,12 @@ def bench(session: nox.Session) -> None:
         session.run(python(session), scripts[name], external=True)
 
 
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """Check and measure what runs on a CUDA device; PYTHON is the interpreter of its torch."""
+    session.run("bash", "tools/gpu.sh", external=True)
+
+
 def python(session: nox.Session) -> Path:
     """The interpreter of the shared environment, which is made where it is missing or stale."""
     stamp = ENVIRONMENT / "llve-stamp"

@@ -4,6 +4,9 @@ Papers: 8-bit frames in the host's memory to 8-bit frames there, one after the o
 widths. Where no weights are bundled they are random: no speed depends on them. Their results are
 compared with the CPU's, level by level. ``TF32`` is how PyTorch computes float32 convolutions on a
 GPU unless it is told otherwise.
+
+Training: a step of each paper at published width on random frames that lie on the device, with
+batches and crops as published as far as one GPU's memory goes.
 """
 
 from __future__ import annotations
@@ -27,8 +30,9 @@ from llve_common.io.images import Image
 from llve_common.metrics.cost import peak_memory
 from llve_common.ops.deform_conv import deform_conv2d
 from llve_common.ops.selection import VARIABLE
-from llve_common.paper.contract import Model
+from llve_common.paper.contract import Batch, Model, Objective, Paper
 from llve_common.report.tables import Table
+from llve_common.train.batches import size_of, to_device
 from llve_common.weights.network import load_model
 from llve_sci.paper import PAPER as SCI
 from llve_sdsd.paper import PAPER as SDSD
@@ -50,6 +54,8 @@ PRECISIONS: dict[str, tuple[bool, torch.dtype | None]] = {
     "bfloat16": (True, torch.bfloat16),
     "float16": (True, torch.float16),
 }
+CHANNELS_LAST = "bfloat16, channels last"
+TRAINING = ("float32", "TF32", "bfloat16", CHANNELS_LAST)
 DEFORMABLE, TORCH, PLAIN, TORCHVISION = "triton", "torch", "plain convolution", "torchvision"
 
 
@@ -61,9 +67,14 @@ def main() -> None:
     comparisons: dict[str, harness.Comparison] = {}
     tables = [deformable_table(dtype, comparisons) for dtype in (torch.float32, torch.float16)]
     rows = [row for model in models() for row in paper_rows(model, comparisons)]
+    steps = [training_row(*each, comparisons) for each in trainings()]
     columns = ("", "size", "precision", "ms", "frames a second", "peak MiB", "levels off the CPU")
     title = f"Papers on {torch.cuda.get_device_name()}, 8-bit frame to 8-bit frame"
-    harness.write("gpu", [Table(title, columns, tuple(rows)), *tables], comparisons)
+    trained = Table(
+        f"A training step on {torch.cuda.get_device_name()}",
+        ("", "samples", *(f"{name}, ms" for name in TRAINING), "peak MiB"), tuple(steps),
+    )  # fmt: skip
+    harness.write("gpu", [Table(title, columns, tuple(rows)), trained, *tables], comparisons)
 
 
 def models() -> Iterator[Model]:
@@ -105,6 +116,69 @@ def paper_rows(
                 )  # fmt: skip
     model.network.to(CPU)
     torch.cuda.empty_cache()
+
+
+def trainings() -> Iterator[tuple[Paper, dict[str, object], Batch]]:
+    """Each paper with the settings of its training, and a batch; without others' weights."""
+    yield SCI, {}, {"low": frames(1, 3, 400, 600)}
+    yield SGZ, {"segmentation": {"use": False}}, {"low": frames(6, 3, 512, 512)}
+    window = {"frames": frames(8, 5, 3, 128, 128), "target": frames(8, 3, 128, 128)}
+    yield SDSD, {}, window
+    sides = ("low1", "high1", "low2", "high2")
+    yield STCD, {}, {side: frames(1, 3, *SDSD_SIZE) for side in sides}
+    clip = {"low": frames(2, 6, 3, 256, 256), "target": frames(2, 2, 3, 256, 256)}
+    yield TCENET, {"objective": {"perceptual": False, "flow": "dis"}}, {
+        "real": clip, "synthetic": clip
+    }  # fmt: skip
+
+
+def training_row(
+    paper: Paper, options: dict[str, object], batch: Batch,
+    comparisons: dict[str, harness.Comparison],
+) -> tuple[str, ...]:  # fmt: skip
+    """A step's time in each precision."""
+    procedure = paper.procedures["train"]
+    settings = procedure.settings.model_validate(options)
+    objective, batch = procedure.objective(settings, GPU), to_device(batch, GPU)
+    runs = {}
+    for precision in TRAINING:
+        network = procedure.network(settings).to(GPU).train()
+        if precision == CHANNELS_LAST:
+            for weight in network.parameters():
+                # Module.to stumbles over three-dimensional convolutions.
+                if weight.ndim == 4:
+                    weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        optimizer = procedure.optimizer(settings, network)
+        runs[precision] = finished(
+            training_step(network, objective, optimizer, batch, precision.partition(",")[0])
+        )
+    compared = comparisons[f"training {paper.name}"] = harness.compare(runs, repeats=9)
+    times = (harness.milliseconds(each.seconds) for each in compared.timings.values())
+    peak = peak_memory(runs[TRAINING[0]], device=GPU) or 0
+    torch.cuda.empty_cache()
+    samples = size_of(batch.get("real", batch))
+    return paper.name, str(samples), *times, f"{peak / 2**20:.0f}"
+
+
+def training_step(
+    network: torch.nn.Module, objective: Objective, optimizer: torch.optim.Optimizer,
+    batch: Batch, precision: str,
+) -> Callable[[], None]:  # fmt: skip
+    """One update of the weights."""
+
+    def step() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with computed_in(precision):
+            losses = objective(network, batch, 1)
+            torch.stack([loss.float().reshape(()) for loss in losses.values()]).sum().backward()
+        optimizer.step()
+
+    return step
+
+
+def frames(*shape: int) -> Tensor:
+    """Random frames."""
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(0))
 
 
 def enhanced(model: Model, clip: list[np.ndarray]) -> np.ndarray:

@@ -128,6 +128,7 @@ def data_app() -> typer.Typer:
             typer.Option(help="clips: GT and input (SDSD's); images: train and test."),
         ] = "clips",
         seed: Annotated[int, typer.Option(min=0, help="Seed of all random numbers.")] = 0,
+        workers: Annotated[int, typer.Option(min=1, max=1024, help="Processes.")] = 1,
     ) -> None:
         """Make a low/normal-light set of photographs, as a moving camera would see them."""
         from llve_common.data.photographs import write_photograph_set
@@ -136,7 +137,7 @@ def data_app() -> typer.Typer:
         with progress_bar("making", "clips") as advance:
             write_photograph_set(
                 folder, out, layout=layout, clips=clips, frames=frames, size=(height, width),
-                ranges=PRESETS[light], seed=seed, watch=advance,
+                ranges=PRESETS[light], seed=seed, workers=workers, watch=advance,
             )  # fmt: skip
         console.print(f"made {out}, {frames} frames in a clip", soft_wrap=True)
 

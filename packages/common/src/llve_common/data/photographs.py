@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import multiprocessing
 import random
+import signal
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
+import cv2
 import numpy as np
 
 from llve_common import __version__
@@ -40,6 +44,7 @@ def write_photograph_set(
     size: tuple[int, int],
     ranges: SensorRanges,
     seed: int,
+    workers: int = 1,
     watch: Callable[[int, int], None] = lambda done, count: None,
 ) -> None:
     """Write a set; every pixel follows from the photographs and the seed.
@@ -54,6 +59,7 @@ def write_photograph_set(
         size: height and width.
         ranges: of the low light.
         seed: of all random numbers.
+        workers: processes that render clips; the set does not depend on it.
         watch: is told (clips done, clips in all).
 
     Raises:
@@ -63,24 +69,17 @@ def write_photograph_set(
     found = _readable(photographs)
     held = min(_HELD_OUT, max(len(found) // 10, 1))
     splits = {"test": dict(list(found.items())[:held]), "train": dict(list(found.items())[held:])}
-    count = held + clips * len(splits["train"])
+    tasks = [
+        _Task(split, name, number, files, frames, size, ranges, seed)
+        for split, files in splits.items()
+        for name in sorted(files)
+        for number in range(clips if split == "train" else 1)
+    ]
 
     def rendered() -> Iterator[SyntheticClip]:
-        done = 0
-        for split, files in splits.items():
-            for name in sorted(files):
-                for number in range(clips if split == "train" else 1):
-                    rng = random.Random(f"{seed}/{name}/{number}")  # noqa: S311
-                    others = rng.sample(list(files), min(rng.randint(0, 2), len(files) - 1))
-                    pictures = [read_frame(files[each]) for each in (name, *others)]
-                    sensor = draw_sensor(ranges, rng)
-                    noise = np.random.default_rng(rng.getrandbits(64))
-                    normal = moving_clip(pictures, frames, size, rng)
-                    low = low_light(normal, sensor, noise)
-                    stem = f"{name.replace('/', '-')}-{number}"
-                    yield SyntheticClip(split, stem, low, normal, sensor)
-                    done += 1
-                    watch(done, count)
+        for done, clip in enumerate(_render_all(tasks, workers), 1):
+            yield clip
+            watch(done, len(tasks))
 
     record: dict[str, object] = {
         "made_with": {"llve": __version__, "photographs": len(found), "held_out": held,
@@ -89,6 +88,48 @@ def write_photograph_set(
                       "ranges": asdict(ranges)}
     }  # fmt: skip
     (write_clips if layout == "clips" else write_images)(out, rendered(), record)
+
+
+class _Task(NamedTuple):
+    """A clip to render: of which photographs, and how."""
+
+    split: str
+    name: str
+    number: int
+    files: dict[str, Path]
+    frames: int
+    size: tuple[int, int]
+    ranges: SensorRanges
+    seed: int
+
+
+def _render_all(tasks: Sequence[_Task], workers: int) -> Iterator[SyntheticClip]:
+    """The clips in order; at most four of each process wait to be written."""
+    if workers == 1:
+        yield from map(_render, tasks)
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _settle) as pool:
+        for first in range(0, len(tasks), 4 * workers):
+            yield from pool.map(_render, tasks[first : first + 4 * workers])
+
+
+def _settle() -> None:
+    """One thread for each process, and Ctrl-C is the first one's business."""
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _render(task: _Task) -> SyntheticClip:
+    rng = random.Random(f"{task.seed}/{task.name}/{task.number}")  # noqa: S311
+    others = rng.sample(list(task.files), min(rng.randint(0, 2), len(task.files) - 1))
+    pictures = [read_frame(task.files[each]) for each in (task.name, *others)]
+    sensor = draw_sensor(task.ranges, rng)
+    noise = np.random.default_rng(rng.getrandbits(64))
+    normal = moving_clip(pictures, task.frames, task.size, rng)
+    low = low_light(normal, sensor, noise)
+    stem = f"{task.name.replace('/', '-')}-{task.number}"
+    return SyntheticClip(task.split, stem, low, normal, sensor)
 
 
 def _readable(folder: Path) -> dict[str, Path]:

@@ -125,7 +125,7 @@ def pixel_enhancer(model: Model) -> Callable[[Pixels], Pixels]:
         return RowBlocks(prepared, model.paper.rounding)
 
     def enhance_whole(pixels: Pixels) -> Pixels:
-        enhanced = enhance_frames(model, to_tensor(pixels)[None, None].to(model.device))
+        enhanced = enhance_frames(model, to_tensor(pixels, model.device)[None, None])
         return to_pixels(enhanced[0, 0], model.paper.rounding, pixels.dtype)
 
     return enhance_whole
@@ -180,7 +180,7 @@ def _in_windows(model: Model, frames: Iterable[Frame], *, inner: bool) -> Iterat
     def padded() -> Iterator[Tensor]:
         for frame in of_one_size(frames):
             waiting.append(frame)
-            tensor = to_tensor(frame.image.pixels)[None, None].to(device)
+            tensor = to_tensor(frame.image.pixels, device)[None, None]
             yield pad_to_fit(tensor, window)[:, 0]
 
     streamed = enhance_inner_frames if inner else enhance_clip

@@ -18,6 +18,7 @@ from llve_common.io.atomic import replacing
 from llve_common.io.metadata import Metadata, options_of
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -169,12 +170,18 @@ def white(dtype: np.dtype[Any]) -> float:
     return 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
 
 
-def to_tensor(pixels: Pixels) -> Tensor:
+def to_tensor(pixels: Pixels, device: torch.device | None = None) -> Tensor:
     """(H, W, 3) pixels to a float32 tensor (3, H, W) in [0, 1], by division by white."""
     import torch
 
-    planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32))
-    return planes / white(pixels.dtype)
+    if device is None or device.type != "cuda":
+        floats = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)
+        return (torch.from_numpy(floats) / white(pixels.dtype)).to(device)
+    # The bytes travel, from memory that the device reads by itself, and become floats there.
+    levels = torch.from_numpy(np.ascontiguousarray(pixels)).pin_memory()
+    planes = levels.to(device, non_blocking=True).permute(2, 0, 1).float().contiguous()
+    # By a tensor: PyTorch multiplies by the reciprocal of a number, which rounds otherwise.
+    return planes / torch.full((), white(pixels.dtype), device=device)
 
 
 def to_pixels(image: Tensor, rounding: Rounding, dtype: np.dtype[Any] | None = None) -> Pixels:
@@ -201,8 +208,13 @@ def to_pixels(image: Tensor, rounding: Rounding, dtype: np.dtype[Any] | None = N
         levels = levels + 0.5
     elif rounding == "half-even" and target.kind != "f":
         levels = levels.round()
-    planes: Pixels = levels.clamp(0.0, top).cpu().numpy().astype(target)
-    return np.ascontiguousarray(planes.transpose(1, 2, 0))
+    levels = levels.clamp(0.0, top)
+    if not levels.is_cuda:
+        return np.ascontiguousarray(levels.cpu().numpy().astype(target).transpose(1, 2, 0))
+    stored = levels.permute(1, 2, 0).to(getattr(torch, target.name)).contiguous()
+    host = torch.empty_like(stored, device="cpu", pin_memory=True)
+    pixels: Pixels = host.copy_(stored).numpy()
+    return pixels
 
 
 @contextmanager

@@ -270,8 +270,10 @@ def _update(run: Run, batch: Batch, share: float = 1.0) -> dict[str, float]:
         with _averaging(run.step, at=number == len(parts)):
             with raise_in_all_processes(run.me):
                 losses = _losses(run, part, iteration, of_sums, of_means)
-                for name, loss in losses.items():
-                    values[name] = values.get(name, 0.0) + loss.item()
+                # One copy from the device for all of them, which it waits for.
+                numbers = torch.stack([loss.detach().reshape(()) for loss in losses.values()])
+                for name, number in zip(losses, numbers.tolist(), strict=True):
+                    values[name] = values.get(name, 0.0) + number
                 if not math.isfinite(values["total"]):
                     raise _not_finite("loss", iteration, record.listed(values))
             scaler.scale(losses["total"]).backward()
