@@ -66,8 +66,8 @@ def main() -> None:
         return
     comparisons: dict[str, harness.Comparison] = {}
     tables = [deformable_table(dtype, comparisons) for dtype in (torch.float32, torch.float16)]
-    rows = [row for model in models() for row in paper_rows(model, comparisons)]
-    steps = [training_row(*each, comparisons) for each in trainings()]
+    steps = [shown(training_row(*each, comparisons)) for each in trainings()]
+    rows = [shown(row) for model in models() for row in paper_rows(model, comparisons)]
     columns = ("", "size", "precision", "ms", "frames a second", "peak MiB", "levels off the CPU")
     title = f"Papers on {torch.cuda.get_device_name()}, 8-bit frame to 8-bit frame"
     trained = Table(
@@ -75,6 +75,12 @@ def main() -> None:
         ("", "samples", *(f"{name}, ms" for name in TRAINING), "peak MiB"), tuple(steps),
     )  # fmt: skip
     harness.write("gpu", [Table(title, columns, tuple(rows)), trained, *tables], comparisons)
+
+
+def shown(row: tuple[str, ...]) -> tuple[str, ...]:
+    """The row, printed as soon as it is measured."""
+    print(*row, sep="  ", flush=True)
+    return row
 
 
 def models() -> Iterator[Model]:
@@ -106,7 +112,7 @@ def paper_rows(
                 run = lambda stream=stream: next(stream)  # noqa: E731
                 # A stream's first frames fill its window.
                 list(islice(stream, 6))
-                comparisons[name] = harness.compare({name: run}, repeats=15)
+                comparisons[name] = harness.compare({name: run}, repeats=9)
                 seconds = comparisons[name].timings[name].seconds
                 peak = peak_memory(run, device=GPU) or 0
                 yield (
