@@ -27,6 +27,7 @@ from llve_common.paper.contract import (
 from llve_common.weights.files import load_into, read_weights
 from llve_common.weights.network import bundled_weights
 from llve_common.weights.published import weights_file
+from llve_sci.browser import shaders
 from llve_sci.config import (
     ABOUT,
     FinetuneSettings,
@@ -199,4 +200,5 @@ PAPER = Paper(
     to_published=to_published,
     from_published=from_published,
     prepare=prepare,
+    shaders=shaders,
 )

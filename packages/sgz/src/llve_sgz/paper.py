@@ -23,6 +23,7 @@ from llve_common.paper.contract import (
 )
 from llve_common.weights.network import start_from
 from llve_common.weights.published import weights_file
+from llve_sgz.browser import shaders
 from llve_sgz.config import (
     ABOUT,
     TEST_SCALE,
@@ -170,4 +171,5 @@ PAPER = Paper(
         scoring=lambda settings, device: Scoring(settings.ssim, fit="crop"),
     ),
     prepare=prepare,
+    shaders=shaders,
 )

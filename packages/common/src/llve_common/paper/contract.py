@@ -121,6 +121,31 @@ class Prepared:
 
 
 @dataclass(frozen=True)
+class Pass:
+    """One drawing of a network by WebGL2: a shader makes a texture of others.
+
+    A texture's pixel holds four channels; more channels are groups of four, one below the other.
+    Its size is the picture's over ``scale``, rounded up.
+
+    Attributes:
+        shader: GLSL that follows ``common.glsl`` of :mod:`llve_common.report`.
+        inputs: the shader's samplers, each with the texture that it reads: ``frame``, which is the
+            picture, or what an earlier pass drew.
+        output: the texture's name. The last is ``enhanced``, of 8 bits; the others are float32.
+        weights: (n, 4) float32, which the shader finds in ``weights``.
+        defines: names that the shader finds as ``#define``.
+    """
+
+    shader: str
+    inputs: Mapping[str, str]
+    output: str
+    weights: Tensor | None = None
+    defines: Mapping[str, int] = field(default_factory=dict)
+    scale: int = 1
+    groups: int = 1
+
+
+@dataclass(frozen=True)
 class Plan:
     """When things happen in a run, counted in iterations; None is never."""
 
@@ -305,6 +330,8 @@ class Paper(About):
         prepare: makes a network in evaluation mode ready for frames of any size on a CPU, equal to
             padding, ``enhance`` and cropping but for rounding; later changes to its weights may go
             unseen. None, or a result of None, where ``enhance`` serves.
+        shaders: the network as passes of WebGL2, for a page that enhances; it raises a ConfigError
+            for a network that has none.
     """
 
     network: Callable[[State, Any], nn.Module]
@@ -317,6 +344,7 @@ class Paper(About):
     from_published: Callable[[State], State] = dict
     stream: Stream | None = None
     prepare: Callable[[nn.Module], Prepared | None] | None = None
+    shaders: Callable[[nn.Module], Sequence[Pass]] | None = None
 
     def paper(self) -> Paper:
         """The paper itself."""

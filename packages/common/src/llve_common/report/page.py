@@ -72,17 +72,22 @@ def write_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -
     Raises:
         MediaError: the file cannot be written.
     """
-    environment = jinja2.Environment(
+    template = environment().get_template("page.html.jinja")
+    write_text(path, template.render(title=title, lead=lead, sections=sections))
+
+
+def environment() -> jinja2.Environment:
+    """What fills in the templates; every value is escaped."""
+    made = jinja2.Environment(
         loader=jinja2.PackageLoader("llve_common.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["data_uri"] = _data_uri
-    environment.finalize = _plain
-    template = environment.get_template("page.html.jinja")
-    write_text(path, template.render(title=title, lead=lead, sections=sections))
+    made.filters["data_uri"] = _data_uri
+    made.finalize = _plain
+    return made
 
 
 def scatter(
