@@ -241,7 +241,9 @@ def test_loader_order(tmp_path):
 
 def test_loader_tensors():
     facts = reference_json(f"{SET}/pipeline")["sci_loader"]
-    data = LowLightImages(shared_file("data", "sci", facts["set"], "low"))
+    data = LowLightImages(
+        list_images(shared_file("data", "sci", facts["set"], "low"), recursive=True)
+    )
     by_name = {path.name: index for index, path in enumerate(data.files)}
     # The shared README lists files of some entries as not at hand.
     present = facts["tensor_sha256"].keys() & by_name.keys()

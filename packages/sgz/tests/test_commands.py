@@ -19,7 +19,7 @@ from llve_common.testing.reference import shared_file
 from llve_common.weights.files import read_weights, write_weights
 from llve_sgz.__main__ import app
 from llve_sgz.config import NetworkSettings, SegmentationSettings, TrainData, TrainSettings
-from llve_sgz.data import LowLightImages, fitting_size
+from llve_sgz.data import fitting_size
 from llve_sgz.network import Enhancer
 from llve_sgz.paper import build_segmenter, train_plan, training_set
 
@@ -183,7 +183,7 @@ def test_the_folder_is_read_flat_and_any_image_serves(tmp_path):
     write_image(tmp_path / "clear.png", grey, np.full((20, 30), 128, np.uint8))
     write_image(tmp_path / "deep.png", np.full((20, 30, 3), 40 * 257, np.uint16))
     write_image(tmp_path / "below" / "not-read.jpg", grey)
-    data = LowLightImages(tmp_path, 64)
+    data = training_set(TrainSettings(data=TrainData(train=tmp_path, size=64)))
     assert sorted(path.name for path in data.files) == ["clear.png", "deep.png"]
     for index in range(2):
         sample = data.sample(index, random.Random(0))["low"]

@@ -25,6 +25,7 @@ from torch import nn
 
 from llve_common.enhance.frames import enhance_frames
 from llve_common.evaluate.test import Pictures, evaluate
+from llve_common.io.folders import list_images
 from llve_common.io.images import read_image, to_pixels, to_tensor, write_image
 from llve_common.metrics.cost import multiply_accumulates, parameter_count
 from llve_common.paper.contract import Clip, Model, Scoring, State
@@ -322,7 +323,7 @@ def test_loader_tensors():
         if not (folder / name).is_file():
             continue
         present += 1
-        data = LowLightImages(folder, facts["shape"][-1])
+        data = LowLightImages(list_images(folder), facts["shape"][-1])
         index = [path.name for path in data.files].index(name)
         tensor = data.sample(index, random.Random(0))["low"]
         assert list(tensor.shape) == facts["shape"]

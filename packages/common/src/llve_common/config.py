@@ -171,6 +171,45 @@ class ScheduleSettings(Settings):
         raise ValueError(str(fault))
 
 
+def name_template(text: str) -> str:
+    """The text, if it is a template of two names, such as ``low{}=normal{}``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if [each.count("{}") for each in text.split("=")] != [1, 1]:
+        raise ValueError("expected a template of two names such as low{}=normal{}")
+    return text
+
+
+class PairSettings(Settings):
+    """Your own pairs, in place of the folders in ``data``; none where ``low`` is not given."""
+
+    low: Path | None = Field(
+        None, description="folder of low-light images, or clips in subfolders; or a known layout"
+    )
+    high: Path | None = Field(None, description="folder of ground truth; null: in the layout")
+    val_low: Path | None = Field(None, description="the same, for validation and the test")
+    val_high: Path | None = Field(None, description="ground truth of these")
+    test_clips: tuple[str, ...] | None = Field(
+        None, description="clips, or images, that training leaves to validation and the test"
+    )
+    names: Annotated[str, AfterValidator(name_template)] = Field(
+        "{}={}", description="how the names of a pair differ, such as low{}=normal{}"
+    )
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        rest = self.model_dump(exclude={"low", "names"}, exclude_none=True)
+        if self.low is None and rest:
+            raise ValueError(f"{', '.join(rest)} without low")
+        if self.val_high is not None and self.val_low is None:
+            raise ValueError("val_high without val_low")
+        if self.val_low is not None and self.test_clips is not None:
+            raise ValueError("give val_low or test_clips, not both")
+        return self
+
+
 class RunSettings(Settings):
     """Where a run writes, and on what it computes."""
 
@@ -201,6 +240,7 @@ class TestSettings(Settings):
         None, description="test by a data set's protocol such as lol-v1; the data is the set's root"
     )
     device: Device = "auto"
+    pairs: PairSettings = PairSettings()
 
     @property
     def folder(self) -> Path:

@@ -8,7 +8,14 @@ from typing import Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from llve_common import config as common
-from llve_common.config import Beta, PositiveInt, RunSettings, Settings, TrainerSettings
+from llve_common.config import (
+    Beta,
+    PairSettings,
+    PositiveInt,
+    RunSettings,
+    Settings,
+    TrainerSettings,
+)
 from llve_common.paper.about import About
 from llve_common.published_options import PublishedOptions
 
@@ -79,6 +86,7 @@ class TrainSettings(Settings):
 
     procedure: Literal["train"] = "train"
     data: TrainData = TrainData()
+    pairs: PairSettings = PairSettings()
     network: NetworkSettings = NetworkSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     train: OptimizerSettings = OptimizerSettings()

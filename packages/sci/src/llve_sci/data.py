@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 from llve_common.errors import DataError
-from llve_common.io.folders import list_images
 from llve_common.io.images import image_size, read_image, to_tensor
 from llve_common.paper.contract import Sample
 
@@ -14,17 +14,15 @@ _SMALLEST = 3
 
 
 class LowLightImages:
-    """Every image of a folder and its subfolders as ``{"low": (3, H, W)}``, RGB in [0, 1].
-
-    The order is that of the paths as plain strings.
+    """Images as ``{"low": (3, H, W)}``, RGB in [0, 1].
 
     Raises:
-        DataError: the folder is missing or empty, or an image is too small for the objective.
+        DataError: an image is too small for the objective.
         MediaError: a file is no image.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.files = list_images(folder, recursive=True)
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = files
         for path in self.files:
             height, width = image_size(path)
             if min(height, width) < _SMALLEST:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from llve_common.data.clip import image_clips
+from llve_common.data.pairs import held_out_pairs, training_images
 from llve_common.io.folders import list_images
 from llve_common.io.images import image_size, read_image, to_tensor
 from llve_common.paper.contract import (
@@ -123,6 +124,17 @@ def finetune_plan(settings: FinetuneSettings, epoch_length: int) -> Plan:
     return Plan(settings.train.epochs * epoch_length, every, every, preview_every=every)
 
 
+def training_set(settings: TrainSettings) -> LowLightImages:
+    """The images of the folder and its subfolders, in the order of their paths as plain strings.
+
+    Raises:
+        DataError: the folder is missing or empty, or an image is too small for the objective.
+        MediaError: a file is no image.
+    """
+    own = training_images(settings.pairs)
+    return LowLightImages(own or list_images(settings.data.train, recursive=True))
+
+
 def train_previews(
     settings: TrainSettings, network: nn.Module, progress: Progress, clips: Sequence[Clip]
 ) -> Iterator[tuple[str, Tensor]]:
@@ -145,6 +157,8 @@ def validation_clips(settings: TrainSettings) -> list[Clip]:
     chosen, preview = settings.data.validation, settings.data.preview
     for path in [] if preview is None else list_images(preview, recursive=True):
         image_size(path)
+    if settings.pairs.low is not None:
+        return held_out_pairs(settings.pairs, "image")
     return [] if chosen.low is None else image_clips(chosen.low, chosen.high)
 
 
@@ -172,7 +186,7 @@ PAPER = Paper(
             name="Train",
             settings=TrainSettings,
             network=build_cascade,
-            data=lambda settings: LowLightImages(settings.data.train),
+            data=training_set,
             objective=cascade_objective,
             optimizer=adam,
             plan=train_plan,
@@ -184,7 +198,7 @@ PAPER = Paper(
             name="Finetune",
             settings=FinetuneSettings,
             network=build_finetuned,
-            data=lambda settings: LowLightImages(settings.data.train),
+            data=lambda settings: LowLightImages(list_images(settings.data.train, recursive=True)),
             objective=finetune_objective,
             optimizer=adam,
             plan=finetune_plan,

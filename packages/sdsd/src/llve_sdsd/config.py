@@ -7,7 +7,13 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 
-from llve_common.config import NonNegativeInt, PositiveInt, ScheduleSettings, Settings
+from llve_common.config import (
+    NonNegativeInt,
+    PairSettings,
+    PositiveInt,
+    ScheduleSettings,
+    Settings,
+)
 from llve_common.data.sdsd import settings as sdsd
 from llve_common.data.sdsd.settings import HAS_FULL_SIZE, ClipTraining, ExperimentSettings, Keys
 from llve_common.data.windows import Border
@@ -107,6 +113,7 @@ class TrainSettings(Settings):
     procedure: Literal["train"] = "train"
     weights: Path | None = Field(None, description="weights to start from; null: new ones")
     data: TrainData = TrainData()
+    pairs: PairSettings = PairSettings()
     network: NetworkSettings = NetworkSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     train: OptimizerSettings = OptimizerSettings()

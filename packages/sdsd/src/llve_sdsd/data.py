@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from llve_common.data.clip import Clip
+from llve_common.data.pairs import held_out_pairs, training_pairs
 from llve_common.data.sdsd import layout
 from llve_common.data.sdsd.windows import Windows, require_length, require_whole_batch
 from llve_common.data.windows import Border
 from llve_common.paper.contract import Window
 from llve_sdsd.config import TestSettings, TrainSettings
+from llve_sdsd.network import MULTIPLE
 
 
 def training_set(settings: TrainSettings) -> Windows:
@@ -17,14 +19,16 @@ def training_set(settings: TrainSettings) -> Windows:
         ConfigError: the batch is larger than the set.
         DataError: a folder is missing, or clips or frames do not match, or are too few.
     """
-    chosen = settings.data
+    chosen, frames = settings.data, settings.network.frames
+    own = [clip.at_least(frames) for clip in training_pairs(settings.pairs, "video")]
     data = Windows(
-        layout.training_clips(chosen),
-        frames=settings.network.frames,
+        own or layout.training_clips(chosen),
+        frames=frames,
         border=chosen.border,
         crop=chosen.crop,
         horizontal=chosen.flip_horizontal,
         vertical=chosen.flip_vertical,
+        multiple=MULTIPLE,
     )
     require_whole_batch(len(data), settings.train.batch_size)
     return data
@@ -46,6 +50,8 @@ def validation_clips(settings: TrainSettings) -> list[Clip]:
     Raises:
         DataError: as :func:`llve_common.data.sdsd.layout.validation_clips`, or one is too short.
     """
+    if settings.pairs.low is not None:
+        return held_out_pairs(settings.pairs, "video")
     found = layout.validation_clips(settings.data)
     return _long_enough(found, settings.network.frames, settings.data.border)
 

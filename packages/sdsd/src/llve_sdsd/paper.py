@@ -118,14 +118,15 @@ def previews(
 ) -> Iterator[tuple[str, Tensor]]:
     """Of a frame of the first test clip: input, enhanced, illumination and target, stacked."""
     for clip in clips[:1]:
-        data = Windows([clip], frames=settings.network.frames, border=settings.data.border)
+        frames = settings.network.frames
+        data = Windows([clip.at_least(frames)], frames=frames, border=settings.data.border)
         sample = data.sample(len(data) // 2, random.Random(0))  # noqa: S311  (draws nothing)
         device = next(network.parameters()).device
-        frames, target = sample["frames"][None].to(device), sample["target"].to(device)
+        window, target = sample["frames"][None].to(device), sample["target"].to(device)
         height, width = target.shape[-2:]
-        found: Decomposition = network(pad_to_fit(frames, Window(multiple=MULTIPLE)))
+        found: Decomposition = network(pad_to_fit(window, Window(multiple=MULTIPLE)))
         made = [each[0, :, :height, :width] for each in (found.enhanced, found.illumination)]
-        centre = frames[0, settings.network.frames // 2]
+        centre = window[0, frames // 2]
         yield f"val_images/{progress.iteration:06d}.png", torch.cat([centre, *made, target], 1)
 
 

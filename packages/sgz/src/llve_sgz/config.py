@@ -14,7 +14,14 @@ from pydantic import (
 )
 
 from llve_common import config as common
-from llve_common.config import PositiveInt, RunSettings, Settings, TrainerSettings, Workers
+from llve_common.config import (
+    PairSettings,
+    PositiveInt,
+    RunSettings,
+    Settings,
+    TrainerSettings,
+    Workers,
+)
 from llve_common.paper.about import About
 from llve_common.published_options import PublishedOptions
 
@@ -92,6 +99,7 @@ class TrainSettings(Settings):
     load_pretrain: bool | None = Field(None, description="load the weights; default: if any")
     weights: Path | None = Field(None, description="weights to start from; default: new ones")
     data: TrainData = TrainData()
+    pairs: PairSettings = PairSettings()
     network: NetworkSettings = NetworkSettings()
     segmentation: SegmentationSettings = SegmentationSettings()
     objective: ObjectiveSettings = ObjectiveSettings()

@@ -10,7 +10,6 @@ import PIL.Image
 
 from llve_common.data.clip import read_frame
 from llve_common.errors import ConfigError
-from llve_common.io.folders import list_images
 from llve_common.io.images import image_size, to_tensor
 from llve_common.paper.contract import Sample
 
@@ -18,19 +17,17 @@ _ORDER_SEED = 1143
 
 
 class LowLightImages:
-    """The images directly in a folder as ``{"low": (3, size, size)}``, RGB in [0, 1].
+    """Images as ``{"low": (3, size, size)}``, RGB in [0, 1].
 
     As published, they are resized without keeping their shape, and their order is shuffled once.
-    Subfolders are not read.
 
     Raises:
-        DataError: the folder is missing or holds no image.
         MediaError: a file is no image.
     """
 
-    def __init__(self, folder: Path, size: int) -> None:
+    def __init__(self, files: list[Path], size: int) -> None:
         self.size = size
-        self.files = shuffled(list_images(folder))
+        self.files = shuffled(files)
         for path in self.files:
             image_size(path)
 

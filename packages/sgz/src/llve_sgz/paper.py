@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from llve_common.data.clip import image_clips
+from llve_common.data.pairs import held_out_pairs, training_images
+from llve_common.io.folders import list_images
 from llve_common.machine.processes import processes
 from llve_common.paper.contract import (
     Batch,
@@ -59,7 +61,7 @@ def build_network(settings: TrainSettings) -> nn.Module:
 
 
 def training_set(settings: TrainSettings) -> LowLightImages:
-    """The folder's images, at the multiple of the scale factor that is nearest to their size.
+    """The images directly in the folder, at the multiple of the scale factor nearest to their size.
 
     Raises:
         ConfigError: the scale factor is larger than the size.
@@ -73,7 +75,8 @@ def training_set(settings: TrainSettings) -> LowLightImages:
             "training images are resized to %dx%d, not %dx%d: the sides have to be multiples of "
             "the scale factor %d", size, size, wanted, wanted, scale,
         )  # fmt: skip
-    return LowLightImages(settings.data.train, size)
+    own = training_images(settings.pairs)
+    return LowLightImages(own or list_images(settings.data.train), size)
 
 
 def objective(settings: TrainSettings, device: torch.device) -> Objective:
@@ -123,6 +126,7 @@ def train_plan(settings: TrainSettings, epoch_length: int) -> Plan:
         iterations=settings.train.epochs * epoch_length,
         weights_every=min(settings.train.snapshot_every, epoch_length),
         checkpoint_every=epoch_length,
+        validate_every=epoch_length,
     )
 
 
@@ -162,6 +166,8 @@ PAPER = Paper(
             optimizer=adam,
             plan=train_plan,
             weights_name="Epoch{epoch}.pth",
+            validation=lambda settings: held_out_pairs(settings.pairs, "image"),
+            scoring=Scoring(fit="crop"),
         )
     },
     test=Test(

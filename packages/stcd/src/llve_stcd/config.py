@@ -7,7 +7,13 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat
 
-from llve_common.config import NonNegativeInt, PositiveInt, ScheduleSettings, Settings
+from llve_common.config import (
+    NonNegativeInt,
+    PairSettings,
+    PositiveInt,
+    ScheduleSettings,
+    Settings,
+)
 from llve_common.data.sdsd import settings as sdsd
 from llve_common.data.sdsd.settings import (
     HAS_FULL_SIZE,
@@ -76,6 +82,7 @@ class TrainSettings(Settings):
     procedure: Literal["train"] = "train"
     weights: Path | None = Field(None, description="weights to start from; null: new ones")
     data: ClipData = ClipData()
+    pairs: PairSettings = PairSettings()
     network: NetworkSettings = NetworkSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     train: OptimizerSettings = OptimizerSettings()

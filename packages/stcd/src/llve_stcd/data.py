@@ -8,10 +8,13 @@ from typing import Any
 
 from llve_common.data.clip import Clip, files_of, read_alike, require_pairs
 from llve_common.io.images import to_tensor
+from llve_stcd.network import MULTIPLE
 
 
 class FramePairs:
     """Every frame of every clip with a neighbour, whole, as the published training has them.
+
+    Sides that the network does not take are cut at the bottom and right.
 
     A sample is ``{"low1", "high1", "low2", "high2"}``, each (3, H, W) float32 RGB in [0, 1]: a
     frame and its ground truth, then its neighbour's. The neighbour is the frame before, the frame
@@ -42,5 +45,5 @@ class FramePairs:
         # The published range is cut to the clip before the draw.
         second = rng.randint(max(first - 1, 0), min(first + 1, len(clip.frames) - 1))
         paths = [side[place] for place in (first, second) for side in (clip.frames, clip.targets)]
-        images = map(to_tensor, read_alike(paths, clip.size, "pair"))
+        images = map(to_tensor, read_alike(paths, clip.size, "pair", MULTIPLE))
         return dict(zip(("low1", "high1", "low2", "high2"), images, strict=True))

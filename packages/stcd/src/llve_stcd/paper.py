@@ -10,6 +10,7 @@ from itertools import islice
 import torch
 from torch import Tensor, nn
 
+from llve_common.data.pairs import held_out_pairs, training_pairs
 from llve_common.data.sdsd.layout import test_clips, training_clips, validation_clips
 from llve_common.data.sdsd.windows import require_whole_batch
 from llve_common.enhance.frames import pad_to_fit
@@ -89,9 +90,21 @@ def training_set(settings: TrainSettings) -> FramePairs:
         ConfigError: the batch is larger than the set.
         DataError: a folder is missing, or clips or frames do not match.
     """
-    data = FramePairs(training_clips(settings.data))
+    own = training_pairs(settings.pairs, "video")
+    data = FramePairs(own or training_clips(settings.data))
     require_whole_batch(len(data), settings.train.batch_size)
     return data
+
+
+def validation_set(settings: TrainSettings) -> list[Clip]:
+    """The clips to validate with.
+
+    Raises:
+        DataError: a folder is missing, or clips or frames do not match.
+    """
+    if settings.pairs.low is not None:
+        return held_out_pairs(settings.pairs, "video")
+    return validation_clips(settings.data)
 
 
 def objective(settings: TrainSettings, device: torch.device) -> Objective:
@@ -209,7 +222,7 @@ PAPER = Paper(
             plan=train_plan,
             schedule=schedule,
             previews=previews,
-            validation=lambda settings: validation_clips(settings.data),
+            validation=validation_set,
             scoring=Scoring("gaussian11"),
             weights_name="models/{iteration}_G.pth",
             sums=lambda settings: summed(settings.objective.criterion),

@@ -19,6 +19,7 @@ from llve_common.config import (
     Beta,
     FileName,
     ImageRange,
+    PairSettings,
     PositiveInt,
     RunSettings,
     Settings,
@@ -67,6 +68,17 @@ class TrainData(Settings):
         list=Path("data/DS_LOL/train_list.txt"),
     )
     validation: ValidationSettings = ValidationSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keep_the_published_lists_with_their_sets(cls, values: Any) -> Any:
+        """Of other videos all are taken, unless a list is given."""
+        if not isinstance(values, dict):
+            return values
+        return {
+            name: {"list": None, **each} if isinstance(each, dict) and "low" in each else each
+            for name, each in values.items()
+        }
 
 
 class NetworkSettings(Settings):
@@ -143,6 +155,7 @@ class TrainSettings(Settings):
         False, description="load Adam's state too, from weights of the published trainer"
     )
     data: TrainData = TrainData()
+    pairs: PairSettings = PairSettings()
     network: NetworkSettings = NetworkSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     train: OptimizerSettings = OptimizerSettings()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from llve_common.data.pairs import held_out_pairs, training_pairs
 from llve_common.errors import CheckpointError, ConfigError
 from llve_common.flow.dis import dis_flow
 from llve_common.flow.raft import Raft, raft_flow
@@ -103,7 +104,7 @@ def build_network(settings: TrainSettings) -> nn.Module:
 
 
 def training_set(settings: TrainSettings) -> RealAndSynthetic:
-    """Real and synthetic pairs, side by side.
+    """Real and synthetic pairs, side by side; of your own pairs, the same are both.
 
     Raises:
         ConfigError: a process gets too little of a batch.
@@ -118,8 +119,9 @@ def training_set(settings: TrainSettings) -> RealAndSynthetic:
             expected=f"at least {2 * count * chosen.accumulate}",
         )
     scales = (chosen.scale_min, chosen.scale_max)
+    own = [clip.at_least(WINDOW) for clip in training_pairs(settings.pairs, "video")]
     real, synthetic = (
-        PairedVideos(video_clips(each.low, each.normal, each.list), chosen.crop, scales)
+        PairedVideos(own or video_clips(each.low, each.normal, each.list), chosen.crop, scales)
         for each in (settings.data.real, settings.data.synthetic)
     )
     return RealAndSynthetic(real, synthetic, chosen.repeat, chosen.batch_size)
@@ -235,6 +237,8 @@ def train_plan(settings: TrainSettings, epoch_length: int) -> Plan:
 def validation_clips(settings: TrainSettings) -> list[Clip]:
     """The test videos, cut to the window that the published quick validation looks at."""
     chosen = settings.data.validation
+    if settings.pairs.low is not None:
+        return [_quick(clip.at_least(WINDOW)) for clip in held_out_pairs(settings.pairs, "video")]
     if chosen.low is None:
         return []
     return [_quick(clip) for clip in video_clips(chosen.low, chosen.normal, chosen.list)]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from llve_common.commands.options import TEST, TRAINING
+from llve_common.commands.options import flags_of
 from llve_common.commands.terminal import console
 from llve_common.config import Settings, annotated_yaml, load_settings
 from llve_common.errors import ConfigError
@@ -61,10 +61,8 @@ def configs_app(paper: About) -> typer.Typer:
 
 def _flags(paper: About, kind: type[Settings]) -> dict[str, list[str]]:
     """The names of the options that give a setting."""
-    ours = TEST if kind is paper.settings["test"] else TRAINING
-    given = {**ours, **paper.options[kind].flags}
     named: dict[str, list[str]] = {}
-    for flag, meaning in given.items():
+    for flag, meaning in flags_of(kind, paper.options[kind]).items():
         if isinstance(meaning, str):
             named.setdefault(meaning, []).append(flag)
     return named

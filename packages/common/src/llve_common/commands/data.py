@@ -37,9 +37,11 @@ def data_app() -> typer.Typer:
     ) -> None:
         """Look at every file and list everything that is missing or does not fit."""
         from llve_common.data.sdsd.inspection import inspect_clips
+        from llve_common.data.sdsd.layout import published_split
 
         with progress_bar("checking", "clips") as advance:
-            found = inspect_clips(root, TEST_CLIPS[subset or _guess(root)], watch=advance)
+            names = TEST_CLIPS[subset or published_split(root)]
+            found = inspect_clips(root, names, watch=advance)
         rows = []
         for clip in found.clips:
             size = "-" if clip.size is None else f"{clip.size[1]}x{clip.size[0]}"
@@ -142,12 +144,6 @@ def data_app() -> typer.Typer:
         console.print(f"made {out}, {frames} frames in a clip", soft_wrap=True)
 
     return app
-
-
-def _guess(root: Path) -> Split:
-    if (root / "SMID_LQ_np").is_dir() or (root / "SMID_LQ_png").is_dir():
-        return "smid"
-    return "outdoor" if "outdoor" in root.resolve().name.lower() else "indoor"
 
 
 def _is_whole(file: Path) -> bool:

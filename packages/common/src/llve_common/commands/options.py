@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from llve_common.config import Settings, field_of
+from llve_common.config import Settings, TestSettings, field_of
 from llve_common.published_options import Options, PublishedOptions, read_flags, read_options
 
 Flags = Mapping[str, Any]
@@ -28,6 +28,22 @@ TEST: Flags = {
     "--device": "device",
 }
 """The flags of every test, besides those of its paper."""
+
+
+def _clip_names(text: str) -> dict[str, Any]:
+    """Clips, or images, that training leaves to validation and the test, with commas between."""
+    return {"pairs.test_clips": tuple(name.strip() for name in text.split(",") if name.strip())}
+
+
+PAIRS: Flags = {
+    "--low": "pairs.low",
+    "--high": "pairs.high",
+    "--val-low": "pairs.val_low",
+    "--val-high": "pairs.val_high",
+    "--test-clips": _clip_names,
+    "--pair": "pairs.names",
+}
+"""The flags of your own pairs, in every training and test that takes them."""
 
 _METAVARS = {bool: "true|false", int: "INTEGER", float: "FLOAT", Path: "PATH"}
 
@@ -51,9 +67,15 @@ class Given:
     resume: Path | None = None
 
 
+def flags_of(kind: type[Settings], published: PublishedOptions) -> Flags:
+    """The flags of a command: what a paper's own table says of one wins."""
+    ours = TEST if issubclass(kind, TestSettings) else TRAINING
+    own_pairs = PAIRS if "pairs" in kind.model_fields else {}
+    return {**ours, **own_pairs, **published.flags}
+
+
 def command_with(
     kind: type[Settings],
-    ours: Flags,
     published: PublishedOptions,
     run: Callable[[Given], None],
     *,
@@ -63,12 +85,11 @@ def command_with(
 
     Args:
         kind: the settings class; its docstring, field descriptions and defaults are the help.
-        ours: the flags that every paper has for such a command.
-        published: the paper's own; what it says of a flag wins.
+        published: the paper's own options.
         run: is called with what was typed.
         resumes: whether there is ``--resume``.
     """
-    flags = {**ours, **published.flags}
+    flags = flags_of(kind, published)
     idle = {_identifier(flag): flag for flag in published.without_effect}
     options = [*_fixed(published, resumes=resumes), *_options(kind, flags)]
     options += [_option(name, flag, hidden=True) for name, flag in idle.items()]

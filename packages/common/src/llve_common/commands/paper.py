@@ -15,7 +15,7 @@ import typer
 from llve_common import __version__
 from llve_common.commands.configs import configs_app
 from llve_common.commands.enhance import enhance_command
-from llve_common.commands.options import TEST, TRAINING, Given, command_with
+from llve_common.commands.options import Given, command_with
 from llve_common.commands.terminal import SHORT_HELP, Commands, add_version, console, progress_bar
 from llve_common.commands.weights import weights_app
 from llve_common.config import Settings, TestSettings, load_settings
@@ -83,7 +83,7 @@ def _training_command(paper: About, name: str) -> Any:
             for line in _ending(whole, whole.procedures[name], folder):
                 console.print(line, soft_wrap=True, markup=False, highlight=False)
 
-    return command_with(kind, TRAINING, paper.options[kind], run, resumes=True)
+    return command_with(kind, paper.options[kind], run, resumes=True)
 
 
 def _ending(paper: Paper, procedure: Procedure[Any], folder: Path) -> Iterator[str]:
@@ -117,7 +117,7 @@ def _test_command(paper: About, name: str) -> Any:
             tested = run_test(paper.paper(), settings, advance)
         _report(tested, settings.folder)
 
-    return command_with(kind, TEST, paper.options[kind], run, resumes=False)
+    return command_with(kind, paper.options[kind], run, resumes=False)
 
 
 def _settings(paper: About, kind: type[S], given: Given) -> S:

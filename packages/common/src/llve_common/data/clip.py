@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from llve_common.data.windows import reflected
 from llve_common.errors import DataError
 from llve_common.io.folders import (
     entries,
@@ -86,6 +87,16 @@ class Clip:
         targets = None if self.targets is None else self.targets[:count]
         return replace(self, frames=self.frames[:count], targets=targets, length=count)
 
+    def at_least(self, count: int) -> Clip:
+        """The clip, going to and fro where it has fewer image files than ``count``."""
+        last = len(self.frames) - 1
+        places = [reflected(place, last) for place in range(max(count, last + 1))]
+        frames, targets = (
+            side and tuple(side[place] for place in places) for side in (self.frames, self.targets)
+        )
+        assert frames is not None
+        return replace(self, frames=frames, targets=targets)
+
     def read(self, start: int = 0) -> Iterator[Frame]:
         """The frames from ``start`` on, one by one, in 8 bits and resized.
 
@@ -122,8 +133,12 @@ def read_frame(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
     return _fitted(read_image(path).pixels, size)
 
 
-def read_alike(paths: Sequence[Path], size: Size | None, what: str) -> list[NDArray[np.uint8]]:
+def read_alike(
+    paths: Sequence[Path], size: Size | None, what: str, multiple: int = 1
+) -> list[NDArray[np.uint8]]:
     """Frames as :func:`read_frame` gives them, all of one size.
+
+    They are cut at the bottom and right to sides that are multiples of ``multiple``.
 
     Raises:
         MediaError: a file cannot be decoded.
@@ -138,7 +153,8 @@ def read_alike(paths: Sequence[Path], size: Size | None, what: str) -> list[NDAr
                 got=f"{image.shape[1]}x{image.shape[0]}",
                 expected=f"{images[0].shape[1]}x{images[0].shape[0]}",
             )
-    return images
+    height, width = (side - side % multiple for side in images[0].shape[:2])
+    return [image[:height, :width] for image in images]
 
 
 def _fitted(pixels: Pixels, size: Size | None) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from llve_common.data.pairs import pairs_to_test
 from llve_common.enhance.files import naming_faults
 from llve_common.enhance.frames import frame_enhancer
 from llve_common.enhance.windows import inner_frames
@@ -23,7 +24,17 @@ from llve_common.io.video import is_video
 from llve_common.machine.device import choose_device
 from llve_common.machine.folders import shown_path
 from llve_common.metrics.fidelity import fsim, psnr, ssim
-from llve_common.paper.contract import Clip, Detail, Model, Paper, Pictures, Scoring, Test, Window
+from llve_common.paper.contract import (
+    Clip,
+    Detail,
+    Model,
+    Paper,
+    Pictures,
+    Scoring,
+    Test,
+    Window,
+    files_below,
+)
 from llve_common.weights.network import load_model
 
 Watcher = Callable[[int, int | None], None]
@@ -89,8 +100,12 @@ def run_test(paper: Paper, settings: Any, watch: Watcher | None = None) -> Teste
     """
     protocol, device = paper.test, choose_device(settings.device)
     model = load_model(paper, protocol.weights(settings), device, settings)
-    clips = _clips(protocol, settings, model.window)
-    pictures = protocol.pictures(settings) if settings.save_images else NO_PICTURES
+    own = pairs_to_test(settings.pairs, paper.kind)
+    clips = own or _clips(protocol, settings, model.window)
+    pictures = NO_PICTURES
+    if settings.save_images:
+        images = Pictures(files_below(settings.folder / "images"))
+        pictures = images if own else protocol.pictures(settings)
     if clips[0].targets is None and pictures.enhanced is None:
         raise ConfigError(
             "there is no ground truth, so there is nothing to score",
@@ -100,6 +115,9 @@ def run_test(paper: Paper, settings: Any, watch: Watcher | None = None) -> Teste
     scoring = protocol.scoring(settings, device)
     if settings.protocol is not None:
         scoring = replace(scoring, ssim=find_protocol(settings.protocol).ssim or scoring.ssim)
+    if own:
+        # They may be shorter than a window, or single images.
+        scoring = replace(scoring, inner=False)
     more = None if protocol.details is None else protocol.details(settings, device)
     scores = evaluate(model, clips, scoring, pictures=pictures, watch=watch)
     details = [] if more is None else more(model, clips)

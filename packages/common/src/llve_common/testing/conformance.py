@@ -37,7 +37,7 @@ from torch.nn import Module
 from torch.nn.modules.batchnorm import _BatchNorm
 from typer.testing import CliRunner
 
-from llve_common.commands.options import TEST, TRAINING
+from llve_common.commands.options import flags_of
 from llve_common.config import Settings, as_yaml, field_of, load_settings
 from llve_common.data.clip import clip_of
 from llve_common.data.windows import index_in_clip
@@ -51,6 +51,7 @@ from llve_common.io.video import VideoInfo, VideoReader, VideoWriter
 from llve_common.paper.configs import settings_class, shipped_configs
 from llve_common.paper.contract import Paper, Plan, Procedure, Sample, TrainingSet
 from llve_common.published_options import PublishedOptions
+from llve_common.train.record import read_validations
 from llve_common.train.trainer import train
 from llve_common.weights.files import (
     file_digest,
@@ -611,7 +612,7 @@ class Conformance:
 
         monkeypatch.setattr("llve_common.commands.paper.load_settings", only_load)
         for command, (kind, published) in self.tables.items():
-            flags = {**(TEST if command == "test" else TRAINING), **published.flags}
+            flags = flags_of(kind, published)
             help_ = self.run(command, "--help")
             words, wanted = [command], {}
             for flag, name in flags.items():
@@ -644,6 +645,24 @@ class Conformance:
             assert "give --config or -opt, not both" in both
         assert "takes no published option file" in self.run("enhance", "-opt", wrong, fails=True)
         assert sorted(tmp_path.iterdir()) == [empty, wrong]
+
+    # Your own pairs
+
+    def test_own_pairs(self, tmp_path: Path) -> None:
+        """Images of odd sides; two are held out, validate, choose the best, and are tested."""
+        write_pairs(tmp_path / "mine" / "low", tmp_path / "mine" / "high", 6, (50, 70))
+        pairs = ["--low", tmp_path / "mine", "--test-clips", "0001,0004"]
+        train, test = self.how_to_train(tmp_path / "a"), self.how_to_test(tmp_path / "b")
+        self.run(*train, *pairs, "--save", tmp_path / "runs", "--name", "own")
+        assert read_validations(tmp_path / "runs" / "own")
+        [best] = (tmp_path / "runs" / "own").glob("best.*")
+        out = tmp_path / "out"
+        more = ["--model", best, "--save_path", out, "--save-images"]
+        self.run(*test, *pairs, *more)
+        scores = [json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()]
+        assert [each["frame"] for each in scores] == ["0001.png", "0004.png"]
+        assert len(list((out / "images").rglob("*.png"))) == 2
+        assert all("psnr" in each for each in scores)
 
     # Settings
 

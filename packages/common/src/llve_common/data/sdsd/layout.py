@@ -13,14 +13,14 @@ from pathlib import Path
 
 from llve_common.data.clip import Clip, Size, clip_of, matched_clips, paired_clips
 from llve_common.data.sdsd.settings import TEST_FRAMES, ClipData, ClipTestData
-from llve_common.data.sdsd.splits import TEST_CLIPS
+from llve_common.data.sdsd.splits import TEST_CLIPS, Split
 from llve_common.errors import DataError
 from llve_common.io.folders import entries, list_images, named
 from llve_common.io.video import is_video
 
 log = logging.getLogger(__name__)
 
-_SETS = (
+SETS = (
     ("input", "GT"), ("LQ", "GT"), ("SMID_LQ_np", "SMID_Long_np"), ("SMID_LQ_png", "SMID_Long_png"),
 )  # fmt: skip
 _OTHER_NAMES = {"input": "LQ", "LQ": "input"}
@@ -29,7 +29,7 @@ _OTHER_KINDS = (("_np", "_png"), ("_png", "_np"))
 
 def is_set(folder: Path) -> bool:
     """Whether a folder is laid out as a data set of clips."""
-    return any((folder / low).is_dir() for low, _ in _SETS)
+    return any((folder / low).is_dir() for low, _ in SETS)
 
 
 def low_and_high(root: Path) -> tuple[Path, Path]:
@@ -38,7 +38,7 @@ def low_and_high(root: Path) -> tuple[Path, Path]:
     Raises:
         DataError: the root is missing or holds no image, or is not laid out so.
     """
-    found = [(root / low, root / high) for low, high in _SETS if (root / low).is_dir()]
+    found = [(root / low, root / high) for low, high in SETS if (root / low).is_dir()]
     if not found:
         list_images(root, recursive=True)
         raise DataError(
@@ -137,6 +137,13 @@ def scene_target(folder: Path) -> Path:
         where=folder,
         expected="a file whose name holds neither '.ARW' nor 'half'",
     )
+
+
+def published_split(root: Path) -> Split:
+    """Which published test clips a set has, by its layout and its folder's name."""
+    if any((root / low).is_dir() for low, _ in SETS if low.startswith("SMID")):
+        return "smid"
+    return "outdoor" if "outdoor" in root.resolve().name.lower() else "indoor"
 
 
 def all_clips(chosen: ClipData) -> list[Clip]:

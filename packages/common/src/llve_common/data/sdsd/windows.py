@@ -29,6 +29,7 @@ class Windows:
         crop: the side of a random square, as far as the frames are that large; None keeps all.
         horizontal: whether half of the samples are mirrored left to right.
         vertical: whether half of the samples are turned upside down.
+        multiple: frames are cut at the bottom and right to sides that are multiples of this.
 
     Raises:
         DataError: a clip is too short for the border mode, or cannot be trained on.
@@ -43,9 +44,10 @@ class Windows:
         crop: int | None = None,
         horizontal: bool = False,
         vertical: bool = False,
+        multiple: int = 1,
     ) -> None:
         self.frames, self.border, self.crop = frames, border, crop
-        self.horizontal, self.vertical = horizontal, vertical
+        self.horizontal, self.vertical, self.multiple = horizontal, vertical, multiple
         self.items = [(clip, centre) for clip in clips for centre in range(len(clip.frames))]
         self.files = files_of(clips)
         for clip in clips:
@@ -66,7 +68,7 @@ class Windows:
         assert clip.targets is not None
         places = window_indices(centre, len(clip.frames) - 1, self.frames, self.border)
         paths = [*(clip.frames[place] for place in places), clip.targets[centre]]
-        images = read_alike(paths, clip.size, "window")
+        images = read_alike(paths, clip.size, "window", self.multiple)
         *window, target = crop_and_flip(
             images, rng, crop=self.crop, horizontal=self.horizontal, vertical=self.vertical
         )
