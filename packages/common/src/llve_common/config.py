@@ -239,6 +239,7 @@ class TestSettings(Settings):
     protocol: str | None = Field(
         None, description="test by a data set's protocol such as lol-v1; the data is the set's root"
     )
+    quality: bool = Field(False, description="measure NIQE, LOE, DE, EME and the colour error too")
     device: Device = "auto"
     pairs: PairSettings = PairSettings()
 

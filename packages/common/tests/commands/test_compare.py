@@ -61,17 +61,18 @@ def rows_in(folder):
 
 
 def test_a_set_and_the_commands_that_make_its_rows_again(weights, data, tmp_path):
-    result = run(data, "--weights", f"tiny={weights}", "-o", tmp_path / "out")
+    result = run(data, "--weights", f"tiny={weights}", "--quality", "-o", tmp_path / "out")
     assert result.exit_code == 0, result.output
     first = rows_in(tmp_path / "out")
-    assert list(first) == ["input", "sci", "tiny"]
+    assert list(first) == ["input", "gamma", "sci", "tiny"]
+    assert first["tiny"]["eme"] > 0
     assert list(first["tiny"]["items"]) == ["clip"]
     assert first["tiny"]["psnr"] == first["input"]["psnr"]  # tiny gives its input back
     again, enhance = (shlex.split(command) for command in first["tiny"]["commands"])
     assert again[:3] == ["python", "-m", "llve_common"]
     assert CliRunner().invoke(app, again[3:]).exit_code == 0
     alone = rows_in(tmp_path / "out" / "tiny")
-    assert list(alone) == ["input", "tiny"]
+    assert list(alone) == ["input", "gamma", "tiny"]
     assert alone["tiny"]["items"] == first["tiny"]["items"]
     assert enhance[:3] == ["tiny", "enhance", "data/input"]
     written = [file for file in (tmp_path / "out").iterdir() if file.is_file()]

@@ -9,10 +9,12 @@ import torch
 
 from llve_common.data.clip import Clip
 from llve_common.errors import ConfigError, DataError
-from llve_common.evaluate.compare import compare, find_clips, find_contenders
+from llve_common.evaluate.compare import compare
+from llve_common.evaluate.contenders import find_clips, find_contenders
 from llve_common.io.images import read_image, write_image
 from llve_common.metrics.cost import parameter_count
-from llve_common.metrics.fidelity import ssim
+from llve_common.metrics.fidelity import psnr, ssim
+from llve_common.metrics.quality import colour_error, loe, scaled_to_mean
 from llve_common.metrics.temporal import NamedFlow
 from llve_common.paper.contract import Window
 from llve_common.weights.files import write_weights
@@ -148,8 +150,8 @@ def test_a_video_is_measured_over_time_frame_by_its_own_frame(contender, video_f
     views = [row.views["dark.mp4"] for row in found.rows]
     assert views[0].strip.shape == (8, 48, 3)
     np.testing.assert_array_equal(views[0].picture, views[1].picture)
-    assert seen[7] == (8, None, "input")
-    assert seen[-1] == (16, 16, "tiny")
+    assert seen[:2] == [(1, 16, "input"), (2, 16, "tiny")]
+    assert len(seen) == 16
 
 
 def test_multiply_accumulates_and_parameters_by_hand(contender, pairs):
@@ -158,6 +160,35 @@ def test_multiply_accumulates_and_parameters_by_hand(contender, pairs):
     assert row.cost.macs == 9 * 40 * 48
     assert row.cost.parameters == parameter_count(torch.nn.Conv2d(3, 3, 1))
     assert row.cost.seconds > 0
+
+
+def test_the_motion_of_a_clip_is_estimated_once_for_all_rows(contender, image_file):
+    pairs = []
+
+    def still(first, second):
+        pairs.append((first, second))
+        return np.zeros((*first.shape[:2], 2), np.float32)
+
+    files = tuple(image_file(f"{n}.png", 40, 48, seed=n) for n in range(3))
+    found = compare(contender(), [Clip("a", files)], CPU, flow=NamedFlow("still", still))
+    assert len(pairs) == 2 * 2  # back and forth
+    first, second = (row.mean("warping_error") for row in found.rows)
+    assert first == second > 0
+
+
+def test_quality_is_measured_where_it_is_asked_for(image_file):
+    low, high = (image_file(f"{seed}.png", 40, 48, seed=seed) for seed in (1, 2))
+    dark = image_file("dark.png", 40, 48)
+    write_image(dark, read_image(low).pixels // 4)
+    untouched, gamma = compare([], [Clip("a", (dark,), (high,))], CPU, quality=True).rows
+    pixels = gamma.views["a"].picture
+    assert pixels.mean() / 255 == pytest.approx(0.4, abs=0.005)
+    assert gamma.mean("loe") == loe(pixels, read_image(dark).pixels)
+    assert untouched.mean("loe") == 0
+    assert gamma.mean("colour_error") == colour_error(pixels, read_image(high).pixels)
+    matched = scaled_to_mean(pixels, read_image(high).pixels)
+    assert gamma.mean("psnr_gt_mean") == psnr(matched, read_image(high).pixels.astype(float))
+    assert gamma.mean("niqe") is None  # too small for it
 
 
 # What fails

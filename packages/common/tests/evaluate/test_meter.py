@@ -10,7 +10,7 @@ import pytest
 from llve_common.data.clip import Clip
 from llve_common.errors import DataError
 from llve_common.evaluate import meter
-from llve_common.evaluate.meter import Camera, Meter, evenly_spread, put_through
+from llve_common.evaluate.meter import Camera, Guide, Meter, evenly_spread, put_through
 from llve_common.io.images import Image, read_image
 from llve_common.metrics.fidelity import psnr, ssim
 from llve_common.metrics.temporal import NamedFlow
@@ -90,7 +90,7 @@ def test_ground_truth_of_another_length_is_named(clip, video_file, truth, said):
 
 def measured(one, flow=None, *, before=True):
     """The scores of the frames, then those of the whole, and the means."""
-    found = Meter(MEASURES, flow, before=before)
+    found = Meter(MEASURES, flow and Guide(flow), before=before)
     frames = [found.add(passed) for passed in put_through(one, halved)]
     return frames, found.over_time(), found.means()
 

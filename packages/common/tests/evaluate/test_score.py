@@ -42,7 +42,7 @@ def test_every_protocol_side_by_side(folders):
     assert means["RGB, GT-mean"]["psnr"] > means["RGB"]["psnr"] + 1
     assert set(means) == {"RGB", "RGB, GT-mean", "Y", "Y, GT-mean", "grey", "RGB, no border"}
     # 40x56 pixels hold no block of NIQE, and images in a folder are no clip.
-    assert set(found.means_alone()) == {"loe", "de", "eme"}
+    assert set(found.means_alone()) == {"loe", "de", "eme", "colour_error"}
     assert not found.missing
 
 

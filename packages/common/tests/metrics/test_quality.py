@@ -3,6 +3,7 @@
 import csv
 import math
 
+import cv2
 import numpy as np
 import pytest
 
@@ -85,3 +86,16 @@ def test_luma_and_matched_mean_by_hand():
     image = np.full((2, 2, 3), 40, np.uint8)
     np.testing.assert_allclose(quality.scaled_to_mean(image, 2 * image), 80)
     np.testing.assert_allclose(quality.scaled_to_mean(0 * image, image), 0)
+
+
+def test_colour_error_is_of_near_grey_objects_alone():
+    target = np.full((4, 4, 3), 128, np.uint8)
+    target[:2] = 200, 30, 30  # not grey
+    target[2] = 5  # grey, but too dark to have a cast
+    image = target.copy()
+    image[:3] = 0, 255, 0
+    assert quality.colour_error(image, target) == 0
+    image[3] = 128, 128, 160
+    _, *cast = cv2.cvtColor(np.float32([[[128, 128, 160]]]) / 255, cv2.COLOR_RGB2LAB)[0, 0]
+    assert quality.colour_error(image, target) == pytest.approx(math.hypot(*cast), abs=0.01)
+    assert quality.colour_error(image[:2], target[:2]) is None

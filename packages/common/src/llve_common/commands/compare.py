@@ -13,7 +13,7 @@ from llve_common.errors import ConfigError, UserError
 from llve_common.machine.shell import command_line
 
 if TYPE_CHECKING:
-    from llve_common.evaluate.compare import Contender
+    from llve_common.evaluate.contenders import Contender
     from llve_common.report.compared import Command
 
 
@@ -43,6 +43,13 @@ def compare(
         Path | None,
         typer.Option(help="RAFT's weights for the warping error.", show_default="by DIS"),
     ] = None,
+    quality: Annotated[
+        bool,
+        typer.Option(
+            "--quality",
+            help="Measure GT-mean, NIQE, LOE, DE, EME and the colour error too, and a gamma curve.",
+        ),
+    ] = False,
     clip: Annotated[bool, typer.Option("--clip", help="Images are the frames of a clip.")] = False,
     protocol: Annotated[
         str | None,
@@ -60,7 +67,7 @@ def compare(
     """Compare papers on your images or clips: a table and a page of quality, pictures and cost."""
     from llve_common.data.sdsd.layout import is_set, low_and_high
     from llve_common.evaluate.compare import compare as put_side_by_side
-    from llve_common.evaluate.compare import find_clips, find_contenders
+    from llve_common.evaluate.contenders import find_clips, find_contenders
     from llve_common.evaluate.protocols import find_set, protocol_clips
     from llve_common.machine.device import choose_device
     from llve_common.paper.installed import find_papers
@@ -75,13 +82,19 @@ def compare(
     options = ["--reference", str(reference)] if reference else []
     options += ["--protocol", protocol] if protocol else []
     options += ["--raft", str(raft)] if raft else []
-    options += [*(["--clip"] if clip else []), *(["--device", device] if device else [])]
+    options += [
+        *(["--clip"] if clip else []),
+        *(["--quality"] if quality else []),
+        *(["--device", device] if device else []),
+    ]
     low = low_and_high(source)[0] if reference is None and is_set(source) else source
     low = find_set(protocol, source).low if protocol else low
     where = choose_device(device or "auto")
     flow = warping_flow(raft, where)
     with progress_bar("comparing", "frames, {task.fields[note]}") as advance:
-        found = put_side_by_side(contenders, clips, where, flow=flow, watch=advance)
+        found = put_side_by_side(
+            contenders, clips, where, flow=flow, quality=quality, watch=advance
+        )
     write_comparison(output, found, _commands(source, low, contenders, options, output))
     for table in comparison_tables(found):
         console.print(table.rich())

@@ -25,6 +25,7 @@ TEST: Flags = {
     "--save-images/--no-save-images": "save_images",
     "--ssim": "ssim",
     "--protocol": "protocol",
+    "--quality/--no-quality": "quality",
     "--device": "device",
 }
 """The flags of every test, besides those of its paper."""

@@ -1,59 +1,59 @@
 """Papers side by side on the same images and clips: quality, steadiness over time, and cost.
 
-Frames stream through the networks and the metrics one by one (:mod:`~llve_common.evaluate.meter`).
+Frames stream through all networks and the metrics one by one (:mod:`~llve_common.evaluate.meter`).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 import torch
 
-from llve_common.config import PUBLISHED
-from llve_common.data.clip import Clip, clip_files
-from llve_common.data.sdsd.layout import is_set, set_clips
+from llve_common.data.clip import Clip
 from llve_common.enhance.frames import Enhance, frame_enhancer, pad_to_fit
-from llve_common.errors import CheckpointError, ConfigError, DataError, UserError
+from llve_common.errors import DataError, UserError
+from llve_common.evaluate.contenders import Contender, NoWeightsError, require_weights
 from llve_common.evaluate.meter import (
     Camera,
     Eight,
+    Guide,
     Measure,
     Meter,
     View,
     evenly_spread,
     put_through,
 )
-from llve_common.io.folders import match_by_name, named
-from llve_common.io.frames import Frame, sources_in
+from llve_common.io.frames import Frame
 from llve_common.io.images import Image, in_8_bits, to_tensor
-from llve_common.metrics.cost import (
-    latency,
-    multiply_accumulates,
-    peak_memory,
-)
+from llve_common.metrics.cost import latency, multiply_accumulates, peak_memory
 from llve_common.metrics.fidelity import psnr, ssim
+from llve_common.metrics.quality import scaled_to_mean
 from llve_common.metrics.temporal import DIS, NamedFlow
-from llve_common.paper.contract import LoadedWeights, Model, Paper
+from llve_common.paper.contract import LoadedWeights, Model
 from llve_common.paper.installed import load_paper
 from llve_common.weights.network import load_model, used_parameters
-from llve_common.weights.published import ways_to_weights
 
-INPUT = "input"
+INPUT, GAMMA = "input", "gamma"
 PICTURES = 6
 """How many clips are shown, spread evenly over all."""
 _REPEATS = 5
-# Torch raises these where memory or a kernel is missing; the others may have enough.
-_TOO_LARGE = (RuntimeError, MemoryError)
+# Torch raises the latter two where memory or a kernel is missing; others may have enough.
+_FAILURES = (UserError, RuntimeError, MemoryError)
 _MEASURES: Mapping[str, Measure] = {
     "psnr": psnr,
     "ssim_skimage7": partial(ssim, definition="skimage7"),
     "ssim_gaussian11": partial(ssim, definition="gaussian11"),
+}
+_GT_MEAN: Mapping[str, Measure] = {
+    "psnr_gt_mean": lambda image, target: psnr(
+        scaled_to_mean(image, target), target.astype(np.float64)
+    )
 }
 
 Figures = dict[str, float | None]
@@ -61,15 +61,6 @@ Figures = dict[str, float | None]
 
 Watch = Callable[[int, int | None, str], None]
 """Is told (frames done, frames in all as far as known, whose turn it is)."""
-
-
-@dataclass(frozen=True)
-class Contender:
-    """A paper with the weights it is to be shown with; None: the bundled ones."""
-
-    name: str
-    entry: EntryPoint
-    weights: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -97,13 +88,13 @@ class Measured:
     Attributes:
         frames: how many there were.
         figures: the clip's means.
-        view: what is shown of the enhanced frames.
+        view: what is shown of the enhanced frames, if anything is.
         reference: the same of the ground truth, if there is one.
     """
 
     frames: int
     figures: Figures
-    view: View
+    view: View | None
     reference: View | None
 
 
@@ -122,7 +113,7 @@ class Row:
 
     def mean(self, measure: str) -> float | None:
         """The mean over the clips that have the measure."""
-        values = [each[measure] for each in self.figures.values()]
+        values = [each.get(measure) for each in self.figures.values()]
         present = [value for value in values if value is not None]
         return fmean(present) if present else None
 
@@ -159,135 +150,127 @@ class Comparison:
         return rows + [f"{name}: {reason}" for name, reason in self.left_out.items()]
 
 
-def find_clips(source: Path, reference: Path | None, *, clips: bool) -> list[Clip]:
-    """What is compared: a file, the images and videos in a folder and its subfolders, or a set.
-
-    Args:
-        source: an image, a video, or a folder; without a reference also a data set in SDSD's or
-            SMID's layout, whose ground truth is then the reference.
-        reference: the same in normal light; in folders matched by name without suffix.
-        clips: a folder's images are the frames of a clip, not images by themselves.
-
-    Raises:
-        DataError: a folder holds nothing, or names do not match.
-        MediaError: there is no such file or folder.
-    """
-    source = named(source)
-    if reference is None and is_set(source):
-        return set_clips(source)
-    sources = sources_in(source, clips=clips)
-    alone = sources == [source]
-    targets: Sequence[Path | None] = [reference] * len(sources)
-    if reference is not None and not alone:
-        targets = [path for _, path in match_by_name(sources, sources_in(reference, clips=clips))]
-    root = source.parent if alone else source
-    return [
-        Clip(
-            path.relative_to(root).as_posix(),
-            tuple(clip_files(path)),
-            None if target is None else tuple(clip_files(target)),
-        )
-        for path, target in zip(sources, targets, strict=True)
-    ]
-
-
-def find_contenders(
-    papers: Mapping[str, EntryPoint], weights: Mapping[str, Sequence[Path]]
-) -> list[Contender]:
-    """Each paper with its bundled weights, or once with each weights file that is given for it.
-
-    Raises:
-        ConfigError: weights for a paper that does not take part, or two files of one name.
-    """
-    strangers = weights.keys() - papers.keys()
-    if strangers:
-        raise ConfigError(
-            "weights for a paper that does not take part",
-            where="--weights",
-            got=", ".join(sorted(strangers)),
-            expected=", ".join(papers),
-        )
-    found = []
-    for name, entry in papers.items():
-        files: Sequence[Path | None] = weights.get(name) or [None]
-        stems = [file.stem.removeprefix(PUBLISHED) for file in files if file]
-        labels = [name] if len(files) == 1 else [f"{name}-{stem}" for stem in stems]
-        if len(set(labels)) < len(labels):
-            raise ConfigError(
-                "two weights files of one name", where="--weights", got=", ".join(labels)
-            )
-        found += [Contender(label, entry, file) for label, file in zip(labels, files, strict=True)]
-    return found
-
-
 def compare(
     contenders: Sequence[Contender],
     clips: Sequence[Clip],
     device: torch.device,
     *,
     flow: NamedFlow = DIS,
+    quality: bool = False,
     watch: Watch = lambda done, total, note: None,
 ) -> Comparison:
-    """Put every contender through every clip.
+    """Put every contender through every clip, all of them beside each other, frame by frame.
 
     A clip that cannot be read or scored is left out for all, so that rows stay comparable. A
     contender that fails is a row with its reason.
 
     Args:
-        contenders: as :func:`find_contenders` makes them.
-        clips: as :func:`find_clips` makes them.
+        contenders: as :func:`~llve_common.evaluate.contenders.find_contenders` makes them.
+        clips: as :func:`~llve_common.evaluate.contenders.find_clips` makes them.
         device: to compute on.
-        flow: along which warping error is measured.
+        flow: along which warping error is measured; a clip's is estimated once for all rows.
+        quality: add a gamma curve for each image as a row, and measure GT-mean, NIQE, LOE, DE, EME
+            and the colour error too.
         watch: follows the frames.
 
     Raises:
         DataError: no clip is left.
     """
-    counter = _Counter(watch)
-    measured, left_out = _measure_input(clips, flow, counter)
-    left = [clip for clip in clips if clip.name in measured]
+    untouched = [Row(INPUT, "the frames as they are")]
+    if quality:
+        untouched.append(Row(GAMMA, "each frame under the gamma curve that brings its mean to 0.4"))
+    opened = [_open(each, device) for each in contenders]
+    running: dict[str, Enhance] = {INPUT: iter, **({GAMMA: _gamma_curves} if quality else {})}
+    running |= {row.name: frame_enhancer(model) for row, model in opened if model is not None}
+    shown = evenly_spread([clip.name for clip in clips], PICTURES)
+    counts = [clip.count for clip in clips]
+    total = None if None in counts else sum(each or 0 for each in counts) * len(running)
+    done = itertools.count(1)
+
+    def step(name: str) -> None:
+        watch(next(done), total, name)
+
+    measured: dict[str, dict[str, Measured]] = {name: {} for name in running}
+    failures: dict[str, Exception] = {}
+    left_out: dict[str, str] = {}
+    for clip in clips:
+        try:
+            found, failed = measure(
+                clip,
+                running,
+                flow,
+                quality=quality,
+                step=lambda name: watch(next(done), total, name),
+            )
+        except _FAILURES as error:
+            left_out[clip.name] = _said(error, clip.place)
+            continue
+        failures |= failed
+        running = {name: running[name] for name in found}
+        for name, each in found.items():
+            kept = each if clip.name in shown else replace(each, view=None, reference=None)
+            measured[name][clip.name] = kept
+    left = [clip for clip in clips if clip.name not in left_out]
     if not left:
         reasons = "".join(f"\n- {name}: {reason}" for name, reason in left_out.items())
         raise DataError("nothing can be compared", got=reasons)
-    shown = evenly_spread([clip.name for clip in left], PICTURES)
-    frames = {name: each.frames for name, each in measured.items()}
-    counter.expect(sum(frames.values()), 1 + len(contenders))
     first = in_8_bits(next(left[0].read()).image.pixels)
-    rows = [_row(INPUT, "the frames as they are", measured, shown)]
-    for contender in contenders:
-        counter.name = contender.name
-        rows.append(_contend(contender, left, first, shown, device, flow, counter))
-    references = {name: view for name in shown if (view := measured[name].reference)}
+    rows = [_row(row, measured[row.name]) for row in untouched]
+    for row, model in opened:
+        if model is None:
+            rows.append(row)
+        elif row.name in failures:
+            rows.append(replace(row, failure=_said(failures[row.name])))
+        else:
+            rows.append(_with_cost(_row(row, measured[row.name]), model, first))
+    of_input = measured[INPUT]
+    references = {name: each.reference for name, each in of_input.items() if each.reference}
+    frames = {name: each.frames for name, each in of_input.items()}
     size = first.shape[0], first.shape[1]
     return Comparison(tuple(rows), references, frames, left_out, size, device, flow.name)
 
 
-def measure(clip: Clip, enhance: Enhance, flow: NamedFlow, step: Callable[[], None]) -> Measured:
-    """Stream a clip through a network and the metrics.
+def measure(
+    clip: Clip,
+    running: Mapping[str, Enhance],
+    flow: NamedFlow,
+    *,
+    quality: bool,
+    step: Callable[[str], None],
+) -> tuple[dict[str, Measured], dict[str, Exception]]:
+    """Stream a clip through several networks and the metrics, the input first.
 
     Args:
         clip: what to measure.
-        enhance: frames to as many enhanced ones; ``iter`` leaves them as they are.
+        running: by row, frames to as many enhanced ones; ``iter`` leaves them as they are.
         flow: of warping error.
-        step: is called after each frame.
+        quality: see :func:`compare`.
+        step: is told the row, after each frame.
+
+    Returns:
+        What was measured, and the rows that failed.
 
     Raises:
-        UserError: as :func:`~llve_common.evaluate.meter.put_through`, or frames are too small for
-            SSIM.
+        UserError: of the input, as :func:`~llve_common.evaluate.meter.put_through`, or frames are
+            too small for SSIM.
+        RuntimeError: memory or a kernel is missing for the measures.
     """
-    meter = Meter(_MEASURES, flow, before=False)
-    middle = (clip.count or 1) // 2
-    camera, target_camera = Camera(middle), Camera(middle)
-    for passed in put_through(clip, enhance):
-        meter.add(passed)
-        camera.add(passed.result, passed.frame.name)
-        if passed.target is not None:
-            target_camera.add(passed.target, passed.frame.name)
-        step()
-    missing = dict.fromkeys((*_MEASURES, "warping_error", "mabd", "mabd_mse"))
-    figures = {**missing, **meter.means(), **meter.over_time()}
-    reference = None if clip.targets is None else target_camera.view()
-    return Measured(camera.count, figures, camera.view(), reference)
+    guide = Guide(flow)
+    passages = {name: _Passage(clip, each, guide, quality) for name, each in running.items()}
+    failed: dict[str, Exception] = {}
+    under_way = True
+    while under_way:
+        for name, passage in list(passages.items()):
+            try:
+                under_way = passage.advance()
+            except _FAILURES as error:
+                if name == INPUT:
+                    raise
+                failed[name] = error
+                del passages[name]
+            if under_way:
+                step(name)
+    return {name: passage.measured() for name, passage in passages.items()}, failed
 
 
 def measure_cost(model: Model, pixels: Eight) -> Cost:
@@ -314,87 +297,77 @@ def measure_cost(model: Model, pixels: Eight) -> Cost:
     return Cost(used_parameters(model), macs, seconds, memory)
 
 
-class _Counter:
-    """Counts frames for the progress bar."""
+class _Passage:
+    """A clip on its way through one network, and what is measured and shown of it."""
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch, self._done = watch, 0
-        self._total: int | None = None
-        self.name = INPUT
+    def __init__(self, clip: Clip, enhance: Enhance, guide: Guide, quality: bool) -> None:
+        measures = {**_MEASURES, **(_GT_MEAN if quality else {})}
+        self._passing = put_through(clip, enhance)
+        self._meter = Meter(measures, guide, before=False, quality=quality)
+        middle = (clip.count or 1) // 2
+        self._camera, self._target_camera = Camera(middle), Camera(middle)
 
-    def expect(self, frames: int, turns: int) -> None:
-        """So many frames in each turn, the first of which is over."""
-        self._done, self._total = frames, frames * turns
+    def advance(self) -> bool:
+        """Take the next frame; whether there was one."""
+        passed = next(self._passing, None)
+        if passed is None:
+            return False
+        self._meter.add(passed)
+        self._camera.add(passed.result, passed.frame.name)
+        if passed.target is not None:
+            self._target_camera.add(passed.target, passed.frame.name)
+        return True
 
-    def step(self) -> None:
-        """One frame more."""
-        self._done += 1
-        self._watch(self._done, self._total, self.name)
-
-
-def _measure_input(
-    clips: Sequence[Clip], flow: NamedFlow, counter: _Counter
-) -> tuple[dict[str, Measured], dict[str, str]]:
-    """The clips as they are, and why the others cannot be measured."""
-    measured: dict[str, Measured] = {}
-    left_out: dict[str, str] = {}
-    for clip in clips:
-        try:
-            measured[clip.name] = measure(clip, iter, flow, counter.step)
-        except UserError as error:
-            left_out[clip.name] = str(error.at(clip.place))
-        except _TOO_LARGE as error:
-            left_out[clip.name] = f"{clip.place}: {type(error).__name__}: {error}"
-    return measured, left_out
+    def measured(self) -> Measured:
+        """What came of it."""
+        missing = dict.fromkeys((*_MEASURES, "warping_error", "mabd", "mabd_mse"))
+        figures = {**missing, **self._meter.means(), **self._meter.over_time()}
+        reference = self._target_camera.view() if self._target_camera.count else None
+        return Measured(self._camera.count, figures, self._camera.view(), reference)
 
 
-def _contend(
-    contender: Contender,
-    clips: Sequence[Clip],
-    first: Eight,
-    shown: Collection[str],
-    device: torch.device,
-    flow: NamedFlow,
-    counter: _Counter,
-) -> Row:
-    title, weights = contender.entry.name, None
+def _gamma_curves(frames: Iterable[Frame]) -> Iterator[Frame]:
+    """Each frame under the gamma curve that brings its mean to 0.4."""
+    for frame in frames:
+        pixels = in_8_bits(frame.image.pixels)
+        counts, levels = np.bincount(pixels.ravel(), minlength=256), np.arange(256) / 255
+        low, high = 0.05, 3.0
+        for _ in range(30):
+            middle = (low + high) / 2
+            bright = (counts * levels**middle).sum() / counts.sum() > 0.4
+            low, high = (middle, high) if bright else (low, middle)
+        curve = np.rint(levels**low * 255).astype(np.uint8)
+        yield replace(frame, image=Image(curve[pixels]))
+
+
+def _open(contender: Contender, device: torch.device) -> tuple[Row, Model | None]:
+    """A contender's row without figures, and its model; None where the row says why not."""
+    row = Row(contender.name, contender.entry.name)
     try:
         paper = load_paper(contender.entry)
-        title = paper.title
-        _require_weights(paper, contender)
+        row = replace(row, title=paper.title)
+        require_weights(paper, contender)
         model = load_model(paper, contender.weights, device)
-        weights = model.weights
-        enhance = frame_enhancer(model)
-        measured = {clip.name: measure(clip, enhance, flow, counter.step) for clip in clips}
-        cost = measure_cost(model, first)
-    except (UserError, *_TOO_LARGE) as error:
-        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
-        lacking = isinstance(error, _NoWeightsError)
-        said = f"{kind}{error}"
-        return Row(contender.name, title, weights=weights, failure=said, without_weights=lacking)
-    return _row(contender.name, title, measured, shown, cost, weights)
+    except _FAILURES as error:
+        lacking = isinstance(error, NoWeightsError)
+        return replace(row, failure=_said(error), without_weights=lacking), None
+    return replace(row, weights=model.weights), model
 
 
-class _NoWeightsError(CheckpointError):
-    """A paper without weights, which is no fault of what is compared."""
-
-
-def _require_weights(paper: Paper, contender: Contender) -> None:
-    if paper.bundled is None and contender.weights is None:
-        raise _NoWeightsError(
-            "no weights come with this package, and random ones are never shown",
-            mend=f"--weights {paper.name}=FILE: {ways_to_weights(paper)}",
-        )
-
-
-def _row(
-    name: str,
-    title: str,
-    measured: Mapping[str, Measured],
-    shown: Collection[str],
-    cost: Cost | None = None,
-    weights: LoadedWeights | None = None,
-) -> Row:
+def _row(row: Row, measured: Mapping[str, Measured]) -> Row:
     figures = {clip: each.figures for clip, each in measured.items()}
-    views = {clip: measured[clip].view for clip in shown}
-    return Row(name, title, figures, views, cost, weights)
+    views = {clip: each.view for clip, each in measured.items() if each.view is not None}
+    return replace(row, figures=figures, views=views)
+
+
+def _with_cost(row: Row, model: Model, pixels: Eight) -> Row:
+    try:
+        return replace(row, cost=measure_cost(model, pixels))
+    except _FAILURES as error:
+        return replace(row, figures={}, views={}, failure=_said(error))
+
+
+def _said(error: Exception, place: Path | None = None) -> str:
+    if isinstance(error, UserError):
+        return str(error if place is None else error.at(place))
+    return f"{'' if place is None else f'{place}: '}{type(error).__name__}: {error}"

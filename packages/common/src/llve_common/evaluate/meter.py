@@ -22,7 +22,8 @@ from llve_common.enhance.frames import Enhance
 from llve_common.errors import DataError
 from llve_common.io.frames import Frame
 from llve_common.io.images import Image, in_8_bits
-from llve_common.metrics.temporal import GuideFlow, Mabd, NamedFlow, WarpingError
+from llve_common.metrics.quality import further
+from llve_common.metrics.temporal import GuideFlow, Mabd, Motion, NamedFlow, WarpingError
 
 LONGEST_SIDE = 1280
 """A picture is shown at no more than this many pixels."""
@@ -126,33 +127,56 @@ def _size(frame: Frame) -> str:
     return f"{width}x{height}"
 
 
+class Guide:
+    """The motion of a clip, along which it and all that networks made of it are measured.
+
+    It is estimated on the ground truth where there is one, else on the input: on what no network
+    made. Each frame's is estimated once, whoever asks.
+    """
+
+    def __init__(self, flow: NamedFlow) -> None:
+        self._flow, self._index = GuideFlow(flow.estimate), -1
+        self._motion: Motion | None = None
+
+    def motion(self, passed: Passed) -> Motion | None:
+        """The motion up to this frame, the one asked for last or the next; None at the first."""
+        if passed.index != self._index:
+            guide = passed.source if passed.target is None else passed.target
+            self._motion, self._index = self._flow.next(guide), passed.index
+        return self._motion
+
+
 class Meter:
     """All measures of one clip, fed a frame at a time.
 
-    Of a frame against its ground truth: what is given. Of the clip, where a flow is given:
+    Of a frame against its ground truth: what is given. Of the clip, where a guide is given:
     ``warping_error``, ``mabd`` and, against ground truth, ``mabd_mse``
     (:mod:`llve_common.metrics.temporal`). What the frames as they were score has the same name
-    with ``input_`` before it. Motion is estimated on the ground truth where there is one, else on
-    the input: a guide that no network made, so that all are measured along the same motion.
+    with ``input_`` before it.
 
     Args:
         measures: name to measure, such as ``psnr``, ``ssim``, ``fsim``.
-        flow: how motion is estimated; None: nothing is measured of the clip.
+        guide: of the clip; None: nothing is measured of the clip.
         before: whether frames are measured as they were too.
+        quality: whether :func:`llve_common.metrics.quality.further` is measured too.
     """
 
     def __init__(
-        self, measures: Mapping[str, Measure], flow: NamedFlow | None, *, before: bool
+        self,
+        measures: Mapping[str, Measure],
+        guide: Guide | None,
+        *,
+        before: bool,
+        quality: bool = False,
     ) -> None:
-        self._measures = measures
-        self._guide = None if flow is None else GuideFlow(flow.estimate)
+        self._measures, self._guide, self._quality = measures, guide, quality
         prefixes = ("", "input_") if before else ("",)
         self._steadiness = [(prefix, WarpingError(), Mabd()) for prefix in prefixes]
         self._totals: dict[str, float] = {}
         self._frames = 0
 
     def add(self, passed: Passed) -> dict[str, float]:
-        """The next frame's scores; none without ground truth.
+        """The next frame's scores; of those against ground truth none without it.
 
         Raises:
             DataError: sizes differ, or are too small for SSIM.
@@ -161,15 +185,19 @@ class Meter:
         values: dict[str, float] = {}
         target, pictures = passed.target, (passed.result, passed.source)
         try:
-            guide = passed.source if target is None else target
-            motion = None if self._guide is None else self._guide.next(guide)
+            motion = None if self._guide is None else self._guide.motion(passed)
             for (prefix, warping, mabd), pixels in zip(self._steadiness, pictures, strict=False):
+                own: dict[str, float] = {}
                 if target is not None:
-                    for name, measure in self._measures.items():
-                        values[f"{prefix}{name}"] = measure(pixels, target)
+                    own = {
+                        name: measure(pixels, target) for name, measure in self._measures.items()
+                    }
+                if self._quality:
+                    own |= further(pixels, passed.source, target)
                 if self._guide is not None:
                     warping.update(pixels, motion)
                     mabd.update(pixels, target)
+                values |= {f"{prefix}{name}": value for name, value in own.items()}
         except DataError as error:
             raise error.at(passed.frame.where) from None
         self._frames += 1

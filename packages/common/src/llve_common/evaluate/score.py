@@ -27,16 +27,7 @@ from llve_common.io.folders import some_of
 from llve_common.io.frames import open_source
 from llve_common.io.images import Pixels, in_8_bits, read_image, size_of
 from llve_common.metrics.fidelity import psnr, ssim
-from llve_common.metrics.quality import (
-    Eight,
-    discrete_entropy,
-    eme,
-    grey,
-    loe,
-    luma,
-    niqe,
-    scaled_to_mean,
-)
+from llve_common.metrics.quality import further, grey, luma, scaled_to_mean
 from llve_common.metrics.temporal import DIS, GuideFlow, Mabd, NamedFlow, WarpingError
 
 Real = NDArray[Any]
@@ -61,12 +52,11 @@ ROWS: dict[str, str] = {
 """What must be true of a table whose figures are those of a row."""
 
 MEASURES = ("psnr", "ssim_skimage7", "ssim_gaussian11")
-WITHOUT_REFERENCE = ("niqe", "loe", "de", "eme")
 
 
 @dataclass(frozen=True)
 class FrameScores:
-    """One result: ``values[protocol][measure]``, and ``alone[measure]`` without ground truth.
+    """One result: ``values[row][measure]``, and ``alone[measure]`` of :func:`~quality.further`.
 
     ``file`` and ``target`` are image files; None where there is none.
     """
@@ -255,15 +245,21 @@ def _score_clip(
         wanted, before = (_next(each, file) for each in readers)
         eight = in_8_bits(result)
         values = {} if wanted is None else _values(result, wanted, file, report)
-        alone = _alone(eight, None if before is None else in_8_bits(before))
+        beside = (
+            None if each is None else _fitted(in_8_bits(each), _size(eight))
+            for each in (before, wanted)
+        )  # fmt: skip
+        alone = further(eight, *beside)
         own, other = (_file(each, index) for each in (clip, target))
         report.frames.append(FrameScores(clip.name, file.name, own, other, values, alone))
-        guide = before if wanted is None else wanted
-        if clip.name and guide is not None:
-            guide = in_8_bits(guide)
-            eight = _fitted(eight, _size(guide))
-            warping.update(eight, guide_flow.next(guide))
-            mabd.update(eight, None if wanted is None else guide)
+        if clip.name:
+            guide = before if wanted is None else wanted
+            motion = None
+            if guide is not None:
+                eight = _fitted(eight, _size(guide))
+                motion = guide_flow.next(in_8_bits(guide))
+            warping.update(eight, motion)
+            mabd.update(eight, None if wanted is None else in_8_bits(wanted))
         advance()
     for reader in readers:
         if reader is not None and next(reader, None) is not None:
@@ -328,25 +324,6 @@ def _measured(image: Real, target: Real) -> dict[str, float]:
         "ssim_skimage7": ssim(image, target, "skimage7"),
         "ssim_gaussian11": ssim(image, target, "gaussian11"),
     }
-
-
-def _alone(image: Eight, source: Eight | None) -> dict[str, float]:
-    """What needs no ground truth, as far as the image's size allows it."""
-    measures: dict[str, Callable[[], float]] = {
-        "niqe": lambda: niqe(image),
-        "de": lambda: discrete_entropy(image),
-        "eme": lambda: eme(image),
-    }
-    if source is not None:
-        measures["loe"] = lambda: loe(_fitted(image, _size(source)), source)
-    found = {}
-    for name in WITHOUT_REFERENCE:
-        try:
-            if name in measures:
-                found[name] = measures[name]()
-        except DataError:
-            continue
-    return found
 
 
 def _size(image: Pixels) -> Size:

@@ -16,7 +16,7 @@ from llve_common.enhance.files import naming_faults
 from llve_common.enhance.frames import frame_enhancer
 from llve_common.enhance.windows import inner_frames
 from llve_common.errors import ConfigError, DataError
-from llve_common.evaluate.meter import Measure, Meter, Passed, put_through
+from llve_common.evaluate.meter import Guide, Measure, Meter, Passed, put_through
 from llve_common.evaluate.protocols import find_protocol, protocol_clips
 from llve_common.evaluate.scores import FrameScore, Scores
 from llve_common.io.images import image_size, write_image
@@ -106,15 +106,17 @@ def run_test(paper: Paper, settings: Any, watch: Watcher | None = None) -> Teste
     if settings.save_images:
         images = Pictures(files_below(settings.folder / "images"))
         pictures = images if own else protocol.pictures(settings)
-    if clips[0].targets is None and pictures.enhanced is None:
+    if clips[0].targets is None and pictures.enhanced is None and not settings.quality:
         raise ConfigError(
             "there is no ground truth, so there is nothing to score",
             where=clips[0].place.parent,
-            mend="give --save-images to write the enhanced frames",
+            mend="give --save-images to write the enhanced frames, or --quality for NIQE",
         )
     scoring = protocol.scoring(settings, device)
-    if settings.protocol is not None:
-        scoring = replace(scoring, ssim=find_protocol(settings.protocol).ssim or scoring.ssim)
+    whose = None if settings.protocol is None else find_protocol(settings.protocol)
+    scoring = replace(
+        scoring, quality=settings.quality, ssim=(whose and whose.ssim) or scoring.ssim
+    )
     if own:
         # They may be shorter than a window, or single images.
         scoring = replace(scoring, inner=False)
@@ -149,7 +151,7 @@ def evaluate(
 
     Returns:
         Scores with ``psnr`` and ``ssim`` of the enhanced frames, and ``input_psnr`` and
-        ``input_ssim`` of the frames as they were.
+        ``input_ssim`` of the frames as they were, and what else the scoring asks for.
 
     Raises:
         DataError: two clips have one name, or two frames would be written to one file, or one over
@@ -168,7 +170,8 @@ def evaluate(
     frames: list[FrameScore] = []
     temporal: dict[str, dict[str, float]] = {}
     for clip, wanted in zip(clips, places, strict=True):
-        meter = Meter(_measures(scoring), scoring.flow, before=True)
+        guide = None if scoring.flow is None else Guide(scoring.flow)
+        meter = Meter(_measures(scoring), guide, before=True, quality=scoring.quality)
         for passed in put_through(clip, enhance, multiple=multiple, first=wanted.start):
             values, file = meter.add(passed), clip.file(passed.index)
             _write(pictures, clip, file, passed)

@@ -6,10 +6,13 @@ Images are (H, W, 3), uint8, RGB.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from importlib.resources import as_file, files
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import convolve
@@ -99,6 +102,45 @@ def loe(image: Eight, source: Eight, *, samples: int = 50) -> float:
         for mine, before in zip(first, second, strict=True)
     ]
     return float(np.mean(differing))
+
+
+def further(
+    image: Eight, source: Eight | None = None, target: Eight | None = None
+) -> dict[str, float]:
+    """What PSNR and SSIM do not see, as far as the image allows it.
+
+    ``niqe``, ``de`` and ``eme``; ``loe`` where the input is given as ``source``; ``colour_error``
+    where the ground truth is given as ``target``. All are of one size.
+    """
+    measures: dict[str, Callable[[], float | None]] = {
+        "niqe": lambda: niqe(image),
+        "loe": lambda: None if source is None else loe(image, source),
+        "de": lambda: discrete_entropy(image),
+        "eme": lambda: eme(image),
+        "colour_error": lambda: None if target is None else colour_error(image, target),
+    }
+    found = {}
+    for name, measure in measures.items():
+        with suppress(DataError):
+            value = measure()
+            if value is not None:
+                found[name] = value
+    return found
+
+
+def colour_error(image: Eight, target: Eight) -> float | None:
+    """Cast of colour: how far near-grey objects are from their own colour, in CIELAB's a and b.
+
+    The mean distance over the pixels whose ground truth has a chroma under 8 and a lightness
+    between 30 and 95; None where there is none. Both are (H, W, 3), uint8, RGB, of one size.
+    """
+    ours, theirs = (
+        cv2.cvtColor((each / 255).astype(np.float32), cv2.COLOR_RGB2LAB) for each in (image, target)
+    )
+    near_grey = np.hypot(theirs[..., 1], theirs[..., 2]) < 8
+    near_grey &= (theirs[..., 0] > 30) & (theirs[..., 0] < 95)
+    apart = np.hypot(*np.moveaxis(ours - theirs, -1, 0)[1:])
+    return float(apart[near_grey].mean()) if near_grey.any() else None
 
 
 class Pristine(NamedTuple):

@@ -192,6 +192,7 @@ class Scoring:
     Attributes:
         inner: leave out the frames at a clip's ends that no window within the clip gives.
         fsim: score by FSIM too.
+        quality: measure NIQE, LOE, DE, EME and the colour error too.
         flow: measure warping error and MABD too, motion by this flow; None: neither.
     """
 
@@ -199,6 +200,7 @@ class Scoring:
     fit: Fit = "pad"
     inner: bool = False
     fsim: bool = False
+    quality: bool = False
     flow: NamedFlow | None = None
 
 

@@ -21,14 +21,10 @@ from llve_common.evaluate.scores import plain
 from llve_common.io.atomic import write_text
 from llve_common.machine.folders import shown_command, shown_path, shown_text
 from llve_common.report.page import Group, Panel, Section, Strips, scatter, write_page
-from llve_common.report.tables import FIDELITY, Column, Table
+from llve_common.report.tables import FIDELITY, FURTHER, STEADINESS, Column, Table
 
-QUALITY = (
-    *FIDELITY,
-    Column("warping error", "warping_error", ".3f", 1e3),
-    Column("MABD", "mabd", ".3f", 1e3),
-    Column("MABD MSE", "mabd_mse", ".3f", 1e6),
-)
+QUALITY = (*FIDELITY, *STEADINESS)
+_ASKED_FOR = (Column("PSNR, GT-mean", "psnr_gt_mean", ".3f"), *FURTHER)
 
 _DEFINITIONS = (
     "Every figure is the mean over the items, and an item's the mean over its frames.",
@@ -47,6 +43,12 @@ _DEFINITIONS = (
     "machine adds to it. Memory: the peak above what the process held with the network loaded, "
     "until a clip's first frame is enhanced.",
 )
+_ASKED_FOR_DEFINITIONS = (
+    "PSNR, GT-mean: after each result was scaled to its ground truth's mean brightness. NIQE "
+    "(Python form), LOE (50 samples along the shorter side) and the colour error (distance from "
+    "near-grey objects' own colour, in CIELAB's a and b): lower is better. DE and EME (8x8 blocks, "
+    "c = 1): higher is held to be better, and noise raises both.",
+)
 """What the tables' figures mean, ``flow`` left open."""
 
 
@@ -60,13 +62,13 @@ class Command:
 
 def comparison_tables(comparison: Comparison) -> list[Table]:
     """Quality, cost, and the weights or what went amiss."""
-    items, rows = len(comparison.frames), comparison.rows
+    items, rows, shown = len(comparison.frames), comparison.rows, _columns(comparison)
     quality = Table(
         f"Quality on {items} {'item' if items == 1 else 'items'}, frames: "
         f"{sum(comparison.frames.values())} (PSNR in dB, warping error and MABD in 1e-3, MABD MSE "
         f"in 1e-6; warping error by {comparison.flow})",
-        ("", *(column.heading for column in QUALITY)),
-        tuple((row.name, *(each.cell(row.mean(each.score)) for each in QUALITY)) for row in rows),
+        ("", *(column.heading for column in shown)),
+        tuple((row.name, *(each.cell(row.mean(each.score)) for each in shown)) for row in rows),
     )
     height, width = comparison.size
     cost = Table(
@@ -77,6 +79,12 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
     )
     made = tuple((row.name, row.title, made_with(row)) for row in rows[1:])
     return [quality, cost, Table("Weights", ("", "paper", "made with"), made, words=True)]
+
+
+def _columns(comparison: Comparison) -> list[Column]:
+    """Those of every comparison, and those that were asked for."""
+    first = comparison.rows[0]
+    return [*QUALITY, *(each for each in _ASKED_FOR if first.mean(each.score) is not None)]
 
 
 def made_with(row: Row) -> str:
@@ -105,6 +113,7 @@ def _notes(comparison: Comparison) -> list[str]:
         *dashes(comparison),
         *(f"Left out: {name}: {shown_text(in_one_line(why))}" for name, why in left_out),
         *(each.format(flow=comparison.flow) for each in _DEFINITIONS),
+        *(_ASKED_FOR_DEFINITIONS if len(_columns(comparison)) > len(QUALITY) else ()),
     ]
 
 
@@ -232,7 +241,7 @@ def _strips_section(comparison: Comparison) -> Iterator[Section]:
 def _lines(comparison: Comparison, command: Command) -> list[str]:
     """The commands, without those of rows that failed."""
     made = [row.name for row in comparison.rows[1:] if row.failure is None]
-    return [command.whole, *(line for name in made for line in command.rows[name])]
+    return [command.whole, *(line for name in made for line in command.rows.get(name, ()))]
 
 
 def _cost_cells(cost: Cost | None) -> tuple[str, ...]:
@@ -259,7 +268,7 @@ def _markdown(comparison: Comparison, command: Command) -> str:
 
 def _csv(comparison: Comparison) -> str:
     buffer = io.StringIO()
-    rows = [_flat(row, comparison.flow) for row in comparison.rows]
+    rows = [_flat(row, comparison.flow, _columns(comparison)) for row in comparison.rows]
     writer = csv.DictWriter(buffer, rows[0].keys(), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
@@ -270,7 +279,7 @@ def _facts(comparison: Comparison, command: Command) -> dict[str, Any]:
     rows = []
     for row in comparison.rows:
         own = {"commands": command.rows.get(row.name, ()), "items": plain(row.figures)}
-        rows.append(_flat(row, comparison.flow) | own)
+        rows.append(_flat(row, comparison.flow, _columns(comparison)) | own)
     return {
         "command": command.whole,
         "llve": __version__,
@@ -285,10 +294,10 @@ def _facts(comparison: Comparison, command: Command) -> dict[str, Any]:
     }
 
 
-def _flat(row: Row, flow: str) -> dict[str, Any]:
+def _flat(row: Row, flow: str, columns: Sequence[Column]) -> dict[str, Any]:
     """A row by name, in plain units: intensities in [0, 1], seconds, bytes."""
     cost, weights = row.cost, row.weights
-    means = {column.score: plain(row.mean(column.score)) for column in QUALITY}
+    means = {each.score: plain(row.mean(each.score)) for each in columns}
     return {
         "name": row.name,
         "title": row.title,

@@ -8,23 +8,14 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from llve_common.evaluate.score import MEASURES, ROWS, WITHOUT_REFERENCE, FrameScores, Report
+from llve_common.evaluate.score import MEASURES, ROWS, FrameScores, Report
 from llve_common.evaluate.scores import plain
 from llve_common.io.atomic import write_text
 from llve_common.io.images import in_8_bits, read_image
 from llve_common.report.page import Group, Panel, Section, write_page
-from llve_common.report.tables import FIDELITY, Column, Table
+from llve_common.report.tables import FIDELITY, FURTHER, STEADINESS, STEADINESS_UNITS, Table
 
 WORST = 5
-_ALONE = (
-    Column("NIQE (Python form)", "niqe", ".4f"),
-    Column("LOE (50 samples)", "loe", ".1f"),
-    Column("DE", "de", ".4f"),
-    Column("EME (8x8 blocks, c = 1)", "eme", ".3f"),
-    Column("warping error x 1000", "warping_error", ".4f", 1e3),
-    Column("MABD x 1000", "mabd", ".4f", 1e3),
-    Column("MABD, squared error x 1000", "mabd_mse", ".4f", 1e3),
-)
 
 
 def score_tables(report: Report) -> list[Table]:
@@ -41,11 +32,11 @@ def score_tables(report: Report) -> list[Table]:
             title = f"mean of {count} {over} (PSNR in dB)"
             tables.append(Table(title, ("", *(each.heading for each in FIDELITY)), tuple(rows)))
     alone = report.means_alone()
-    shown = [each for each in _ALONE if each.score in alone]
+    shown = [each for each in (*FURTHER, *STEADINESS) if each.score in alone]
     if shown:
         row = ("mean", *(each.cell(alone[each.score]) for each in shown))
-        said = f"; warping error by {report.flow}" if "warping_error" in alone else ""
-        title = f"without ground truth{said}"
+        said = f"; {STEADINESS_UNITS}; by {report.flow}" if report.temporal else ""
+        title = f"beyond ground truth (NIQE: Python form; LOE: 50 samples; EME: 8x8 blocks{said})"
         tables.append(Table(title, ("", *(each.heading for each in shown)), (row,)))
     return tables
 
@@ -88,10 +79,11 @@ def _csv(report: Report) -> str:
     rows = csv.writer(text, lineterminator="\n")
     names = [name for name in ROWS if any(name in each.values for each in report.frames)]
     columns = [(name, measure) for name in names for measure in MEASURES]
-    rows.writerow(["clip", "frame", *(f"{m} {n}" for n, m in columns), *WITHOUT_REFERENCE])
+    more = [each.score for each in FURTHER]
+    rows.writerow(["clip", "frame", *(f"{m} {n}" for n, m in columns), *more])
     for each in report.frames:
         values = [each.values.get(name, {}).get(measure, "") for name, measure in columns]
-        alone = [each.alone.get(measure, "") for measure in WITHOUT_REFERENCE]
+        alone = [each.alone.get(measure, "") for measure in more]
         rows.writerow([each.clip, each.frame, *values, *alone])
     return text.getvalue()
 

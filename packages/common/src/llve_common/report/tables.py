@@ -36,6 +36,24 @@ FIDELITY = (
 """What is measured against ground truth, by both definitions of SSIM that tables use."""
 
 
+FURTHER = (
+    Column("NIQE", "niqe", ".4f"),
+    Column("LOE", "loe", ".1f"),
+    Column("DE", "de", ".4f"),
+    Column("EME", "eme", ".3f"),
+    Column("colour error", "colour_error", ".2f"),
+)
+"""What else is measured of an image (:func:`llve_common.metrics.quality.further`)."""
+
+STEADINESS = (
+    Column("warping error", "warping_error", ".3f", 1e3),
+    Column("MABD", "mabd", ".3f", 1e3),
+    Column("MABD MSE", "mabd_mse", ".3f", 1e6),
+)
+STEADINESS_UNITS = "warping error and MABD in 1e-3, MABD MSE in 1e-6; lower is steadier"
+"""What is measured of a clip over time."""
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows of text under named columns; the first column names the row.

@@ -14,7 +14,7 @@ from llve_common.io.frames import Frame
 from llve_common.io.images import Pixels, read_image
 from llve_common.paper.contract import Clip, Detail, FileOf
 from llve_common.report.page import Group, Panel, Section, write_page
-from llve_common.report.tables import Column, Table
+from llve_common.report.tables import FURTHER, STEADINESS, STEADINESS_UNITS, Column, Table
 
 PICTURES = 4
 """How many frames are shown, the middle ones of clips that are spread evenly over all."""
@@ -23,18 +23,13 @@ _FIDELITY = (
     Column("PSNR", "psnr", ".3f"), Column("SSIM", "ssim", ".4f"), Column("FSIM", "fsim", ".4f"),
 )  # fmt: skip
 _WHEN = (("before", "input_"), ("after", ""))
-_STEADINESS = (
-    Column("warping error", "warping_error", ".4f", 1e3),
-    Column("MABD", "mabd", ".4f", 1e3),
-    Column("MABD, squared error", "mabd_mse", ".4f", 1e3),
-)
 
 
 def test_tables(tested: Tested) -> list[Table]:
     """The tables of what a test scored; none without ground truth or a flow."""
     scores, scoring, title = tested.scores, tested.scoring, tested.model.paper.title
     tables = []
-    if tested.clips[0].targets is not None:
+    if tested.clips[0].targets is not None or scores.mean_of_frames:
         tables.append(score_table(scores, title, ssim_definition=scoring.ssim))
     if scoring.flow is not None:
         tables.append(steadiness_table(scores, title))
@@ -42,12 +37,12 @@ def test_tables(tested: Tested) -> list[Table]:
 
 
 def score_table(scores: Scores, title: str, *, ssim_definition: str) -> Table:
-    """PSNR, SSIM and, where it was measured, FSIM, before and after.
+    """PSNR, SSIM and what else was measured of the frames, before and after.
 
     There is a row for each frame of a single clip, or for each clip.
     """
-    always = ("psnr", "ssim")
-    shown = [each for each in _FIDELITY if each.score in (*always, *scores.mean_of_frames)]
+    shown = [each for each in (*_FIDELITY, *FURTHER) if each.score in scores.mean_of_frames]
+    shown = shown or list(_FIDELITY[:2])
     rows = list(scores.per_clip.items())
     if len(rows) == 1:
         rows = [(frame.frame, frame.values) for frame in scores.frames]
@@ -58,12 +53,12 @@ def score_table(scores: Scores, title: str, *, ssim_definition: str) -> Table:
 
 
 def steadiness_table(scores: Scores, title: str) -> Table:
-    """The temporal scores before and after, a row for each clip; in units of 1e-3."""
+    """The temporal scores before and after, a row for each clip."""
     rows = list(scores.temporal.items())
     if len(rows) > 1:
         rows.append((f"mean of {len(rows)} clips", scores.mean_of_clips))
-    said = f"times 1000; lower is steadier; warping error by {scores.flow}"
-    return _before_and_after(f"{title} ({said})", _STEADINESS, rows)
+    said = f"{STEADINESS_UNITS}; warping error by {scores.flow}"
+    return _before_and_after(f"{title} ({said})", STEADINESS, rows)
 
 
 def _before_and_after(
