@@ -1,8 +1,9 @@
 """Deformable convolution in Triton, for CUDA devices.
 
-Triton comes with CUDA builds of torch; this module is imported only when it is asked for. One image
-at a time is sampled into columns (C K, L), which torch multiplies by the weight; L = H' W'. Sums
-are taken in float32. The gradient of the image is summed atomically, so its last digits may vary.
+Triton comes with CUDA builds of torch; this module is imported only when it is asked for. Some
+images at a time are sampled into columns (N, C K, L), which torch multiplies by the weight;
+L = H' W'. Sums are taken in float32. The gradient of the image is summed atomically, so its last
+digits may vary.
 
 ``TRITON_INTERPRET=1`` makes Triton's interpreter run the kernels on a CPU, slowly, for tests.
 """
@@ -10,6 +11,7 @@ are taken in float32. The gradient of the image is summed atomically, so its las
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import torch
 import triton
@@ -20,6 +22,8 @@ from llve_common.ops.implementation import Operands, Unavailable
 
 # Output positions of a program.
 _BLOCK = 128
+# Values in the columns of a launch: half a gigabyte of float32.
+_ROOM = 2**27
 _TYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -35,59 +39,77 @@ def require(device: torch.device, dtype: torch.dtype) -> None:
 
 def forward(operands: Operands, bias: Tensor | None) -> Tensor:
     """The output (N, C', H', W')."""
-    image, offset, mask = (each.contiguous() for each in operands[:3])
-    matrix = _matrix(operands.weight, image.shape[1])
-    output = image.new_empty(len(image), len(operands.weight), *mask.shape[2:])
-    columns = _columns(matrix, output)
-    grid, layer = _launch(operands)
-    for n in range(len(image)):
-        _sample[grid](image[n], offset[n], mask[n], columns, *layer, block=_BLOCK)
-        output[n] = torch.bmm(matrix, columns).reshape(output.shape[1:])
+    matrix = _matrix(operands)
+    output = operands.image.new_empty(
+        len(operands.image), len(operands.weight), *operands.mask.shape[2:]
+    )
+    for some, (image, offset, mask), columns in _parts(operands, matrix):
+        grid, layer = _launch(operands, len(image))
+        _sample[grid](image, offset, mask, columns, *layer, block=_BLOCK)
+        torch.matmul(matrix, columns, out=_grouped(output[some], matrix))
     return output if bias is None else output + bias[:, None, None]
 
 
 def backward(grad_output: Tensor, operands: Operands) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients of image, offset, mask and weight."""
-    image, offset, mask = (each.contiguous() for each in operands[:3])
-    weight = operands.weight
-    matrix = _matrix(weight, image.shape[1])
-    columns = _columns(matrix, grad_output)
-    grad_image = torch.zeros_like(image, dtype=torch.float32)
-    grad_offset, grad_mask = torch.empty_like(offset), torch.empty_like(mask)
+    matrix = _matrix(operands)
+    grad_image = torch.zeros(operands.image.shape, device=matrix.device)
+    grad_offset, grad_mask = (
+        torch.empty_like(each, memory_format=torch.contiguous_format)
+        for each in (operands.offset, operands.mask)
+    )
     grad_matrix = torch.zeros_like(matrix, dtype=torch.float32)
-    grid, layer = _launch(operands)
-    for n in range(len(image)):
-        grad = grad_output[n].reshape(len(matrix), matrix.shape[1], -1)
-        grad_columns = torch.bmm(matrix.transpose(1, 2), grad)
+    grad_output = grad_output.contiguous()
+    for some, (image, offset, mask), columns in _parts(operands, matrix):
+        grad = _grouped(grad_output[some], matrix)
+        grad_columns = torch.matmul(matrix.transpose(1, 2), grad)
+        grid, layer = _launch(operands, len(image))
         _sample_backward[grid](
-            image[n], offset[n], mask[n], columns, *layer,
-            grad_columns, grad_image[n], grad_offset[n], grad_mask[n], block=_BLOCK,
+            image, offset, mask, columns, *layer,
+            grad_columns, grad_image[some], grad_offset[some], grad_mask[some], block=_BLOCK,
         )  # fmt: skip
-        grad_matrix += torch.bmm(grad, columns.transpose(1, 2))
-    grad_weight = grad_matrix.reshape(weight.shape).to(weight.dtype)
-    return grad_image.to(image.dtype), grad_offset, grad_mask, grad_weight
+        grad_matrix += torch.matmul(grad, columns.transpose(2, 3)).sum(0, dtype=torch.float32)
+    grad_weight = grad_matrix.reshape(operands.weight.shape).to(matrix.dtype)
+    return grad_image.to(operands.image.dtype), grad_offset, grad_mask, grad_weight
 
 
-def _matrix(weight: Tensor, channels: int) -> Tensor:
+def _matrix(operands: Operands) -> Tensor:
     """The weight as (g, C'/g, C/g K), for g convolution groups."""
-    groups = channels // weight.shape[1]
+    weight = operands.weight
+    groups = operands.image.shape[1] // weight.shape[1]
     return weight.reshape(groups, len(weight) // groups, -1)
 
 
-def _columns(matrix: Tensor, output: Tensor) -> Tensor:
-    """Room for the columns (g, C/g K, L) of an image."""
-    positions = output.shape[2] * output.shape[3]
-    return matrix.new_empty(len(matrix), matrix.shape[2], positions)
+def _parts(
+    operands: Operands, matrix: Tensor
+) -> Iterator[tuple[slice, tuple[Tensor, Tensor, Tensor], Tensor]]:
+    """As many images at a time as there is room for, with their offsets, masks and columns.
+
+    The columns (n, g, C/g K, L) are not filled in yet.
+    """
+    image, offset, mask = operands.image, operands.offset, operands.mask
+    rows, positions = matrix.shape[0] * matrix.shape[2], mask.shape[2] * mask.shape[3]
+    count = max(_ROOM // (rows * positions), 1)
+    for first in range(0, len(image), count):
+        some = slice(first, first + count)
+        tensors = tuple(each[some].contiguous() for each in (image, offset, mask))
+        columns = matrix.new_empty(len(tensors[0]), len(matrix), matrix.shape[2], positions)
+        yield some, tensors, columns
 
 
-def _launch(operands: Operands) -> tuple[tuple[int, int], tuple[int, ...]]:
+def _grouped(images: Tensor, matrix: Tensor) -> Tensor:
+    """(n, C', H', W') as (n, g, C'/g, L)."""
+    return images.view(len(images), *matrix.shape[:2], -1)
+
+
+def _launch(operands: Operands, images: int) -> tuple[tuple[int, int, int], tuple[int, ...]]:
     """The grid, and the sizes that both kernels take, in the order of their parameters."""
     image, _, mask, weight, geometry = operands
     channels, height, width = image.shape[1:]
     taps = weight.shape[2] * weight.shape[3]
     groups = mask.shape[1] // taps
     positions = mask.shape[2] * mask.shape[3]
-    grid = (triton.cdiv(positions, _BLOCK), mask.shape[1])
+    grid = (triton.cdiv(positions, _BLOCK), mask.shape[1], images)
     sizes = (height, width, channels // groups, taps, weight.shape[3], mask.shape[3], positions)
     return grid, (*sizes, *geometry.stride, *geometry.padding, *geometry.dilation)
 
@@ -132,8 +154,11 @@ def _sample(
     """Fill in the columns of one tap of one deformable group, for a block of positions."""
     position = tl.program_id(0) * block + tl.arange(0, block)
     live = position < positions
-    map_index = tl.program_id(1).to(tl.int64)
-    group, tap = map_index // taps, map_index % taps
+    # Maps are those of a tap of a group of an image, planes are channels of an image.
+    number, maps = tl.program_id(2).to(tl.int64), tl.num_programs(1)
+    map_index = number * maps + tl.program_id(1)
+    group, tap = tl.program_id(1) // taps, tl.program_id(1) % taps
+    first = number * (maps // taps) * channels + group * channels
     top, left, v, h, inside = _locate(
         offset, map_index, tap, position, live, height, width, kernel_width, output_width,
         positions, stride_y, stride_x, padding_y, padding_x, dilation_y, dilation_x,
@@ -141,7 +166,7 @@ def _sample(
     has_top, has_bottom = inside & (top >= 0), inside & (top + 1 < height)
     has_left, has_right = left >= 0, left + 1 < width
     share = tl.load(mask + map_index * positions + position, mask=live, other=0.0).to(tl.float32)
-    for channel in range(group * channels, (group + 1) * channels):
+    for channel in range(first, first + channels):
         plane = image + channel * height * width
         a, b, c, d = _corners(plane, top, left, width, has_top, has_bottom, has_left, has_right)
         value = (1 - v) * ((1 - h) * a + h * b) + v * ((1 - h) * c + h * d)
@@ -159,8 +184,11 @@ def _sample_backward(
     """The same, with the gradients of image, offset and mask from that of the columns."""
     position = tl.program_id(0) * block + tl.arange(0, block)
     live = position < positions
-    map_index = tl.program_id(1).to(tl.int64)
-    group, tap = map_index // taps, map_index % taps
+    # Maps are those of a tap of a group of an image, planes are channels of an image.
+    number, maps = tl.program_id(2).to(tl.int64), tl.num_programs(1)
+    map_index = number * maps + tl.program_id(1)
+    group, tap = tl.program_id(1) // taps, tl.program_id(1) % taps
+    first = number * (maps // taps) * channels + group * channels
     top, left, v, h, inside = _locate(
         offset, map_index, tap, position, live, height, width, kernel_width, output_width,
         positions, stride_y, stride_x, padding_y, padding_x, dilation_y, dilation_x,
@@ -171,7 +199,7 @@ def _sample_backward(
     by_y = tl.zeros((block,), tl.float32)
     by_x = tl.zeros((block,), tl.float32)
     by_mask = tl.zeros((block,), tl.float32)
-    for channel in range(group * channels, (group + 1) * channels):
+    for channel in range(first, first + channels):
         plane = image + channel * height * width
         a, b, c, d = _corners(plane, top, left, width, has_top, has_bottom, has_left, has_right)
         value = (1 - v) * ((1 - h) * a + h * b) + v * ((1 - h) * c + h * d)

@@ -83,11 +83,12 @@ def open_input(path: Path) -> InputContainer:
     if path.stat().st_size == 0:
         raise MediaError("the file is empty", where=path, mend="fetch it again")
     allowed = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
+    # From PyAV 19 on this is how it reads them, and the argument is gone.
+    older = int(av.__version__.partition(".")[0]) < 19
+    tags = {"metadata_errors": "surrogateescape"} if older else {}
     try:
         # An absolute path cannot be mistaken for a URL, as "take:2.mp4" would be.
-        return av.open(
-            path.absolute(), "r", container_options=allowed, metadata_errors="surrogateescape"
-        )
+        return av.open(path.absolute(), "r", container_options=allowed, **tags)
     except PermissionError as error:
         raise MediaError("the file may not be read", where=path) from error
     except av.FFmpegError as error:
