@@ -66,8 +66,11 @@ def main() -> None:
         return
     comparisons: dict[str, harness.Comparison] = {}
     tables = [deformable_table(dtype, comparisons) for dtype in (torch.float32, torch.float16)]
-    steps = [shown(training_row(*each, comparisons)) for each in trainings()]
+    for table in tables:
+        print(table.title)
+        list(map(shown, table.rows))
     rows = [shown(row) for model in models() for row in paper_rows(model, comparisons)]
+    steps = [shown(training_row(*each, comparisons)) for each in trainings()]
     columns = ("", "size", "precision", "ms", "frames a second", "peak MiB", "levels off the CPU")
     title = f"Papers on {torch.cuda.get_device_name()}, 8-bit frame to 8-bit frame"
     trained = Table(

@@ -15,6 +15,7 @@ import io
 import zipfile
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -75,7 +76,8 @@ def dis_matches(first: Images, second: Images) -> Matches:
 
     Source: Kroeger et al., "Fast Optical Flow using Dense Inverse Search", ECCV 2016.
     """
-    pairs = [_dis_pair(*pair) for pair in zip(first, second, strict=True)]
+    with ThreadPoolExecutor() as pool:
+        pairs = list(pool.map(_dis_pair, first, second))
     places, certainty = (torch.from_numpy(np.stack(each)) for each in zip(*pairs, strict=True))
     return Matches(_common_form(places), certainty)
 

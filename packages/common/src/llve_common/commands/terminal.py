@@ -39,9 +39,13 @@ class Terminal(Console):
         return super().render_str(printable(text), **options)
 
 
-class _Printable(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record), lines=True)
+class _Lines(logging.Handler):
+    """Shows messages after their level, not filled up to the terminal's width as rich does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = (f"{record.levelname:<8} ", f"logging.level.{record.levelname.lower()}")
+        text = printable(self.format(record), lines=True)
+        messages.print(Text.assemble(level, text), soft_wrap=True)
 
 
 console = Terminal()
@@ -90,14 +94,8 @@ class Commands(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
-        from rich.logging import RichHandler
-
         # A run's folder holds the full log; the terminal has its progress and what went amiss.
-        terminal = RichHandler(
-            logging.WARNING, console=messages, show_time=False, show_path=False, markup=False
-        )
-        terminal.setFormatter(_Printable("%(message)s"))
-        logging.basicConfig(level=logging.INFO, handlers=[terminal], force=True)
+        logging.basicConfig(level=logging.INFO, handlers=[_Lines(logging.WARNING)], force=True)
         with _mistakes_as_messages(), _signals_as_ctrl_c():
             return super().invoke(ctx)
 

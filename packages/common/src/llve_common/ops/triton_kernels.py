@@ -80,9 +80,7 @@ def _matrix(operands: Operands) -> Tensor:
     return weight.reshape(groups, len(weight) // groups, -1)
 
 
-def _parts(
-    operands: Operands, matrix: Tensor
-) -> Iterator[tuple[slice, tuple[Tensor, Tensor, Tensor], Tensor]]:
+def _parts(operands: Operands, matrix: Tensor) -> Iterator[tuple[slice, list[Tensor], Tensor]]:
     """As many images at a time as there is room for, with their offsets, masks and columns.
 
     The columns (n, g, C/g K, L) are not filled in yet.
@@ -92,7 +90,7 @@ def _parts(
     count = max(_ROOM // (rows * positions), 1)
     for first in range(0, len(image), count):
         some = slice(first, first + count)
-        tensors = tuple(each[some].contiguous() for each in (image, offset, mask))
+        tensors = [each[some].contiguous() for each in (image, offset, mask)]
         columns = matrix.new_empty(len(tensors[0]), len(matrix), matrix.shape[2], positions)
         yield some, tensors, columns
 

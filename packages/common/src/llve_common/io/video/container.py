@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import av
 from av.container import InputContainer
@@ -85,10 +86,11 @@ def open_input(path: Path) -> InputContainer:
     allowed = {"protocol_whitelist": "file", "format_whitelist": _FORMATS}
     # From PyAV 19 on this is how it reads them, and the argument is gone.
     older = int(av.__version__.partition(".")[0]) < 19
-    tags = {"metadata_errors": "surrogateescape"} if older else {}
+    tags: dict[str, Any] = {"metadata_errors": "surrogateescape"} if older else {}
     try:
         # An absolute path cannot be mistaken for a URL, as "take:2.mp4" would be.
-        return av.open(path.absolute(), "r", container_options=allowed, **tags)
+        container: InputContainer = av.open(path.absolute(), "r", container_options=allowed, **tags)
+        return container
     except PermissionError as error:
         raise MediaError("the file may not be read", where=path) from error
     except av.FFmpegError as error:
