@@ -95,7 +95,9 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was asked for."""
         # A run's folder holds the full log; the terminal has its progress and what went amiss.
-        logging.basicConfig(level=logging.INFO, handlers=[_Lines(logging.WARNING)], force=True)
+        logging.basicConfig(
+            level=logging.INFO, format="%(message)s", handlers=[_Lines(logging.WARNING)], force=True
+        )
         with _mistakes_as_messages(), _signals_as_ctrl_c():
             return super().invoke(ctx)
 
