@@ -1,6 +1,8 @@
 import struct
 import warnings
 
+import av
+import cv2
 import numpy as np
 import PIL.EpsImagePlugin
 import PIL.Image
@@ -130,6 +132,38 @@ def test_every_kind_is_read_by_its_content_and_its_result_can_be_written(
     write_image(tmp_path / f"b{suffix}", image.pixels, image.alpha)
     back = read_image(tmp_path / f"b{suffix}").pixels.astype(int)
     assert abs(back - image.pixels).max() <= 3
+
+
+def deep_heic(path):
+    stored = np.full((48, 64, 3), 10_000, np.uint16).tobytes()
+    pillow_heif.from_bytes(mode="RGB;16", size=(64, 48), data=stored).save(path)
+
+
+def deep_jp2(path):
+    cv2.imwrite(str(path), np.full((48, 64, 3), 10_000, np.uint16))
+
+
+def deep_avif(path):
+    with av.open(path, "w", format="avif") as container:
+        stream = container.add_stream("libsvtav1", 25, options={"svtav1-params": "log-level=0"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p10le"
+        frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 40, np.uint8))
+        container.mux([*stream.encode(frame), *stream.encode(None)])
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "bits"),
+    [("a.heic", deep_heic, 10), ("a.jp2", deep_jp2, 16), ("a.avif", deep_avif, 10),
+     ("b.heic", heic, 0), ("b.jp2", saved("JPEG2000"), 0), ("b.avif", saved("AVIF"), 0)],
+)  # fmt: skip
+def test_bits_that_are_not_read_are_said(tmp_path, caplog, name, make, bits):
+    make(tmp_path / name)
+    pixels = read_image(tmp_path / name, srgb=True).pixels
+    if bits:
+        assert abs(pixels.astype(int) - 39).max() <= 2
+        assert f"{name}: of its {bits} bits a channel, 8 are read" in caplog.text
+    else:
+        assert caplog.text == ""
 
 
 @pytest.mark.parametrize(("name", "make"), [("a.heic", heic), ("a.dng", dng)])

@@ -6,7 +6,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from llve_common.enhance.files import enhance_all, plan_jobs
+from llve_common.enhance.files import enhance_all
+from llve_common.enhance.jobs import plan_jobs
 from llve_common.io.frames import Coding, open_sink, open_source
 from llve_common.io.images import OF_16_BITS, WRITTEN, read_image, write_image
 

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import ImageCms
 
+from llve_common.enhance.enhancer import Enhancer
 from llve_common.enhance.files import enhance_job
 from llve_common.enhance.frames import frame_enhancer
 from llve_common.io.images import read_image
@@ -118,6 +119,22 @@ def test_other_profiles(tmp_path, mode, colour, profile, seen):
     assert abs(pixels.astype(int) - seen).max() <= 1, pixels[0, 0]
     if mode == "L":
         assert (pixels == pixels[..., :1]).all()
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "I;16"])
+def test_a_program_s_picture_is_seen_as_the_same_file(model, picture, tmp_path, mode):
+    planes = picture(9, 14, np.uint16 if mode == "I;16" else np.uint8)
+    given = PIL.Image.fromarray(planes[..., 0] if mode in {"L", "I;16"} else planes)
+    given = given if mode == "I;16" else given.convert(mode)
+    profile, colours = (adobe, 3) if "RGB" in mode else (grey_of_gamma_1, 1)
+    given.save(tmp_path / "a.png", icc_profile=profile)
+    given.info["icc_profile"] = profile
+    made, seen = Enhancer(model())(given), read_image(tmp_path / "a.png", srgb=True)
+    assert (made.mode, made.info) == (mode, {})
+    before, after = (np.atleast_3d(np.asarray(each)) for each in (given, made))
+    np.testing.assert_array_equal(after[..., :colours], seen.pixels[..., :colours])
+    np.testing.assert_array_equal(after[..., colours:], before[..., colours:])
+    assert (after[..., :colours] != before[..., :colours]).any()
 
 
 # What a viewer does for each orientation, by EXIF 2.3, table 6.

@@ -317,11 +317,12 @@ def test_keep_going_writes_what_can_be_decoded(tmp_path, caplog, name, codec):
     with av.open(path) as container:
         cut = [p.pos + p.size // 2 for p in container.demux(video=0) if p.size][18]
     path.write_bytes(path.read_bytes()[:cut])
-    copy_clip(path, tmp_path / "b.mkv", part={"keep_going": True})
+    # Of the frame that is cut, the decoder's threads may say too late that they guessed its rest.
+    copy_clip(path, tmp_path / "b.mkv", part={"keep_going": True, "threads": 1})
     assert 10 < len(frames_of(tmp_path / "b.mkv")) < 25
     assert "the video is damaged" in caplog.text
     with pytest.raises(MediaError, match="damaged"):
-        frames_of(path)
+        frames_of(path, threads=1)
 
 
 def test_keep_going_counts_what_is_lost(tmp_path, caplog):

@@ -19,6 +19,7 @@ from llve_common.enhance.windows import latency
 from llve_common.errors import ConfigError, MediaError
 from llve_common.io.frames import Frame, of_one_size
 from llve_common.io.images import Image, Pixels
+from llve_common.io.profiles import to_srgb, to_srgb_16
 from llve_common.machine.device import choose_device
 from llve_common.metrics.cost import multiply_accumulates
 from llve_common.paper.contract import Model, Paper
@@ -48,7 +49,7 @@ class Enhancer:
     tensors (3, H, W), or (N, 3, H, W) of images by themselves, on any device; or PIL images. Values
     are uint8, uint16, or floats in [0, 1]. The same kind, size and type comes out: transparency as
     it was, grey as grey. Integers come out as the command ``enhance`` writes them, floats unrounded
-    and clipped to [0, 1].
+    and clipped to [0, 1]. A PIL image with an ICC profile is read by it, and comes out in sRGB.
 
     It may be called by several threads, in forked processes, and be pickled for others.
 
@@ -222,14 +223,27 @@ def _open_array(given: np.ndarray[Any, Any], order: Order, where: str) -> _Opene
 def _open_picture(given: PIL.Image.Image, where: str) -> _Opened:
     if given.mode not in _MODES:
         raise _refused(f"a PIL image of mode {given.mode}", where, 'image.convert("RGB")')
-    images, put_together = _open_array(np.asarray(given), "rgb", where)
+    profile = given.info.get("icc_profile")
+    planes = _in_srgb(given, profile) if profile else np.asarray(given)
+    images, put_together = _open_array(planes, "rgb", where)
 
     def picture(enhanced: list[Pixels]) -> PIL.Image.Image:
         made = PIL.Image.fromarray(put_together(enhanced))
-        made.info = dict(given.info)
+        made.info = {name: each for name, each in given.info.items() if name != "icc_profile"}
         return made
 
     return images, picture
+
+
+def _in_srgb(given: PIL.Image.Image, profile: bytes) -> np.ndarray[Any, Any]:
+    """The planes of a picture, with the colours that its ICC profile means."""
+    planes = np.asarray(given)
+    if given.mode == "I;16":
+        return to_srgb_16(np.dstack([planes] * 3), profile)[..., 0]
+    colours = 1 if given.mode in {"L", "LA"} else 3
+    seen = np.asarray(to_srgb(given.convert("L" if colours == 1 else "RGB"), profile))
+    parts = (seen[..., :colours], np.atleast_3d(planes)[..., colours:])
+    return np.concatenate(parts, axis=2).reshape(planes.shape)
 
 
 def _open_tensor(given: torch.Tensor, order: Order, where: str) -> _Opened:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import re
 import threading
 import warnings
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ from llve_common.io.metadata import Metadata, kept_exif, metadata_of, orientatio
 from llve_common.io.profiles import to_srgb, to_srgb_16
 from llve_common.machine.memory import memory_left
 
+log = logging.getLogger(__name__)
+
 Planes = NDArray[np.uint8 | np.uint16]
 
 RAW_SUFFIXES = (
@@ -30,6 +33,9 @@ RAW_SUFFIXES = (
 )  # fmt: skip
 # No other decoder is started: Pillow has some that run programs, such as Ghostscript for EPS.
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "AVIF", "GIF", "JPEG2000")
+# Where files that Pillow reads as 8 bits say how many they have: property pixi, marker SIZ.
+_PIXI, _SIZ = rb"pixi\0{4}[\1-\4](.)", rb"\xff\x51.{38}(.)"
+_BITS = {"AVIF": _PIXI, "HEIF": _PIXI, "JPEG2000": _SIZ}
 _TRANSPARENT = {"RGBA", "LA", "PA", "RGBa", "La"}
 # Bytes for each pixel of 8 bits: Pillow's copy, one converted, ours and the enhanced one.
 _BYTES = 16
@@ -70,7 +76,7 @@ def opened(path: Path) -> Iterator[PIL.Image.Image]:
 
 
 def decode(path: Path, file: PIL.Image.Image, *, srgb: bool) -> Decoded:
-    """The pixels of an opened picture.
+    """The pixels of an opened picture, as they are meant to be seen (``srgb``) or stored.
 
     Raises:
         MediaError: more memory is needed than is left.
@@ -98,6 +104,8 @@ def decode(path: Path, file: PIL.Image.Image, *, srgb: bool) -> Decoded:
     else:
         file.load()
         pixels, alpha = _of_8_bits(file, profile)
+        if srgb and (bits := _bits_stored(path, file)) > 8:
+            log.warning("%s: of its %d bits a channel, 8 are read", path, bits)
     orientation = orientation_of(file)  # which Pillow resets where it has turned a TIFF itself
     upright_alpha = None if alpha is None else _upright(alpha, orientation)
     return _upright(pixels, orientation), upright_alpha, metadata_of(file)
@@ -125,6 +133,14 @@ def has_16_bits(path: Path, file: PIL.Image.Image) -> bool:
         tags = file.tag_v2  # type: ignore[attr-defined]
         return set(tags.get(258, (8,))) == {16} and tags.get(262) in {0, 1, 2}
     return file.mode.startswith("I;16")
+
+
+def _bits_stored(path: Path, file: PIL.Image.Image) -> int:
+    with path.open("rb") as opened:
+        head = opened.read(65_536)
+    found = re.search(_BITS.get(file.format or "", b"$."), head, re.DOTALL)
+    # A JPEG 2000 stores one less, and in the highest bit a sign.
+    return 8 if found is None else (found[1][0] & 127) + (file.format == "JPEG2000")
 
 
 def is_transparent(file: PIL.Image.Image) -> bool:

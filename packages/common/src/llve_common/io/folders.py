@@ -121,13 +121,13 @@ def named(path: Path) -> Path:
 
 
 def is_image(path: Path) -> bool:
-    """Whether a path names an image by its suffix; hidden files do not count.
+    """Whether a path names an image by its suffix.
 
     What moves is no image, so files of the kinds that may move are looked into.
     """
     suffix = path.suffix.lower()
     moves = suffix in {".gif", ".apng"} and is_video(path)
-    return suffix in IMAGE_SUFFIXES and not path.name.startswith(".") and not moves
+    return suffix in IMAGE_SUFFIXES and not moves
 
 
 def match_by_name(inputs: list[Path], targets: list[Path]) -> list[tuple[Path, Path]]:
