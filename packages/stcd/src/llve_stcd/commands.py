@@ -87,7 +87,7 @@ def decompose(
 
 def _beside(first: Path, second: Path, output: Path | None, what: str) -> Path:
     """The file to write, which may be neither of those that are read."""
-    from llve_common.enhance.files import naming_faults
+    from llve_common.enhance.jobs import naming_faults
 
     written = first.with_name(f"{first.stem}-{what}.png") if output is None else output
     naming_faults([(first, written)], kept=[second])

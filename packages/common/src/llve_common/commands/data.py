@@ -77,7 +77,7 @@ def data_app() -> typer.Typer:
         wanted = None if size is None else _size(size)
         folder = _beside(source) if target is None else target
         from llve_common.data.clip import read_frame
-        from llve_common.enhance.files import naming_faults
+        from llve_common.enhance.jobs import naming_faults
         from llve_common.io.folders import list_images
         from llve_common.io.images import write_image
 

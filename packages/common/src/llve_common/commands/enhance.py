@@ -16,7 +16,8 @@ from llve_common.machine.processes import processes
 from llve_common.paper.about import About
 
 if TYPE_CHECKING:
-    from llve_common.enhance.files import Enhanced, Job, Wishes
+    from llve_common.enhance.files import Enhanced
+    from llve_common.enhance.jobs import Job, Wishes
     from llve_common.paper.contract import LoadedWeights, Model
 
 Choose = Callable[[Sequence[str], bool], About]
@@ -99,11 +100,9 @@ def enhance_command(choose: Choose) -> Callable[..., None]:
         ] = None,
     ) -> None:
         """Enhance images, videos, or folders of them."""
-        from llve_common.enhance.files import Wishes, jobs_to_do, plan_jobs
+        from llve_common.enhance.jobs import Wishes, jobs_to_do, plan_jobs
         from llve_common.io.frames import Coding, Part
         from llve_common.io.pipes import piped, rate_of, raw_format
-        from llve_common.machine.device import choose_device
-        from llve_common.weights.network import load_model
 
         given, target = _sources_and_output(sources, output)
         for option, value in (("--start", start), ("--end", end)):
@@ -123,6 +122,9 @@ def enhance_command(choose: Choose) -> Callable[..., None]:
             me = processes()
             mine = jobs[me.rank :: me.count]
             left = jobs_to_do(mine, place, overwrite=overwrite, skip_existing=skip_existing)
+            from llve_common.machine.device import choose_device
+            from llve_common.weights.network import load_model
+
             model = load_model(paper.paper(), weights, choose_device(device or "auto"))
             result = _enhance(model, left, wishes)
             _report(result, left, len(mine) - len(left), model.weights)

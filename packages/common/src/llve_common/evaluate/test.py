@@ -12,8 +12,8 @@ from typing import Any
 import torch
 
 from llve_common.data.pairs import pairs_to_test
-from llve_common.enhance.files import naming_faults
 from llve_common.enhance.frames import frame_enhancer
+from llve_common.enhance.jobs import naming_faults
 from llve_common.enhance.windows import inner_frames
 from llve_common.errors import ConfigError, DataError
 from llve_common.evaluate.meter import Guide, Measure, Meter, Passed, put_through

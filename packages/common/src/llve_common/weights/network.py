@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from llve_common.errors import CheckpointError, UserError, in_one_line
 from llve_common.metrics.cost import parameter_count
@@ -124,7 +125,7 @@ def fitting_network(paper: Paper, state: State, path: Path, settings: Any = None
         CheckpointError: the weights are of no network of the paper.
     """
     try:
-        with torch.device("meta"), warnings.catch_warnings():
+        with torch.device("meta"), _WithoutDraws(), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of layers without a channel
             promised = paper.network(state, settings)
     except (UserError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -134,6 +135,13 @@ def fitting_network(paper: Paper, state: State, path: Path, settings: Any = None
     network = paper.network(state, settings)
     network.load_state_dict(state)
     return network
+
+
+class _WithoutDraws(TorchFunctionMode):
+    """Draws no initial weights: for those without memory torch would import its compiler."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))
 
 
 @contextmanager
