@@ -191,7 +191,7 @@ def check_settings(paper, context) -> None:
 def shelf(tmp_path_factory) -> Path:
     """What the pages speak of."""
     shelf = tmp_path_factory.mktemp("shelf")
-    made = write_image_set(shelf / "made", clips=1, frames=1, height=24, width=32) / "test"
+    made = write_image_set(shelf / "mine", clips=1, frames=1, height=24, width=32) / "test"
     for low in ("photos", "LOW", "LOL/eval15/low", "results"):
         shutil.copytree(made / "low", shelf / low)
     for high in ("PHOTOGRAPHS", "LOL/eval15/high"):
@@ -272,6 +272,15 @@ def test_the_core_page_scores_from_python(shelf, tmp_path, monkeypatch, capsys):
     runpy.run_path(str(tmp_path / "score.py"))
     scores = json.loads((tmp_path / "results" / "summary.json").read_text())
     assert str(scores["mean_of_frames"]["psnr"]) in capsys.readouterr().out
+
+
+def test_the_page_of_own_pairs_in_its_order_with_few_updates(run, tmp_path):
+    bounded = runpy.run_path(str(ROOT / "tools" / "week.py"))["bounded"]
+    for command in page_commands(ROOT / "docs" / "your-own-pairs.md"):
+        result = run(shlex.join(bounded(command)), [])
+        assert result.exit_code == 0, (command, result.output, result.exception)
+    assert (tmp_path / "table" / "index.html").is_file()
+    assert {file.parent.name for file in tmp_path.glob("runs/*/best.*")} == set(PAPERS)
 
 
 # Links and files

@@ -115,7 +115,7 @@ def test_train_on_what_simulate_made(tmp_path, videos, pairs):
     low, normal = pairs(6, "a", "b")
     run(
         "--mode", "train", "--version", "Mine", "--data_path", low, "--target_path", normal,
-        "data.real.list=null", "--syn_dir", tmp_path / "set" / "low_and_noise",
+        "--syn_dir", tmp_path / "set" / "low_and_noise",
         "--syn_ref_dir", tmp_path / "set" / "normal", "--syn_list_dir", tmp_path / "set",
         "--total_epochs", 2, "--repeat_times", 1, "--train_batch_size", 2, "--lr_init", "1e-4",
         "--crop_size", 16, "--threads", 0, "--no-perceptual", "--flow", "dis",
@@ -139,8 +139,8 @@ def test_train_on_what_simulate_made(tmp_path, videos, pairs):
 
 def test_missing_networks_say_what_does_without_them(tmp_path, pairs):
     low, normal = pairs(6)
-    options = ["--data_path", low, "--target_path", normal, "data.real.list=null"]
-    options += ["--syn_dir", low, "--syn_ref_dir", normal, "data.synthetic.list=null"]
+    options = ["--data_path", low, "--target_path", normal]
+    options += ["--syn_dir", low, "--syn_ref_dir", normal]
     where = ["--raft_model_path", tmp_path / "raft.pth", "--vgg", tmp_path / "vgg.pth"]
     output = run("train", *options, *where, fails=True)
     assert "the weights of VGG-19 are not here" in output

@@ -16,8 +16,8 @@ class TestConformance(Conformance):
         write_pairs(folder / "low" / "a", folder / "normal" / "a", 7)
         low, normal = str(folder / "low"), str(folder / "normal")
         return [
-            "train", "--data_path", low, "--target_path", normal, "data.real.list=null",
-            "--syn_dir", low, "--syn_ref_dir", normal, "data.synthetic.list=null",
+            "train", "--data_path", low, "--target_path", normal,
+            "--syn_dir", low, "--syn_ref_dir", normal,
             "--epochs", "1", "--repeat_times", "1", "--crop_size", "16", "--threads", "0",
             "train.batch_size=2", "--flow", "dis", "--no-perceptual", "--base_dim", "8",
             "network.blocks=2",

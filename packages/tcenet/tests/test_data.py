@@ -112,6 +112,16 @@ def test_lists(ramps, tmp_path):
         video_clips(low, normal, tmp_path / "none.txt")
 
 
+def test_a_set_needs_no_list_that_nobody_named(ramps):
+    low, normal = map(str, ramps())
+    own = {"low": low, "normal": normal}
+    settings = TrainSettings.model_validate({"data": {"real": own}})
+    assert settings.data.real.list is None
+    assert settings.data.synthetic == TrainSettings().data.synthetic
+    settings = TrainSettings.model_validate({"data": {"real": own, "synthetic": own}})
+    assert len(training_set(settings)) == 12
+
+
 def test_video_files_may_be_tested_but_not_trained_on(ramps):
     low, normal = ramps()
     video = low / "b.mp4"

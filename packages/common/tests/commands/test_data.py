@@ -72,9 +72,10 @@ def test_a_converted_set_may_be_resized_as_training_would(root, tmp_path, monkey
     assert "no image but .npy files" in output
 
 
-def test_the_synthetic_set_lacks_ten_test_clips_only(root):
-    output = run("check", root, fails=True)
-    assert "5 clips for training, 2 for the test" in output
+def test_the_synthetic_set_lacks_ten_published_test_clips_only(root):
+    output = run("check", root)
+    assert "5 clips for training, 2 for the test (of 12 published ones)" in output
+    output = run("check", root, "--subset", "indoor", fails=True)
     assert "10 things are missing" in output
     assert f"{root / 'input' / 'pair70'}: a test clip is missing" in output
 
@@ -122,7 +123,15 @@ def test_smid_needs_one_ground_truth_for_a_scene(tmp_path):
         write_image(tmp_path / "SMID_LQ_np" / "0007" / f"{number}.npy", frame)
     write_image(tmp_path / "SMID_Long_np" / "0007" / "00.npy", np.zeros((8, 8, 3), np.uint8))
     assert inspect_clips(tmp_path, ["0007"]).faults == ()
-    assert "48 things are missing" in run("check", tmp_path, fails=True)
+    assert "48 things are missing" in run("check", tmp_path, "--subset", "smid", fails=True)
+    for old, new in (("LQ", "low"), ("Long", "high")):
+        shutil.move(tmp_path / f"SMID_{old}_np" / "0007", tmp_path / "mine" / new / "walk")
+    for number in range(1, 5):
+        shutil.copy(tmp_path / "mine/low/walk/0.npy", tmp_path / f"mine/high/walk/{number}.npy")
+    (tmp_path / "mine/high/walk/00.npy").rename(tmp_path / "mine/high/walk/0.npy")
+    assert "1 clips for training, 0 for the test\nnothing is missing" in run(
+        "check", tmp_path / "mine"
+    )
 
 
 def test_published_launch_lines(monkeypatch):

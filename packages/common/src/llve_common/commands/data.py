@@ -27,12 +27,12 @@ def data_app() -> typer.Typer:
 
     @app.command()
     def check(
-        root: Annotated[Path, typer.Argument(help="The folder that holds GT and input (or LQ).")],
+        root: Annotated[
+            Path, typer.Argument(help="The folder that holds GT and input, or high and low.")
+        ],
         subset: Annotated[
             Split | None,
-            typer.Option(
-                help="Split whose test clips are needed.", show_default="by the folder's name"
-            ),
+            typer.Option(help="Split all of whose test clips are needed.", show_default="none"),
         ] = None,
     ) -> None:
         """Look at every file and list everything that is missing or does not fit."""
@@ -41,7 +41,7 @@ def data_app() -> typer.Typer:
 
         with progress_bar("checking", "clips") as advance:
             names = TEST_CLIPS[subset or published_split(root)]
-            found = inspect_clips(root, names, watch=advance)
+            found = inspect_clips(root, names, needed=subset is not None, watch=advance)
         rows = []
         for clip in found.clips:
             size = "-" if clip.size is None else f"{clip.size[1]}x{clip.size[0]}"
@@ -49,7 +49,8 @@ def data_app() -> typer.Typer:
         columns = ("clip", "for", "frames", "size")
         console.print(plain_table(str(root), columns, rows).rich())
         tested = sum(clip.test for clip in found.clips)
-        console.print(f"{len(rows) - tested} clips for training, {tested} for the test")
+        of = f" (of {len(names)} published ones)" if tested else ""
+        console.print(f"{len(rows) - tested} clips for training, {tested} for the test{of}")
         if found.faults:
             said = list(found.faults[:_SHOWN])
             if len(found.faults) > _SHOWN:

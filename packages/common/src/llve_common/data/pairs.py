@@ -21,7 +21,7 @@ from typing import Literal
 
 from llve_common.config import PairSettings
 from llve_common.data.clip import Clip, paired_clips
-from llve_common.data.sdsd.layout import SETS, published_split, smid_clips
+from llve_common.data.sdsd.layout import SETS, SIDES, published_split, smid_clips
 from llve_common.data.sdsd.splits import TEST_CLIPS
 from llve_common.errors import DataError
 from llve_common.io.folders import entries, in_natural_order, list_images, named, some_of
@@ -37,7 +37,6 @@ Sides = tuple[Path, Path | None]
 """The folders of low light and of ground truth."""
 
 _LOL_V2 = "low{}=normal{}"
-_SIDES = (("low", "high"), ("Low", "Normal"), *SETS)
 _SPLITS = (("our485", "eval15"), ("Train", "Test"), ("train", "test"))
 _TWO_WAYS = (
     "two folders with the same names in them (--low FOLDER --high FOLDER), and a template where "
@@ -133,7 +132,7 @@ def _sides(low: Path, high: Path | None) -> tuple[Sides, Sides | None]:
 
 
 def _sides_in(folder: Path) -> Sides | None:
-    found = ((folder / low, folder / high) for low, high in _SIDES)
+    found = ((folder / low, folder / high) for low, high in SIDES)
     return next((each for each in found if each[0].is_dir() and each[1].is_dir()), None)
 
 

@@ -35,13 +35,18 @@ class Inspection:
 
 
 def inspect_clips(
-    root: Path, test: Collection[str], *, watch: Callable[[int, int], None] | None = None
+    root: Path,
+    test: Collection[str],
+    *,
+    needed: bool = True,
+    watch: Callable[[int, int], None] | None = None,
 ) -> Inspection:
     """Look at every file of a data set in the SDSD or SMID layout; of frames at the header alone.
 
     Args:
         root: see :func:`llve_common.data.sdsd.layout.low_and_high`.
-        test: names of the clips that the test needs.
+        test: names of the clips that are the test's.
+        needed: whether it is a fault if one of these is missing.
         watch: is told (clips done, clips in all).
 
     Raises:
@@ -54,7 +59,7 @@ def inspect_clips(
     if high.is_dir():
         targets = {each.name: each for each in entries(high) if each.is_dir()}
         faults = without_partner(folders, targets)
-    missing = sorted(set(test) - folders.keys())
+    missing = sorted(set(test) - folders.keys()) if needed else ()
     faults += [f"{low / name}: a test clip is missing" for name in missing]
     one_target = high.name.startswith("SMID")
     clips = []

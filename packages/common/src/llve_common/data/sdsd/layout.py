@@ -23,6 +23,9 @@ log = logging.getLogger(__name__)
 SETS = (
     ("input", "GT"), ("LQ", "GT"), ("SMID_LQ_np", "SMID_Long_np"), ("SMID_LQ_png", "SMID_Long_png"),
 )  # fmt: skip
+SIDES = (("low", "high"), ("Low", "Normal"), *SETS)
+"""What the folders of low light and of ground truth are called, also in LOL v1 and v2."""
+
 _OTHER_NAMES = {"input": "LQ", "LQ": "input"}
 _OTHER_KINDS = (("_np", "_png"), ("_png", "_np"))
 
@@ -33,19 +36,20 @@ def is_set(folder: Path) -> bool:
 
 
 def low_and_high(root: Path) -> tuple[Path, Path]:
-    """The two folders of a set: ``input`` or ``LQ``, and ``GT``; or SMID's two.
+    """The two folders of a set, by one of the pairs of names in :data:`SIDES`.
 
     Raises:
         DataError: the root is missing or holds no image, or is not laid out so.
     """
-    found = [(root / low, root / high) for low, high in SETS if (root / low).is_dir()]
+    found = [(root / low, root / high) for low, high in SIDES if (root / low).is_dir()]
     if not found:
         list_images(root, recursive=True)
         raise DataError(
             "not laid out as a data set of clips",
             where=root,
             got=", ".join(each.name for each in entries(root)[:10]),
-            expected="GT and input (or LQ) in it, or SMID_Long_np and SMID_LQ_np",
+            expected="GT and input (or LQ), high and low, or SMID_Long_np and SMID_LQ_np in it",
+            mend="give the folders themselves: --low FOLDER --high FOLDER",
         )
     return found[0]
 
