@@ -106,13 +106,6 @@ def test_a_clip_too_short_for_the_test_is_named(root):
     assert "pair13: the clip is too short for the border mode 'new_info'" in output
 
 
-def test_published_launch_line(monkeypatch):
-    monkeypatch.delenv("LOCAL_RANK", raising=False)
-    output = run("train", "-opt", "a.yml", "--launcher", "pytorch", fails=True)
-    assert "torchrun --nproc_per_node=" in output
-    assert "train -opt a.yml" in output
-
-
 @pytest.mark.slow  # a minute: torch traces twenty deformable convolutions
 def test_the_whole_network_as_onnx(tmp_path):
     pytest.importorskip("onnxruntime")

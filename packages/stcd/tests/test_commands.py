@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from llve_common.data.lowlight import Darkening, darken
-from llve_common.errors import CheckpointError
 from llve_common.io.images import read_image, to_tensor, write_image
 from llve_common.metrics.fidelity import psnr
 from llve_common.testing.conformance import run_command, write_pairs
@@ -17,10 +16,8 @@ from llve_common.testing.motion import moved_views
 from llve_common.testing.reference import shared_file
 from llve_common.weights.files import read_weights, write_weights
 from llve_stcd.__main__ import app
-from llve_stcd.config import TrainSettings
 from llve_stcd.matchers import dis_matches, matcher_images
 from llve_stcd.network import STCD
-from llve_stcd.paper import objective
 from llve_stcd.picture import matches_picture
 
 SHORT = (
@@ -77,12 +74,6 @@ def test_the_cache_of_matches_changes_nothing(trained, root, tmp_path):
         read_weights(folder / "models" / "latest_G.pth") for folder in (tmp_path / "run", trained)
     )
     torch.testing.assert_close(cached, wanted, rtol=0, atol=0)
-
-
-def test_a_matcher_without_its_weights_stops_at_once():
-    chosen = TrainSettings.model_validate({"objective": {"matcher": {"kind": "dkm"}}})
-    with pytest.raises(CheckpointError, match="no weights"):
-        objective(chosen, torch.device("cpu"))
 
 
 def test_test_and_enhance(tmp_path, root, trained):

@@ -1,17 +1,18 @@
 """Options made from a table of published names and the settings' own fields."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import pytest
 import yaml
 from pydantic import Field, PositiveFloat
-from typer.testing import CliRunner
 
 from llve_common.commands.paper import paper_app
 from llve_common.config import RunSettings, Settings, TrainerSettings, load_settings
 from llve_common.published_options import OptionTable, PublishedOptions, below, only
+from llve_common.testing.conformance import run_command
 
 
 class Train(TrainerSettings):
@@ -57,15 +58,7 @@ def app(paper, procedure):
 @pytest.fixture
 def run(app, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-    def call(*words, fails=False):
-        result = CliRunner().invoke(app, [str(word) for word in words])
-        if result.exception and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == int(fails), result.output
-        return result.output
-
-    return call
+    return partial(run_command, app)
 
 
 def settings_of(printed):

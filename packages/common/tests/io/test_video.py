@@ -35,7 +35,7 @@ from clips import (
 )  # fmt: skip
 
 from llve_common.errors import MediaError
-from llve_common.io.video import OUTPUT_FORMATS, Colour, VideoInfo, VideoReader, is_video
+from llve_common.io.video import OUTPUT_FORMATS, Colour, VideoInfo, VideoReader
 
 
 def probe(path):
@@ -179,13 +179,6 @@ def test_pixel_aspect_is_turned_with_the_picture_and_kept(tmp_path, suffix, degr
     assert probe(path).pixel_aspect == probe(tmp_path / f"b{suffix}").pixel_aspect == upright
 
 
-def test_clip_without_frame_times_follows_its_rate(tmp_path):
-    path = make_clip(tmp_path / "a.avi", codec="mpeg4", options={})
-    steps = np.diff(times(path))
-    assert len(steps) == 11
-    assert set(steps) == {Fraction(1, 25)}
-
-
 @pytest.mark.parametrize(
     ("codec", "fast"),
     [
@@ -245,14 +238,6 @@ def test_name_that_looks_like_a_url(tmp_path, monkeypatch):
     make_clip(tmp_path / "plain.mp4").rename("take:1 %03d.mp4")
     copy_clip("take:1 %03d.mp4", "pipe:1.mp4")
     assert probe("pipe:1.mp4").frames == 12
-
-
-def test_is_video():
-    assert is_video("a/b.MP4")
-    assert is_video(Path("b.webm"))
-    assert not is_video("b.png")
-    assert not is_video("mp4")
-    assert all(is_video(f"a{suffix}") for suffix in OUTPUT_FORMATS)
 
 
 # Damage

@@ -508,6 +508,7 @@ def test_a_file_is_told_by_what_it_holds(tmp_path):
     told = {path.name: is_video(path) for path in tmp_path.iterdir() if path.stem != "a"}
     assert [name for name, video in told.items() if video] == ["moving.gif"]
     assert len(told) == 5
+    assert not is_video("mp4")
 
 
 # Everything at once
@@ -598,6 +599,7 @@ def test_page_lists_what_is_read_and_written():
     for _, names, result in kinds:
         for suffix in re.findall(r"`(\.\w+)`", names):
             assert is_video(f"no{suffix}")
+            assert is_video(Path(f"NO{suffix.upper()}"))
             assert (result.strip() == "same") is (suffix in OUTPUT_FORMATS)
     codecs = {re.findall(r"`(\w+)`", row[0])[0]: row[1].strip() for row in rows if len(row) == 4}
     assert codecs == dict(OUTPUT_CODECS)

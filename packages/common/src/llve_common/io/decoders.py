@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from llve_common.errors import MediaError
 from llve_common.io.metadata import Metadata, kept_exif, metadata_of, orientation_of
+from llve_common.io.orientation import upright
 from llve_common.io.profiles import to_srgb, to_srgb_16
 from llve_common.machine.memory import memory_left
 
@@ -107,8 +108,8 @@ def decode(path: Path, file: PIL.Image.Image, *, srgb: bool) -> Decoded:
         if srgb and (bits := _bits_stored(path, file)) > 8:
             log.warning("%s: of its %d bits a channel, 8 are read", path, bits)
     orientation = orientation_of(file)  # which Pillow resets where it has turned a TIFF itself
-    upright_alpha = None if alpha is None else _upright(alpha, orientation)
-    return _upright(pixels, orientation), upright_alpha, metadata_of(file)
+    upright_alpha = None if alpha is None else upright(alpha, orientation)
+    return upright(pixels, orientation), upright_alpha, metadata_of(file)
 
 
 def pictures_in(path: Path, file: PIL.Image.Image) -> int:
@@ -302,13 +303,3 @@ def _tiff(file: Any, **options: Any) -> Any:
     # It would name each odd tag, beside our error.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     return tifffile.TiffFile(file, **options)
-
-
-def _upright(planes: Planes, orientation: int) -> Planes:
-    if orientation in {5, 6, 7, 8}:
-        planes = planes.swapaxes(0, 1)
-    if orientation in {3, 4, 7, 8}:
-        planes = planes[::-1]
-    if orientation in {2, 3, 6, 7}:
-        planes = planes[:, ::-1]
-    return np.ascontiguousarray(planes)

@@ -20,12 +20,13 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from llve_common.errors import MediaError
+from llve_common.io.orientation import upright
 from llve_common.io.video import colour
 from llve_common.io.video.container import open_input, video_streams
 from llve_common.io.video.decoder import Decoder
 from llve_common.io.video.filters import FilterChain
 from llve_common.io.video.info import PRIMING, VideoFrame, VideoInfo, readable
-from llve_common.io.video.orientation import Orientation
+from llve_common.io.video.orientation import orientation_of
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +102,7 @@ class VideoReader:
                 where = " in that part" if start or end is not None else ""
                 raise MediaError(f"the video has no frames{where}", where=self._path)
             self._frames = itertools.chain([first], frames)
-            self._orientation = Orientation.of(first[0], self._path)
+            self._orientation = orientation_of(first[0], self._path)
             colour.swscale_matrix(first[0], self._path)
             self._size = first[0].width, first[0].height
             self.info = self._describe(*first, keep_going=keep_going)
@@ -138,7 +139,7 @@ class VideoReader:
         if (frame.width, frame.height) != self._size:
             size = "{}x{}".format(*self._size)
             self._say(f"frames change their size; all are scaled to the first one's, {size}")
-        return self._orientation.turn(self._to_rgb(frame, *self._size))
+        return upright(self._to_rgb(frame, *self._size), self._orientation)
 
     def _unusable(self, error: av.FFmpegError) -> MediaError:
         what = "the video's frames cannot be converted"
@@ -202,7 +203,7 @@ class VideoReader:
         if duration and (frames is None or any(self._part)):
             duration = min(duration, end or duration) - start
             frames = round(duration * self._rate)
-        width, height = self._orientation.size(first.width, first.height)
+        turned = self._orientation > 4
         aspect = self._stream.sample_aspect_ratio or Fraction(1)
         time_base = self._stream.time_base or 1 / self._rate
         streams = self._container.streams
@@ -213,14 +214,14 @@ class VideoReader:
             self._say("its transparency is not kept")
         return VideoInfo(
             path=self._path,
-            width=width,
-            height=height,
+            width=first.height if turned else first.width,
+            height=first.width if turned else first.height,
             rate=self._rate,
             time_base=time_base / ceil(time_base / _FINE),
             frames=frames,
             duration=duration,
             rotation=first.rotation % 360,
-            pixel_aspect=1 / aspect if self._orientation.transposed else aspect,
+            pixel_aspect=1 / aspect if turned else aspect,
             colour=colour.displayed_colour(tags),
             chroma=colour.chroma_of(first),
             has_audio=bool(streams.audio),
