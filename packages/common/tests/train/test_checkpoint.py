@@ -400,6 +400,18 @@ def test_moments_of_other_shapes_are_an_error(go, stopped):
         go(resume=folder)
 
 
+@pytest.mark.parametrize("lost", ["exp_avg", "exp_avg_sq", "step"])
+def test_a_moment_that_is_missing_is_an_error(go, stopped, lost):
+    folder = stopped(4)
+    newest = folder / "checkpoints" / "00000005.ckpt"
+    content = read_checkpoint(newest)
+    for moments in content["optimizer"]["state"].values():
+        del moments[lost]
+    write_checkpoint(newest, content)
+    with pytest.raises(CheckpointError, match=f"state does not fit\n  got: no '{lost}'"):
+        go(resume=folder)
+
+
 @pytest.mark.parametrize("keep", [1, 2])
 def test_only_the_newest_checkpoints_are_kept(go, stopped, keep):
     folder = stopped(6, run={"keep_checkpoints": keep})

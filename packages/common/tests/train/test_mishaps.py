@@ -58,11 +58,27 @@ def load(go, tiny_set, tmp_path):
     ids=["killed", "stuck", "memory"],
 )
 def test_a_loader_that_fails_is_one_message_and_leaves_none_behind(load, monkeypatch, meet, said):
-    monkeypatch.setattr(batches, "_PATIENCE", 2)
+    monkeypatch.setattr(batches, "_LOOK", 0.3)
     with pytest.raises(UserError, match=said) as caught:
         load(meet)
     assert "\n  to mend: " in str(caught.value)
     assert not multiprocessing.active_children()
+
+
+@pytest.mark.multiprocess
+@pytest.mark.parametrize("work", ["compute", "read"])
+def test_a_loader_that_is_slow_but_at_work_is_waited_for(load, monkeypatch, work):
+    """Longer than one that stands still."""
+    monkeypatch.setattr(batches, "_LOOK", 0.1)
+
+    def meet():
+        end = time.monotonic() + 1.3
+        while time.monotonic() < end:
+            if work == "read":
+                Path(__file__).read_bytes()
+                time.sleep(0.02)
+
+    assert (load(meet) / "checkpoints" / "00000005.ckpt").exists()
 
 
 @pytest.mark.multiprocess

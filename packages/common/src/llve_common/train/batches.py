@@ -7,9 +7,10 @@ iteration and rank: a run that goes on at any iteration sees what an unbroken on
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import ExitStack
 from multiprocessing import active_children
+from multiprocessing.process import BaseProcess
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -22,10 +23,18 @@ from llve_common.config import TrainerSettings
 from llve_common.errors import DataError, UserError
 from llve_common.machine.processes import ALONE, Processes
 from llve_common.paper.contract import Batch, Sample, TrainingSet
-from llve_common.train.mishaps import end_loaders, settle_loader, with_cause
+from llve_common.train.mishaps import (
+    end_loaders,
+    has_worked,
+    settle_loader,
+    with_cause,
+    work_of,
+)
 
-# Seconds; a loader's process that is killed is noticed at once, and one that is stuck by this.
-_PATIENCE = 600
+# A loader's process that is killed is noticed at once. One that is waited for is looked at every so
+# many seconds, and is stuck if it neither computes nor reads between so many looks; where the
+# system does not tell, ten times as many.
+_LOOK, _LOOKS = 10.0, 6
 
 
 class Draw(NamedTuple):
@@ -70,7 +79,7 @@ def load_batches(
         sampler=draw_batches(len(data), size, seed, iterations, me, enlarge),
         num_workers=chosen.workers,
         worker_init_fn=settle_loader,
-        timeout=_PATIENCE if chosen.workers else 0,
+        timeout=_LOOK if chosen.workers else 0,
         # Its own generator, so that loading leaves the global one alone.
         generator=torch.Generator().manual_seed(seed),
     )
@@ -82,9 +91,35 @@ def load_batches(
             loading = set(active_children()) - others
             stack.callback(end_loaders, loading)
         try:
-            yield from batches
+            yield from _while_at_work(batches, loading)
         except (RuntimeError, OSError, EOFError) as error:
             raise with_cause(error, loading) from error
+
+
+def _while_at_work(
+    batches: Iterator[Share | UserError], loading: Collection[BaseProcess]
+) -> Iterator[Share | UserError]:
+    """The batches, however long each takes, unless a loader's processes stand still."""
+    idle, before = 0, None
+    while True:
+        try:
+            batch = next(batches)
+        except StopIteration:
+            return
+        except RuntimeError as error:
+            # PyTorch's loader may be asked again after it was waited for in vain.
+            if "timed out" not in str(error):
+                raise
+            now = work_of(loading)
+            if idle == 0 or (before and now and has_worked(before, now)):
+                idle, before = 0, now
+            idle += 1
+            if idle > _LOOKS * (1 if now is not None else 10):
+                waited = f"after {_LOOK * idle:g} seconds without computing or reading"
+                raise RuntimeError(f"DataLoader timed out {waited}") from error
+        else:
+            idle, before = 0, None
+            yield batch
 
 
 class _Loaded(Dataset[Share | UserError]):

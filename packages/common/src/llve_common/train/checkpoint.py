@@ -7,6 +7,7 @@ alone, each sample's augmentation is seeded by itself, and a checkpoint holds ev
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -166,6 +167,12 @@ def load_optimizer(optimizer: Optimizer, state: dict[str, Any], path: Path) -> N
                     if odd and moment.shape != parameter.shape:
                         shapes = f"{tuple(moment.shape)} for {tuple(parameter.shape)}"
                         raise ValueError(f"{name} has the shape {shapes}")
+        # What it lacks shows in a step alone: one of a copy, by no gradient.
+        trial = copy.deepcopy(optimizer)
+        for group in trial.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = torch.zeros_like(parameter)
+        trial.step()
 
 
 @contextmanager
@@ -177,7 +184,7 @@ def _fitting(path: Path, what: str) -> Iterator[None]:
         raise CheckpointError(
             what,
             where=path,
-            got=error,
+            got=f"no {error}" if isinstance(error, KeyError) else error,
             mend="begin a new run, with these weights where the paper's settings allow it",
         ) from error
 

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import Queue
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from llve_common.errors import MediaError, UserError
 from llve_common.machine.processes import processes
 
+# Seconds: a process that waits computes less than this in a minute.
+_WAITING = 0.015
 _CODES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC)
 _LOADER = re.compile("DataLoader (worker .*(is killed|exited)|timed out)|ancdata|open files")
 _SHARED = re.compile(r"shared memory|\bshm\b|/torch_\d+|Bus error|exited.*No space left", re.DOTALL)
@@ -87,6 +90,29 @@ def with_cause(error: Exception, loaders: Iterable[BaseProcess]) -> Exception:
         head = "" if text.startswith("DataLoader worker") else "DataLoader worker exited: "
         return RuntimeError(head + text + codes)
     return error
+
+
+Work = list[tuple[float, int]]
+"""Of each process, seconds of computing and bytes read since it began."""
+
+
+def work_of(loaders: Iterable[BaseProcess]) -> Work | None:
+    """What processes have done so far; None where the system does not tell, as Linux does."""
+    try:
+        return [_work_of(Path("/proc", str(each.pid))) for each in loaders]
+    except (OSError, ValueError, LookupError):
+        return None
+
+
+def _work_of(process: Path) -> tuple[float, int]:
+    fields = (process / "stat").read_text().rpartition(")")[2].split()
+    read = (process / "io").read_text().split()[1]
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK"), int(read)
+
+
+def has_worked(before: Work, now: Work) -> bool:
+    """Whether any process has; one that waits for its next task computes a little."""
+    return any(b[0] - a[0] > _WAITING or b[1] > a[1] for a, b in zip(before, now, strict=True))
 
 
 def end_loaders(loaders: Iterable[BaseProcess]) -> None:
