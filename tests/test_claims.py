@@ -1,6 +1,5 @@
 """paper.toml: its form, the files that are here, and the READMEs' tables made of them."""
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -9,12 +8,11 @@ from reproduce.claims import (
     agreeing,
     claims_file,
     claims_table,
-    data_digest,
     read_claims,
     show,
 )
 
-from llve_common.errors import ConfigError, DataError
+from llve_common.errors import ConfigError
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted(ROOT.glob("packages/*/paper.toml"))
@@ -71,6 +69,7 @@ def test_a_whole_file(read):
 
 
 NOT_RUN = CLAIM.replace("reproduced", "not run: needs D")
+SECONDARY = CLAIM.replace("reproduced", "secondary").replace("tolerance", "#")
 NOT_AT_HAND = CLAIM.replace("reproduced", "not at hand").replace("20.5", '"not at hand"')
 
 
@@ -79,9 +78,10 @@ NOT_AT_HAND = CLAIM.replace("reproduced", "not at hand").replace("20.5", '"not a
     [
         (NOT_RUN,),
         (NOT_AT_HAND.replace("0.75", '"not at hand"'),),
+        (SECONDARY,),
         (CLAIM.replace("reproduced", "differs"), MEASURED.replace("20.504", "20.506")),
     ],
-    ids=["not run", "not at hand", "differs"],
+    ids=["not run", "not at hand", "secondary", "differs"],
 )
 def test_every_status(read, parts):
     read(PAPER, *parts)
@@ -94,6 +94,7 @@ def test_every_status(read, parts):
         ((CLAIM.replace("reproduced", "differs"),), '"differs" needs a measured or a counted'),
         ((CLAIM, MEASURED, COUNTED), "either measured or counted, not both"),
         ((NOT_RUN, MEASURED), '"not run" has neither'),
+        ((SECONDARY.replace("#", "tolerance"),), '"secondary" has no measured or .* tolerance'),
         ((CLAIM, MEASURED.replace("20.504", "20.506")), "do not agree within the tolerance"),
         ((CLAIM.replace("reproduced", "differs"), MEASURED), 'agree within .* "differs"'),
         ((NOT_AT_HAND,), "the status of claims without any figure"),
@@ -152,27 +153,6 @@ def test_figures_as_they_are_shown():
     assert show({"parameters": 12345678, "mAP": 0.663}) == "parameters 12345678, mAP 0.663"
     assert show({"psnr": "not at hand", "x": "not at hand"}) == "PSNR not at hand, x not at hand"
     assert show({}) == ""
-
-
-def test_manifest_is_what_sha256sum_prints(tmp_path):
-    for name, text in (("low/b.png", "1"), ("low/a.npy", "2"), ("high/b.png", "3")):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text(text)
-    for ignored in ("notes.txt", "low/.hidden.png"):
-        (tmp_path / ignored).write_text("no frame")
-    listing = "".join(
-        f"{hashlib.sha256(text.encode()).hexdigest()}  {name}\n"
-        for name, text in (("high/b.png", "3"), ("low/a.npy", "2"), ("low/b.png", "1"))
-    )
-    before = data_digest(tmp_path)
-    assert before == hashlib.sha256(listing.encode()).hexdigest()
-    (tmp_path / "low" / "b.png").rename(tmp_path / "low" / "c.png")
-    assert data_digest(tmp_path) != before
-
-
-def test_manifest_of_nothing(tmp_path):
-    with pytest.raises(DataError, match="holds no frames"):
-        data_digest(tmp_path / "none")
 
 
 # The files that are here

@@ -54,8 +54,8 @@ def written(ledger, tmp_path):
 
 
 def test_counts(ledger):
-    assert ledger.counts() == {"passed": 1, "failed": 1, "differs": 1, "not run": 3}
-    assert ledger.counts("common") == {"passed": 0, "failed": 0, "differs": 0, "not run": 1}
+    assert ledger.counts() == {"passed": 1, "failed": 1, "differs": 1, "measured": 0, "not run": 3}
+    assert ledger.counts("common") == dict.fromkeys(ledger.counts(), 0) | {"not run": 1}
     assert ledger.papers == ["sci", "common"]
 
 
@@ -107,8 +107,10 @@ def test_what_was_not_run_has_its_own_colour_its_reason_and_no_figure_of_this_ru
     assert "2026-01-31" in row
     assert "the command that would run it" in row
     assert "passed" not in row
-    colours = dict(re.findall(r"--(passed|failed|differs|not-run): (.*?);", written["index.html"]))
-    assert len(set(colours.values())) == 4
+    colours = dict(
+        re.findall(r"--(passed|failed|differs|measured|not-run): (.*?);", written["index.html"])
+    )
+    assert len(set(colours.values())) == 5
 
 
 def test_result_shows_figures_command_and_digest(written):

@@ -14,11 +14,13 @@ import reproduce.__main__ as tool
 from markdown import write_page_files
 from reproduce import checks
 from reproduce.checks import Given
-from reproduce.claims import Claim, Embedded, data_digest, read_claims
+from reproduce.claims import Claim, Embedded, PaperClaims, read_claims
 from reproduce.ledger import FILES, Check, Ledger, write_ledger
+from reproduce.real import check_compared
 from torch import nn
 
 from llve_common.errors import UserError
+from llve_common.evaluate.protocols import data_digest
 from llve_common.weights.files import file_digest, write_weights
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -170,6 +172,8 @@ def test_figure_that_does_not_come_out(check_claim, runs):
         ({"weights": "no.pt"}, {}, "needs the published no.pt: --weights DIR; none is in /"),
         ({"data": "LSRW"}, {}, "needs LSRW"),
         ({"status": "not run: needs a GPU", "measured": None}, {}, "needs a GPU"),
+        ({"status": "secondary", "measured": None, "tolerance": {}}, {}, "secondary: quoted"),
+        ({"data": checks.LIME}, {}, "needs LIME, 9 photographs: --sets DIR, with it in DIR/real"),
         (
             {"status": "not at hand", "metrics": {"psnr": "not at hand"}, "measured": None},
             {},
@@ -197,6 +201,55 @@ def test_other_images_or_weights_than_on_record_are_not_run(check_claim, given, 
     check = check_claim()
     assert (check.state, calls) == ("not run", [])
     assert reason in check.detail
+
+
+# Real photographs and clips
+
+
+def test_real_rows_are_those_of_a_comparison(given, monkeypatch):
+    (given.out / "real_low" / "LIME").mkdir(parents=True)
+    (given.out / "real_low" / "LIME" / "1.bmp").write_text("an image")
+    given = replace(given, sets=given.out)
+    claim = {
+        "name": "one", "source": "s", "data": "D", "metrics": {"psnr": 20.0},
+        "status": "reproduced", "tolerance": {"psnr": 0.1}, "command": "p test $WEIGHTS",
+        "weights": "weights.pt",
+        "measured": {
+            "metrics": {"psnr": 20.0}, "command": "p test $WEIGHTS", "date": "2026-01-31",
+            "versions": {}, "hardware": "h",
+            "weights_sha256": file_digest(given.weights / "weights.pt"),
+        },
+    }  # fmt: skip
+    about = {"title": "t", "authors": "a", "venue": "v"}
+    claims = {"p": PaperClaims.model_validate({"paper": about, "claim": [claim]})}
+    none = {"weights": None, "weights_sha256": None, "failure": None, "warping_error_flow": "DIS"}
+    file = {"weights": "w.pt", "weights_sha256": "0" * 64}
+    rows = [
+        none | {"name": "input", "title": "as it is", "niqe": 5.5},
+        none | file | {"name": "p", "title": "P", "niqe": 4.5, "psnr": None},
+        none | {"name": "q", "title": "Q", "failure": "no weights"},
+    ]
+    calls = []
+
+    def run(words, paper, package):
+        calls.append(words)
+        Path(words[-1]).mkdir()
+        (Path(words[-1]) / "comparison.json").write_text(json.dumps({"rows": rows}))
+        return checks.Done(1, "", 1.0)
+
+    monkeypatch.setattr("reproduce.real.run", run)
+    bundled = check_compared(checks.LIME, claims, given, published=False)
+    assert [(c.state, c.found) for c in bundled] == [
+        ("measured", {"niqe": 5.5}), ("measured", {"niqe": 4.5}), ("failed", {}),
+    ]  # fmt: skip
+    published = check_compared(checks.LIME, claims, given, published=True)
+    assert [c.name.partition(": ")[2] for c in published] == ["p, w.pt", "q, Q"]
+    assert calls[1][calls[1].index("--weights") + 1] == f"p={given.weights / 'weights.pt'}"
+    write_ledger(Ledger([*bundled, *published], claims), given.out)
+    for name in FILES:
+        assert str(given.out) not in (given.out / name).read_text(encoding="utf-8")
+    [absent] = check_compared(checks.PAIR21, claims, given, published=False)
+    assert (absent.state, absent.detail[:32]) == ("not run", "needs SDSD indoor pair21: --sets")
 
 
 # The embedded set
@@ -328,6 +381,7 @@ def test_status_says_whether_anything_differs(main, monkeypatch, earlier, state,
         (("--paper", "gone"), "no such paper is installed"),
         (("--data", "."), "not the images of LOL v1 eval15"),
         (("--weights", "gone"), "--weights gone: no such folder"),
+        (("--sets", "gone"), "--sets gone: no such folder"),
     ],
 )
 def test_mistake_leaves_what_was_there(main, earlier, options, message):
@@ -351,8 +405,8 @@ def test_folder_that_holds_other_things(main, earlier):
 def test_given_folders_are_taken(monkeypatch, given):
     out = given.out / "new"
     words = ["--data", str(given.data), "--weights", str(given.weights), "--out", str(out)]
-    monkeypatch.setattr(sys, "argv", ["reproduce", *words])
-    assert tool.parse_arguments() == replace(given, out=out)
+    monkeypatch.setattr(sys, "argv", ["reproduce", *words, "--sets", str(given.data)])
+    assert tool.parse_arguments() == replace(given, out=out, sets=given.data)
 
 
 def test_stop_by_sigterm_is_as_by_ctrl_c(main, monkeypatch, earlier):
@@ -433,6 +487,7 @@ def test_quick_run(started, tmp_path):
         ("embedded", "passed"),
         ("training", "passed"),
         ("reference", "not run"),
+        ("real", "not run"),
     ]
     assert ledger["good"] is True
     assert "not run  gamma claims: table: the published figure is not at hand\n" in printed

@@ -2,8 +2,9 @@
 
 For each paper: its claims (``paper.toml``) whose data and weights are here, the tests against
 values of the published code, the bundled weights' scores on the embedded set, and a short training.
-The ledger of it is a page, a Markdown and a JSON file. The exit status is 1 if anything failed or
-differs; what was not run, for want of data or weights, changes nothing in it.
+Then real photographs and a real clip under published and bundled weights, side by side. The ledger
+of it is a page, a Markdown and a JSON file. The exit status is 1 if anything failed or differs;
+what was not run, for want of data or weights, changes nothing in it.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from pathlib import Path
 from llve_common.errors import UserError
 from llve_common.paper.installed import find_papers
 from llve_common.testing.reference import shared_folder
-from reproduce.checks import LOL, Given, check_claim, check_embedded, check_reference
+from reproduce.checks import FOLDERS, LOL, Given, check_claim, check_embedded, check_reference
 from reproduce.claims import PaperClaims, claims_file, read_claims
 from reproduce.ledger import FILES, Check, Ledger, tally, write_ledger
+from reproduce.real import check_real
 
 INTERRUPTED = 130  # a shell's status of a command that Ctrl-C ended
 
@@ -66,6 +68,10 @@ def parse_arguments() -> Given:
         help="folder of the published weights, by their names, such as medium.pt",
     )  # fmt: skip
     parser.add_argument(
+        "--sets", type=Path, metavar="DIR",
+        help=f"folder of further sets: {', '.join(FOLDERS.values())}",
+    )  # fmt: skip
+    parser.add_argument(
         "--quick", action="store_true", help="leave out the claims on data, and slow tests"
     )
     parser.add_argument(
@@ -80,14 +86,17 @@ def parse_arguments() -> Given:
             f"error: --data {data}: not the images of {LOL}\n"
             f"  expected: a folder that holds the folders low and high, such as LOL/eval15"
         )
-    if weights and not weights.is_dir():
-        sys.exit(f"error: --weights {weights}: no such folder")
+    for option, folder in (("weights", weights), ("sets", arguments.sets)):
+        if folder and not folder.is_dir():
+            sys.exit(f"error: --{option} {folder}: no such folder")
     shared = shared_folder() / "data"
     data, weights = data or shared / "lol_eval15", weights or shared
+    sets: Path = arguments.sets or shared
     return Given(
         out,
         data.resolve() if data.is_dir() else None,
         weights.resolve() if weights.is_dir() else None,
+        sets.resolve() if sets.is_dir() else None,
         arguments.quick,
         arguments.paper,
     )
@@ -127,6 +136,8 @@ def check_all(
         yield from check_reference(name, given)
     if given.papers is None:
         yield from check_reference("common", given)
+    if claims:
+        yield from check_real(claims, given)
 
 
 def clear(out: Path) -> None:

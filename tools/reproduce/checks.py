@@ -1,6 +1,7 @@
 """The checks: a paper's claims, its bundled weights and a training, its tests against values.
 
 Each runs commands of this project, in processes of their own, and concludes from what they leave.
+A check's command has the variables of ``paper.toml`` for the folders and files of this machine.
 """
 
 from __future__ import annotations
@@ -21,12 +22,16 @@ from statistics import fmean
 from string import Template
 
 from llve_common.errors import UserError
+from llve_common.evaluate.protocols import data_digest
 from llve_common.weights.files import file_digest
-from reproduce.claims import Claim, Embedded, Measured, agreeing, data_digest
+from reproduce.claims import Claim, Embedded, Measured, agreeing
 from reproduce.ledger import Check, State
 
 ROOT = Path(__file__).resolve().parents[2]
 LOL = "LOL v1 eval15"
+PAIR21, LIME, DICM = "SDSD indoor pair21", "LIME, 9 photographs", "DICM, 64 photographs"
+FOLDERS = {PAIR21: "sdsd_indoor_png", LIME: "real_low/LIME", DICM: "real_low/DICM"}
+"""The other sets, and where each lies in the folder of sets."""
 NOTHING_COLLECTED = 5  # pytest's exit status
 PATIENCE = 3600  # seconds for one command
 
@@ -39,6 +44,7 @@ class Given:
         out: the ledger's folder; what commands write goes below ``out / "work"``.
         data: the images of LOL v1's evaluation set in ``low`` and ``high``, or None.
         weights: the folder to search for published weights, or None.
+        sets: the folder of the other sets, or None.
         quick: leave out what is slow.
         papers: the papers to check; None: all that are installed, and the core.
     """
@@ -46,6 +52,7 @@ class Given:
     out: Path
     data: Path | None = None
     weights: Path | None = None
+    sets: Path | None = None
     quick: bool = False
     papers: list[str] | None = None
 
@@ -83,6 +90,8 @@ def inputs_of(claim: Claim, given: Given) -> dict[str, Path]:
     Raises:
         NotHereError: why the claim is not run.
     """
+    if claim.status == "secondary":
+        raise NotHereError("secondary: quoted at second hand, never a target")
     if claim.status == "not at hand":
         raise NotHereError("the published figure is not at hand")
     if claim.measured is None:
@@ -91,30 +100,32 @@ def inputs_of(claim: Claim, given: Given) -> dict[str, Path]:
         raise NotHereError("left out by --quick")
     values = {}
     if "$DATA" in str(claim.command):
-        values["DATA"] = find_data(claim.data, claim.measured, given.data)
+        values["DATA"] = find_data(claim.data, claim.measured.data_sha256, given)
     if claim.weights is not None:
         values["WEIGHTS"] = find_weights(claim.weights, claim.measured, given.weights)
     return values
 
 
-def find_data(name: str, measured: Measured, folder: Path | None) -> Path:
-    """The given folder, if it holds the data set of that name that was measured.
+def find_data(name: str, recorded: str | None, given: Given) -> Path:
+    """The given folder of the data set of that name, if it holds what is on record, where any is.
 
     Raises:
         NotHereError: it does not.
     """
-    if name != LOL:
-        raise NotHereError(f"needs {name}")
-    if folder is None:
+    if name == LOL and given.data is None:
         raise NotHereError(f"needs {LOL}: --data DIR, with its images in DIR/low and DIR/high")
+    folder = given.data if name == LOL else given.sets and given.sets / FOLDERS.get(name, "-")
+    if folder is None or not folder.is_dir():
+        where = f": --sets DIR, with it in DIR/{FOLDERS[name]}" if name in FOLDERS else ""
+        raise NotHereError(f"needs {name}{where}")
     try:
         digest = data_digest(folder)
     except UserError as error:
         raise NotHereError(str(error)) from error
-    if measured.data_sha256 not in (None, digest):
+    if recorded not in (None, digest):
         raise NotHereError(
             f"{folder} does not hold the images that the figure is of: the manifest's sha256 "
-            f"is {digest}, and {measured.data_sha256} on record"
+            f"is {digest}, and {recorded} on record"
         )
     return folder
 
@@ -140,9 +151,8 @@ def check_scores(
     check: Check, package: str, command: str, values: dict[str, Path], source: Claim | Embedded
 ) -> Check:
     """Run a test command and compare the means in its ``summary.json`` with what is expected."""
-    words = words_of(command, values)
-    done = run(words, check.paper, package)
-    check = replace(check, command=shlex.join(words), seconds=done.seconds)
+    done = run(words_of(command, values), check.paper, package)
+    check = replace(check, command=command, seconds=done.seconds)
     if done.status != 0:
         return replace(check, state="failed", detail=done.tail)
     summary = json.loads((values["OUT"] / "summary.json").read_text(encoding="utf-8"))
@@ -228,9 +238,8 @@ def on_record(check: Check, measured: Measured) -> Check:
 
 def check_training(check: Check, package: str, embedded: Embedded, data: Path, out: Path) -> Check:
     """Train for some iterations and look at the loss."""
-    words = words_of(embedded.train, {"DATA": data, "OUT": out})
-    done = run(words, check.paper, package)
-    check = replace(check, command=shlex.join(words), seconds=done.seconds)
+    done = run(words_of(embedded.train, {"DATA": data, "OUT": out}), check.paper, package)
+    check = replace(check, command=embedded.train, seconds=done.seconds)
     if done.status != 0:
         return replace(check, state="failed", detail=done.tail)
     files = sorted(out.glob("*/losses.jsonl"))
@@ -262,8 +271,8 @@ def check_reference(paper: str, given: Given) -> list[Check]:
         ]
     report = given.out / "work" / f"{paper}-reference.xml"
     words = ["python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "reference",
-             f"--junitxml={report}", *([] if given.quick else ["--slow"]), str(tests)]  # fmt: skip
-    done = run(words, paper, "")
+             *([] if given.quick else ["--slow"]), str(tests)]  # fmt: skip
+    done = run([*words, f"--junitxml={report}"], paper, "")
     if done.status == NOTHING_COLLECTED:
         return [replace(check, detail="the package has no such tests")]
     if done.status not in {0, 1} or not report.is_file():

@@ -7,7 +7,6 @@ data set's folder, ``$WEIGHTS`` the weights file, ``$OUT`` a new folder.
 from __future__ import annotations
 
 import datetime
-import hashlib
 import tomllib
 from collections.abc import Mapping
 from importlib.resources import files
@@ -17,10 +16,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeFloat, ValidationError, model_validator
 
 from llve_common.config import Settings, nearest, read_small
-from llve_common.errors import ConfigError, DataError
-from llve_common.io.folders import is_image
+from llve_common.errors import ConfigError
 from llve_common.report.tables import Table
-from llve_common.weights.files import file_digest
 
 Figure = int | Annotated[float, Field(allow_inf_nan=False)]
 Figures = Mapping[str, Figure]
@@ -30,7 +27,11 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Mean = Literal["frames", "clips"]
 NotAtHand = Literal["not at hand"]
 
-_LABELS = {"psnr": "PSNR", "ssim": "SSIM"}
+_LABELS = {
+    "psnr": "PSNR", "ssim": "SSIM", "ssim_skimage7": "SSIM skimage7",
+    "ssim_gaussian11": "SSIM gaussian11", "warping_error": "warping error", "mabd": "MABD",
+    "mabd_mse": "MABD MSE", "niqe": "NIQE",
+}  # fmt: skip
 _UNITS = {"psnr": " dB"}
 
 
@@ -51,7 +52,7 @@ class Measured(Settings):
     versions: Mapping[str, str]
     hardware: str
     weights_sha256: Sha256 | None = None
-    data_sha256: Sha256 | None = Field(None, description="as data_digest computes it")
+    data_sha256: Sha256 | None = Field(None, description="as llve protocols computes it")
 
 
 class Counted(Settings):
@@ -70,7 +71,10 @@ class Claim(Settings):
     protocol: str = ""
     metrics: Mapping[str, Figure | NotAtHand] = Field(min_length=1, description="as published")
     tolerance: Mapping[str, NonNegativeFloat] = {}
-    status: str = Field(pattern=r"^(reproduced|differs|not run: needs \S.*|not at hand)$")
+    status: str = Field(
+        pattern=r"^(reproduced|differs|secondary|not run: needs \S.*|not at hand)$",
+        description="secondary: quoted at second hand, never a target",
+    )
     command: str | None = Field(None, description="that would run it")
     weights: str | None = Field(None, description="name of the published file")
     mean: Mean = "frames"
@@ -107,6 +111,8 @@ class Claim(Settings):
             raise ValueError(f'"{self.status}" needs a measured or a counted block')
         if self.status.startswith("not run") and (self.measured or self.counted):
             raise ValueError('"not run" has neither a measured nor a counted block')
+        if self.status == "secondary" and (self.measured or self.counted or self.tolerance):
+            raise ValueError('"secondary" has no measured or counted block, and no tolerance')
         return self
 
     @model_validator(mode="after")
@@ -248,26 +254,6 @@ def _explain(content: object, place: tuple[int | str, ...], kind: str, message: 
 
 
 _MODELS: tuple[type[Settings], ...] = (PaperClaims, About, Claim, Measured, Counted, Embedded)
-
-
-def data_digest(folder: Path) -> str:
-    """The SHA-256 of a data set's manifest: of all its frames' digests and names.
-
-    It is what ``sha256sum`` prints for ``find -type f | LC_ALL=C sort``, without the leading
-    ``./``, hidden files and those that are neither images nor ``.npy``.
-
-    Raises:
-        DataError: the folder holds no such file.
-    """
-    frames = {
-        path.relative_to(folder).as_posix(): path
-        for path in folder.rglob("*")
-        if path.is_file() and (is_image(path) or path.suffix == ".npy")
-    }
-    if not frames:
-        raise DataError("the folder is missing or holds no frames", where=folder)
-    lines = [f"{file_digest(frames[name])}  {name}\n" for name in sorted(frames)]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def claims_table(claims: PaperClaims) -> Table:

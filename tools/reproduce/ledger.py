@@ -10,7 +10,7 @@ import os
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,22 +19,32 @@ from typing import Any, Literal, get_args
 import jinja2
 
 from llve_common.io.atomic import write_text
+from llve_common.machine.folders import shown_text
 from llve_common.report.tables import Table
 from llve_common.train import record
 from reproduce.claims import Claim, Figures, PaperClaims, show
 
-Part = Literal["record", "claims", "reference", "embedded", "training"]
-State = Literal["passed", "failed", "differs", "not run"]
+Part = Literal["record", "claims", "reference", "embedded", "training", "real"]
+State = Literal["passed", "failed", "differs", "measured", "not run"]
 
+REAL = "real"
+"""Stands for a paper in the checks of several papers on one set."""
 FILES = ("index.html", "ledger.md", "ledger.json", "measured.toml")
 STATES: tuple[State, ...] = get_args(State)
-SIGNS: Mapping[State, str] = {"passed": "✓", "failed": "✗", "differs": "≠", "not run": "○"}
+SIGNS: Mapping[State, str] = {
+    "passed": "✓",
+    "failed": "✗",
+    "differs": "≠",
+    "measured": "·",
+    "not run": "○",
+}
 HEADINGS: Mapping[Part, str] = {
     "record": "Its paper.toml",
     "claims": "Claims",
     "reference": "Against the published code",
     "embedded": "Bundled weights on the embedded set",
     "training": "Short training on the embedded set",
+    "real": "Published and bundled weights",
 }
 
 
@@ -46,7 +56,8 @@ class Check:
         paper: the package's name, ``common`` for the core.
         part: of the paper's section.
         name: a claim's name, or what else is checked.
-        state: ``differs`` is a figure outside its tolerance, ``failed`` what did not work at all.
+        state: ``differs`` is a figure outside its tolerance, ``failed`` what did not work at all,
+            ``measured`` a figure with none to compare it with.
         detail: the reason, or a summary.
         command: what was run.
         expected: figures to come out.
@@ -126,6 +137,8 @@ def write_ledger(ledger: Ledger, folder: Path) -> None:
     Raises:
         MediaError: they cannot be written.
     """
+    checks = [replace(each, detail=shown_text(each.detail)) for each in ledger.checks]
+    ledger = replace(ledger, checks=checks)
     texts = (as_page(ledger), as_markdown(ledger), as_json(ledger), measured_blocks(ledger))
     for name, text in zip(FILES, texts, strict=True):
         write_text(folder / name, text)
@@ -214,7 +227,7 @@ def _inline(values: Mapping[str, Any]) -> str:
 def title(ledger: Ledger, paper: str) -> str:
     """A paper's heading."""
     if paper not in ledger.claims:
-        return "The shared core" if paper == "common" else paper
+        return {"common": "The shared core", REAL: "Real photographs and clips"}.get(paper, paper)
     about = ledger.claims[paper].paper
     return f"{paper}: {about.title} ({about.venue})"
 

@@ -1,12 +1,20 @@
 """Protocols by name: what the file says, folders that follow it, and scores by it."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from llve_common.__main__ import app
 from llve_common.errors import ConfigError, DataError
-from llve_common.evaluate.protocols import find_protocol, find_set, protocol_clips, protocols
+from llve_common.evaluate.protocols import (
+    data_digest,
+    find_protocol,
+    find_set,
+    protocol_clips,
+    protocols,
+)
 from llve_common.evaluate.score import score
 from llve_common.io.images import read_image, write_image
 from llve_common.metrics.fidelity import psnr, ssim
@@ -114,3 +122,24 @@ def test_the_command_lists_explains_and_recognises(tmp_path, picture):
     assert "3; 4; 5; 6; 7; 8; 9; 10" in printed(tmp_path)
     make(tmp_path / "other", ["1"], picture)
     assert "no protocol's set" in printed(tmp_path / "other")
+
+
+def test_manifest_is_what_sha256sum_prints(tmp_path):
+    for name, text in (("low/b.png", "1"), ("low/a.npy", "2"), ("high/b.png", "3")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    for ignored in ("notes.txt", "low/.hidden.png"):
+        (tmp_path / ignored).write_text("no frame")
+    listing = "".join(
+        f"{hashlib.sha256(text.encode()).hexdigest()}  {name}\n"
+        for name, text in (("high/b.png", "3"), ("low/a.npy", "2"), ("low/b.png", "1"))
+    )
+    before = data_digest(tmp_path)
+    assert before == hashlib.sha256(listing.encode()).hexdigest()
+    (tmp_path / "low" / "b.png").rename(tmp_path / "low" / "c.png")
+    assert data_digest(tmp_path) != before
+
+
+def test_manifest_of_nothing(tmp_path):
+    with pytest.raises(DataError, match="holds no frames"):
+        data_digest(tmp_path / "none")

@@ -80,6 +80,17 @@ def test_pairing(folders, pair, rename):
         score(folders / "result", folders / "gt", pair="stem")
 
 
+def test_fsim_is_measured_where_it_is_asked_for(folders, monkeypatch):
+    def stand_in(image, target, *, chromatic=False):
+        return psnr(image, target) / (50 if chromatic else 100)
+
+    monkeypatch.setattr("llve_common.evaluate.score.fsim", stand_in)
+    found = score(folders / "result", folders / "gt", similarity=True)
+    psnrs = found.means()["RGB"]["psnr"]
+    assert found.means_alone()["fsim"] == pytest.approx(psnrs / 100)
+    assert found.means_alone()["fsimc"] == pytest.approx(psnrs / 50)
+
+
 def test_what_is_missing_is_named_and_the_rest_scored(folders):
     (folders / "result" / "1.png").unlink()
     (folders / "gt" / "3.png").unlink()

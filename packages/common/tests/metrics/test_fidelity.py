@@ -1,3 +1,4 @@
+import csv
 import importlib.util
 import math
 import re
@@ -12,9 +13,15 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from llve_common.errors import DataError, UserError
 from llve_common.evaluate.scores import FrameScore, Scores
-from llve_common.io.images import to_pixels
+from llve_common.io.images import read_image, to_pixels
 from llve_common.metrics.fidelity import fsim, psnr, ssim
-from llve_common.testing.reference import cases, reference_arrays, reference_json, require_known
+from llve_common.testing.reference import (
+    cases,
+    reference_arrays,
+    reference_json,
+    require_known,
+    shared_file,
+)
 
 PUBLISHED, TCENET = "sdsd_stcd/metrics", "tcenet/metrics"
 SKIMAGE = {
@@ -109,6 +116,20 @@ def test_fsim_falls_with_the_noise(piq, photograph):
     assert scores[0] == pytest.approx(1, abs=1e-12)
     assert scores == sorted(scores, reverse=True)
     assert scores[-1] < 0.9
+
+
+@pytest.mark.reference
+def test_official_values_of_fsim(piq):
+    with shared_file("reference", "quality", "results_official.csv").open() as file:
+        header, *rows = csv.reader(file)
+    [official] = [row[1:] for row in rows if row[0] == "fsim"]
+    for name, value in zip(header[1:], official, strict=True):
+        image, target = (
+            read_image(shared_file("reference", "quality", side, name)).pixels
+            for side in ("dist", "ref")
+        )
+        # They call it FSIM, and it is FSIMc.
+        assert fsim(image, target, chromatic=True) == pytest.approx(float(value), abs=1e-4)
 
 
 def test_only_fsimc_sees_colours(piq, photograph):

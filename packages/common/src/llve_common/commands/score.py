@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from llve_common.commands.terminal import console, progress_bar
+from llve_common.errors import ConfigError
 
 
 def score(
@@ -34,6 +35,15 @@ def score(
             show_default=False,
         ),
     ] = None,
+    fsim: Annotated[
+        bool, typer.Option("--fsim", help="Measure FSIM and FSIMc too; needs the extra fsim.")
+    ] = False,
+    labels: Annotated[
+        Literal["ids", "train-ids"] | None,
+        typer.Option(
+            help="Score label maps instead, against Cityscapes': mPA and mIoU.", show_default=False
+        ),
+    ] = None,
     paper_says: Annotated[
         str | None,
         typer.Option(help="A table's PSNR or SSIM: find how it was computed.", show_default=False),
@@ -58,11 +68,14 @@ def score(
     from llve_common.report.scored import score_tables, write_scored
     from llve_common.weights.pretrained import warping_flow
 
+    if labels is not None:
+        _score_labels(results, reference, pair, output, label_ids=labels == "ids")
+        return
     flow = warping_flow(raft, choose_device("auto"))
     with progress_bar("scoring", "frames") as advance:
         found = measure(
             results, reference, inputs=inputs, pair=pair, clip=clip, protocol=protocol,
-            flow=flow, watch=advance,
+            similarity=fsim, flow=flow, watch=advance,
         )  # fmt: skip
     agreeing = found.agreeing(paper_says) if paper_says else []
     for table in score_tables(found):
@@ -73,4 +86,30 @@ def score(
         write_scored(output, found, agreeing)
         console.print(f"the page is at {output / 'index.html'}", markup=False, soft_wrap=True)
     if found.missing:
+        raise typer.Exit(1)
+
+
+def _score_labels(
+    results: Path, reference: Path | None, pair: str, output: Path | None, *, label_ids: bool
+) -> None:
+    from llve_common.evaluate.labels import score_labels
+    from llve_common.report.tables import plain_table
+
+    if reference is None:
+        raise ConfigError("label maps are scored against ground truth", mend="give --reference")
+    with progress_bar("scoring", "maps") as advance:
+        found = score_labels(results, reference, label_ids=label_ids, pair=pair, watch=advance)
+    rows = [
+        (name, *(f"{each[score]:.4f}" if score in each else "-" for score in ("accuracy", "iou")))
+        for name, each in found.classes.items()
+    ]
+    if found.means:
+        rows.append(("mean over classes", *(f"{found.means[key]:.4f}" for key in ("mpa", "miou"))))
+        rows.append(("all pixels", f"{found.means['pixel_accuracy']:.4f}", "-"))
+    console.print(plain_table(f"{found.count} label maps", ("", "accuracy", "IoU"), rows).rich())
+    for line in found.left_out:
+        console.print(f"left out: {line}", highlight=False, soft_wrap=True)
+    if output is not None:
+        found.write(output / "labels.json")
+    if found.left_out:
         raise typer.Exit(1)

@@ -124,7 +124,7 @@ def _matched(
         files[1] = [scene_target(others[0])] * len(files[0])
     elif not any(is_video(each[0]) for each in files if each):
         test = protocol.test if protocol is not None and protocol.kind == "images" else ()
-        files = _with_partners(files, pair, left_out, test)
+        files = with_partners(files, pair, left_out, test)
     size, frames = (None, None) if protocol is None else (protocol.size, protocol.frames)
     clips = [Clip(name, tuple(each), None, size) if each else None for each in files]
     if frames is not None:
@@ -134,10 +134,15 @@ def _matched(
     return Matched(result, target, source)
 
 
-def _with_partners(
+def with_partners(
     files: Sequence[Sequence[Path]], pair: str, left_out: list[str], test: Sequence[str]
 ) -> list[list[Path]]:
-    """The files of every side that all sides have, in the results' order; a side may be empty."""
+    """The files of every side that all sides have, in the results' order; a side may be empty.
+
+    Raises:
+        ConfigError: the template is not one.
+        DataError: nothing has a partner.
+    """
     sides = [keyed(each, pair, min(n, 1)) if each else {} for n, each in enumerate(files)]
     if test:
         sides = [{key: each[key] for key in test if key in each} for each in sides]

@@ -26,7 +26,7 @@ from llve_common.evaluate.protocols import find_protocol, find_set
 from llve_common.io.folders import some_of
 from llve_common.io.frames import open_source
 from llve_common.io.images import Pixels, in_8_bits, read_image, size_of
-from llve_common.metrics.fidelity import psnr, ssim
+from llve_common.metrics.fidelity import fsim, psnr, ssim
 from llve_common.metrics.quality import further, grey, luma, scaled_to_mean
 from llve_common.metrics.temporal import DIS, GuideFlow, Mabd, NamedFlow, WarpingError
 
@@ -178,6 +178,7 @@ def score(
     pair: str = "name",
     clip: bool = False,
     protocol: str | None = None,
+    similarity: bool = False,
     flow: NamedFlow = DIS,
     watch: Watcher | None = None,
 ) -> Report:
@@ -191,6 +192,7 @@ def score(
             the stems of results and of the others.
         clip: the images in one folder are the frames of a clip.
         protocol: whose test to score: its names, frames and size (``llve protocols``).
+        similarity: measure FSIM and FSIMc too, against ground truth.
         flow: how motion is estimated for the warping error, on the ground truth, else on inputs.
         watch: is told (frames done, frames in all as far as known).
 
@@ -198,6 +200,7 @@ def score(
         ConfigError: the template or the protocol is none, or the protocol needs ground truth.
         DataError: a folder is missing or empty, or nothing has a partner.
         MediaError: a file cannot be decoded.
+        UserError: FSIM's library is not installed.
     """
     report = Report(flow=flow.name, protocol=protocol)
     folders = [None if each is None else Path(each) for each in (reference, inputs)]
@@ -221,7 +224,9 @@ def score(
     counts = [each.result.count for each in sets]
     total = None if None in counts else sum(count or 0 for count in counts)
     for each in sets:
-        _score_clip(each, flow, report, lambda: watch and watch(len(report.frames), total))
+        _score_clip(
+            each, flow, report, similarity, lambda: watch and watch(len(report.frames), total)
+        )
     return report
 
 
@@ -234,7 +239,11 @@ def _truth_of(protocol: str, reference: Path) -> Path:
 
 
 def _score_clip(
-    matched: Matched, flow: NamedFlow, report: Report, advance: Callable[[], object]
+    matched: Matched,
+    flow: NamedFlow,
+    report: Report,
+    similarity: bool,
+    advance: Callable[[], object],
 ) -> None:
     clip, target, source = matched.result, matched.target, matched.source
     readers = [None if each is None else _pixels(each) for each in (target, source)]
@@ -245,11 +254,13 @@ def _score_clip(
         wanted, before = (_next(each, file) for each in readers)
         eight = in_8_bits(result)
         values = {} if wanted is None else _values(result, wanted, file, report)
-        beside = (
+        low, high = (
             None if each is None else _fitted(in_8_bits(each), _size(eight))
             for each in (before, wanted)
-        )  # fmt: skip
-        alone = further(eight, *beside)
+        )
+        alone = further(eight, low, high)
+        if similarity and high is not None:
+            alone |= {"fsim": fsim(eight, high), "fsimc": fsim(eight, high, chromatic=True)}
         own, other = (_file(each, index) for each in (clip, target))
         report.frames.append(FrameScores(clip.name, file.name, own, other, values, alone))
         if clip.name:

@@ -13,9 +13,10 @@ from llve_common.evaluate.scores import plain
 from llve_common.io.atomic import write_text
 from llve_common.io.images import in_8_bits, read_image
 from llve_common.report.page import Group, Panel, Section, write_page
-from llve_common.report.tables import FIDELITY, FURTHER, STEADINESS, STEADINESS_UNITS, Table
+from llve_common.report.tables import FIDELITY, FURTHER, STEADINESS, STEADINESS_UNITS, Column, Table
 
 WORST = 5
+_MORE = (*FURTHER, Column("FSIM", "fsim", ".4f"), Column("FSIMc", "fsimc", ".4f"))
 
 
 def score_tables(report: Report) -> list[Table]:
@@ -32,7 +33,7 @@ def score_tables(report: Report) -> list[Table]:
             title = f"mean of {count} {over} (PSNR in dB)"
             tables.append(Table(title, ("", *(each.heading for each in FIDELITY)), tuple(rows)))
     alone = report.means_alone()
-    shown = [each for each in (*FURTHER, *STEADINESS) if each.score in alone]
+    shown = [each for each in (*_MORE, *STEADINESS) if each.score in alone]
     if shown:
         row = ("mean", *(each.cell(alone[each.score]) for each in shown))
         said = f"; {STEADINESS_UNITS}; by {report.flow}" if report.temporal else ""
@@ -79,7 +80,7 @@ def _csv(report: Report) -> str:
     rows = csv.writer(text, lineterminator="\n")
     names = [name for name in ROWS if any(name in each.values for each in report.frames)]
     columns = [(name, measure) for name in names for measure in MEASURES]
-    more = [each.score for each in FURTHER]
+    more = [each.score for each in _MORE]
     rows.writerow(["clip", "frame", *(f"{m} {n}" for n, m in columns), *more])
     for each in report.frames:
         values = [each.values.get(name, {}).get(measure, "") for name, measure in columns]

@@ -1,0 +1,101 @@
+"""Label maps of anybody's segmentation network against Cityscapes' ground truth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+
+from llve_common.errors import DataError, MediaError
+from llve_common.evaluate.pairing import with_partners
+from llve_common.io.atomic import write_text
+from llve_common.io.folders import list_images, some_of
+from llve_common.metrics.segmentation import Agreement, Labels, train_ids
+
+
+@dataclass
+class LabelReport:
+    """What label maps scored.
+
+    Attributes:
+        count: of maps.
+        classes: by name: ``accuracy`` and ``iou``.
+        means: ``pixel_accuracy``, ``mpa`` and ``miou``.
+        left_out: maps that lack a partner.
+    """
+
+    count: int
+    classes: dict[str, dict[str, float]]
+    means: dict[str, float]
+    left_out: list[str] = field(default_factory=list)
+
+    def write(self, file: Path) -> None:
+        """Write it as JSON.
+
+        Raises:
+            MediaError: the file cannot be written.
+        """
+        write_text(file, json.dumps(vars(self), indent=2) + "\n")
+
+
+def score_labels(
+    results: Path,
+    reference: Path,
+    *,
+    label_ids: bool,
+    pair: str = "name",
+    watch: Callable[[int, int | None], None] | None = None,
+) -> LabelReport:
+    """Score label maps: images of one channel, or with a palette whose indices are the labels.
+
+    Args:
+        results: their folder, with subfolders.
+        reference: the ground truth's, likewise.
+        label_ids: both hold Cityscapes' label ids (``_labelIds.png``); otherwise train ids.
+        pair: see :func:`llve_common.evaluate.pairing.keyed`.
+        watch: is told (maps done, maps in all).
+
+    Raises:
+        ConfigError: the template is not one.
+        DataError: a folder is missing or empty, nothing has a partner, or maps do not fit.
+        MediaError: a file is no image.
+    """
+    left_out: list[str] = []
+    files = [list_images(folder, recursive=True) for folder in (results, reference)]
+    predicted, targets = with_partners(files, pair, left_out, ())
+    agreement = Agreement()
+    for number, (mine, theirs) in enumerate(zip(predicted, targets, strict=True), 1):
+        maps = [read_labels(file) for file in (mine, theirs)]
+        try:
+            agreement.update(*(train_ids(each) if label_ids else each for each in maps))
+        except DataError as error:
+            raise error.at(mine) from None
+        if watch is not None:
+            watch(number, len(predicted))
+    left = [some_of(left_out)] if left_out else []
+    return LabelReport(len(predicted), agreement.by_class(), agreement.means(), left)
+
+
+def read_labels(file: Path) -> Labels:
+    """A label map, (H, W), as stored: grey levels, or the indices of a palette.
+
+    Raises:
+        DataError: it has colours.
+        MediaError: it is no image.
+    """
+    try:
+        with PIL.Image.open(file) as image:
+            pixels: np.ndarray[Any, np.dtype[Any]] = np.asarray(image)
+    except (OSError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise MediaError("cannot be decoded", where=file, got=error) from None
+    if pixels.ndim != 2:
+        raise DataError(
+            "a label map has one channel", where=file, got=f"{pixels.shape[2]} channels",
+            mend="give the files of labels, such as Cityscapes' _labelIds.png, not of colours",
+        )  # fmt: skip
+    return pixels.astype(np.int64)
