@@ -191,7 +191,9 @@ def data_digest(folder: Path) -> str:
     frames = {
         path.relative_to(folder).as_posix(): path
         for path in folder.rglob("*")
-        if path.is_file() and (is_image(path) or path.suffix == ".npy")
+        if path.is_file()
+        and not path.name.startswith(".")
+        and (is_image(path) or path.suffix == ".npy")
     }
     if not frames:
         raise DataError("the folder is missing or holds no frames", where=folder)
