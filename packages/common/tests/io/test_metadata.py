@@ -8,7 +8,7 @@ import pytest
 
 from llve_common.enhance.files import enhance_all
 from llve_common.enhance.jobs import plan_jobs
-from llve_common.io.frames import Coding, open_sink, open_source
+from llve_common.io.frames import open_sink, open_source
 from llve_common.io.images import OF_16_BITS, WRITTEN, read_image, write_image
 
 TAKEN = "2020:01:02 03:04:05"
@@ -49,7 +49,7 @@ def test_what_still_holds_is_kept_and_can_be_left_out(tmp_path, suffix, deep):
         frame = next(source.frames)
         assert frame.image.metadata.keys() >= {"exif", "xmp", "dpi"}
         for name, strip in (("kept", False), ("bare", True)):
-            with open_sink(tmp_path / f"{name}{suffix}", source, Coding(strip=strip)) as write:
+            with open_sink(tmp_path / f"{name}{suffix}", source, strip=strip) as write:
                 write(frame)
     write_image(tmp_path / f"kept{suffix}", pixels, metadata=image.metadata)
     for name in ("kept", "bare"):

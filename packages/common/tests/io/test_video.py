@@ -68,9 +68,7 @@ def assert_only(folder, *names):
 def test_info(tmp_path):
     info = probe(make_clip(tmp_path / "a.mp4", audio=("aac",)))
     assert (info.width, info.height, info.rate, info.frames) == (WIDTH, HEIGHT, 25, 12)
-    assert info.duration == Fraction(12, 25)
     assert info.has_audio
-    assert info.rotation == 0
     assert info.colour == Colour()
 
 
@@ -153,13 +151,12 @@ def test_rotation_is_applied_and_not_written_again(tmp_path, tag, expected):
     upright = expected(picture())
     info = probe(path)
     assert (info.height, info.width) == upright.shape[:2]
-    if len(tag) == 1:
-        assert info.rotation == tag["degrees"]
     height, width, _ = upright.shape
     middles = slice(height // 4, None, height // 2), slice(width // 4, None, width // 2)
     np.testing.assert_allclose(first_pixels(path)[middles].astype(int), upright[middles], atol=4)
     copy_clip(path, tmp_path / "b.mp4")
-    assert probe(tmp_path / "b.mp4").rotation == 0
+    with av.open(tmp_path / "b.mp4") as container:
+        assert next(container.decode(video=0)).rotation == 0
     copied = first_pixels(tmp_path / "b.mp4")[middles].astype(int)
     np.testing.assert_allclose(copied, upright[middles], atol=6)
 

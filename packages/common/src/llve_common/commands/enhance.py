@@ -101,7 +101,6 @@ def enhance_command(choose: Choose) -> Callable[..., None]:
     ) -> None:
         """Enhance images, videos, or folders of them."""
         from llve_common.enhance.jobs import Wishes, jobs_to_do, plan_jobs
-        from llve_common.io.frames import Coding, Part
         from llve_common.io.pipes import piped, rate_of, raw_format
 
         given, target = _sources_and_output(sources, output)
@@ -111,8 +110,8 @@ def enhance_command(choose: Choose) -> Callable[..., None]:
         wishes = Wishes(
             strength=strength,
             rate=None if fps is None else rate_of(fps, "--fps"),
-            sound=sound, preview=preview,
-            part=Part(start, end, keep_going), coding=Coding(codec, crf, strip),
+            sound=sound, preview=preview, start=start, end=end, keep_going=keep_going,
+            codec=codec, crf=crf, strip=strip,
             raw=None if raw is None else raw_format(raw),
         )  # fmt: skip
         paper = choose(given, raw is not None)

@@ -44,9 +44,11 @@ def enhance_job(
         UserError: the source cannot be read or the target not written; a video's target is then as
             it was, a folder holds the frames up to there.
     """
-    raw, piped = wishes.raw, job[1] == Path(PIPE)
+    part = {"start": wishes.start, "end": wishes.end}
     opened = (
-        nullcontext(raw_source(sys.stdin.buffer, raw)) if raw else open_source(job[0], wishes.part)
+        nullcontext(raw_source(sys.stdin.buffer, wishes.raw))
+        if wishes.raw is not None
+        else open_source(job[0], **part, keep_going=wishes.keep_going)
     )
     with opened as source:
         if is_video(job[1]):
@@ -55,8 +57,8 @@ def enhance_job(
             silent = replace(source.video, has_audio=False, has_subtitles=False, chapters=())
             source = replace(source, video=silent)
             enhance = previewed(enhance, wishes.preview)
-        sink = open_sink(job[1], source, wishes.coding)
-        with nullcontext(raw_sink(sys.stdout.buffer)) if piped else sink as write:
+        sink = open_sink(job[1], source, codec=wishes.codec, crf=wishes.crf, strip=wishes.strip)
+        with nullcontext(raw_sink(sys.stdout.buffer)) if job[1] == Path(PIPE) else sink as write:
             return put_frames_through(enhance, source, write, watch=watch)
 
 

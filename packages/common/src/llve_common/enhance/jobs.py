@@ -11,17 +11,7 @@ from pathlib import Path
 from llve_common.errors import ConfigError, DataError
 from llve_common.io.atomic import require_writable
 from llve_common.io.folders import is_image, named, some_of, walk
-from llve_common.io.frames import (
-    USUAL,
-    WHOLE,
-    Coding,
-    Part,
-    frame_name,
-    numbered,
-    open_source,
-    require_known,
-    sources_in,
-)
+from llve_common.io.frames import frame_name, numbered, open_source, require_known, sources_in
 from llve_common.io.images import WRITTEN, result_suffix
 from llve_common.io.pipes import PIPE, Raw
 from llve_common.io.video import OUTPUT_FORMATS, is_video
@@ -43,8 +33,12 @@ class Wishes:
         rate: of a video that is made of images, in frames a second; None: 25.
         sound: a file whose sound a video gets; None: the source's own.
         preview: of a video, enhance one second in so many, and leave out the others and the sound.
-        part: of a video that is read.
-        coding: of what is written.
+        start: of the part of a video that is read, in seconds; None: its start.
+        end: likewise; None: its end.
+        keep_going: pass over a video's damage.
+        codec: of a video that is written; so is ``crf``.
+        crf: None: the codec's default.
+        strip: leave out tags.
         raw: the source is standard input, and holds such frames; None: it is a file.
     """
 
@@ -52,8 +46,12 @@ class Wishes:
     rate: Fraction | None = None
     sound: Path | None = None
     preview: int | None = None
-    part: Part = WHOLE
-    coding: Coding = USUAL
+    start: float | None = None
+    end: float | None = None
+    keep_going: bool = False
+    codec: str = "h264"
+    crf: int | None = None
+    strip: bool = False
     raw: Raw | None = None
 
 
@@ -99,7 +97,7 @@ def plan_jobs(
         raise DataError("frames cannot become an image", where=output, mend="give a folder")
     else:
         jobs = [(Path(PIPE), output)]
-    check_coding(wishes.coding.codec, wishes.coding.crf)
+    check_coding(wishes.codec, wishes.crf)
     _refuse_idle_wishes(wishes, jobs)
     return jobs
 
@@ -111,9 +109,9 @@ def _refuse_idle_wishes(wishes: Wishes, jobs: Sequence[Job]) -> None:
         ("--fps", wishes.rate, made),
         ("--sound", wishes.sound, made),
         ("--preview", wishes.preview, taken),
-        ("--start", wishes.part.start, taken),
-        ("--end", wishes.part.end, taken),
-        ("--crf", wishes.coding.crf, made),
+        ("--start", wishes.start, taken),
+        ("--end", wishes.end, taken),
+        ("--crf", wishes.crf, made),
     ):
         if value is not None and not serves:
             what = "this is for videos, and there is none"

@@ -66,35 +66,14 @@ class Source:
     video: VideoInfo | None = None
 
 
-@dataclass(frozen=True)
-class Part:
-    """What of a video is read, as :class:`~llve_common.io.video.VideoReader` takes it."""
-
-    start: float | None = None
-    end: float | None = None
-    keep_going: bool = False
-
-
-@dataclass(frozen=True)
-class Coding:
-    """How a video is written, as :class:`~llve_common.io.video.VideoWriter` takes it.
-
-    Images take ``strip`` too: to leave out what they say beside their pixels, such as the place.
-    """
-
-    codec: str = "h264"
-    crf: int | None = None
-    strip: bool = False
-
-
-WHOLE, USUAL = Part(), Coding()
-
-
 @contextmanager
-def open_source(path: Path, part: Part = WHOLE) -> Iterator[Source]:
+def open_source(
+    path: Path, *, start: float | None = None, end: float | None = None, keep_going: bool = False
+) -> Iterator[Source]:
     """The frames of an image file, a folder of frames, or a part of a video.
 
-    Images come in sRGB, by their ICC profiles.
+    Images come in sRGB, by their ICC profiles. The keywords are those of
+    :class:`~llve_common.io.video.VideoReader`.
 
     Raises:
         MediaError: nothing is there, it is of no known kind, or a frame cannot be read.
@@ -107,7 +86,7 @@ def open_source(path: Path, part: Part = WHOLE) -> Iterator[Source]:
         frames = (Frame(read_image(each, srgb=True), frame_name(each), each) for each in paths)
         yield Source(of_one_size(frames), len(paths))
     else:
-        with VideoReader(path, **vars(part)) as reader:
+        with VideoReader(path, start=start, end=end, keep_going=keep_going) as reader:
             yield Source(_video_frames(reader), reader.info.frames, reader.info)
 
 
@@ -157,7 +136,7 @@ def sources_in(path: Path, *, clips: bool, but: Path | None = None) -> list[Path
 
 @contextmanager
 def open_sink(
-    path: Path, source: Source, coding: Coding = USUAL
+    path: Path, source: Source, *, codec: str = "h264", crf: int | None = None, strip: bool = False
 ) -> Iterator[Callable[[Frame], None]]:
     """A function that writes a source's frames in order; the target is whole or as it was.
 
@@ -165,7 +144,9 @@ def open_sink(
         path: a video file for a video, an image file for one image, else a folder, whose files get
             the names of the source's.
         source: whose times, colour and sound a video keeps.
-        coding: how a video is written, and whether to leave out what tells of a file.
+        codec: of a video, as :class:`~llve_common.io.video.VideoWriter` takes it; so is ``crf``.
+        crf: likewise.
+        strip: leave out what a file says beside its pixels, such as the place.
 
     Raises:
         MediaError: the target cannot be written.
@@ -173,8 +154,8 @@ def open_sink(
     if is_video(path) and source.video is not None:
         info = source.video
         make_folder(path.parent)
-        width, height = info.width, info.height
-        with VideoWriter(path, info, width=width, height=height, **vars(coding)) as writer:
+        size = {"width": info.width, "height": info.height}
+        with VideoWriter(path, info, **size, codec=codec, crf=crf, strip=strip) as writer:
 
             def write(frame: Frame) -> None:
                 assert frame.time is not None
@@ -187,7 +168,7 @@ def open_sink(
         def write_one(frame: Frame) -> None:
             image, name = frame.image, frame.name or numbered(next(numbers))
             target = path if path.suffix.lower() in WRITTEN else path / name
-            write_image(target, image.pixels, image.alpha, None if coding.strip else image.metadata)
+            write_image(target, image.pixels, image.alpha, None if strip else image.metadata)
 
         yield write_one
 

@@ -14,15 +14,17 @@ import re
 import runpy
 import shutil
 import signal
-import subprocess
+import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from importlib import import_module
 from itertools import product
+from multiprocessing import get_context
+from multiprocessing.context import ForkServerProcess
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar, get_args
@@ -49,6 +51,7 @@ from llve_common.io.images import Image, read_image, to_pixels, to_tensor, write
 from llve_common.io.video import VideoInfo, VideoReader, VideoWriter
 from llve_common.paper.configs import settings_class, shipped_configs
 from llve_common.paper.contract import Paper, Plan, Procedure, Sample, TrainingSet
+from llve_common.paper.installed import installed_papers
 from llve_common.published_options import PublishedOptions
 from llve_common.train.record import read_validations
 from llve_common.train.trainer import train
@@ -155,80 +158,16 @@ def updates(count: int, pairs: Path | None = None) -> Iterator[None]:
         yield
 
 
-Start = Callable[..., tuple[int, Callable[[], tuple[int, str]]]]
-"""Starts a command, given what :func:`updates` needs and the words; with ``ranks`` several of it,
-told apart as torchrun does. Gives the first one's id, and what waits for the status and the output
-of all."""
-
-
-@contextmanager
-def forking(package: str, output: Path) -> Iterator[Start]:
-    """Starts a package's command in processes that need not import anything."""
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(  # noqa: S603
-        [sys.executable, "-c", SERVER, package, str(output)],
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
-        **pipes,
-    ) as server:
-        orders, answers = server.stdin, server.stdout
-        assert orders is not None
-        assert answers is not None
-
-        def start(
-            count: int, pairs: Path, *words: object, ranks: int = 1
-        ) -> tuple[int, Callable[[], tuple[int, str]]]:
-            output.write_text("")
-            orders.write(json.dumps([ranks, count, str(pairs), *map(str, words)]) + "\n")
-            orders.flush()
-
-            def wait() -> tuple[int, str]:
-                return os.waitstatus_to_exitcode(int(answers.readline())), output.read_text()
-
-            return int(answers.readline()), wait
-
-        yield start
-
-
-SERVER = """
-import json, os, signal, socket, sys
-from importlib import import_module
-from pathlib import Path
-import torch
-from llve_common.testing.conformance import updates
-package, output = sys.argv[1:]
-app = import_module(f"{package}.__main__").app
-torch.optim.Adam([torch.zeros(1, requires_grad=True)]).step()  # imports a great deal more
-for line in sys.stdin:
-    ranks, count, pairs, *words = json.loads(line)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    running = []
-    for rank in map(str, range(ranks)):
-        running.append(os.fork())
-        if running[-1] == 0:
-            said = os.open(output, os.O_WRONLY | os.O_APPEND)
-            os.dup2(said, 1)
-            os.dup2(said, 2)
-            if ranks > 1:
-                os.environ |= {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": str(ranks)}
-                os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-            with updates(count, Path(pairs)):
-                try:
-                    app(words)
-                except SystemExit as ended:
-                    sys.stdout.flush()
-                    os._exit(ended.code or 0)  # taking all that was imported down takes a second
-    print(running[0], flush=True)
-    status = 0
-    while running:
-        pid, ended = os.wait()
-        running.remove(pid)
-        status = status or ended
-        for other in running if ended else ():
-            os.kill(other, signal.SIGKILL)  # it would wait for the one that failed
-    print(status, flush=True)
-os._exit(0)
-"""
+def run_forked(
+    package: str, count: int, pairs: Path, words: Sequence[str], rank: Mapping[str, str]
+) -> None:
+    """Run a package's command here, with :func:`updates`; its output goes to ``pairs/said``."""
+    os.environ |= rank
+    with (pairs / "said").open("ab") as said:
+        os.dup2(said.fileno(), 1)
+        os.dup2(said.fileno(), 2)
+    with updates(count, pairs):
+        import_module(f"{package}.__main__").app(words)
 
 
 def ending(folder: Path) -> dict[str, Any]:
@@ -473,18 +412,34 @@ class Conformance:
         moved = [name for name, value in middle.items() if not value.equal(one["network"][name])]
         assert moved  # else the updates that are compared did nothing
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def start(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
-        """Starts the paper's command in processes of its own; see :func:`forking`."""
-        with forking(cls.paper.package, tmp_path_factory.mktemp("said") / "said") as start:
-            yield start
+    def start(
+        self, count: int, pairs: Path, *words: object, ranks: int = 1
+    ) -> list[ForkServerProcess]:
+        """Start a command in a process, or several told apart as torchrun does; none imports much.
+
+        It runs as :func:`run_forked` says.
+        """
+        forks = get_context("forkserver")
+        papers = [paper.module for paper in installed_papers().values()]
+        forks.set_forkserver_preload([__name__, "torch._dynamo", *papers])
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        world = {"WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        started = []
+        for number in range(ranks):
+            rank = {**world, "RANK": number, "LOCAL_RANK": number} if ranks > 1 else {}
+            named = {name: str(value) for name, value in rank.items()}
+            given = (self.paper.package, count, pairs, [*map(str, words)], named)
+            started.append(forks.Process(target=run_forked, args=given, daemon=True))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("OMP_NUM_THREADS", "1")
+            for process in started:
+                process.start()
+        return started
 
     @pytest.mark.multiprocess
     @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
-    def test_a_killed_run_ends_as_an_unbroken_one(
-        self, tmp_path: Path, start: Start, kills: int
-    ) -> None:
+    def test_a_killed_run_ends_as_an_unbroken_one(self, tmp_path: Path, kills: int) -> None:
         """By SIGKILL at any moment; a batch is computed in parts, and every update validated."""
         write_pairs(tmp_path / "low", tmp_path / "high", 6, (16, 24))
         words = [*self.how_to_train(tmp_path / "set"), "--save", str(tmp_path / "runs")]
@@ -498,21 +453,22 @@ class Conformance:
 
         go = [*words, "--name", "killed"]
         for _ in range(kills):
-            pid, wait = start(count, tmp_path, *go)
+            [process] = self.start(count, tmp_path, *go)
             wanted, deadline = newest() + chance.randrange(2), time.monotonic() + 60
             while newest() < wanted and time.monotonic() < deadline:
                 time.sleep(0.001)
             time.sleep(chance.uniform(0, 0.05))
-            os.kill(pid, signal.SIGKILL)
-            assert wait()[0] == -signal.SIGKILL  # else a test of nothing
+            process.kill()
+            process.join()
+            assert process.exitcode == -signal.SIGKILL  # else a test of nothing
             if (killed / "settings.yml").is_file():
                 go = [words[0], "--resume", str(killed)]
                 resumed_from.add(newest())
         assert len(resumed_from) > kills // 3
         for last in (go, [*words, "--name", "whole"]):
-            _, wait = start(count, tmp_path, *last)
-            status, said = wait()
-            assert status == 0, said
+            [process] = self.start(count, tmp_path, *last)
+            process.join()
+            assert process.exitcode == 0, (tmp_path / "said").read_text()
         one, other = ending(killed), ending(whole)
         assert (one.pop("losses"), one.pop("files")) == (other.pop("losses"), other.pop("files"))
         torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
@@ -566,14 +522,17 @@ class Conformance:
                     torch.testing.assert_close(own, whole, rtol=0, atol=1e-9 * scale)
 
     @pytest.mark.multiprocess
-    def test_two_processes_make_one_run(self, tmp_path: Path, start: Start) -> None:
+    def test_two_processes_make_one_run(self, tmp_path: Path) -> None:
         write_pairs(tmp_path / "low", tmp_path / "high", 6, (16, 24))
         words = [*self.how_to_train(tmp_path / "train"), "--save", tmp_path / "runs"]
         words += ["--device", "cpu", "run.tensorboard=false", "train.workers=0"]
         words.append(f"train.batch_size={2 * self.smallest_share}")
-        _, wait = start(2, tmp_path, *words, ranks=2)
-        status, said = wait()
-        assert status == 0, said
+        processes = self.start(2, tmp_path, *words, ranks=2)
+        for process in processes:
+            process.join(60)  # if one fails, the other one waits for it
+            process.kill()
+        ends = [process.exitcode for process in processes]
+        assert ends == [0, 0], (tmp_path / "said").read_text()
         [folder] = (tmp_path / "runs").iterdir()
         for checkpoint in (folder / "checkpoints").iterdir():
             content = read_checkpoint(checkpoint)

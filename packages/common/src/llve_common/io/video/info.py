@@ -43,9 +43,6 @@ class VideoInfo:
         rate: average frames per second.
         time_base: seconds that one tick of the frame times lasts, 0.1 ms at most.
         frames: their number, as the file states or its duration suggests; None if unknown.
-        duration: seconds; None if unknown.
-        rotation: degrees, counter-clockwise, that the stored frames are turned by for display;
-            0, 90, 180 or 270. ``width``, ``height`` and every frame read have it applied.
         pixel_aspect: width of a pixel over its height, upright; 1 where the file does not say.
         colour: of the frames read; a clip of high dynamic range is mapped to BT.709.
         chroma: sampling of the stored colour: 420, 422 or 444; 420 for RGB.
@@ -66,8 +63,6 @@ class VideoInfo:
     rate: Fraction
     time_base: Fraction
     frames: int | None = None
-    duration: Fraction | None = None
-    rotation: int = 0
     pixel_aspect: Fraction = Fraction(1)
     colour: Colour = Colour()
     chroma: str = "420"

@@ -219,8 +219,6 @@ class VideoReader:
             rate=self._rate,
             time_base=time_base / ceil(time_base / _FINE),
             frames=frames,
-            duration=duration,
-            rotation=first.rotation % 360,
             pixel_aspect=1 / aspect if turned else aspect,
             colour=colour.displayed_colour(tags),
             chroma=colour.chroma_of(first),
