@@ -30,7 +30,7 @@ TOOLS = ["build", "hatchling", "mypy", "ruff", "types-PyYAML", *TOOLS_OF_TESTS]
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Train SCI for about a minute, test it, enhance a photograph, and write a page about it."""
+    """Enhance a photograph and a clip by all papers, train and test SCI, and write a page."""
     session.run(python(session), "tools/demo.py", *session.posargs, external=True)
 
 

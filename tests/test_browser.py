@@ -8,6 +8,7 @@ from clips import make_clip
 from typer.testing import CliRunner
 
 from llve_common.io.images import read_image
+from llve_common.report.page import Group, Panel, Section, write_page
 from llve_common.weights.files import write_weights
 from llve_sci.__main__ import app as sci
 from llve_sgz.__main__ import app as sgz
@@ -126,6 +127,53 @@ def test_the_page_can_ask_for_nothing_and_says_what_it_cannot_do(page, tmp_path)
     added = browser.do("Page.addScriptToEvaluateOnNewDocument", source=script)
     assert "does not offer WebGL2" in page("sci").wait(TOLD)
     browser.do("Page.removeScriptToEvaluateOnNewDocument", **added)
+
+
+def key(browser, code):
+    for kind in ("rawKeyDown", "keyUp"):
+        browser.do(
+            "Input.dispatchKeyEvent", type=kind, key=code, code=code, windowsVirtualKeyCode=39
+        )
+
+
+def test_a_report_s_pictures_follow_lists_frames_clicks_and_keys(browser, tmp_path):
+    def panel(label, level):
+        pixels = [np.full((6, 8, 3), level + each, np.uint8) for each in range(3)]
+        return Panel(label, pixels, said=[f"{label} {each}" for each in range(3)])
+
+    panels = [panel(label, 60 * number) for number, label in enumerate("abc")]
+    groups = [Group("a clip", panels, ("x", "y", "z"))]
+    section = Section("Pictures", commands=["sci enhance a.png"], groups=groups)
+    write_page(tmp_path / "page.html", "A page", "of pictures", [section])
+    browser.open(tmp_path / "page.html")
+
+    def shown():
+        return browser.run("""['left', 'right'].map(side => {
+            const image = document.querySelector(`.of-${side}`), canvas = new OffscreenCanvas(1, 1);
+            const context = canvas.getContext('2d');
+            context.drawImage(image, 0, 0);
+            return context.getImageData(0, 0, 1, 1).data[0];
+        })""")
+
+    assert shown() == pytest.approx([1, 61], abs=1)
+    browser.run("document.querySelectorAll('.pick')[2].click()")
+    browser.run("Object.assign(document.querySelector('.left'), {value: 1}).onchange()")
+    browser.run("Object.assign(document.querySelector('.frame'), {value: 2}).oninput()")
+    browser.wait("document.querySelector('.of-right').complete")
+    assert shown() == pytest.approx([62, 122], abs=1)
+    assert browser.run("document.querySelector('.shown').value") == "z"
+    assert browser.run("document.querySelector('.pick .said').textContent") == "a 2"
+    browser.run("document.querySelector('.at').focus()")
+    key(browser, "ArrowRight")
+    assert browser.run("document.querySelector('.view').style.getPropertyValue('--at')") == "51%"
+    browser.run("document.querySelector('.play').click()")
+    browser.wait("document.querySelector('.frame').value === '1'")
+    # A headless page has no clipboard: the command is chosen, to be copied by keys.
+    browser.run("document.querySelector('.copy').click()")
+    copied = "document.querySelector('.copy').textContent === 'Copied' || `${getSelection()}`"
+    assert browser.wait(copied) in (True, "$ sci enhance a.png")
+    assert browser.requests[0].endswith("page.html")
+    assert all(each.startswith(("file:", "data:")) for each in browser.requests)
 
 
 def test_traditional_convolutions_of_sgz_are_refused(tmp_path):

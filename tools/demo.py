@@ -1,7 +1,8 @@
 """The demo: from nothing to a page of results, by the commands that a user would type.
 
-It makes the embedded set, trains SCI on it, tests it, and enhances a photograph with the weights
-just trained and with the bundled ones. The page holds each command beside what it made.
+It darkens a photograph and a clip, and enhances both by all five papers with the bundled weights.
+Then it trains SCI on the embedded set, tests it, and enhances the photograph with these weights,
+too. The page opens with the pictures, and holds each command beside what it made.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +23,16 @@ from matplotlib.figure import Figure
 
 from llve_common.config import as_yaml, load_settings
 from llve_common.io.images import read_image
+from llve_common.machine.folders import shown_command
 from llve_common.report.page import Group, Panel, Section, write_page
 from llve_common.report.tables import Table
 from llve_sci.config import TrainSettings
 
 SCRIPTS = Path(sys.executable).parent
+# The first is what the page opens with: its weights are for photographs and for clips.
+PAPERS = ("stcd", "sci", "sgz", "sdsd", "tcenet")
+CLIP = "pair13"
+"""A clip of the embedded set that no training on that set looks at."""
 
 
 def main() -> None:
@@ -39,7 +46,20 @@ def main() -> None:
         sys.exit(f"error: {out} holds something other than a demo; give another --out")
     shutil.rmtree(out, ignore_errors=True)
 
-    made = run(f"python -m llve_common synthetic {out}/synthetic")
+    dark = out / "photograph" / "astronaut-dark.png"
+    made = [
+        run(f"python -m llve_common photograph {out}/photograph"),
+        run(
+            f"python -m llve_common synthetic {out}/clips --layout clips --clips 1 --frames 8 "
+            "--height 256 --width 448"
+        ),
+    ]
+    made += [
+        run(f"{paper} enhance {dark} {out}/clips/input/{CLIP} -o {out}/enhanced/{paper}")
+        for paper in PAPERS
+    ]
+    live = run(f"sci page -o {out}/sci.html")
+    set_made = run(f"python -m llve_common synthetic {out}/synthetic")
     epochs = f" --epochs {arguments.epochs}" if arguments.epochs else ""
     trained = run(
         f"sci train --config train/synthetic --data_path {out}/synthetic/train/low "
@@ -51,32 +71,74 @@ def main() -> None:
         f"sci test --data_path {out}/synthetic/test/low --target-path {out}/synthetic/test/high "
         f"--model {weights} --save_path {out}/tested"
     )
-    photograph = run(f"python -m llve_common photograph {out}/photograph")
-    dark = out / "photograph" / "astronaut-dark.png"
     ours = run(f"sci enhance {dark} -o {out}/enhanced/trained.png --weights {weights}")
-    bundled = run(f"sci enhance {dark} -o {out}/enhanced/bundled.png")
 
     page = out / "index.html"
     write_page(
         page,
-        "SCI, from data to result",
-        "Everything on this page was made by the commands it shows, on this machine. The set is "
-        "synthetic and small: its figures show that the software works, not how good SCI is.",
+        "Five papers at work",
+        "Everything on this page was made by the commands it shows, on this machine. The light is "
+        "simulated and the sets are small: the page shows that the software works, not how good a "
+        "paper is.",
         [
-            training_section([made, trained], folder),
+            pictures_section(out),
+            Section(
+                "In the browser",
+                "The file sci.html beside this page enhances your own photographs, videos and your "
+                "camera's picture, without sending them anywhere.",
+                [live],
+            ),
+            Section("How the pictures were made", commands=[*made, ours]),
+            training_section([set_made, trained], folder),
             test_section(tested, out),
-            photograph_section([photograph, ours, bundled], out),
         ],
     )
     print(f"\nThe page is at {page.resolve()}")
 
 
 def run(command: str) -> str:
-    """Run a command of this environment, show it, and return it."""
+    """Run a command of this environment, show it, and return it as the page shows it."""
     print(f"\n$ {command}", flush=True)
     program, *words = shlex.split(command)
     subprocess.run([SCRIPTS / program, *words], check=True)
-    return command
+    return shown_command(command)
+
+
+def pictures_section(out: Path) -> Section:
+    """The photograph and the clip by all papers, each beside what its weights are for."""
+    enhanced, photograph = out / "enhanced", out / "photograph"
+    still = [panel("dark", photograph / "astronaut-dark.png")]
+    still += [panel(each, enhanced / each / "astronaut-dark.png") for each in PAPERS]
+    still.append(panel("sci, trained here", enhanced / "trained.png"))
+    still.append(panel("as it was taken", photograph / "astronaut.png"))
+    moving = [panel("dark", out / "clips" / "input" / CLIP)]
+    moving += [panel(each, enhanced / each / CLIP) for each in PAPERS]
+    moving.append(panel("as it was taken", out / "clips" / "GT" / CLIP))
+    frames = [f"frame {number}" for number in range(len(moving[0].frames))]
+    return Section(
+        "A photograph and a clip",
+        "Drag the handle; the lists, or a click on a picture, choose what is on its two sides. "
+        "Eileen Collins (NASA, public domain) and a cup of coffee, from photographs that "
+        "scikit-image ships, darkened by simulation. No weights here were trained on either.",
+        groups=[Group("The photograph", still), Group("The clip", moving, frames)],
+    )
+
+
+def panel(label: str, source: Path) -> Panel:
+    """A picture, or the frames in a folder, and what a paper's weights are for."""
+    sources = sorted(source.iterdir()) if source.is_dir() else [source]
+    caption = purpose(label) if label in PAPERS else ""
+    return Panel(label, [read_image(each).pixels for each in sources], caption)
+
+
+def purpose(paper: str) -> str:
+    """What a paper's bundled weights are for, in its own words."""
+    [record] = (
+        each
+        for each in (files(f"llve_{paper}") / "bundled").iterdir()
+        if each.name.endswith(".json")
+    )
+    return str(json.loads(record.read_text("utf-8"))["purpose"])
 
 
 def training_section(commands: list[str], folder: Path) -> Section:
@@ -142,15 +204,17 @@ def test_section(command: str, out: Path) -> Section:
             ("SSIM", f"{means['input_ssim']:.4f}", f"{means['ssim']:.4f}"),
         ),
     )
-    frames = ("coffee0_0000.png", "stereo_motorcycle0_0000.png")
     test = out / "synthetic" / "test"
     groups = [
-        group(
+        Group(
             f"test frame {frame}",
-            test / "low" / frame,
-            {"enhanced": out / "tested" / frame, "original": test / "high" / frame},
+            [
+                panel("dark", test / "low" / frame),
+                panel("enhanced", out / "tested" / frame),
+                panel("original", test / "high" / frame),
+            ],
         )
-        for frame in frames
+        for frame in ("coffee0_0000.png", "stereo_motorcycle0_0000.png")
     ]
     return Section(
         heading="Test",
@@ -159,36 +223,6 @@ def test_section(command: str, out: Path) -> Section:
         tables=[table],
         groups=groups,
     )
-
-
-def photograph_section(commands: list[str], out: Path) -> Section:
-    """A photograph with both weights, and its original."""
-    dark, enhanced = out / "photograph" / "astronaut-dark.png", out / "enhanced"
-    return Section(
-        heading="A photograph",
-        text="Eileen Collins (NASA, public domain), which scikit-image ships. It was darkened by "
-        "simulation: it is not a photograph taken in low light. Neither set of weights saw it. The "
-        "bundled weights are llve's own, of other photographs. Single precision makes SCI's "
-        "training chaotic, so another number of threads gives other weights.",
-        commands=commands,
-        groups=[
-            group(
-                "the photograph",
-                dark,
-                {
-                    "with the weights just trained": enhanced / "trained.png",
-                    "with the bundled weights": enhanced / "bundled.png",
-                    "as it was taken": out / "photograph" / "astronaut.png",
-                },
-            )
-        ],
-    )
-
-
-def group(caption: str, dark: Path, others: dict[str, Path]) -> Group:
-    """An image file, and others by their labels, each under a handle that uncovers it."""
-    panels = [Panel(label, read_image(file).pixels) for label, file in others.items()]
-    return Group(caption, read_image(dark).pixels, "dark", panels)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """A clip through a network, and everything that is measured of it."""
 
+import io
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from llve_common.data.clip import Clip
@@ -151,19 +153,33 @@ def test_steadiness_without_ground_truth_or_neighbours(clip):
 # What is shown
 
 
-def test_the_middle_frame_and_a_strip_are_kept_whatever_the_length(monkeypatch):
+@pytest.mark.parametrize(
+    ("middle", "frames", "kept"),
+    [(3, 1, [3]), (3, 3, [2, 3, 4]), (3, 9, range(7)), (20, 2, [5, 6]), (0, 2, [0, 1]), (3, 0, [])],
+)
+def test_frames_of_the_middle_and_a_strip_are_kept(monkeypatch, middle, frames, kept):
     monkeypatch.setattr(meter, "STRIP_FRAMES", 4)
     monkeypatch.setattr(meter, "LONGEST_SIDE", 50)
-    camera = Camera(middle=3)
+    camera = Camera(middle, frames)
     for number in range(7):
-        camera.add(np.full((20, 100, 3), number, np.uint8), f"{number}.png")
+        pixels = np.full((20, 100, 3), 30 * number, np.uint8)
+        camera.add(pixels, f"{number}.png" if number else "", {"psnr": number})
     view = camera.view()
-    assert view.strip[:, 0, 0].tolist() == [0, 1, 2, 3]
-    assert view.strip.shape == (4, 100, 3)
-    assert (view.frame, view.picture.shape, view.picture[0, 0, 0]) == ("3.png", (10, 50, 3), 3)
-    alone = Camera(middle=0)
-    alone.add(np.zeros((2, 2, 3), np.uint8), "")
-    assert (alone.view().frame, alone.view().strip) == ("frame 0", None)
+    if not kept:
+        assert view is None
+        return
+    assert view.frames == tuple(f"{number}.png" if number else "frame 0" for number in kept)
+    assert [each["psnr"] for each in view.scores] == list(kept)
+    shown = [np.asarray(PIL.Image.open(io.BytesIO(each))) for each in view.pictures]
+    assert [each.shape for each in shown] == [(10, 50, 3)] * len(kept)
+    assert [each.mean() for each in shown] == pytest.approx([30 * each for each in kept], abs=2)
+    assert view.strip[:, 0, 0].tolist() == [0, 30, 60, 90]
+
+
+def test_an_image_has_no_strip():
+    camera = Camera(0, 1)
+    camera.add(np.zeros((2, 2, 3), np.uint8), "", {})
+    assert camera.view().strip is None
 
 
 def test_some_of_many_are_spread_evenly():

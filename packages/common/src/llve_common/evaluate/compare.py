@@ -42,6 +42,8 @@ from llve_common.weights.network import load_model, used_parameters
 INPUT, GAMMA = "input", "gamma"
 PICTURES = 6
 """How many clips are shown, spread evenly over all."""
+FRAMES = 32
+"""How many frames of clips are shown, of all clips together."""
 _REPEATS = 5
 # Torch raises the latter two where memory or a kernel is missing; others may have enough.
 _FAILURES = (UserError, RuntimeError, MemoryError)
@@ -180,7 +182,7 @@ def compare(
     if quality:
         untouched.append(Row(GAMMA, "each frame under the gamma curve that brings its mean to 0.4"))
     opened = [_open(each, device) for each in contenders]
-    running: dict[str, Enhance] = {INPUT: iter, **({GAMMA: _gamma_curves} if quality else {})}
+    running: dict[str, Enhance] = {INPUT: iter, **({GAMMA: gamma_curves} if quality else {})}
     running |= {row.name: frame_enhancer(model) for row, model in opened if model is not None}
     shown = evenly_spread([clip.name for clip in clips], PICTURES)
     counts = [clip.count for clip in clips]
@@ -200,6 +202,7 @@ def compare(
                 running,
                 flow,
                 quality=quality,
+                shown=FRAMES // len(shown) if clip.name in shown else 0,
                 step=lambda name: watch(next(done), total, name),
             )
         except _FAILURES as error:
@@ -208,8 +211,7 @@ def compare(
         failures |= failed
         running = {name: running[name] for name in found}
         for name, each in found.items():
-            kept = each if clip.name in shown else replace(each, view=None, reference=None)
-            measured[name][clip.name] = kept
+            measured[name][clip.name] = each
     left = [clip for clip in clips if clip.name not in left_out]
     if not left:
         reasons = "".join(f"\n- {name}: {reason}" for name, reason in left_out.items())
@@ -236,6 +238,7 @@ def measure(
     flow: NamedFlow,
     *,
     quality: bool,
+    shown: int,
     step: Callable[[str], None],
 ) -> tuple[dict[str, Measured], dict[str, Exception]]:
     """Stream a clip through several networks and the metrics, the input first.
@@ -245,6 +248,7 @@ def measure(
         running: by row, frames to as many enhanced ones; ``iter`` leaves them as they are.
         flow: of warping error.
         quality: see :func:`compare`.
+        shown: how many frames are shown.
         step: is told the row, after each frame.
 
     Returns:
@@ -256,7 +260,7 @@ def measure(
         RuntimeError: memory or a kernel is missing for the measures.
     """
     guide = Guide(flow)
-    passages = {name: _Passage(clip, each, guide, quality) for name, each in running.items()}
+    passages = {name: _Passage(clip, each, guide, quality, shown) for name, each in running.items()}
     failed: dict[str, Exception] = {}
     under_way = True
     while under_way:
@@ -300,33 +304,34 @@ def measure_cost(model: Model, pixels: Eight) -> Cost:
 class _Passage:
     """A clip on its way through one network, and what is measured and shown of it."""
 
-    def __init__(self, clip: Clip, enhance: Enhance, guide: Guide, quality: bool) -> None:
+    def __init__(
+        self, clip: Clip, enhance: Enhance, guide: Guide, quality: bool, shown: int
+    ) -> None:
         measures = {**_MEASURES, **(_GT_MEAN if quality else {})}
         self._passing = put_through(clip, enhance)
         self._meter = Meter(measures, guide, before=False, quality=quality)
         middle = (clip.count or 1) // 2
-        self._camera, self._target_camera = Camera(middle), Camera(middle)
+        self._camera, self._target_camera = Camera(middle, shown), Camera(middle, shown)
 
     def advance(self) -> bool:
         """Take the next frame; whether there was one."""
         passed = next(self._passing, None)
         if passed is None:
             return False
-        self._meter.add(passed)
-        self._camera.add(passed.result, passed.frame.name)
+        self._camera.add(passed.result, passed.frame.name, self._meter.add(passed))
         if passed.target is not None:
-            self._target_camera.add(passed.target, passed.frame.name)
+            self._target_camera.add(passed.target, passed.frame.name, {})
         return True
 
     def measured(self) -> Measured:
         """What came of it."""
         missing = dict.fromkeys((*_MEASURES, "warping_error", "mabd", "mabd_mse"))
         figures = {**missing, **self._meter.means(), **self._meter.over_time()}
-        reference = self._target_camera.view() if self._target_camera.count else None
-        return Measured(self._camera.count, figures, self._camera.view(), reference)
+        views = self._camera.view(), self._target_camera.view()
+        return Measured(self._camera.count, figures, *views)
 
 
-def _gamma_curves(frames: Iterable[Frame]) -> Iterator[Frame]:
+def gamma_curves(frames: Iterable[Frame]) -> Iterator[Frame]:
     """Each frame under the gamma curve that brings its mean to 0.4."""
     for frame in frames:
         pixels = in_8_bits(frame.image.pixels)

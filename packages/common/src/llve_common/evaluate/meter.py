@@ -21,7 +21,7 @@ from llve_common.data.clip import Clip
 from llve_common.enhance.frames import Enhance
 from llve_common.errors import DataError
 from llve_common.io.frames import Frame
-from llve_common.io.images import Image, in_8_bits
+from llve_common.io.images import Image, in_8_bits, to_webp
 from llve_common.metrics.quality import further
 from llve_common.metrics.temporal import GuideFlow, Mabd, Motion, NamedFlow, WarpingError
 
@@ -222,16 +222,18 @@ class Meter:
 
 @dataclass(frozen=True)
 class View:
-    """What is shown of a clip: its middle frame, and the middle row of its first frames.
+    """What is shown of a clip: frames from its middle, and the middle row of its first frames.
 
     Attributes:
-        frame: the picture's name or number.
-        picture: (H, W, 3) RGB.
+        frames: the pictures' names or numbers.
+        pictures: WebP files, which need less memory.
+        scores: what each frame scored.
         strip: (frames, W, 3) RGB; None where there is one frame only.
     """
 
-    frame: str
-    picture: Eight
+    frames: tuple[str, ...]
+    pictures: tuple[bytes, ...]
+    scores: tuple[Mapping[str, float], ...]
     strip: Eight | None
 
 
@@ -239,28 +241,30 @@ class Camera:
     """Keeps of a clip what is shown of it.
 
     Args:
-        middle: the number of the frame that is kept, as far as there are so many.
+        middle: the number of the frame around which frames are kept, as far as there are so many.
+        frames: how many; 0: there is nothing to show.
     """
 
-    def __init__(self, middle: int) -> None:
-        self._middle, self._strip = middle, list[Eight]()
-        self._picture: tuple[str, Eight] | None = None
+    def __init__(self, middle: int, frames: int) -> None:
+        self._end, self._strip = max(middle - frames // 2, 0) + frames, list[Eight]()
+        self._kept: deque[tuple[str, Eight, Mapping[str, float]]] = deque(maxlen=frames)
         self.count = 0
 
-    def add(self, pixels: Eight, name: str) -> None:
-        """The next frame."""
-        if self.count <= self._middle:
-            self._picture = name or f"frame {self.count}", pixels
-        if self.count < STRIP_FRAMES:
+    def add(self, pixels: Eight, name: str, scores: Mapping[str, float]) -> None:
+        """The next frame, and what it scored."""
+        if self._kept.maxlen and self.count < self._end:
+            self._kept.append((name or f"frame {self.count}", _reduced(pixels), scores))
+        if self._kept.maxlen and self.count < STRIP_FRAMES:
             self._strip.append(pixels[pixels.shape[0] // 2].copy())
         self.count += 1
 
-    def view(self) -> View:
-        """What was kept."""
-        assert self._picture is not None
-        name, pixels = self._picture
+    def view(self) -> View | None:
+        """What was kept, if anything."""
+        if not self._kept:
+            return None
+        names, pictures, scores = zip(*self._kept, strict=True)
         strip = np.stack(self._strip) if self.count > 1 else None
-        return View(name, _reduced(pixels), strip)
+        return View(names, tuple(map(to_webp, pictures)), scores, strip)
 
 
 def _reduced(pixels: Eight) -> Eight:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -215,6 +216,13 @@ def to_pixels(image: Tensor, rounding: Rounding, dtype: np.dtype[Any] | None = N
     host = torch.empty_like(stored, device="cpu", pin_memory=True)
     pixels: Pixels = host.copy_(stored).numpy()
     return pixels
+
+
+def to_webp(pixels: Pixels) -> bytes:
+    """Pixels (H, W, 3), uint8 RGB, as a WebP file for a page: small, and not exact."""
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(pixels).save(buffer, "WEBP", quality=90, method=2)
+    return buffer.getvalue()
 
 
 @contextmanager

@@ -97,7 +97,7 @@ def made_with(row: Row) -> str:
 def dashes(comparison: Comparison) -> list[str]:
     """Why figures of all rows are missing."""
     found = []
-    if not comparison.references:
+    if comparison.rows[0].mean("psnr") is None:
         found.append("A dash under PSNR, SSIM and MABD MSE: there is no --reference.")
     if comparison.rows[0].mean("mabd") is None:
         found.append(
@@ -141,9 +141,9 @@ def write_comparison(folder: Path, comparison: Comparison, command: Command) -> 
         f"with torch {torch.__version__}."
     )
     sections = [
+        _pictures_section(comparison),
         Section("Figures", tables=comparison_tables(comparison), notes=_notes(comparison)),
         *_plots_section(comparison),
-        _pictures_section(comparison),
         *_strips_section(comparison),
         Section("How it was made", made, commands=_lines(comparison, command)),
     ]
@@ -167,8 +167,9 @@ def _plot(
     comparison: Comparison, title: str, label: str, of: Callable[[Cost], float]
 ) -> str | None:
     """Rows by PSNR, or without ground truth by warping error; None where there are none."""
-    column = QUALITY[0] if comparison.references else QUALITY[3]
-    axis = "PSNR, dB" if comparison.references else "warping error, 1e-3"
+    scored = comparison.rows[0].mean("psnr") is not None
+    column = QUALITY[0] if scored else QUALITY[3]
+    axis = "PSNR, dB" if scored else "warping error, 1e-3"
     points = {}
     for row in comparison.rows:
         value = row.mean(column.score)
@@ -184,11 +185,12 @@ def _pictures_section(comparison: Comparison) -> Section:
     untouched = comparison.rows[0]
     groups = []
     for item, view in untouched.views.items():
-        name = item if item.endswith(view.frame) else f"{item}, {view.frame}"
-        groups.append(Group(name, view.picture, "input", _panels(comparison, item)))
+        count = comparison.frames[item]
+        some = f", {len(view.frames)} of its {count} frames" if count > len(view.frames) else ""
+        groups.append(Group(f"{item}{some}", _panels(comparison, item), view.frames))
     text = (
-        "Drag a handle: all pictures of an item follow. Left of it is the input. Zoom, and move "
-        "the pointer to choose the place."
+        "Drag the handle. What is on its two sides is chosen by the lists, or by a click on a "
+        "picture. Zoom, and move the pointer or the sliders to the place. Figures are the frame's."
     )
     if len(comparison.frames) > len(groups):
         text += f" Shown are {len(groups)} of {len(comparison.frames)} items, evenly spread."
@@ -196,24 +198,25 @@ def _pictures_section(comparison: Comparison) -> Section:
 
 
 def _panels(comparison: Comparison, item: str) -> list[Panel]:
-    found = []
-    for row in comparison.rows[1:]:
-        if item in row.views:
-            said = f"{row.name}: {made_with(row)}{_scored(comparison, row, item)}"
-            found.append(Panel(row.name, row.views[item].picture, said))
+    found = [_panel(row, item) for row in comparison.rows if item in row.views]
     if item in comparison.references:
-        said = f"ground truth; the input: {_scored(comparison, comparison.rows[0], item)[2:]}"
-        found.append(Panel("ground truth", comparison.references[item].picture, said))
+        found.append(Panel("ground truth", comparison.references[item].pictures))
     return found
 
 
-def _scored(comparison: Comparison, row: Row, item: str) -> str:
-    """What the item scored, which of a clip is not what the picture scored."""
-    figures, frames = row.figures[item], comparison.frames[item]
-    if figures["psnr"] is None:
-        return ""
-    mean = "" if frames == 1 else f", mean of {frames} frames"
-    return f". {figures['psnr']:.2f} dB, SSIM skimage7 {figures['ssim_skimage7']:.4f}{mean}"
+def _panel(row: Row, item: str) -> Panel:
+    view = row.views[item]
+    said = [
+        ", ".join(
+            f"{each.heading} {each.cell(scores[each.score])}"
+            for each in (*FIDELITY, *_ASKED_FOR)
+            if each.score in scores
+        )
+        for scores in view.scores
+    ]
+    # What the weights are for stands in the table.
+    caption = "" if row.weights is None else made_with(row).partition(":")[0]
+    return Panel(row.name, view.pictures, caption, said)
 
 
 def _strips_section(comparison: Comparison) -> Iterator[Section]:
@@ -221,13 +224,13 @@ def _strips_section(comparison: Comparison) -> Iterator[Section]:
     for item, view in comparison.rows[0].views.items():
         if view.strip is not None:
             panels = [
-                Panel(row.name, strip, made_with(row))
+                Panel(row.name, [strip], made_with(row))
                 for row in comparison.rows
                 if item in row.views and (strip := row.views[item].strip) is not None
             ]
             truth = comparison.references.get(item)
             if truth is not None and truth.strip is not None:
-                panels.append(Panel("ground truth", truth.strip))
+                panels.append(Panel("ground truth", [truth.strip]))
             found.append(Strips(f"{item}: {view.strip.shape[0]} frames", panels))
     text = (
         "The middle row of the picture, one line for each frame, from top to bottom (at most the "

@@ -3,48 +3,56 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 
 import jinja2
-import PIL.Image
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from llve_common.errors import printable
 from llve_common.io.atomic import write_text
-from llve_common.io.images import Pixels
+from llve_common.io.images import Pixels, to_webp
 from llve_common.report.tables import Table
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A picture (H, W, 3) uint8 RGB of a group, its name and what there is to say of it."""
+    """A picture, or the frames of a clip, and what there is to say of them.
+
+    Attributes:
+        label: what it is.
+        frames: (H, W, 3) uint8 RGB each, or WebP.
+        caption: stands under all of them.
+        said: what stands under each.
+    """
 
     label: str
-    picture: Pixels
+    frames: Sequence[Pixels | bytes]
     caption: str = ""
+    said: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
 class Group:
-    """Pictures of one size beside each other, each over the same one; all handles move together.
+    """Pictures of one thing and one size, any two of them under one handle, at first the first two.
 
-    One control zooms into all of them, at the pointer.
+    The frames are the names of a clip's.
     """
 
     caption: str
-    before: Pixels
-    before_label: str
     panels: Sequence[Panel]
+    frames: Sequence[str] = ("",)
 
 
 @dataclass(frozen=True)
 class Strips:
-    """Pictures (T, W, 3) of one row of pixels over time, one below the other."""
+    """Pictures (T, W, 3) of one row of pixels over time, one below the other, a frame each."""
 
     caption: str
     panels: Sequence[Panel]
@@ -72,22 +80,38 @@ def write_page(path: Path, title: str, lead: str, sections: Sequence[Section]) -
     Raises:
         MediaError: the file cannot be written.
     """
-    template = environment().get_template("page.html.jinja")
-    write_text(path, template.render(title=title, lead=lead, sections=sections))
+    values = {"title": title, "lead": lead, "sections": sections}
+    write_text(path, render("page", "img-src data:", **values))
 
 
-def environment() -> jinja2.Environment:
-    """What fills in the templates; every value is escaped."""
-    made = jinja2.Environment(
+def render(name: str, allowed: str, **values: object) -> str:
+    """A page of the template, the style and the script of that name; every value is escaped.
+
+    Its content security policy forbids every request but those that are allowed.
+    """
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("llve_common.report", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["data_uri"] = _data_uri
-    made.finalize = _plain
-    return made
+    environment.filters |= {"data_uri": _data_uri, "values": _values}
+    environment.finalize = _plain
+    script = template_text(f"{name}.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    return environment.get_template(f"{name}.html.jinja").render(
+        values,
+        style=template_text("base.css") + template_text(f"{name}.css"),
+        script=script,
+        policy=f"default-src 'none'; base-uri 'none'; form-action 'none'; {allowed}; "
+        f"style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
+    )
+
+
+def template_text(name: str) -> str:
+    """A file of the templates as it stands."""
+    return (files("llve_common.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 def scatter(
@@ -140,7 +164,18 @@ def _plain(value: object) -> object:
     return printable(value, lines=True) if type(value) is str else value
 
 
-def _data_uri(pixels: Pixels) -> str:
-    buffer = io.BytesIO()
-    PIL.Image.fromarray(pixels).save(buffer, "WEBP", quality=90)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+def _values(group: Group) -> dict[str, object]:
+    panels = [
+        {
+            "label": printable(panel.label),
+            "said": [printable(each) for each in panel.said],
+            "pictures": [_data_uri(each) for each in panel.frames],
+        }
+        for panel in group.panels
+    ]
+    return {"frames": [printable(name) for name in group.frames], "panels": panels}
+
+
+def _data_uri(picture: Pixels | bytes) -> str:
+    encoded = picture if isinstance(picture, bytes) else to_webp(picture)
+    return "data:image/webp;base64," + base64.b64encode(encoded).decode("ascii")

@@ -106,4 +106,4 @@ def _group(frame: FrameScores) -> Group:
         each.heading + " " + each.cell(frame.values["RGB"][each.score]) for each in FIDELITY
     )
     caption = f"{frame.clip}/{frame.frame}" if frame.clip else frame.frame
-    return Group(caption, target, "ground truth", [Panel("result", result, said)])
+    return Group(caption, [Panel("ground truth", [target]), Panel("result", [result], said)])

@@ -84,7 +84,7 @@ def write_test_page(
         MediaError: a picture cannot be read, or the page not written.
     """
     held = tuple((name, str(value)) for name, value in facts.items() if name != "command")
-    text = "Drag a handle: left of it is the input. Zoom, and move the pointer to choose a place."
+    text = "Drag the handle. The lists, or a click on a picture, choose what is on its two sides."
     details = [_detail_group(detail) for detail in tested.details if detail.pictures]
     sections = [
         Section("Scores", commands=[facts["command"]], tables=tables),
@@ -97,8 +97,7 @@ def write_test_page(
 
 
 def _detail_group(detail: Detail) -> Group:
-    (label, before), *others = detail.pictures.items()
-    return Group(detail.text, before, label, [Panel(*other) for other in others])
+    return Group(detail.text, [Panel(name, [each]) for name, each in detail.pictures.items()])
 
 
 def _groups(tested: Tested) -> list[Group]:
@@ -125,6 +124,7 @@ def _group(clip: Clip, index: int, saved: FileOf) -> Group:
         height, width = enhanced.shape[:2]
         return frame.image.pixels[:height, :width]
 
-    panels = [Panel("enhanced", enhanced)]
-    panels += [Panel("ground truth", alike(frame)) for frame in islice(clip.read_targets(index), 1)]
-    return Group(f"{clip.name}, {file.name}", alike(next(clip.read(index))), "input", panels)
+    panels = [Panel("input", [alike(next(clip.read(index)))]), Panel("enhanced", [enhanced])]
+    targets = islice(clip.read_targets(index), 1)
+    panels += [Panel("ground truth", [alike(frame)]) for frame in targets]
+    return Group(f"{clip.name}, {file.name}", panels)
