@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import cycle, islice
+from unittest.mock import patch
 
 import dcn
 import harness
@@ -219,7 +220,7 @@ def deformable_table(dtype: torch.dtype, comparisons: dict[str, harness.Comparis
     for kind in ("forward", "forward and backward"):
         runs = {
             name: finished(
-                torch.no_grad()(run) if kind == "forward" else with_backward(run, tensors)
+                torch.no_grad()(run) if kind == "forward" else with_backward(run, tensors), name
             )
             for name, run in convolutions(tensors).items()
         }
@@ -234,14 +235,13 @@ def deformable_table(dtype: torch.dtype, comparisons: dict[str, harness.Comparis
 def convolutions(tensors: dict[str, Tensor]) -> dict[str, Callable[[], Tensor]]:
     """The convolutions by name; torchvision's where it is installed."""
 
-    def ours(implementation: str) -> Tensor:
-        os.environ[VARIABLE] = implementation
+    def ours() -> Tensor:
         return deform_conv2d(**tensors, padding=1)
 
     image, weight, bias = (tensors[name] for name in ("input", "weight", "bias"))
     found = {
-        DEFORMABLE: lambda: ours("triton"),
-        TORCH: lambda: ours("torch"),
+        DEFORMABLE: ours,
+        TORCH: ours,
         PLAIN: lambda: conv2d(image, weight, bias, padding=1),
     }
     try:
@@ -257,12 +257,14 @@ def with_backward(run: Callable[[], Tensor], tensors: dict[str, Tensor]) -> Call
     return lambda: dcn.backward(run(), tensors)
 
 
-def finished(run: Callable[[], object]) -> Callable[[], None]:
-    """The same, until the device has finished."""
+def finished(run: Callable[[], object], implementation: str = "auto") -> Callable[[], None]:
+    """The same, until the device has finished, with one of our deformable convolutions."""
+    ours = implementation if implementation in (DEFORMABLE, TORCH) else "auto"
 
     def call() -> None:
-        run()
-        torch.cuda.synchronize()
+        with patch.dict(os.environ, {VARIABLE: ours}):
+            run()
+            torch.cuda.synchronize()
 
     return call
 

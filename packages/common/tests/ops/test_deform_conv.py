@@ -72,7 +72,7 @@ def gradients(arguments, dtype=None):
         if isinstance(value, torch.Tensor)
     }
     output = deform_conv2d(**(arguments | tensors))
-    output.backward(torch.linspace(-1, 1, output.numel()).reshape(output.shape).to(output.dtype))
+    output.backward(torch.linspace(-1, 1, output.numel()).reshape(output.shape).to(output))
     return [output.detach(), *(tensor.grad for tensor in tensors.values())]
 
 
