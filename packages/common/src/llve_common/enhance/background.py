@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import queue
-import threading
+from collections import deque
 from collections.abc import Generator, Iterable
-from typing import Any, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar, cast
 
 T = TypeVar("T")
-# How many items may wait: enough that neither side waits for the other, few in memory.
-_AHEAD = 2
+# How many items are made ahead: enough that neither side waits for the other, few in memory.
+_AHEAD = 3
+_END = object()
 
 
 def in_background(items: Iterable[T]) -> Generator[T]:
@@ -18,40 +19,15 @@ def in_background(items: Iterable[T]) -> Generator[T]:
     What the thread raises is raised here, after the items before it. Closing the iterator stops the
     thread before its next item and waits for it.
     """
-    # Whether it is an item, and the item; or else what the thread ended with, None at the end.
-    waiting: queue.Queue[tuple[bool, Any]] = queue.Queue(maxsize=_AHEAD)
-    stop = threading.Event()
-
-    def put(is_item: bool, value: object) -> bool:
-        while not stop.is_set():
-            try:
-                waiting.put((is_item, value), timeout=0.05)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def work() -> None:
-        iterator = iter(items)
+    iterator = iter(items)
+    with ThreadPoolExecutor(1, "llve-background") as pool:
+        coming = deque(pool.submit(next, iterator, _END) for _ in range(_AHEAD))
         try:
-            for item in iterator:
-                if not put(True, item):
-                    return
-            put(False, None)
-        except BaseException as error:  # noqa: BLE001  (raised again by the one who waits)
-            put(False, error)
+            while (item := coming.popleft().result()) is not _END:
+                coming.append(pool.submit(next, iterator, _END))
+                yield cast("T", item)
         finally:
-            close = getattr(iterator, "close", None)
-            if close is not None:
-                close()
-
-    thread = threading.Thread(target=work, daemon=True, name="llve-background")
-    thread.start()
-    try:
-        while (entry := waiting.get())[0]:
-            yield entry[1]
-        if entry[1] is not None:
-            raise entry[1]
-    finally:
-        stop.set()
-        thread.join()
+            for each in coming:
+                each.cancel()
+            if isinstance(iterator, Generator):
+                pool.submit(iterator.close).result()
