@@ -12,7 +12,7 @@ from pydantic import Field, PositiveFloat
 from llve_common.commands.paper import paper_app
 from llve_common.config import RunSettings, Settings, TrainerSettings, load_settings
 from llve_common.published_options import OptionTable, PublishedOptions, below, only
-from llve_common.testing.conformance import run_command
+from llve_common.testing.conformance import files_below, run_command
 
 
 class Train(TrainerSettings):
@@ -109,6 +109,37 @@ def test_wrong_values_are_one_message(run):
     assert "--kind" in run("train", "--kind", "other", fails=True)
 
 
+NO_FILE = "this command takes no published option file"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("train -opt missing.yml", ["missing.yml: cannot be read"]),
+        ("train -opt empty.yml --config mine.yml", ["give --config or -opt, not both"]),
+        ("test -opt empty.yml", [f"test: {NO_FILE}"]),
+        ("enhance -opt empty.yml", [f"enhance: {NO_FILE}"]),
+        ("train --config none.yml", ["no such settings\n  got: none.yml"]),
+        ("test --config none.yml", ["no such settings\n  got: none.yml"]),
+        ("train train.batchsize=1 train.seed=zero",
+         ["2 settings are wrong", "did you mean 'train.batch_size'?", "train.seed: got 'zero'"]),
+        ("test low=. sav=here ssim=[1]",
+         ["2 settings are wrong", "sav: unknown setting; did you mean 'save'?", "ssim: got [1]"]),
+        ("configs check mine.yml",
+         ["mine.yml:3: train.sead: unknown setting; did you mean 'train.seed'?",
+          "mine.yml:4: train.batch_size: got 'zero'"]),
+        ("configs copy mine.yml empty.yml", ["empty.yml: exists already"]),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named_before_anything_is_done(run, tmp_path, words, said):
+    Path("mine.yml").write_text("procedure: train\ntrain:\n  sead: 3\n  batch_size: zero\n")
+    Path("empty.yml").touch()
+    before = files_below(tmp_path)
+    output = run(*words.split(), fails=True)
+    assert [each for each in said if each not in output] == []
+    assert files_below(tmp_path) == before
+
+
 def test_keys_that_stand_twice_with_one_value(run):
     Path("a.yml").write_text(
         "name: x\nscale: 1\ntrain: {lr_G: 0.5}\nname: x\nlist: [1, 2]\nlist: [1, 2]\n"
@@ -148,6 +179,8 @@ def test_configs_show_says_what_each_setting_is(run, app, monkeypatch, tmp_path)
     file = tmp_path / "fast.yml"
     file.write_text("# A hurry: tiny train\nprocedure: train\ntrain: {fast: true}\n")
     monkeypatch.setattr("llve_common.commands.configs.find_config", lambda paper, name: file)
+    run("configs", "copy", "train/fast", "mine.yml")
+    assert Path("mine.yml").read_bytes() == file.read_bytes()
     text = run("configs", "show", "train/fast")
     assert "  lr: 0.05  # learning rate, --lr_init, --lr" in text.splitlines()
     shown = yaml.safe_load(text)

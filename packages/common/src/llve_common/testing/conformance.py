@@ -529,7 +529,7 @@ class Conformance:
         words.append(f"train.batch_size={2 * self.smallest_share}")
         processes = self.start(2, tmp_path, *words, ranks=2)
         for process in processes:
-            process.join(60)  # if one fails, the other one waits for it
+            process.join(300)  # if one fails, the other one waits for it
             process.kill()
         ends = [process.exitcode for process in processes]
         assert ends == [0, 0], (tmp_path / "said").read_text()
@@ -577,25 +577,6 @@ class Conformance:
                 name: str(each) for name, each in wanted.items()
             }
 
-    def test_option_files(self, tmp_path: Path) -> None:
-        """A slip in one is named; a command that takes none says so."""
-        wrong, empty, missing = (tmp_path / f"{name}.yml" for name in ("wrong", "empty", "missing"))
-        empty.touch()
-        for command, (_, published) in self.tables.items():
-            key = next(iter(published.file.settings)) if published.file else "name"
-            wrong.write_text(f"{key}_: 1\n")
-            said = self.run(command, "-opt", wrong, fails=True)
-            if published.file is None:
-                assert f"{command}: this command takes no published option file" in said
-                continue
-            assert f"{wrong}:1: {key}_: unknown key; did you mean '{key}'?" in said
-            assert f"{missing}: cannot be read" in self.run(command, "-opt", missing, fails=True)
-            config = next(name for name in shipped_configs(self.paper) if name.startswith(command))
-            both = self.run(command, "-opt", empty, "--config", config, fails=True)
-            assert "give --config or -opt, not both" in both
-        assert "takes no published option file" in self.run("enhance", "-opt", wrong, fails=True)
-        assert sorted(tmp_path.iterdir()) == [empty, wrong]
-
     # Your own pairs
 
     def test_own_pairs(self, tmp_path: Path) -> None:
@@ -628,34 +609,6 @@ class Conformance:
             assert load_settings(kind, copy) == settings
             self.run("configs", "check", file)
             self.run("configs", "show", name)
-            taken = tmp_path / f"{name.replace('/', '-')}.yml"
-            self.run("configs", "copy", name, taken)
-            assert taken.read_bytes() == file.read_bytes()
-            again = self.run("configs", "copy", name, taken, fails=True)
-            assert f"{taken}: exists already" in again
-
-    def test_wrong_settings(self, tmp_path: Path) -> None:
-        """Misspelt or of the wrong type, they are all named before anything is done."""
-        train, test = self.how_to_train(tmp_path / "train"), self.how_to_test(tmp_path / "test")
-        before = files_below(tmp_path)
-        save = ("--save", tmp_path / "runs")
-        output = self.run(*train, *save, "train.batchsize=1", "train.seed=zero", fails=True)
-        assert "2 settings are wrong" in output
-        assert "did you mean 'train.batch_size'?" in output
-        assert "train.seed: got 'zero'" in output
-        output = self.run(*test, "sav=here", "ssim=[1]", fails=True)
-        assert "2 settings are wrong" in output
-        assert "sav: unknown setting; did you mean 'save'?" in output
-        assert "ssim: got [1]" in output
-        for command in (train, test):
-            output = self.run(command[0], "--config", tmp_path / "none.yml", fails=True)
-            assert "no such settings" in output
-        assert files_below(tmp_path) == before
-        file = tmp_path / "mine.yml"
-        file.write_text("procedure: train\ntrain:\n  sead: 3\n  batch_size: zero\n")
-        output = self.run("configs", "check", file, fails=True)
-        assert f"{file}:3: train.sead: unknown setting; did you mean 'train.seed'?" in output
-        assert f"{file}:4: train.batch_size: got 'zero'" in output
 
     # Mistakes
 
