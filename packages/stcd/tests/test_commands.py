@@ -93,7 +93,16 @@ def test_test_and_enhance(tmp_path, root, trained):
     truth = read_image(root / "GT" / "pair13" / "0002.png").pixels
     written = read_image(out / "images" / "GT" / "pair13" / "0002.png").pixels
     np.testing.assert_array_equal(written, truth)
-    run("enhance", root / "input" / "pair13", "-o", tmp_path / "clip", "--weights", model)
+    run(
+        "enhance",
+        root / "input" / "pair13",
+        "-o",
+        tmp_path / "clip",
+        "--weights",
+        model,
+        "--precision",
+        "fp32",
+    )
     for name in ("0002.png", "0003.png"):
         tested = read_image(out / "images" / "output" / "pair13" / name).pixels
         np.testing.assert_array_equal(read_image(tmp_path / "clip" / name).pixels, tested)
@@ -153,7 +162,7 @@ def test_a_real_clip_in_simulated_low_light(tmp_path):
     dark = [darken(frame, darkening, rng) for frame in truth]
     for path, frame in zip(clip, dark, strict=True):
         write_image(tmp_path / "bikes" / path.name, frame)
-    run("enhance", tmp_path / "bikes")
+    run("enhance", tmp_path / "bikes", "--precision", "fp32")
     bright = [read_image(tmp_path / "bikes-enhanced" / path.name).pixels for path in clip]
     before, after = (
         np.mean([psnr(one, other) for one, other in zip(frames, truth, strict=True)])

@@ -27,7 +27,7 @@ def load(
     weights: str | Path | None = None,
     *,
     device: str = "auto",
-    precision: Literal["auto", "fp32"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
 ) -> Enhancer:
     """A paper's network as a function of an image, with ``stream`` for clips.
 
@@ -35,7 +35,8 @@ def load(
         name: of an installed paper, or a weights file, from which the paper is found.
         weights: a weights file of the paper, or ``published:NAME``; None: those that come with it.
         device: ``"auto"`` takes a GPU if there is one; ``"cpu"``, ``"cuda"``, ``"cuda:N"``.
-        precision: number format; ``"auto"`` is float32.
+        precision: number format. ``"auto"`` is bfloat16 or float16 where that makes the paper
+            faster on the device, within 1/255 in the mean; ``"fp32"`` is exact.
 
     Raises:
         llve_common.errors.UserError: there is no such paper or device, or the weights are missing,

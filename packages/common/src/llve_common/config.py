@@ -109,6 +109,12 @@ def known_device(name: str) -> str:
     return name
 
 
+Precision = Literal["fp32", "bf16", "fp16"]
+"""A number format to compute in."""
+
+AnyPrecision = Literal["auto", "fp32", "bf16", "fp16"]
+"""One of them, or the fastest, see :func:`llve_common.machine.device.choose_precision`."""
+
 PUBLISHED = "published:"
 """Begins what stands for a weights file that a paper's authors publish, in the place of a path."""
 
@@ -124,9 +130,7 @@ class TrainerSettings(Settings):
     workers: Workers = 0
     clip_norm: PositiveFloat | None = Field(None, description="largest norm of the gradients")
     accumulate: PositiveInt = Field(1, description="parts that a batch is split into")
-    precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="number format: fp32, bf16 or fp16"
-    )
+    precision: Precision = Field("fp32", description="number format: fp32, bf16 or fp16")
 
 
 class ScheduleSettings(Settings):
@@ -241,6 +245,7 @@ class TestSettings(Settings):
     )
     quality: bool = Field(False, description="measure NIQE, LOE, DE, EME and the colour error too")
     device: Device = "auto"
+    precision: AnyPrecision = Field("fp32", description="number format: fp32, bf16, fp16 or auto")
     pairs: PairSettings = PairSettings()
 
     @property

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llve_common.commands.terminal import Device, console, progress_bar
+from llve_common.config import AnyPrecision
 from llve_common.errors import ConfigError, UserError
 from llve_common.machine.shell import command_line
 
@@ -63,13 +64,16 @@ def compare(
         "comparison"
     ),
     device: Device = None,
+    precision: Annotated[
+        AnyPrecision, typer.Option(help="Number format; published scores are of fp32.")
+    ] = "fp32",
 ) -> None:
     """Compare papers on your images or clips: a table and a page of quality, pictures and cost."""
     from llve_common.data.sdsd.layout import is_set, low_and_high
     from llve_common.evaluate.compare import compare as put_side_by_side
     from llve_common.evaluate.contenders import find_clips, find_contenders
     from llve_common.evaluate.protocols import find_set, protocol_clips
-    from llve_common.machine.device import choose_device
+    from llve_common.machine.device import choose_device, choose_precision
     from llve_common.paper.installed import find_papers
     from llve_common.report.compared import comparison_tables, dashes, write_comparison
     from llve_common.weights.pretrained import warping_flow
@@ -86,16 +90,19 @@ def compare(
         *(["--clip"] if clip else []),
         *(["--quality"] if quality else []),
         *(["--device", device] if device else []),
+        *(["--precision", precision] if precision != "fp32" else []),
     ]
     low = low_and_high(source)[0] if reference is None and is_set(source) else source
     low = find_set(protocol, source).low if protocol else low
     where = choose_device(device or "auto")
+    choose_precision(precision, where, pays=True)  # says if there is no such
     flow = warping_flow(raft, where)
     with progress_bar("comparing", "frames, {task.fields[note]}") as advance:
         found = put_side_by_side(
-            contenders, clips, where, flow=flow, quality=quality, watch=advance
-        )
-    write_comparison(output, found, _commands(source, low, contenders, options, output))
+            contenders, clips, where,
+            flow=flow, precision=precision, quality=quality, watch=advance,
+        )  # fmt: skip
+    write_comparison(output, found, _commands(source, low, contenders, options, precision, output))
     for table in comparison_tables(found):
         console.print(table.rich())
     for note in dashes(found):
@@ -118,7 +125,12 @@ def _files_by_paper(given: Sequence[str]) -> dict[str, list[Path]]:
 
 
 def _commands(
-    source: Path, low: Path, contenders: Sequence[Contender], options: Sequence[str], output: Path
+    source: Path,
+    low: Path,
+    contenders: Sequence[Contender],
+    options: Sequence[str],
+    precision: str,
+    output: Path,
 ) -> Command:
     """What makes the whole again, and each row, whose pictures are of what lies at ``low``."""
     from llve_common.report.compared import Command
@@ -134,6 +146,7 @@ def _commands(
         own = ["--weights", f"{paper}={file}"] if file else []
         alone = [*start, "--papers", paper, *own, "-o", str(folder)]
         weights = ["--weights", str(file)] if file else []
-        enhance = [paper, "enhance", str(low), *weights, "-o", str(folder / "pictures")]
+        pictures = ["--precision", precision, "-o", str(folder / "pictures")]
+        enhance = [paper, "enhance", str(low), *weights, *pictures]
         rows[each.name] = [command_line(alone), command_line(enhance)]
     return Command(command_line(whole), rows)

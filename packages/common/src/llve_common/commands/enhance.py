@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from llve_common.commands.terminal import Device, Weights, console, messages, progress_bar
+from llve_common.config import AnyPrecision
 from llve_common.errors import ConfigError, MediaError, UserError
 from llve_common.machine.processes import processes
 from llve_common.paper.about import About
@@ -18,7 +19,7 @@ from llve_common.paper.about import About
 if TYPE_CHECKING:
     from llve_common.enhance.files import Enhanced
     from llve_common.enhance.jobs import Job, Wishes
-    from llve_common.paper.contract import LoadedWeights, Model
+    from llve_common.paper.contract import Model
 
 Choose = Callable[[Sequence[str], bool], About]
 """The paper for sources as they were typed, which may be a pipe of raw frames."""
@@ -49,6 +50,9 @@ def enhance_command(choose: Choose) -> Callable[..., None]:
         ] = None,
         weights: Weights = None,
         device: Device = None,
+        precision: Annotated[
+            AnyPrecision, typer.Option(help="Number format; auto is the fastest here.")
+        ] = "auto",
         strength: Annotated[
             float, typer.Option(min=0, max=1, help="Of the result; 0 gives the input back.")
         ] = 1.0,
@@ -124,9 +128,10 @@ def enhance_command(choose: Choose) -> Callable[..., None]:
             from llve_common.machine.device import choose_device
             from llve_common.weights.network import load_model
 
-            model = load_model(paper.paper(), weights, choose_device(device or "auto"))
+            where = choose_device(device or "auto")
+            model = load_model(paper.paper(), weights, where, precision=precision)
             result = _enhance(model, left, wishes)
-            _report(result, left, len(mine) - len(left), model.weights)
+            _report(result, left, len(mine) - len(left), model)
 
     return enhance
 
@@ -173,14 +178,12 @@ def _enhance(model: Model, jobs: Sequence[Job], wishes: Wishes) -> Enhanced:
         return enhance_all(model, jobs, wishes=wishes, watch=watch)
 
 
-def _report(
-    result: Enhanced, jobs: Sequence[Job], skipped: int, weights: LoadedWeights | None
-) -> None:
+def _report(result: Enhanced, jobs: Sequence[Job], skipped: int, model: Model) -> None:
     if len(jobs) == 1 and result.failures:
         raise UserError(result.failures[0])
     piped = bool(jobs) and jobs[0][1].stem == "-"
     say = messages if piped else console
-    say.print(f"weights: {weights}", soft_wrap=True)
+    say.print(f"weights: {model.weights}", soft_wrap=True)
     if skipped:
         say.print(f"left as they are, since they were there: {skipped}")
     if jobs:
@@ -188,7 +191,7 @@ def _report(
         where = "standard output" if piped else target if len(jobs) == 1 else target.parent
         frames = f"{result.frames} {'frame' if result.frames == 1 else 'frames'}"
         rate = f"{result.frames / max(result.seconds, 1e-9):.1f} a second"
-        took = f"{result.seconds:.1f} s ({rate})"
+        took = f"{result.seconds:.1f} s ({rate}, in {model.precision})"
         say.print(f"enhanced {frames} in {took}: {where}", soft_wrap=True)
     if result.failures:
         raise MediaError(

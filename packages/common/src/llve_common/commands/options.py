@@ -27,6 +27,7 @@ TEST: Flags = {
     "--protocol": "protocol",
     "--quality/--no-quality": "quality",
     "--device": "device",
+    "--precision": "precision",
 }
 """The flags of every test, besides those of its paper."""
 

@@ -14,6 +14,7 @@ import numpy as np
 import PIL.Image
 import torch
 
+from llve_common.config import AnyPrecision, Precision
 from llve_common.enhance.frames import as_wished, frame_enhancer
 from llve_common.enhance.windows import latency
 from llve_common.errors import ConfigError, MediaError
@@ -116,12 +117,13 @@ class Enhancer:
     def __repr__(self) -> str:
         model, ahead = self.model, self.latency
         behind = f"{ahead} {'frame' if ahead == 1 else 'frames'} of latency"
-        return f"<{model.paper.title} on {model.device}, {behind}; weights: {model.weights}>"
+        where = f"{model.device} in {model.precision}"
+        return f"<{model.paper.title} on {where}, {behind}; weights: {model.weights}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         weights, paper = self.model.weights, self.model.paper
         path = None if weights is None or weights.bundled else weights.path.absolute()
-        return _again, (paper.package, path, str(self.model.device))
+        return _again, (paper.package, path, str(self.model.device), self.model.precision)
 
 
 @dataclass(frozen=True)
@@ -165,20 +167,18 @@ def load_enhancer(
     weights: str | Path | None = None,
     *,
     device: str = "auto",
-    precision: Literal["auto", "fp32"] = "auto",
+    precision: AnyPrecision = "auto",
 ) -> Enhancer:
     """A paper's network as a function; arguments and errors are those of ``llve.load``."""
-    if precision not in ("auto", "fp32"):
-        expected = "auto or fp32"
-        raise ConfigError("no such precision", where="precision", got=precision, expected=expected)
     path = None if weights is None else Path(weights)
-    return Enhancer(load_model(paper, path, choose_device(device)))
+    return Enhancer(load_model(paper, path, choose_device(device), precision=precision))
 
 
-def _again(package: str, weights: Path | None, device: str) -> Enhancer:
+def _again(package: str, weights: Path | None, device: str, precision: Precision) -> Enhancer:
     import importlib
 
-    return load_enhancer(importlib.import_module(f"{package}.paper").PAPER, weights, device=device)
+    paper = importlib.import_module(f"{package}.paper").PAPER
+    return load_enhancer(paper, weights, device=device, precision=precision)
 
 
 def _open(given: Any, order: Order, where: str) -> _Opened:

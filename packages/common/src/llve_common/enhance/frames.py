@@ -17,6 +17,7 @@ from llve_common.enhance.windows import enhance_clip, enhance_inner_frames, inne
 from llve_common.errors import UserError
 from llve_common.io.frames import Frame, of_one_size
 from llve_common.io.images import Pixels, to_pixels, to_tensor
+from llve_common.machine.device import computing_in
 from llve_common.paper.contract import Model, Prepared, Window
 
 Enhance = Callable[[Iterable[Frame]], Iterator[Frame]]
@@ -37,7 +38,7 @@ def enhance_frames(model: Model, frames: Tensor) -> Tensor:
         (N, outputs, 3, H, W), not clipped.
     """
     height, width = frames.shape[-2:]
-    with torch.inference_mode():
+    with torch.inference_mode(), computing_in(model.precision, model.device):
         padded = pad_to_fit(frames, model.window)
         enhanced: Tensor = model.paper.enhance(model.network, padded)[..., :height, :width]
         return enhanced
@@ -117,10 +118,11 @@ def previewed(enhance: Enhance, every: int) -> Enhance:
 def pixel_enhancer(model: Model) -> Callable[[Pixels], Pixels]:
     """A function of one frame (H, W, 3) RGB, uint8 or uint16, to the enhanced one, likewise.
 
-    It is prepared once for the network, and later changes to its weights may go unseen. On a CPU, a
-    paper that prepares its network or whose halo is finite goes in blocks of rows.
+    It is prepared once for the network, and later changes to its weights may go unseen. On a CPU in
+    float32, a paper that prepares its network or whose halo is finite goes in blocks of rows.
     """
-    prepared = _prepared(model) if model.device.type == "cpu" else None
+    plain = model.device.type == "cpu" and model.precision == "fp32"
+    prepared = _prepared(model) if plain else None
     if prepared is not None:
         return RowBlocks(prepared, model.paper.rounding)
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from llve_common.data.windows import index_in_clip
+from llve_common.machine.device import computing_in
 from llve_common.paper.contract import Model, Stream, Window
 
 
@@ -103,6 +104,7 @@ class _Keeper:
 
     def __init__(self, model: Model) -> None:
         window, self.network = model.window, model.network
+        self.precision, self.device = model.precision, model.device
         self.stream = model.paper.stream or whole_windows(model)
         self.size, self.border = len(window.inputs), window.border
         frames = self.stream.frames
@@ -124,7 +126,7 @@ class _Keeper:
             )
             for part in self.offsets
         ]
-        with torch.inference_mode():
+        with torch.inference_mode(), computing_in(self.precision, self.device):
             parts = [self._part(key) for key in keys]
             return self.stream.combine(self.network, parts, outputs)
 

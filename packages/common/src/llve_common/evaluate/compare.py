@@ -15,6 +15,7 @@ from statistics import fmean
 import numpy as np
 import torch
 
+from llve_common.config import AnyPrecision, Precision
 from llve_common.data.clip import Clip
 from llve_common.enhance.frames import Enhance, frame_enhancer, pad_to_fit
 from llve_common.errors import DataError, UserError
@@ -72,6 +73,7 @@ class Cost:
     Attributes:
         parameters: learnable values that enhancing uses.
         macs: multiply-accumulates of one window of frames.
+        precision: the number format that it computes in.
         seconds: for one frame, the median, once a clip is under way.
         memory: bytes at the peak above the loaded network, for a clip's first frame; None where
             the system does not tell.
@@ -79,6 +81,7 @@ class Cost:
 
     parameters: int
     macs: int
+    precision: Precision
     seconds: float
     memory: int | None
 
@@ -158,6 +161,7 @@ def compare(
     device: torch.device,
     *,
     flow: NamedFlow = DIS,
+    precision: AnyPrecision = "fp32",
     quality: bool = False,
     watch: Watch = lambda done, total, note: None,
 ) -> Comparison:
@@ -171,6 +175,7 @@ def compare(
         clips: as :func:`~llve_common.evaluate.contenders.find_clips` makes them.
         device: to compute on.
         flow: along which warping error is measured; a clip's is estimated once for all rows.
+        precision: the number format to compute in.
         quality: add a gamma curve for each image as a row, and measure GT-mean, NIQE, LOE, DE, EME
             and the colour error too.
         watch: follows the frames.
@@ -181,7 +186,7 @@ def compare(
     untouched = [Row(INPUT, "the frames as they are")]
     if quality:
         untouched.append(Row(GAMMA, "each frame under the gamma curve that brings its mean to 0.4"))
-    opened = [_open(each, device) for each in contenders]
+    opened = [_open(each, device, precision) for each in contenders]
     running: dict[str, Enhance] = {INPUT: iter, **({GAMMA: gamma_curves} if quality else {})}
     running |= {row.name: frame_enhancer(model) for row, model in opened if model is not None}
     shown = evenly_spread([clip.name for clip in clips], PICTURES)
@@ -298,7 +303,7 @@ def measure_cost(model: Model, pixels: Eight) -> Cost:
     window = to_tensor(pixels).to(device).expand(1, len(model.window.inputs), -1, -1, -1)
     padded = pad_to_fit(window, model.window)
     macs = multiply_accumulates(lambda: model.paper.enhance(network, padded))
-    return Cost(used_parameters(model), macs, seconds, memory)
+    return Cost(used_parameters(model), macs, model.precision, seconds, memory)
 
 
 class _Passage:
@@ -345,14 +350,16 @@ def gamma_curves(frames: Iterable[Frame]) -> Iterator[Frame]:
         yield replace(frame, image=Image(curve[pixels]))
 
 
-def _open(contender: Contender, device: torch.device) -> tuple[Row, Model | None]:
+def _open(
+    contender: Contender, device: torch.device, precision: AnyPrecision
+) -> tuple[Row, Model | None]:
     """A contender's row without figures, and its model; None where the row says why not."""
     row = Row(contender.name, contender.entry.name)
     try:
         paper = load_paper(contender.entry)
         row = replace(row, title=paper.title)
         require_weights(paper, contender)
-        model = load_model(paper, contender.weights, device)
+        model = load_model(paper, contender.weights, device, precision=precision)
     except _FAILURES as error:
         lacking = isinstance(error, NoWeightsError)
         return replace(row, failure=_said(error), without_weights=lacking), None

@@ -80,6 +80,7 @@ class Tested:
             **({} if flow is None else {"warping_error_flow": flow.name}),
             "torch": str(torch.__version__),
             "device": str(self.model.device),
+            "precision": self.model.precision,
         }
 
 
@@ -99,7 +100,7 @@ def run_test(paper: Paper, settings: Any, watch: Watcher | None = None) -> Teste
         UserError: data or weights are missing or do not fit, and as :func:`evaluate`.
     """
     protocol, device = paper.test, choose_device(settings.device)
-    model = load_model(paper, protocol.weights(settings), device, settings)
+    model = load_model(paper, protocol.weights(settings), device, settings, settings.precision)
     own = pairs_to_test(settings.pairs, paper.kind)
     clips = own or _clips(protocol, settings, model.window)
     pictures = NO_PICTURES

@@ -1,10 +1,14 @@
-"""Which device to compute on."""
+"""Which device to compute on, and in which number format."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import get_args
+
 import torch
 
-from llve_common.config import DEVICES, known_device
+from llve_common.config import DEVICES, AnyPrecision, Precision, known_device
 from llve_common.errors import ConfigError
 from llve_common.machine.processes import processes
 
@@ -38,3 +42,43 @@ def choose_device(name: str) -> torch.device:
         what = "this machine or this PyTorch has no Metal device"
         raise ConfigError(what, where="device", got=name, expected="cpu, or auto", mend=mend)
     return device
+
+
+def choose_precision(name: AnyPrecision, device: torch.device, *, pays: bool) -> Precision:
+    """The number format of a name.
+
+    ``auto`` is bf16 on a processor with instructions for it (AVX512-BF16, AMX) and on a CUDA device
+    of compute capability 8.0, fp16 on an older one, and fp32 elsewhere.
+
+    Args:
+        name: of the format, or ``auto``.
+        device: to compute on.
+        pays: whether a half format makes the network at hand faster at all.
+
+    Raises:
+        ConfigError: there is no such format, or it is fp16 on a CPU.
+    """
+    if name not in get_args(AnyPrecision):
+        expected = ", ".join(get_args(AnyPrecision))
+        raise ConfigError("no such precision", where="precision", got=name, expected=expected)
+    if name == "fp16" and device.type == "cpu":
+        what, expected = "fp16 is for GPUs", "auto, fp32 or bf16"
+        raise ConfigError(what, where="precision", got=f"{name} on a CPU", expected=expected)
+    if name != "auto":
+        return name
+    return _fastest(device) if pays else "fp32"
+
+
+def _fastest(device: torch.device) -> Precision:
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp16"
+    # Older versions of PyTorch do not tell.
+    tell: Callable[[], Mapping[str, object]] = getattr(torch.cpu, "get_capabilities", dict)
+    multiplies = device.type == "cpu" and (tell().get("avx512_bf16") or tell().get("amx_bf16"))
+    return "bf16" if multiplies else "fp32"
+
+
+def computing_in(precision: Precision, device: torch.device) -> AbstractContextManager[object]:
+    """Autocast to a number format; fp32 is without."""
+    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+    return torch.autocast(device.type, half, enabled=half is not None)

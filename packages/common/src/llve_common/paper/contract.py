@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from llve_common.config import Settings, Ssim, TestSettings
+from llve_common.config import Precision, Settings, Ssim, TestSettings
 from llve_common.data.clip import Clip as Clip  # part of the contract, kept on a lower floor
 from llve_common.data.windows import Border
 from llve_common.io.images import Pixels, Rounding
@@ -380,12 +380,14 @@ class Model:
         network: on its device; in evaluation mode.
         settings: of a test or a training, which the window may follow from; None: enhancing's.
         weights: where the network's weights come from, where that is a file.
+        precision: the number format that it enhances in.
     """
 
     paper: Paper
     network: nn.Module
     settings: Any = None
     weights: LoadedWeights | None = None
+    precision: Precision = "fp32"
 
     @property
     def window(self) -> Window:

@@ -308,6 +308,7 @@ def _flat(row: Row, flow: str, columns: Sequence[Column]) -> dict[str, Any]:
         "warping_error_flow": flow,
         "parameters": cost and cost.parameters,
         "multiply_accumulates": cost and cost.macs,
+        "precision": cost and cost.precision,
         "seconds": cost and cost.seconds,
         "peak_memory": cost and cost.memory,
         "weights": weights and shown_path(weights.path),

@@ -289,6 +289,13 @@ class Conformance:
         expected = to_pixels(enhanced[0, index], self.paper.rounding)
         np.testing.assert_allclose(frame.image.pixels, expected.astype(int), atol=1)
 
+    def test_half_precision_stays_within_a_level(self) -> None:
+        """bfloat16 on a CPU, in the mean over a clip's frames."""
+        clip = [to_tensor(pixels)[None] for pixels in dark_frames(7, 48, 96)]
+        models = [load_model(self.paper, None, CPU, precision=name) for name in ("fp32", "bf16")]
+        exact, near = (torch.stack(list(enhance_clip(model, clip))) for model in models)
+        assert 0 < (near - exact).abs().mean() < 1 / 255
+
     def test_enhance_an_image(self, tmp_path: Path, images: Path) -> None:
         target = tmp_path / "out.png"
         assert "bundled" in self.run("enhance", images / "0.png", "-o", target)
@@ -392,6 +399,7 @@ class Conformance:
             out = tmp_path / "test" / "out"
             facts = json.loads((out / "summary.json").read_text(encoding="utf-8"))
             assert facts["weights_sha256"] == file_digest(file)
+            assert facts["precision"] == "fp32"
             assert facts["mean_of_frames"]["psnr"] > 0
             lines = (out / "scores.jsonl").read_text(encoding="utf-8").splitlines()
             assert len(lines) == facts["frames"] > 0

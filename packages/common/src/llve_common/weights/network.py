@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from llve_common.config import AnyPrecision
 from llve_common.errors import CheckpointError, UserError, in_one_line
+from llve_common.machine.device import choose_precision
 from llve_common.metrics.cost import parameter_count
 from llve_common.paper.about import About
 from llve_common.paper.contract import LoadedWeights, Model, Paper, State
@@ -40,7 +42,11 @@ def bundled_weights(paper: About) -> Path:
 
 
 def load_model(
-    paper: Paper, weights: Path | None, device: torch.device, settings: Any = None
+    paper: Paper,
+    weights: Path | None,
+    device: torch.device,
+    settings: Any = None,
+    precision: AnyPrecision = "fp32",
 ) -> Model:
     """Build the inference network and load weights into it, every name and shape as expected.
 
@@ -50,10 +56,14 @@ def load_model(
             bundled ones.
         device: where the network is put.
         settings: of a test or a training; None: those that enhancing uses.
+        precision: the number format to enhance in.
 
     Raises:
         CheckpointError: the file cannot be read or does not fit.
+        ConfigError: the device has no such number format.
     """
+    # Papers that prepare their networks are bound by memory, and have float32 kernels of their own.
+    chosen = choose_precision(precision, device, pays=paper.prepare is None)
     path = weights_file(weights or bundled_weights(paper), paper)
     found = read_weights(path)
     try:
@@ -69,7 +79,7 @@ def load_model(
     if weights is None and record.is_file():
         purpose = json.loads(record.read_text(encoding="utf-8")).get("purpose", loaded.purpose)
         loaded = replace(loaded, purpose=purpose)
-    return Model(paper, network.to(device).eval(), settings, loaded)
+    return Model(paper, network.to(device).eval(), settings, loaded, chosen)
 
 
 def start_from(network: nn.Module, weights: Path | None, paper: About) -> None:
