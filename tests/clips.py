@@ -103,6 +103,17 @@ def sound_packets(path):
         ]
 
 
+def frames_of(path, **settings):
+    with VideoReader(path, **settings) as reader:
+        return list(reader)
+
+
+def video_packets(path):
+    """Where each packet of the picture lies in the file, and its size."""
+    with av.open(path) as container:
+        return [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+
+
 def copy_clip(source, target, part=None, **settings):
     """The shortest use: read a clip, write it like the source."""
     with (

@@ -25,12 +25,14 @@ from clips import (
     TEAL,
     WIDTH,
     copy_clip,
+    frames_of,
     make_clip,
     mux_sound,
     noise,
     picture,
     sound_packets,
     to_yuv,
+    video_packets,
     writing,
 )  # fmt: skip
 
@@ -44,18 +46,11 @@ def probe(path):
 
 
 def times(path):
-    with VideoReader(path) as reader:
-        return [frame.time for frame in reader]
+    return [frame.time for frame in frames_of(path)]
 
 
 def first_pixels(path):
-    with VideoReader(path) as reader:
-        return next(reader).pixels
-
-
-def video_packets(path):
-    with av.open(path) as container:
-        return [(p.pos, p.size) for p in container.demux(video=0) if p.size]
+    return frames_of(path)[0].pixels
 
 
 def assert_only(folder, *names):
@@ -361,8 +356,7 @@ def test_frames_that_change_their_size_are_scaled_to_the_first(tmp_path, caplog)
         parts.append(part.read_bytes())
     path = tmp_path / "a.mpg"
     path.write_bytes(b"".join(parts))
-    with VideoReader(path) as reader:
-        frames = [frame.pixels for frame in reader]
+    frames = [frame.pixels for frame in frames_of(path)]
     assert len(frames) == 24
     assert {frame.shape for frame in frames} == {(HEIGHT, WIDTH, 3)}
     np.testing.assert_allclose(frames[-1][10, 10].astype(int), ORANGE, atol=6)
@@ -530,13 +524,6 @@ def test_existing_target_is_replaced_only_at_the_end(tmp_path, like):
         assert [p.suffix for p in temporary] == [".mp4"]
     assert_only(tmp_path, "a.mp4")
     assert probe(target).frames == 1
-
-
-def test_file_gets_the_permissions_of_a_new_file(tmp_path, like):
-    (tmp_path / "plain").touch()
-    with writing(tmp_path / "a.mp4", like) as writer:
-        writer.write(picture(), Fraction(0))
-    assert (tmp_path / "a.mp4").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_video_without_frames_is_an_error(tmp_path, like):

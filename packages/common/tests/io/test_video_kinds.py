@@ -17,11 +17,13 @@ from clips import (
     FULL,
     LIMITED,
     copy_clip,
+    frames_of,
     make_clip,
     mux_sound,
     noise,
     picture,
     sound_packets,
+    video_packets,
     writing,
 )
 from hypothesis import HealthCheck, Phase, given, settings
@@ -36,11 +38,6 @@ from llve_common.io.video import (
     VideoReader,
     is_video,
 )
-
-
-def frames_of(path, **settings):
-    with VideoReader(path, **settings) as reader:
-        return list(reader)
 
 
 def stored_frames(path):
@@ -314,9 +311,8 @@ def test_keep_going_writes_what_can_be_decoded(tmp_path, caplog, name, codec):
     path = make_clip(
         tmp_path / name, codec=codec, draw=noise, ticks=range(30), audio=("mp2",), seconds=1.2
     )
-    with av.open(path) as container:
-        cut = [p.pos + p.size // 2 for p in container.demux(video=0) if p.size][18]
-    path.write_bytes(path.read_bytes()[:cut])
+    pos, size = video_packets(path)[18]
+    path.write_bytes(path.read_bytes()[: pos + size // 2])
     # Of the frame that is cut, the decoder's threads may say too late that they guessed its rest.
     copy_clip(path, tmp_path / "b.mkv", part={"keep_going": True, "threads": 1})
     assert 10 < len(frames_of(tmp_path / "b.mkv")) < 25
@@ -329,10 +325,9 @@ def test_keep_going_counts_what_is_lost(tmp_path, caplog):
     path = make_clip(
         tmp_path / "a.mp4", draw=noise, ticks=range(30), options={"g": "10", "bf": "0"}
     )
-    with av.open(path) as container:
-        lost = [(p.pos, p.size) for p in container.demux(video=0) if p.size][15]
+    pos, size = video_packets(path)[15]
     data = bytearray(path.read_bytes())
-    data[lost[0] + 4 : sum(lost)] = bytes(lost[1] - 4)
+    data[pos + 4 : pos + size] = bytes(size - 4)
     path.write_bytes(data)
     times = [frame.time for frame in frames_of(path, keep_going=True)]
     assert times[:15] == [Fraction(i, 25) for i in range(15)]

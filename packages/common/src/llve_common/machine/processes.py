@@ -103,13 +103,7 @@ def any_process(flag: bool, me: Processes) -> bool:
 
 def broadcast(value: Any, me: Processes) -> Any:
     """The first process's value, in every process."""
-    if me.count == 1:
-        return value
-    from torch import distributed as dist
-
-    box = [value]
-    dist.broadcast_object_list(box)
-    return box[0]
+    return gather(value, me)[0]
 
 
 def gather(value: Any, me: Processes) -> list[Any]:
