@@ -50,7 +50,7 @@ def functions(source: Path, target: Path) -> dict[str, Callable[[], Any]]:
         info, frames = reader.info, list(reader)
 
     def encode() -> None:
-        with VideoWriter(target, info, width=WIDTH, height=HEIGHT) as writer:
+        with VideoWriter(target, info) as writer:
             for frame in frames:
                 writer.write(bright[frame.time], frame.time)
 
@@ -89,7 +89,7 @@ def make_video(path: Path) -> None:
     """A camera that moves over a photograph, dark."""
     photograph = np.tile(read_photograph("coffee") // 4, (4, 5, 1))
     info = VideoInfo(path, WIDTH, HEIGHT, Fraction(25), Fraction(1, 12800))
-    with VideoWriter(path, info, width=WIDTH, height=HEIGHT) as writer:
+    with VideoWriter(path, info) as writer:
         for number in range(FRAMES):
             view = photograph[2 * number : 2 * number + HEIGHT, 3 * number : 3 * number + WIDTH]
             writer.write(np.ascontiguousarray(view), Fraction(number, 25))

@@ -7,8 +7,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from llve_common.io import video
-from llve_common.io.video import VideoReader
+from llve_common.io.video import VideoReader, VideoWriter
 
 WIDTH, HEIGHT = 64, 48
 LIMITED, FULL = 1, 2
@@ -118,12 +117,7 @@ def copy_clip(source, target, part=None, **settings):
     """The shortest use: read a clip, write it like the source."""
     with (
         VideoReader(source, **(part or {})) as reader,
-        writing(target, reader.info, **settings) as writer,
+        VideoWriter(target, reader.info, **settings) as writer,
     ):
         for frame in reader:
             writer.write(frame.pixels, frame.time)
-
-
-def writing(target, like, **settings):
-    """A writer of frames of the clip's size."""
-    return video.VideoWriter(target, like, width=like.width, height=like.height, **settings)

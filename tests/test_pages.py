@@ -217,7 +217,7 @@ def shelf(tmp_path_factory) -> Path:
 
 def write_video(path: Path) -> None:
     info = VideoInfo(path, 64, 48, Fraction(25), Fraction(1, 12800))
-    with VideoWriter(path, info, width=64, height=48) as writer:
+    with VideoWriter(path, info) as writer:
         for number in range(3):
             writer.write(np.full((48, 64, 3), 20 * number, np.uint8), Fraction(number, 25))
 

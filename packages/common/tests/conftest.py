@@ -176,7 +176,7 @@ def video_file(tmp_path: Path) -> Callable[..., Path]:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         info = VideoInfo(path, width, height, Fraction(25), Fraction(1, 12800))
-        with VideoWriter(path, info, width=width, height=height) as writer:
+        with VideoWriter(path, info) as writer:
             for number, level in enumerate(levels):
                 frame = np.full((height, width, 3), level, np.uint8)
                 writer.write(frame, Fraction(number, 25))

@@ -126,7 +126,7 @@ def test_video_files_may_be_tested_but_not_trained_on(ramps):
     low, normal = ramps()
     video = low / "b.mp4"
     info = VideoInfo(video, 60, 40, Fraction(25), Fraction(1, 12800))
-    with VideoWriter(video, info, width=60, height=40) as writer:
+    with VideoWriter(video, info) as writer:
         for number in range(8):
             writer.write(np.full((40, 60, 3), 10 * number, np.uint8), Fraction(number, 25))
     (normal / "a").rename(normal / "b")

@@ -33,11 +33,10 @@ from clips import (
     sound_packets,
     to_yuv,
     video_packets,
-    writing,
 )  # fmt: skip
 
 from llve_common.errors import MediaError
-from llve_common.io.video import OUTPUT_FORMATS, Colour, VideoInfo, VideoReader
+from llve_common.io.video import OUTPUT_FORMATS, Colour, VideoInfo, VideoReader, VideoWriter
 
 
 def probe(path):
@@ -419,7 +418,7 @@ def test_mp4_to_matroska_moves_picture_and_sound_together(tmp_path):
 def test_primaries_and_transfer_are_written(tmp_path, suffix):
     colour = Colour(range=LIMITED, matrix=9, primaries=9, transfer=14)
     like = VideoInfo(tmp_path, WIDTH, HEIGHT, Fraction(25), Fraction(1, 25), colour=colour)
-    with writing(tmp_path / f"a{suffix}", like) as writer:
+    with VideoWriter(tmp_path / f"a{suffix}", like) as writer:
         writer.write(picture(), Fraction(0))
     assert probe(tmp_path / f"a{suffix}").colour == colour
 
@@ -473,7 +472,7 @@ def test_odd_sides_lose_nothing(tmp_path, width, height):
     like = VideoInfo(tmp_path, width, height, Fraction(25), Fraction(1, 25))
     drawn = np.zeros((height, width, 3), np.uint8)
     drawn[-1], drawn[:, -1] = 250, 250
-    with writing(tmp_path / "a.mp4", like) as writer:
+    with VideoWriter(tmp_path / "a.mp4", like) as writer:
         writer.write(drawn, Fraction(0))
     pixels = first_pixels(tmp_path / "a.mp4")
     assert pixels.shape == drawn.shape
@@ -495,7 +494,7 @@ def like(tmp_path_factory):
 @pytest.mark.parametrize("name", ["a.webm", "a.avi", "a.png", "a"])
 def test_suffix_that_cannot_be_written(tmp_path, like, name):
     with pytest.raises(MediaError, match="cannot be written"):
-        writing(tmp_path / name, like)
+        VideoWriter(tmp_path / name, like)
     assert_only(tmp_path)
 
 
@@ -504,7 +503,7 @@ def test_exception_in_the_middle_leaves_nothing_and_the_target_untouched(tmp_pat
     target.write_bytes(b"what was there")
 
     def stop():
-        with writing(target, like) as writer:
+        with VideoWriter(target, like) as writer:
             writer.write(picture(), Fraction(0))
             raise KeyboardInterrupt
 
@@ -517,7 +516,7 @@ def test_exception_in_the_middle_leaves_nothing_and_the_target_untouched(tmp_pat
 def test_existing_target_is_replaced_only_at_the_end(tmp_path, like):
     target = tmp_path / "a.mp4"
     target.write_bytes(b"what was there")
-    with writing(target, like) as writer:
+    with VideoWriter(target, like) as writer:
         writer.write(picture(), Fraction(0))
         assert target.read_bytes() == b"what was there"
         temporary = [p for p in tmp_path.iterdir() if p != target]
@@ -527,14 +526,17 @@ def test_existing_target_is_replaced_only_at_the_end(tmp_path, like):
 
 
 def test_video_without_frames_is_an_error(tmp_path, like):
-    with pytest.raises(MediaError, match="no frame was written"), writing(tmp_path / "a.mp4", like):
+    with (
+        pytest.raises(MediaError, match="no frame was written"),
+        VideoWriter(tmp_path / "a.mp4", like),
+    ):
         pass
     assert_only(tmp_path)
 
 
 @pytest.mark.parametrize("step", [Fraction(0), Fraction(-1, 25), Fraction(1, 10**6)])
 def test_times_must_increase(tmp_path, like, step):
-    with writing(tmp_path / "a.mp4", like) as writer:
+    with VideoWriter(tmp_path / "a.mp4", like) as writer:
         writer.write(picture(), Fraction(2, 25))
         with pytest.raises(MediaError, match="do not increase"):
             writer.write(picture(), Fraction(2, 25) + step)
@@ -545,7 +547,10 @@ def test_times_must_increase(tmp_path, like, step):
     "wrong", [np.zeros((HEIGHT, WIDTH + 1, 3), np.uint8), np.zeros((HEIGHT, WIDTH, 3), np.float32)]
 )
 def test_frame_of_another_shape_or_type(tmp_path, like, wrong):
-    with pytest.raises(ValueError, match="one size"), writing(tmp_path / "a.mp4", like) as writer:
+    with (
+        pytest.raises(ValueError, match="one size"),
+        VideoWriter(tmp_path / "a.mp4", like) as writer,
+    ):
         writer.write(wrong, Fraction(0))
 
 
@@ -555,7 +560,7 @@ def test_source_cut_within_its_sound(tmp_path):
     source.write_bytes(source.read_bytes()[:-20000])
     with (
         pytest.raises(MediaError, match="sound is damaged"),
-        writing(tmp_path / "b.mp4", info) as writer,
+        VideoWriter(tmp_path / "b.mp4", info) as writer,
     ):
         writer.write(picture(), Fraction(0))
     assert_only(tmp_path, "a.mp4")
@@ -563,7 +568,7 @@ def test_source_cut_within_its_sound(tmp_path):
 
 def fill(folder, like):
     """Write noise, which does not compress."""
-    with writing(folder / "a.mp4", like, crf=1) as writer:
+    with VideoWriter(folder / "a.mp4", like, crf=1) as writer:
         for index in range(20):
             writer.write(noise(index), Fraction(index, 25))
 
@@ -591,7 +596,7 @@ def test_file_size_limit(tmp_path, like, place):
 def test_folder_that_does_not_exist(tmp_path, like, name):
     (tmp_path / "file").touch()
     with pytest.raises(MediaError, match="cannot be written"):
-        writing(tmp_path / name, like)
+        VideoWriter(tmp_path / name, like)
 
 
 # Memory
@@ -619,7 +624,7 @@ def test_memory_does_not_grow_with_the_clip(tmp_path):
 def test_frames_are_not_kept(tmp_path, like):
     """A reader and a writer hold no frame once it is handed over."""
     kept = []
-    with VideoReader(like.path) as reader, writing(tmp_path / "a.mp4", like) as writer:
+    with VideoReader(like.path) as reader, VideoWriter(tmp_path / "a.mp4", like) as writer:
         for frame in reader:
             kept.append(weakref.ref(frame.pixels))
             writer.write(frame.pixels, frame.time)

@@ -24,7 +24,6 @@ from clips import (
     picture,
     sound_packets,
     video_packets,
-    writing,
 )
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -36,6 +35,7 @@ from llve_common.io.video import (
     OUTPUT_FORMATS,
     VIDEO_SUFFIXES,
     VideoReader,
+    VideoWriter,
     is_video,
 )
 
@@ -109,7 +109,7 @@ def test_high_dynamic_range_is_mapped_to_bt709_and_tagged_so(tmp_path, caplog, t
     tags = {"color_trc": transfer, "color_primaries": 9, "colorspace": 9, "color_range": LIMITED}
     path, codes = tmp_path / "a.mkv", (64, 200, 509, 940)
     plane_clip(path, "yuv420p10le", codes, 512, 512, tags=tags)
-    with VideoReader(path) as reader, writing(tmp_path / "b.mp4", reader.info) as writer:
+    with VideoReader(path) as reader, VideoWriter(tmp_path / "b.mp4", reader.info) as writer:
         frames = list(reader)
         writer.write(frames[0].pixels, frames[0].time)
     assert max(np.ptp(frame.pixels) for frame in frames) <= 1
@@ -406,7 +406,7 @@ def test_tags_chapters_subtitles_and_time_code_are_kept_or_stripped(tmp_path, su
 def test_tags_of_a_maker_are_kept(tmp_path, suffix):
     with VideoReader(make_clip(tmp_path / "a.mp4")) as reader:
         info = replace(reader.info, metadata={"com.maker.model": "X", "title": "Night"})
-        with writing(tmp_path / f"b{suffix}", info) as writer:
+        with VideoWriter(tmp_path / f"b{suffix}", info) as writer:
             writer.write(next(reader).pixels, Fraction(0))
     with av.open(tmp_path / f"b{suffix}") as container:
         assert container.metadata["com.maker.model"] == "X"

@@ -40,7 +40,7 @@ def to_video(folder: Path, source: Path, target: Path) -> None:
     paths = sorted(list_images(folder), key=lambda path: (len(path.stem), path.stem))
     info, times = _timing(source, paths)
     make_folder(target.parent)
-    with VideoWriter(target, info, width=info.width, height=info.height) as writer:
+    with VideoWriter(target, info) as writer:
         for path, time in zip(paths, times, strict=True):
             pixels = read_frame(path)
             if pixels.shape[:2] != (info.height, info.width):

@@ -201,7 +201,7 @@ def _compressed(frames: list[Pixels], sensor: Sensor) -> list[Pixels]:
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "clip.mp4"
             like = VideoInfo(file, width, height, Fraction(25), Fraction(1, 12800))
-            with VideoWriter(file, like, width=width, height=height, crf=round(sensor.crf)) as out:
+            with VideoWriter(file, like, crf=round(sensor.crf)) as out:
                 for number, frame in enumerate(frames):
                     out.write(frame, Fraction(number, 25))
             with open_source(file) as source:

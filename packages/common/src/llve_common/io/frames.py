@@ -154,8 +154,7 @@ def open_sink(
     if is_video(path) and source.video is not None:
         info = source.video
         make_folder(path.parent)
-        size = {"width": info.width, "height": info.height}
-        with VideoWriter(path, info, **size, codec=codec, crf=crf, strip=strip) as writer:
+        with VideoWriter(path, info, codec=codec, crf=crf, strip=strip) as writer:
 
             def write(frame: Frame) -> None:
                 assert frame.time is not None

@@ -86,7 +86,7 @@ def write_video(file: Path, frames: Sequence[NDArray[np.uint8]]) -> None:
     """Write frames at 25 a second, every fourth of which stays twice as long."""
     height, width = frames[0].shape[:2]
     info = VideoInfo(file, width, height, Fraction(25), Fraction(1, 12800))
-    with VideoWriter(file, info, width=width, height=height) as writer:
+    with VideoWriter(file, info) as writer:
         for number, pixels in enumerate(frames):
             writer.write(pixels, Fraction(number + number // 4, 25))
 

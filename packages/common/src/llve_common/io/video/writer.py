@@ -52,10 +52,8 @@ class VideoWriter:
 
     Args:
         path: the target; its suffix, one of `OUTPUT_FORMATS`, chooses the container.
-        like: the clip whose rate, time base, pixel aspect and colour are kept, and whose sound is
-            copied if it has any.
-        width: of the frames, in pixels.
-        height: likewise.
+        like: the clip whose size, rate, time base, pixel aspect and colour are kept, and whose
+            sound is copied if it has any.
         crf: constant rate factor, 0 (lossless but for the colour conversion) to 51; by default 18
             for H.264 and 20 for H.265, which are generally taken as visually lossless.
         codec: ``h264``; ``h265``, which is smaller and slower; or ``ffv1``, which keeps every pixel
@@ -74,8 +72,6 @@ class VideoWriter:
         path: str | os.PathLike[str],
         like: VideoInfo,
         *,
-        width: int,
-        height: int,
         crf: int | None = None,
         codec: str = "h264",
         strip: bool = False,
@@ -83,7 +79,7 @@ class VideoWriter:
         check_coding(codec, crf)
         self._target = Path(path)
         self._like = like
-        self._shape = height, width, 3
+        self._shape = like.height, like.width, 3
         self._colour = colour.encoded_colour(like.colour, self._target, as_rgb=codec == "ffv1")
         self._reformatter = VideoReformatter()
         self._last_pts: int | None = None
