@@ -88,7 +88,7 @@ def match(
         DataError: a folder is missing or empty, or nothing has a partner.
     """
     single = is_video(results) or is_image(results)
-    if single or any(map(is_image, entries(results))):
+    if single or any(is_image(each) and each.name[0] != "." for each in entries(results)):
         name = results.stem if is_video(results) else named(results).name if together else ""
         yield _matched(name, results, others, pair, left_out, protocol)
         return
