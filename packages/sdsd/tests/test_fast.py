@@ -3,9 +3,12 @@
 import pytest
 import torch
 
+from llve_common.enhance.windows import enhance_clip
+from llve_common.paper.contract import Model
 from llve_sdsd import fast
 from llve_sdsd.fast import combine, part
 from llve_sdsd.network import RetinexNet, reconstructed
+from llve_sdsd.paper import PAPER
 
 
 def small_network(**changed: bool) -> RetinexNet:
@@ -29,6 +32,17 @@ def test_blocks_of_rows_cover_the_image_whatever_their_size(monkeypatch):
             monkeypatch.setattr(fast, "_BLOCK", rows * 4 * 4 * 256 * 24)
             image = fast._by_rows(branch, fused)
             torch.testing.assert_close(image, plain, rtol=1e-5, atol=1e-6)
+
+
+def test_a_frame_that_stands_in_for_others_is_aligned_once(monkeypatch):
+    network, seen, align = small_network(), [], fast._aligned
+    monkeypatch.setattr(fast, "_aligned", lambda *each: seen.append(each) or align(*each))
+    image = torch.rand(1, 3, 32, 48) * 0.3
+    with torch.inference_mode():
+        [alone] = enhance_clip(Model(PAPER, network), [image])
+        whole = network(torch.stack([image] * 5, 1)).enhanced
+    assert len(seen) == 1
+    torch.testing.assert_close(alone, whole, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("attention", [True, False])

@@ -73,7 +73,10 @@ def combine(network: nn.Module, parts: list[Part], outputs: tuple[int, ...]) -> 
     """The enhanced centre frame (N, 1, 3, H, W), not clipped, of a window's parts in order."""
     assert isinstance(network, RetinexNet)
     centre = parts[network.center]
-    fused = network.fuse([_aligned(network.pcd_align, each, centre) for each in parts])
+    # A frame stands in for others at a clip's ends, and a single image for all.
+    once = {id(each): each for each in parts}
+    aligned = {key: _aligned(network.pcd_align, each, centre) for key, each in once.items()}
+    fused = network.fuse([aligned[id(each)] for each in parts])
     reconstruct = _by_rows if fused.device.type == "cpu" else reconstructed
     noise, light = (reconstruct(branch, fused) for branch in network.branches())
     return decomposed(centre.frame, noise, light).enhanced[:, None]
