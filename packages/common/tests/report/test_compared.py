@@ -36,7 +36,9 @@ def comparison(picture):
         weights = LoadedWeights(Path("medium.pt"), "0123456789abcdef", bundled=False)
         rows = (
             Row("input", "the frames as they are", figures, views),
-            Row("tiny", "Tiny", figures, views, Cost(1234, 5 * 10**9, 0.25, 2**20), weights),
+            Row(
+                "tiny", "Tiny", figures, views, Cost(1234, 5 * 10**9, "fp32", 0.25, 2**20), weights
+            ),
             Row("gone", "Gone", failure="no\nweights"),
         )
         references = {"a": view(picture(seed=1), frames, {})} if truth else {}

@@ -77,7 +77,9 @@ def test_steadiness_has_a_row_for_each_clip():
 def tested(tmp_path, image_file, model):
     """Makes a test of clips, whose enhanced frames have the size given."""
 
-    def make(lengths, *, truth=True, size=(12, 14), counts=lambda n: True, details=()):
+    def make(
+        lengths, *, truth=True, size=(12, 14), counts=lambda n: True, details=(), kind="image"
+    ):
         clips = []
         for name, length in lengths.items():
             low = [image_file(f"{name}/low/{n}.png", 12, 14, seed=n) for n in range(length)]
@@ -86,11 +88,13 @@ def tested(tmp_path, image_file, model):
                 write_image(tmp_path / "out" / name / f"{n}.png", np.zeros((*size, 3), np.uint8))
             clips.append(Clip(name, tuple(low), tuple(high) if truth else None))
         frames = [
-            FrameScore(clip.name, clip.file(n).name, n, {}, 0.1)
+            FrameScore(clip.name, clip.file(n).name, n, {"psnr": n} if truth else {}, 0.1)
             for clip in clips for n in range(clip.count) if counts(n)
         ]  # fmt: skip
         pictures = Pictures(lambda clip, file: tmp_path / "out" / clip.name / file.name)
-        return Finished(Scores(tuple(frames)), model(), Scoring(), clips, pictures, details)
+        return Finished(
+            Scores(tuple(frames)), model(kind=kind), Scoring(), clips, pictures, details
+        )
 
     return make
 
@@ -133,9 +137,17 @@ def test_of_a_single_clip_some_tested_frames_are_shown(page):
     assert shown(page({"b": 6}, counts=lambda n: n in (2, 3))) == ["b, 2.png", "b, 3.png"]
 
 
-def test_of_several_clips_the_middle_frames_are_shown(page):
-    assert shown(page({"a": 3, "b": 5})) == ["a, 1.png", "b, 2.png"]
-    assert len(shown(page(dict.fromkeys("cdefgh", 1)))) == 4
+def test_of_clips_the_middle_frames_are_shown(page, read, monkeypatch):
+    monkeypatch.setattr(report, "FRAMES", 6)
+    found = read(page({"a": 3, "b": 6}, kind="video"))
+    assert [group["frames"] for group in found.groups] == [
+        ["0.png", "1.png", "2.png"], ["1.png", "2.png", "3.png"],
+    ]  # fmt: skip
+    panels = found.groups[1]["panels"]
+    assert [panel["label"] for panel in panels] == ["input", "enhanced", "ground truth"]
+    assert panels[1]["said"] == ["PSNR 1.000", "PSNR 2.000", "PSNR 3.000"]
+    assert len({*panels[0]["pictures"], *panels[2]["pictures"]}) == 6
+    assert len(read(page(dict.fromkeys("cdefgh", 1), kind="video")).groups) == 4
 
 
 def test_cropped_results_and_no_ground_truth(page, read):

@@ -131,7 +131,7 @@ class Pass:
         shader: GLSL that follows ``common.glsl`` of :mod:`llve_common.report`.
         inputs: the shader's samplers, each with the texture that it reads: ``frame``, which is the
             picture, or what an earlier pass drew.
-        output: the texture's name. The last is ``enhanced``, of 8 bits; the others are float32.
+        output: the texture's name. The last is ``enhanced``, of 8 bits; the others are float16.
         weights: (n, 4) float32, which the shader finds in ``weights``.
         defines: names that the shader finds as ``#define``.
     """

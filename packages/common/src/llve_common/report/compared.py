@@ -21,7 +21,7 @@ from llve_common.evaluate.scores import plain
 from llve_common.io.atomic import write_text
 from llve_common.machine.folders import shown_command, shown_path, shown_text
 from llve_common.report.page import Group, Panel, Section, Strips, scatter, write_page
-from llve_common.report.tables import FIDELITY, FURTHER, STEADINESS, Column, Table
+from llve_common.report.tables import FIDELITY, FURTHER, STEADINESS, Column, Table, listed
 
 QUALITY = (*FIDELITY, *STEADINESS)
 _ASKED_FOR = (Column("PSNR, GT-mean", "psnr_gt_mean", ".3f"), *FURTHER)
@@ -206,14 +206,7 @@ def _panels(comparison: Comparison, item: str) -> list[Panel]:
 
 def _panel(row: Row, item: str) -> Panel:
     view = row.views[item]
-    said = [
-        ", ".join(
-            f"{each.heading} {each.cell(scores[each.score])}"
-            for each in (*FIDELITY, *_ASKED_FOR)
-            if each.score in scores
-        )
-        for scores in view.scores
-    ]
+    said = [listed((*FIDELITY, *_ASKED_FOR), scores) for scores in view.scores]
     # What the weights are for stands in the table.
     caption = "" if row.weights is None else made_with(row).partition(":")[0]
     return Panel(row.name, view.pictures, caption, said)

@@ -13,7 +13,15 @@ from llve_common.evaluate.scores import plain
 from llve_common.io.atomic import write_text
 from llve_common.io.images import in_8_bits, read_image
 from llve_common.report.page import Group, Panel, Section, write_page
-from llve_common.report.tables import FIDELITY, FURTHER, STEADINESS, STEADINESS_UNITS, Column, Table
+from llve_common.report.tables import (
+    FIDELITY,
+    FURTHER,
+    STEADINESS,
+    STEADINESS_UNITS,
+    Column,
+    Table,
+    listed,
+)
 
 WORST = 5
 _MORE = (*FURTHER, Column("FSIM", "fsim", ".4f"), Column("FSIMc", "fsimc", ".4f"))
@@ -102,8 +110,6 @@ def _group(frame: FrameScores) -> Group:
     assert frame.file is not None
     assert frame.target is not None
     target, result = (in_8_bits(read_image(file).pixels) for file in (frame.target, frame.file))
-    said = ", ".join(
-        each.heading + " " + each.cell(frame.values["RGB"][each.score]) for each in FIDELITY
-    )
+    said = listed(FIDELITY, frame.values["RGB"])
     caption = f"{frame.clip}/{frame.frame}" if frame.clip else frame.frame
     return Group(caption, [Panel("ground truth", [target]), Panel("result", [result], said)])

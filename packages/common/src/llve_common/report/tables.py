@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,6 +26,12 @@ class Column(NamedTuple):
     def cell(self, value: float | None) -> str:
         """A figure; a dash where there is none."""
         return "-" if value is None else format(value * self.factor, self.form)
+
+
+def listed(columns: Sequence[Column], values: Mapping[str, float], prefix: str = "") -> str:
+    """Those figures that there are, in a line."""
+    there = (each for each in columns if prefix + each.score in values)
+    return ", ".join(f"{each.heading} {each.cell(values[prefix + each.score])}" for each in there)
 
 
 FIDELITY = (

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from llve_common.evaluate.meter import evenly_spread
-from llve_common.evaluate.scores import Scores
+from llve_common.evaluate.scores import FrameScore, Scores
 from llve_common.evaluate.test import Tested
 from llve_common.io.frames import Frame
-from llve_common.io.images import Pixels, read_image
+from llve_common.io.images import read_image, to_webp
 from llve_common.paper.contract import Clip, Detail, FileOf
 from llve_common.report.page import Group, Panel, Section, write_page
-from llve_common.report.tables import FURTHER, STEADINESS, STEADINESS_UNITS, Column, Table
+from llve_common.report.tables import FURTHER, STEADINESS, STEADINESS_UNITS, Column, Table, listed
 
 PICTURES = 4
-"""How many frames are shown, the middle ones of clips that are spread evenly over all."""
+"""How many images or clips are shown, spread evenly over all."""
+FRAMES = 32
+"""How many frames of clips are shown, of all clips together."""
 
 _FIDELITY = (
     Column("PSNR", "psnr", ".3f"), Column("SSIM", "ssim", ".4f"), Column("FSIM", "fsim", ".4f"),
@@ -101,30 +103,44 @@ def _detail_group(detail: Detail) -> Group:
 
 
 def _groups(tested: Tested) -> list[Group]:
-    """Some clips with a frame each, or of a single clip some frames."""
-    frames = [
-        [(clip, one.index) for one in tested.scores.frames if one.clip == clip.name]
-        for clip in tested.clips
-    ]
-    if len(frames) == 1:
-        shown = evenly_spread(frames[0], PICTURES)
-    else:
-        shown = [each[len(each) // 2] for each in evenly_spread(frames, PICTURES)]
+    """Some images, or some clips with frames from their middle."""
+    scored: dict[str, list[FrameScore]] = {}
+    for one in tested.scores.frames:
+        scored.setdefault(one.clip, []).append(one)
+    clips = [(clip, scored[clip.name]) for clip in tested.clips if clip.name in scored]
+    if tested.model.paper.kind == "image":
+        # The images of a folder are one clip here, and may differ in size.
+        clips = [(clip, [one]) for clip, frames in clips for one in frames]
+    clips = evenly_spread(clips, PICTURES)
     saved = tested.pictures.enhanced
     assert saved is not None
-    return [_group(clip, index, saved) for clip, index in shown]
+    return [_group(clip, _middle(frames, FRAMES // len(clips)), saved) for clip, frames in clips]
 
 
-def _group(clip: Clip, index: int, saved: FileOf) -> Group:
-    file = clip.file(index)
-    enhanced = read_image(saved(clip, file)).pixels
+def _middle(frames: list[FrameScore], count: int) -> list[FrameScore]:
+    start = max(0, (len(frames) - count) // 2)
+    return frames[start : start + count]
 
-    def alike(frame: Frame) -> Pixels:
+
+def _group(clip: Clip, scored: Sequence[FrameScore], saved: FileOf) -> Group:
+    first = scored[0].index
+    names = [clip.file(one.index).name for one in scored]
+    enhanced = [read_image(saved(clip, clip.file(one.index))).pixels for one in scored]
+    height, width = enhanced[0].shape[:2]
+
+    def panel(label: str, frames: Iterator[Frame], said: list[str]) -> Panel:
         # A test may crop what the network cannot take, at the bottom and right.
-        height, width = enhanced.shape[:2]
-        return frame.image.pixels[:height, :width]
+        pixels = (frame.image.pixels[:height, :width] for frame in islice(frames, len(scored)))
+        return Panel(label, [to_webp(each) for each in pixels], said=said)
 
-    panels = [Panel("input", [alike(next(clip.read(index)))]), Panel("enhanced", [enhanced])]
-    targets = islice(clip.read_targets(index), 1)
-    panels += [Panel("ground truth", [alike(frame)]) for frame in targets]
-    return Group(f"{clip.name}, {file.name}", panels)
+    panels = [
+        panel("input", clip.read(first), _said(scored, "input_")),
+        Panel("enhanced", [to_webp(each) for each in enhanced], said=_said(scored, "")),
+    ]
+    if clip.targets is not None:
+        panels.append(panel("ground truth", clip.read_targets(first), []))
+    return Group(f"{clip.name}, {names[0]}" if len(names) == 1 else clip.name, panels, names)
+
+
+def _said(scored: Sequence[FrameScore], prefix: str) -> list[str]:
+    return [listed((*_FIDELITY, *FURTHER), one.values, prefix) for one in scored]
