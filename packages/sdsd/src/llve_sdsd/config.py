@@ -163,7 +163,7 @@ _NETWORK: Keys = {
 }
 
 TRAIN_OPTIONS = PublishedOptions(
-    flags={"--data_path": "data.root"},
+    flags={"--data_path": "data.root", "--model": "weights"},
     file=sdsd.training_options(
         {**_DATA, **_AUGMENTATION},
         {**_SAME_NETWORK, **_NETWORK},

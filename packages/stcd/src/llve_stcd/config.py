@@ -112,7 +112,7 @@ _SAME_NETWORK: Keys = {
 _NETWORK: Keys = {"network_G.nf": "network.nf", "network_G.front_RBs": "network.front_blocks"}
 
 TRAIN_OPTIONS = PublishedOptions(
-    flags={"--data_path": "data.root"},
+    flags={"--data_path": "data.root", "--model": "weights"},
     file=sdsd.training_options(
         {},
         {**_SAME_NETWORK, **_NETWORK},

@@ -111,9 +111,9 @@ NEUTRAL = SensorRanges()
 """White balance nearly neutral: where it is drawn at random, colours are ambiguous."""
 COLOURED = SensorRanges(red=(0.7, 1.4), blue=(0.7, 1.4))
 """Lamps of other colours, whose light is to be made white."""
-VERY_DARK = SensorRanges(mean=(0.005, 0.06))
-"""For objectives without ground truth that take their brightness from the images' darkness."""
-PRESETS = {"neutral": NEUTRAL, "coloured": COLOURED, "very-dark": VERY_DARK}
+DIM = SensorRanges(mean=(0.03, 0.3))
+"""As dark as the photographs that people bring: those of LIME and DICM have a median of 0.3."""
+PRESETS = {"neutral": NEUTRAL, "coloured": COLOURED, "dim": DIM}
 
 _LOGARITHMIC = {"mean", "shot_gain", "read_std", "row_std"}
 
