@@ -34,11 +34,16 @@ class UserError(Exception):
 
     def at(self, where: object) -> Self:
         """The same mistake with the place it was found in, where that was not known before."""
-        if self.where is not None:
-            return self
-        return type(self)(
-            self.what, where=where, got=self.got, expected=self.expected, mend=self.mend
-        )
+        return self if self.where is not None else self._with(where, self.mend)
+
+    def mended_by(self, mend: str) -> Self:
+        """The same mistake with another way out."""
+        return self._with(self.where, mend)
+
+    def _with(self, where: object, mend: str | None) -> Self:
+        copied = type(self)(self.what, where=where, got=self.got, expected=self.expected, mend=mend)
+        copied.everywhere = self.everywhere
+        return copied
 
     def _message(self) -> str:
         what = printable(self.what, lines=True)

@@ -1,5 +1,7 @@
 import errno
 import os
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -35,3 +37,32 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(monkeypatch, every, 
     monkeypatch.setattr(terminal, "_LINE_EVERY", every)
     said = ["training: 1 of 2, loss 0.5", "training: 2 of 2, loss 0.25"]
     assert result_of(count).output.splitlines() == said[:lines]
+
+
+INTERRUPTED = """
+import os, signal, time
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(9)
+except KeyboardInterrupt:
+    pass
+"""
+"""A library that passes over Ctrl-C while it is imported, as large ones do."""
+
+
+def test_ctrl_c_while_a_library_is_imported_ends_at_once(tmp_path):
+    (tmp_path / "large.py").write_text(INTERRUPTED)
+    (tmp_path / "program.py").write_text(
+        "import typer\n"
+        "from llve_common.commands.terminal import Commands\n"
+        "app = typer.Typer(cls=Commands)\n"
+        "app.callback()(lambda: None)\n"
+        "@app.command()\n"
+        "def run():\n"
+        "    import large\n"
+        "    print('went on')\n"
+        "app()\n"
+    )
+    words = [sys.executable, "program.py", "run"]
+    ended = subprocess.run(words, cwd=tmp_path, capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout + ended.stderr) == (130, b"")

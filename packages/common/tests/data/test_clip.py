@@ -126,11 +126,11 @@ def test_folders_without_clips_are_refused(root):
 def test_images_of_a_folder_are_one_clip_unless_there_are_videos(
     tmp_path, image_file, video_file, caplog
 ):
-    low = [image_file(f"low/{name}") for name in ("b.png", "sub/a.png")]
-    high = [image_file(f"high/{name}") for name in ("sub/a.png", "b.jpg")]
+    low = [image_file(f"low/{name}") for name in ("b.png", "more/a.png", "sub/a.png")]
+    high = [image_file(f"high/{name}") for name in ("b.jpg", "more/a.png", "sub/a.png")]
     low[0].with_suffix(".txt").touch()
     [clip] = image_clips(tmp_path / "low", tmp_path / "high")
-    assert clip == Clip("low", tuple(low), (high[1], high[0]))
+    assert clip == Clip("low", tuple(low), tuple(high))
     [flat] = [clip_of(tmp_path / "low")]
     assert flat.frames == (low[0],)
     video = video_file("videos/a.mp4", [1])

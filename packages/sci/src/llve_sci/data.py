@@ -38,6 +38,10 @@ class LowLightImages:
     def __len__(self) -> int:
         return len(self.files)
 
+    def file(self, index: int) -> Path:
+        """The image."""
+        return self.files[index]
+
     def sample(self, index: int, rng: random.Random) -> Sample:
         """The image as it is: the published training augments nothing.
 

@@ -34,6 +34,10 @@ class LowLightImages:
     def __len__(self) -> int:
         return len(self.files)
 
+    def file(self, index: int) -> Path:
+        """The image."""
+        return self.files[index]
+
     def sample(self, index: int, rng: random.Random) -> Sample:
         """The whole image, resized (Lanczos): the published training augments nothing.
 

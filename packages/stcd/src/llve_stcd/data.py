@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from llve_common.data.clip import Clip, files_of, read_alike, require_pairs
@@ -32,6 +33,11 @@ class FramePairs:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def file(self, index: int) -> Path:
+        """The frame in low light."""
+        clip, place = self.items[index]
+        return clip.frames[place]
 
     def sample(self, index: int, rng: random.Random) -> dict[str, Any]:
         """One frame and a neighbour drawn from ``rng``.

@@ -105,6 +105,10 @@ class RealAndSynthetic:
     def __len__(self) -> int:
         return self.length
 
+    def file(self, index: int) -> Path:
+        """The real video."""
+        return self.real.clips[index % len(self.real)].place
+
     def sample(self, index: int, rng: random.Random) -> Sample:
         """``real`` and ``synthetic``, a sample each.
 

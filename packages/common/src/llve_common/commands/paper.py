@@ -6,6 +6,7 @@ import logging
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,11 +16,11 @@ import typer
 from llve_common import __version__
 from llve_common.commands.configs import configs_app
 from llve_common.commands.enhance import enhance_command
-from llve_common.commands.options import Given, command_with
+from llve_common.commands.options import Given, command_with, flags_of
 from llve_common.commands.terminal import SHORT_HELP, Commands, add_version, console, progress_bar
 from llve_common.commands.weights import weights_app
-from llve_common.config import Settings, TestSettings, load_settings
-from llve_common.errors import ConfigError
+from llve_common.config import Settings, TestSettings, dotted_names, field_of, load_settings
+from llve_common.errors import ConfigError, UserError
 from llve_common.io.atomic import write_text
 from llve_common.machine.folders import shown_command
 from llve_common.machine.processes import processes
@@ -69,7 +70,10 @@ def _training_command(paper: About, name: str) -> Any:
         from llve_common.train.trainer import train
 
         whole = paper.paper()
-        with progress_bar("training", "loss {task.fields[note]}") as advance:
+        with (
+            _defaults_named(paper, kind),
+            progress_bar("training", "loss {task.fields[note]}") as advance,
+        ):
             folder = train(
                 whole,
                 whole.procedures[name],
@@ -113,11 +117,46 @@ def _test_command(paper: About, name: str) -> Any:
 
         for note in given.notes:
             log.warning("%s", note)
-        with progress_bar("testing", "frames") as advance:
+        earlier = _tested_at(settings.folder)
+        with _defaults_named(paper, kind), progress_bar("testing", "frames") as advance:
             tested = run_test(paper.paper(), settings, advance)
         _report(tested, settings.folder)
+        _name_older_pictures(settings.folder, earlier)
 
     return command_with(kind, paper.options[kind], run, resumes=False)
+
+
+@contextmanager
+def _defaults_named(paper: About, kind: type[Settings]) -> Iterator[None]:
+    """Say of a default folder or file that fails that it is one, and what gives another."""
+    try:
+        yield
+    except UserError as error:
+        flags = flags_of(kind, paper.options[kind])
+        for name in dotted_names(kind):
+            if isinstance(error.where, Path) and field_of(kind, name)[1] == error.where:
+                given = next(
+                    (f"{flag} PATH" for flag in flags if flags[flag] == name), f"{name}=PATH"
+                )
+                mend = f"this is the default of {name}: give {given}"
+                own = ", or your own pairs by --low" if "pairs" in kind.model_fields else ""
+                raise error.mended_by(mend + own) from error
+        raise
+
+
+def _tested_at(folder: Path) -> float | None:
+    """When a test ended that wrote to the folder."""
+    scores = folder / "scores.jsonl"
+    return scores.stat().st_mtime if scores.is_file() else None
+
+
+def _name_older_pictures(folder: Path, earlier: float | None) -> None:
+    from llve_common.io.folders import some_of
+
+    pictures = folder.rglob("*.png") if earlier is not None else ()
+    older = [str(file) for file in sorted(pictures) if file.stat().st_mtime <= (earlier or 0)]
+    if older:
+        log.warning("pictures of an earlier test are left beside the new ones: %s", some_of(older))
 
 
 def _settings(paper: About, kind: type[S], given: Given) -> S:

@@ -144,20 +144,22 @@ def _say(error: UserError) -> None:
 
 @contextmanager
 def _signals_as_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end a command like Ctrl-C, which cleans up; the second one kills."""
+    """Let Ctrl-C, SIGTERM and SIGHUP end a command, which cleans up; the second one kills."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(number: int, frame: Any) -> None:
         signal.signal(number, signal.SIG_DFL)
+        if _importing(frame):
+            # Nothing is begun, and libraries pass over what interrupts them, or fail in any way.
+            os._exit(128 + number)
         raise _Stopped(number)
 
-    known = [each for each in ("SIGTERM", "SIGHUP") if hasattr(signal, each)]
+    names = [each for each in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, each)]
+    usual = {number: signal.getsignal(number) for number in (getattr(signal, n) for n in names)}
     # What is ignored stays so: nohup says so for SIGHUP.
-    ours = [
-        each for name in known if signal.getsignal(each := getattr(signal, name)) == signal.SIG_DFL
-    ]
+    ours = [n for n in usual if usual[n] in (signal.SIG_DFL, signal.default_int_handler)]
     for number in ours:
         signal.signal(number, stop)
     try:
@@ -166,7 +168,13 @@ def _signals_as_ctrl_c() -> Iterator[None]:
         raise typer.Exit(128 + stopped.args[0]) from None
     finally:
         for number in ours:
-            signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, usual[number])
+
+
+def _importing(frame: Any) -> bool:
+    while frame is not None and not frame.f_code.co_filename.startswith("<frozen importlib"):
+        frame = frame.f_back
+    return frame is not None
 
 
 class _Stopped(KeyboardInterrupt):

@@ -188,7 +188,8 @@ def clip_of(
     if targets == [high] and is_image(high):
         targets *= len(frames)
     elif not is_video(frames[0]) and not is_video(targets[0]):
-        targets = [target for _, target in match_by_name(frames, targets)]
+        below = (low, high) if recursive else None
+        targets = [target for _, target in match_by_name(frames, targets, below)]
     return Clip(_name(low), tuple(frames), tuple(targets), size)
 
 

@@ -130,18 +130,32 @@ def is_image(path: Path) -> bool:
     return suffix in IMAGE_SUFFIXES and not moves
 
 
-def match_by_name(inputs: list[Path], targets: list[Path]) -> list[tuple[Path, Path]]:
+def match_by_name(
+    inputs: list[Path], targets: list[Path], below: tuple[Path, Path] | None = None
+) -> list[tuple[Path, Path]]:
     """Pair each input with the target of the same stem.
+
+    Args:
+        inputs: to pair.
+        targets: to pair them with.
+        below: folders of the two; their subfolders have to be the same.
 
     Raises:
         DataError: an input has no target, a target has no input, or a stem appears twice on one
             side; every offender is named.
     """
-    by_stem = {path.stem: path for path in targets}
-    faults = without_partner({path.stem: path for path in inputs}, by_stem)
-    for side in (inputs, targets):
-        count = Counter(path.stem for path in side)
-        faults += [f"{path} shares its stem" for path in side if count[path.stem] > 1]
+    names = [[path.stem for path in side] for side in (inputs, targets)]
+    if below is not None:
+        names = [
+            [path.relative_to(root).with_suffix("").as_posix() for path in side]
+            for side, root in zip((inputs, targets), below, strict=True)
+        ]
+    by_name = dict(zip(names[1], targets, strict=True))
+    faults = without_partner(dict(zip(names[0], inputs, strict=True)), by_name)
+    for side, named_so in zip((inputs, targets), names, strict=True):
+        count = Counter(named_so)
+        twins = [path for path, name in zip(side, named_so, strict=True) if count[name] > 1]
+        faults += [f"{path} shares its stem" for path in twins]
     if faults:
         raise DataError(
             "inputs and ground truth do not match by file name",
@@ -149,7 +163,7 @@ def match_by_name(inputs: list[Path], targets: list[Path]) -> list[tuple[Path, P
             got=some_of(faults),
             expected="one file of the same stem on each side",
         )
-    return [(path, by_stem[path.stem]) for path in inputs]
+    return [(path, by_name[name]) for path, name in zip(inputs, names[0], strict=True)]
 
 
 def without_partner(inputs: Mapping[str, Path], targets: Mapping[str, Path]) -> list[str]:

@@ -47,6 +47,10 @@ class TrainingSet(Protocol):
 
     def __len__(self) -> int: ...
 
+    def file(self, index: int) -> Path:
+        """What a message calls the sample of this index by."""
+        ...
+
     def sample(self, index: int, rng: random.Random) -> Sample:
         """The sample of this index, augmented by draws from ``rng`` alone."""
         ...

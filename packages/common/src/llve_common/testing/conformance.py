@@ -124,6 +124,9 @@ class InDouble:
     def __len__(self) -> int:
         return len(self.data)
 
+    def file(self, index: int) -> Path:
+        return self.data.file(index)
+
     def sample(self, index: int, rng: random.Random) -> Sample:
         return _in_double(self.data.sample(index, rng))
 
@@ -601,6 +604,8 @@ class Conformance:
         scores = [json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()]
         assert [each["frame"] for each in scores] == ["0001.png", "0004.png"]
         assert len(list((out / "images").rglob("*.png"))) == 2
+        output = self.run(*test, "--low", tmp_path / "mine", "--test-clips", "0001", *more)
+        assert "pictures of an earlier test are left beside the new ones" in output
         assert all("psnr" in each for each in scores)
 
     # Settings
@@ -620,7 +625,9 @@ class Conformance:
 
     # Mistakes
 
-    def test_missing_and_empty_folders(self, tmp_path: Path, weights: Path) -> None:
+    def test_missing_and_empty_folders(
+        self, tmp_path: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         test = [*self.how_to_test(tmp_path / "b"), "--model", str(weights)]
         for command in (self.how_to_train(tmp_path / "a"), test):
             place = command.index("--data_path") + 1
@@ -630,6 +637,9 @@ class Conformance:
             assert f"{empty}: the folder holds no image" in self.run(*command, fails=True)
             command[place] = str(tmp_path / "nowhere")
             assert f"{tmp_path / 'nowhere'}: no such folder" in self.run(*command, fails=True)
+        monkeypatch.chdir(tmp_path)
+        output = self.run("test", "--model", weights, fails=True)
+        assert re.search("to mend: this is the default of data.*: give .*PATH, or your own", output)
         assert "no image" in self.run("enhance", tmp_path / "empty", fails=True)
         assert "no such file" in self.run("enhance", tmp_path / "nowhere", fails=True)
 

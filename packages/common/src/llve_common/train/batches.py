@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from llve_common.config import TrainerSettings
 from llve_common.errors import DataError, UserError
+from llve_common.io.folders import some_of
 from llve_common.machine.processes import ALONE, Processes
 from llve_common.paper.contract import Batch, Sample, TrainingSet
 from llve_common.train.mishaps import (
@@ -138,9 +139,16 @@ class _Loaded(Dataset[Share | UserError]):
                 self.samples.sample(draw.sample, random.Random(draw.seed))  # noqa: S311
                 for draw in share.samples
             ]
-            return Share(stack_samples(samples), share.part)
+            return Share(self._stacked(samples, share.samples), share.part)
         except UserError as error:
             return error
+
+    def _stacked(self, samples: list[Sample], draws: list[Draw]) -> Batch:
+        try:
+            return stack_samples(samples)
+        except DataError as error:
+            files = [str(self.samples.file(draw.sample)) for draw in draws]
+            raise error.at(some_of(files)) from None
 
 
 def draw_batches(

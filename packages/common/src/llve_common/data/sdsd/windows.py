@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,11 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self.items)
+
+    def file(self, index: int) -> Path:
+        """The frame in low light."""
+        clip, place = self.items[index]
+        return clip.frames[place]
 
     def sample(self, index: int, rng: random.Random) -> dict[str, Any]:
         """The window around one frame.
