@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 from markdown import page_commands, page_files, write_page_files
-from typer.testing import CliRunner
 
 import llve_common.__main__ as common
 from llve_common.data.synthetic import write_dark_photograph
+from llve_common.testing.conformance import run_command
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "add-a-paper.md"
@@ -76,6 +76,5 @@ def test_commands_of_the_page(reader, source, monkeypatch):
     gamma = importlib.import_module("llve_gamma.__main__").app
     for command in commands:
         program, *words = shlex.split(command.removeprefix("python -m "))
-        result = CliRunner().invoke(gamma if program == "gamma" else common.app, words)
-        assert result.exit_code == 0, result.output
+        run_command(gamma if program == "gamma" else common.app, *words)
     assert (reader / "dark-enhanced.jpg").is_file()

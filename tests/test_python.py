@@ -13,14 +13,13 @@ import PIL.Image
 import pytest
 import torch
 from markdown import code_blocks, page_files
-from typer.testing import CliRunner
 
 import llve
 from llve_common.data.synthetic import write_image_set
 from llve_common.errors import CheckpointError, ConfigError
 from llve_common.io.images import read_image, write_image
 from llve_common.io.video import VideoReader
-from llve_common.testing.conformance import dark_frames, write_video
+from llve_common.testing.conformance import dark_frames, run_command, write_video
 from llve_common.weights.network import bundled_weights
 from llve_sci.__main__ import app as sci_app
 from llve_sci.paper import PAPER as SCI
@@ -52,8 +51,7 @@ def run_block(text, **names):
 
 def by_the_command(app, source, *words):
     """What the command makes of an image, written without loss."""
-    result = CliRunner().invoke(app, ["enhance", str(source), "-o", "command.png", *words])
-    assert result.exit_code == 0, result.output
+    run_command(app, "enhance", source, "-o", "command.png", *words)
     return read_image(Path("command.png")).pixels
 
 
@@ -95,8 +93,7 @@ def test_from_a_webcam(here, monkeypatch):
 
 def test_with_onnxruntime_alone(here):
     pytest.importorskip("onnxruntime")
-    result = CliRunner().invoke(sgz_app, ["weights", "onnx", "sgz.onnx"])
-    assert result.exit_code == 0, result.output
+    run_command(sgz_app, "weights", "onnx", "sgz.onnx")
     run_block(BLOCKS[3])
     made = read_image(here / "bright.png").pixels.astype(int)
     assert abs(made - by_the_command(sgz_app, "dark.jpg")).max() <= 1
