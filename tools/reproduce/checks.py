@@ -10,11 +10,13 @@ import json
 import math
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -333,13 +335,33 @@ def run(words: list[str], paper: str, package: str) -> Done:
     print(f"$ {shlex.join(words)}", flush=True)
     started = time.perf_counter()
     environment = {**os.environ, "PYTHONIOENCODING": "utf-8", "NO_COLOR": "1"}
+    process = None
     try:
-        done = subprocess.run(
-            [sys.executable, *program],
-            cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            text=True, encoding="utf-8", errors="replace", timeout=PATIENCE, check=False,
-        )  # fmt: skip
+        with ctrl_c_at_the_end():
+            process = subprocess.Popen(
+                [sys.executable, *program], cwd=ROOT, env=environment, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8",
+                errors="replace",
+            )  # fmt: skip
+        said, _ = process.communicate(timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         return Done(-1, f"it had not ended after {PATIENCE} s", time.perf_counter() - started)
-    tail = "\n".join(done.stdout.strip().splitlines()[-12:])
-    return Done(done.returncode, tail or "it printed nothing", time.perf_counter() - started)
+    finally:
+        if process is not None:
+            process.kill()
+            process.wait()
+    tail = "\n".join(said.strip().splitlines()[-12:])
+    return Done(process.returncode, tail or "it printed nothing", time.perf_counter() - started)
+
+
+@contextmanager
+def ctrl_c_at_the_end() -> Iterator[None]:
+    """Let Ctrl-C wait: a program that begins meanwhile would go on, known to nobody."""
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
