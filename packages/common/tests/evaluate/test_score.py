@@ -1,15 +1,18 @@
 """Anybody's results under every protocol."""
 
 import json
+import weakref
+from itertools import pairwise
 
 import numpy as np
 import PIL.Image
 import pytest
 
-from llve_common.errors import ConfigError, DataError
+from llve_common.errors import ConfigError, DataError, MediaError
 from llve_common.evaluate.score import score
 from llve_common.io.images import read_image, write_image
 from llve_common.metrics.fidelity import psnr, ssim
+from llve_common.metrics.quality import grey
 from llve_common.report.scored import score_tables, write_scored
 
 SIZE = (40, 56)
@@ -116,24 +119,81 @@ def test_sizes_and_depths_are_rows_of_their_own(folders):
     assert "0.png: 50x40, not 56x40" in found.notes[0]
 
 
-def test_clips_have_means_of_their_own_and_measures_over_time(tmp_path, picture):
+@pytest.fixture(name="clips")
+def clips_fixture(tmp_path, picture):
+    """Clips of three and of two frames that flicker by 10 levels, and one that has no result."""
     for clip, length in (("a", 3), ("b", 2)):
         for index in range(length):
             target = picture(*SIZE, seed=index) // 2 + 60
             write_image(tmp_path / "gt" / clip / f"{index}.png", target)
-            # Flickers by 10 levels.
             write_image(tmp_path / "out" / clip / f"{index}.png", target + 10 * (index % 2))
     write_image(tmp_path / "gt" / "c" / "0.png", picture(*SIZE))
-    found = score(tmp_path / "out", tmp_path / "gt")
-    assert found.notes == [f"left out: {tmp_path}/gt/c has no result"]
+    return tmp_path
+
+
+def test_clips_have_means_of_their_own_and_measures_over_time(clips):
+    found = score(clips / "out", clips / "gt")
+    assert found.notes == [f"left out: {clips}/gt/c has no result"]
     assert set(found.temporal) == {"a", "b"}
-    assert found.temporal["a"]["mabd_mse"] > 0
     finite = found.means("clips")["grey"]["ssim_skimage7"]
     assert finite != found.means()["grey"]["ssim_skimage7"]
     assert [table.title[:14] for table in score_tables(found)][:2] == [
         "mean of 5 fram",
         "mean of 2 clip",
     ]
+    a = found.over_time["a"]
+    frames = [[read_image(clips / side / "a" / f"{n}.png").pixels for n in range(3)]
+              for side in ("out", "gt")]  # fmt: skip
+    for (name, curve), own in zip(a.curves.items(), frames, strict=True):
+        np.testing.assert_array_equal(a.strips[name], [each[SIZE[0] // 2] for each in own])
+        differences = [np.abs(grey(y) - grey(x)).mean() / 255 for x, y in pairwise(own)]
+        assert curve == pytest.approx(differences, abs=1e-6)
+    mine, theirs = a.curves.values()
+    assert found.temporal["a"]["mabd_mse"] == pytest.approx(np.mean(np.subtract(mine, theirs) ** 2))
+
+
+def test_frames_of_one_folder_and_a_video_are_clips(clips, video_file):
+    images = score(clips / "out" / "a", clips / "gt" / "a")
+    assert images.temporal == {}
+    frames = score(clips / "out" / "a", clips / "gt" / "a", clip=True)
+    assert frames.temporal["a"] == score(clips / "out", clips / "gt").temporal["a"]
+    # Without ground truth and input there is no motion to follow.
+    assert set(score(clips / "out" / "a", clip=True).temporal["a"]) == {"mabd"}
+    video = video_file("v.mp4", [10, 40, 20])
+    assert set(score(video, inputs=video).temporal["v"]) == {"mabd", "warping_error"}
+    with pytest.raises(DataError, match="has more frames than the result"):
+        score(clips / "out" / "b" / "0.png", video)
+
+
+@pytest.mark.parametrize("of_clip", [False, True])
+def test_what_cannot_be_scored_is_named_and_the_rest_is_scored(clips, of_clip):
+    (clips / "out" / "a" / "1.png").write_bytes(b"no image")
+    folders = [clips / side / ("" if of_clip else "a") for side in ("out", "gt")]
+    found = score(*folders)
+    kept = [("b", "0.png"), ("b", "1.png")] if of_clip else [("", "0.png"), ("", "2.png")]
+    assert [(frame.clip, frame.frame) for frame in found.frames] == kept
+    assert found.missing
+    assert "1.png: " in found.notes[-1]
+    with pytest.raises(MediaError):
+        score(clips / "out" / "a" / "1.png")
+
+
+def test_frames_are_streamed(tmp_path, picture, monkeypatch):
+    for index in range(24):
+        write_image(tmp_path / "clip" / f"{index}.png", picture(*SIZE, seed=index))
+    read, alive = [], []
+
+    def counted(file):
+        image = read_image(file)
+        read.append(weakref.ref(image.pixels))
+        alive.append(sum(each() is not None for each in read))
+        return image
+
+    monkeypatch.setattr("llve_common.evaluate.score.read_image", counted)
+    score(tmp_path / "clip", tmp_path / "clip", inputs=tmp_path / "clip", clip=True)
+    assert len(read) == 3 * 24
+    # Of three clips this frame and the last one, and the first, which a page could show.
+    assert max(alive) <= 9
 
 
 def test_written_files(folders):
@@ -146,6 +206,7 @@ def test_written_files(folders):
     assert held["mean_of_frames"] == found.means()
     page = (folders / "out" / "index.html").read_text()
     assert "The 5 worst" in page
+    assert "Over time" not in page
     assert str(folders) not in page
     assert len((folders / "out" / "scores.csv").read_text().splitlines()) == 6
     assert "agrees: a note" in (folders / "out" / "scores.md").read_text()
@@ -156,3 +217,13 @@ def test_equal_images_and_grey_files(tmp_path, picture):
     found = score(tmp_path, tmp_path)
     assert found.means()["RGB"]["psnr"] == float("inf")
     assert found.agreeing("30") != []
+
+
+def test_the_page_of_clips_shows_them_over_time(clips):
+    write_scored(clips / "scores", score(clips / "out", clips / "gt"), [])
+    page = (clips / "scores" / "index.html").read_text()
+    # Of each of two clips the result and the ground truth as a strip, and their curves.
+    assert page.count('class="strip"') == 4
+    assert page.count("<svg") == 2
+    held = json.loads((clips / "scores" / "scores.json").read_text())
+    assert len(held["over_time"]["a"]["brightness_differences"]["result"]) == 2

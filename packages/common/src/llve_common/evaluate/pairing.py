@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +61,16 @@ class Matched:
     result: Clip
     target: Clip | None
     source: Clip | None
+
+    def parts(self) -> list[Matched]:
+        """Each image by itself."""
+        return [
+            Matched(replace(self.result, frames=(file,)), *(
+                each and replace(each, frames=each.frames[number : number + 1])
+                for each in (self.target, self.source)
+            ))
+            for number, file in enumerate(self.result.frames)
+        ]  # fmt: skip
 
 
 def match(

@@ -13,45 +13,24 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
-from typing import Any, TypeVar, cast
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
-from llve_common.data.clip import Clip, Size
-from llve_common.errors import ConfigError, DataError
+from llve_common.data.clip import Clip
+from llve_common.errors import ConfigError, DataError, MediaError, in_one_line
+from llve_common.evaluate.meter import Camera, Eight
 from llve_common.evaluate.pairing import Matched, match
 from llve_common.evaluate.protocols import find_protocol, find_set
+from llve_common.evaluate.rows import ROWS, fitted, rows_of, size_of
 from llve_common.io.folders import some_of
 from llve_common.io.frames import open_source
-from llve_common.io.images import Pixels, in_8_bits, read_image, size_of
-from llve_common.metrics.fidelity import fsim, psnr, ssim
-from llve_common.metrics.quality import further, grey, luma, scaled_to_mean
+from llve_common.io.images import Pixels, in_8_bits, read_image
+from llve_common.io.images import size_of as named_size
+from llve_common.metrics.fidelity import fsim
+from llve_common.metrics.quality import further
 from llve_common.metrics.temporal import DIS, GuideFlow, Mabd, NamedFlow, WarpingError
 
-Real = NDArray[Any]
-P = TypeVar("P", bound=Pixels)
 Watcher = Callable[[int, int | None], None]
-BORDER = 4
-
-ROWS: dict[str, str] = {
-    "RGB": "over the three colours, on the images as they are stored, of 16 bits the upper 8",
-    "RGB, GT-mean": "over the three colours, after each result was scaled to the mean brightness "
-    "of its ground truth, which the method does not know",
-    "Y": "on Y of BT.601 in studio range alone (MATLAB's rgb2ycbcr)",
-    "Y, GT-mean": "on Y alone, after each result was scaled to the mean brightness of its ground "
-    "truth",
-    "grey": "on the grey image, rounded (MATLAB's rgb2gray)",
-    "RGB, no border": f"over the three colours, without {BORDER} pixels at each edge",
-    "RGB, truncated": "over the three colours, with results of 16 bits over 257, truncated",
-    "RGB, 16 bits": "over the three colours, with results of 16 bits not brought to 8",
-    "RGB, cropped": "over the three colours, on the upper left part that both images have, where "
-    "they differ in size; the other rows resize the result",
-}
-"""What must be true of a table whose figures are those of a row."""
-
-MEASURES = ("psnr", "ssim_skimage7", "ssim_gaussian11")
+CLIPS_SHOWN = 6
+"""Of so many clips the strips and curves are kept."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +48,19 @@ class FrameScores:
     alone: dict[str, float]
 
 
+@dataclass(frozen=True)
+class OverTime:
+    """What is shown of a clip, of ``result``, ``ground truth`` and ``input``, as far as given.
+
+    Attributes:
+        strips: one row of pixels of its first frames, (frames, W, 3).
+        curves: the mean absolute difference in brightness to the frame before, from the second on.
+    """
+
+    strips: dict[str, Eight]
+    curves: dict[str, list[float]]
+
+
 @dataclass
 class Report:
     """What results scored.
@@ -76,6 +68,7 @@ class Report:
     Attributes:
         frames: in order.
         temporal: of each clip: ``warping_error``, ``mabd``, and ``mabd_mse`` against ground truth.
+        over_time: of the first clips, what is shown of them.
         notes: what a reader must know, such as results that lack a partner.
         missing: whether something was left out.
         flow: what the flow of the warping error is called.
@@ -84,10 +77,16 @@ class Report:
 
     frames: list[FrameScores] = field(default_factory=list)
     temporal: dict[str, dict[str, float]] = field(default_factory=dict)
+    over_time: dict[str, OverTime] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     missing: bool = False
     flow: str = DIS.name
     protocol: str | None = None
+
+    def note(self, said: str) -> None:
+        """Add a note; of one kind, what stands before its first comma, the first alone."""
+        if not any(note.startswith(said.partition(",")[0]) for note in self.notes):
+            self.notes.append(said)
 
     def means(self, over: str = "frames") -> dict[str, dict[str, float]]:
         """Protocol to measure to the mean over ``frames``, or over ``clips`` of their means."""
@@ -199,7 +198,8 @@ def score(
     Raises:
         ConfigError: the template or the protocol is none, or the protocol needs ground truth.
         DataError: a folder is missing or empty, or nothing has a partner.
-        MediaError: a file cannot be decoded.
+        MediaError: no file can be decoded. One that cannot is named in the notes and left out,
+            with its clip.
         UserError: FSIM's library is not installed.
     """
     report = Report(flow=flow.name, protocol=protocol)
@@ -221,12 +221,22 @@ def score(
     if lacking:
         report.missing = True
         report.notes.append(f"left out: {some_of(lacking)}")
+    sets = [part for each in sets for part in (each.parts() if each.result.name == "" else [each])]
     counts = [each.result.count for each in sets]
     total = None if None in counts else sum(count or 0 for count in counts)
+    failure = None
     for each in sets:
-        _score_clip(
-            each, flow, report, similarity, lambda: watch and watch(len(report.frames), total)
-        )
+        before = len(report.frames)
+        try:
+            _score_clip(
+                each, flow, report, similarity, lambda: watch and watch(len(report.frames), total)
+            )
+        except (DataError, MediaError) as error:
+            del report.frames[before:]
+            report.missing, failure = True, error
+            report.notes.append(f"left out: {in_one_line(error.at(each.result.place))}")
+    if failure is not None and not report.frames:
+        raise failure
     return report
 
 
@@ -238,6 +248,43 @@ def _truth_of(protocol: str, reference: Path) -> Path:
         return reference
 
 
+class _OverTime:
+    """What is measured of a clip over time, and what is shown of it."""
+
+    def __init__(self, flow: NamedFlow) -> None:
+        self._guide, self._warping, self._mabd = GuideFlow(flow.estimate), WarpingError(), Mabd()
+        self._cameras = {"result": Camera(0), "ground truth": Camera(0), "input": Camera(0)}
+        self._curves: dict[str, list[float]] = {"result": [], "ground truth": []}
+
+    def add(self, result: Eight, target: Eight | None, source: Eight | None) -> None:
+        """The next frame, its ground truth and its input, all of one size."""
+        guide = source if target is None else target
+        self._warping.update(result, None if guide is None else self._guide.next(guide))
+        changes = self._mabd.update(result, target)
+        for change, curve in zip(changes, self._curves.values(), strict=True):
+            if change is not None:
+                curve.append(change)
+        for pixels, camera in zip((result, target, source), self._cameras.values(), strict=True):
+            if pixels is not None:
+                camera.add(pixels, "")
+
+    def figures(self) -> dict[str, float]:
+        """What could be measured."""
+        mabd = self._mabd.compute()
+        found = {
+            "warping_error": self._warping.compute(), "mabd": mabd.mean, "mabd_mse": mabd.mse,
+        }  # fmt: skip
+        return {name: value for name, value in found.items() if value is not None}
+
+    def shown(self) -> OverTime:
+        """The strips of pixels and the curves."""
+        strips = {name: each.view().strip for name, each in self._cameras.items() if each.count}
+        return OverTime(
+            {name: strip for name, strip in strips.items() if strip is not None},
+            {name: curve for name, curve in self._curves.items() if curve},
+        )
+
+
 def _score_clip(
     matched: Matched,
     flow: NamedFlow,
@@ -247,42 +294,43 @@ def _score_clip(
 ) -> None:
     clip, target, source = matched.result, matched.target, matched.source
     readers = [None if each is None else _pixels(each) for each in (target, source)]
-    warping, mabd, guide_flow = WarpingError(), Mabd(), GuideFlow(flow.estimate)
+    over_time = _OverTime(flow) if clip.name else None
     index = -1
     for index, result in enumerate(_pixels(clip)):
         file = clip.file(index)
         wanted, before = (_next(each, file) for each in readers)
+        try:
+            values = {} if wanted is None else rows_of(result, wanted)
+        except DataError as error:
+            raise error.at(file) from None
+        if wanted is not None and result.shape != wanted.shape:
+            report.note(
+                "results differ in size from their ground truth and were resized bilinearly, such "
+                f"as {file.name}: {named_size(result)}, not {named_size(wanted)}"
+            )
+        # Beside ground truth at its size, else at its own.
         eight = in_8_bits(result)
-        values = {} if wanted is None else _values(result, wanted, file, report)
-        low, high = (
-            None if each is None else _fitted(in_8_bits(each), _size(eight))
-            for each in (before, wanted)
+        eight = fitted(eight, None if wanted is None else size_of(wanted))
+        high, low = (
+            None if each is None else fitted(in_8_bits(each), size_of(eight))
+            for each in (wanted, before)
         )
         alone = further(eight, low, high)
         if similarity and high is not None:
             alone |= {"fsim": fsim(eight, high), "fsimc": fsim(eight, high, chromatic=True)}
         own, other = (_file(each, index) for each in (clip, target))
         report.frames.append(FrameScores(clip.name, file.name, own, other, values, alone))
-        if clip.name:
-            guide = before if wanted is None else wanted
-            motion = None
-            if guide is not None:
-                eight = _fitted(eight, _size(guide))
-                motion = guide_flow.next(in_8_bits(guide))
-            warping.update(eight, motion)
-            mabd.update(eight, None if wanted is None else in_8_bits(wanted))
+        if over_time is not None:
+            over_time.add(eight, high, low)
         advance()
     for reader in readers:
         if reader is not None and next(reader, None) is not None:
             what = "its ground truth or input has more frames than the result"
             raise DataError(what, where=clip.place, got=index + 1)
-    brightness = mabd.compute()
-    over_time = {
-        "warping_error": warping.compute(), "mabd": brightness.mean, "mabd_mse": brightness.mse,
-    }  # fmt: skip
-    measured = {name: value for name, value in over_time.items() if value is not None}
-    if measured:
-        report.temporal[clip.name] = measured
+    if over_time is not None and (figures := over_time.figures()):
+        report.temporal[clip.name] = figures
+        if len(report.over_time) < CLIPS_SHOWN:
+            report.over_time[clip.name] = over_time.shown()
 
 
 def _next(reader: Iterator[Pixels] | None, file: Path) -> Pixels | None:
@@ -296,70 +344,12 @@ def _file(clip: Clip | None, index: int) -> Path | None:
     return None if clip is None or clip.of_video else clip.frames[index]
 
 
-def _values(
-    result: Pixels, target: Pixels, file: Path, report: Report
-) -> dict[str, dict[str, float]]:
-    """Every protocol's figures of one result."""
-    wanted, eight = in_8_bits(target), in_8_bits(result)
-    pairs: dict[str, tuple[Real, Real]] = {}
-    if eight.shape != wanted.shape:
-        note = "results differ in size from their ground truth and were resized bilinearly, such as"
-        _note(report, note, f"{file.name}: {size_of(eight)}, not {size_of(wanted)}")
-        rows, columns = (min(each) for each in zip(eight.shape[:2], wanted.shape[:2], strict=True))
-        pairs["RGB, cropped"] = eight[:rows, :columns], wanted[:rows, :columns]
-        eight, result = _fitted(eight, _size(wanted)), _fitted(result, _size(wanted))
-    matched = scaled_to_mean(eight, wanted)
-    pairs |= {
-        "RGB": (eight, wanted),
-        "RGB, GT-mean": (matched, wanted.astype(np.float64)),
-        "Y": (luma(eight), luma(wanted)),
-        "Y, GT-mean": (luma(matched), luma(wanted)),
-        "grey": (np.rint(grey(eight)), np.rint(grey(wanted))),
-    }
-    if min(wanted.shape[:2]) > 4 * BORDER:
-        inner = slice(BORDER, -BORDER)
-        pairs["RGB, no border"] = eight[inner, inner], wanted[inner, inner]
-    if result.dtype == np.uint16:
-        exact = result / 257
-        pairs["RGB, truncated"] = np.floor(exact), wanted.astype(np.float64)
-        pairs["RGB, 16 bits"] = exact, wanted.astype(np.float64)
-    try:
-        return {protocol: _measured(*pairs[protocol]) for protocol in ROWS if protocol in pairs}
-    except DataError as error:
-        raise error.at(file) from None
-
-
-def _measured(image: Real, target: Real) -> dict[str, float]:
-    return {
-        "psnr": psnr(image, target),
-        "ssim_skimage7": ssim(image, target, "skimage7"),
-        "ssim_gaussian11": ssim(image, target, "gaussian11"),
-    }
-
-
-def _size(image: Pixels) -> Size:
-    return image.shape[1], image.shape[0]
-
-
-def _note(report: Report, what: str, example: str) -> None:
-    """One note of a kind, with its first example."""
-    if not any(note.startswith(what) for note in report.notes):
-        report.notes.append(f"{what} {example}")
-
-
 def _pixels(clip: Clip) -> Iterator[Pixels]:
     """Frames in their own depth, resized as the clip says, one at a time."""
     if clip.of_video:
         with open_source(clip.frames[0]) as source:
             for frame in islice(source.frames, clip.length):
-                yield _fitted(frame.image.pixels, clip.size)
+                yield fitted(frame.image.pixels, clip.size)
     else:
         for file in clip.frames:
-            yield _fitted(read_image(file).pixels, clip.size)
-
-
-def _fitted(image: P, size: Size | None) -> P:
-    if size is None or (image.shape[1], image.shape[0]) == size:
-        return image
-    resized: Any = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-    return cast(P, resized)
+            yield fitted(read_image(file).pixels, clip.size)

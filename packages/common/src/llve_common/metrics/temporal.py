@@ -151,8 +151,13 @@ class Mabd:
         self._with_target: bool | None = None
         self._means, self._squared_errors = _Mean(), _Mean()
 
-    def update(self, frame: Frame, target: Frame | None = None) -> None:
+    def update(
+        self, frame: Frame, target: Frame | None = None
+    ) -> tuple[float | None, float | None]:
         """Add the next frame, and for all frames or for none the same moment of the target clip.
+
+        Returns:
+            The sequence's next value and the target's; None at the first frame.
 
         Raises:
             DataError: a frame is not what the module describes, its size differs from its
@@ -171,6 +176,7 @@ class Mabd:
             self._means.add(value)
             if target_value is not None:
                 self._squared_errors.add((value - target_value) ** 2)
+        return value, target_value
 
     def compute(self) -> MabdResult:
         """Return the clip's MABD so far."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
 import jinja2
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
@@ -130,11 +132,7 @@ def scatter(
         y: that of the vertical one.
         level: a name and a value of y to draw a line at.
     """
-    buffer = io.StringIO()
-    # A fixed salt makes the same data give the same bytes.
-    with rc_context({"svg.hashsalt": "llve", "font.size": 9}):
-        figure = Figure(figsize=(4.6, 3), layout="constrained")
-        axes = figure.subplots()
+    with _drawing() as (axes, drawn):
         for name, place in points.items():
             axes.plot(*place, "o", markersize=8)
             # The dollar signs in a file's name are no formula.
@@ -155,9 +153,31 @@ def scatter(
         axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if close else (1.0,)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
+    return drawn()
+
+
+def curves(title: str, lines: Mapping[str, Sequence[float]], x: str, y: str) -> str:
+    """Named sequences over their places, from 1, as SVG text; the axes' labels are x and y."""
+    with _drawing() as (axes, drawn):
+        for name, values in lines.items():
+            axes.plot(range(1, len(values) + 1), values, linewidth=1, label=printable(name))
+        axes.set(xlabel=x, ylabel=y)
+        axes.set_title(printable(title), parse_math=False)
+        axes.set_ylim(bottom=0)
+        axes.legend()
+        axes.grid(alpha=0.3)
+    return drawn()
+
+
+@contextmanager
+def _drawing() -> Iterator[tuple[Axes, Callable[[], str]]]:
+    """Axes to draw in, and what gives the drawing as SVG text afterwards."""
+    buffer = io.StringIO()
+    # A fixed salt makes the same data give the same bytes.
+    with rc_context({"svg.hashsalt": "llve", "font.size": 9}):
+        figure = Figure(figsize=(4.6, 3), layout="constrained")
+        yield figure.subplots(), lambda: buffer.getvalue()[buffer.getvalue().index("<svg") :]
         figure.savefig(buffer, format="svg", metadata={"Date": None})
-    drawn = buffer.getvalue()
-    return drawn[drawn.index("<svg") :]
 
 
 def _plain(value: object) -> object:

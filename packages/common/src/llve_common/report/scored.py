@@ -8,11 +8,13 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from llve_common.evaluate.score import MEASURES, ROWS, FrameScores, Report
+from llve_common.evaluate.meter import STRIP_FRAMES
+from llve_common.evaluate.rows import MEASURES, ROWS
+from llve_common.evaluate.score import FrameScores, Report
 from llve_common.evaluate.scores import plain
 from llve_common.io.atomic import write_text
 from llve_common.io.images import in_8_bits, read_image
-from llve_common.report.page import Group, Panel, Section, write_page
+from llve_common.report.page import Group, Panel, Section, Strips, curves, write_page
 from llve_common.report.tables import (
     FIDELITY,
     FURTHER,
@@ -64,6 +66,10 @@ def write_scored(folder: Path, report: Report, agreeing: Sequence[str]) -> None:
         "without_reference": report.means_alone(),
         "rows": ROWS,
         "notes": notes,
+        "over_time": {
+            clip: {**figures, "brightness_differences": _curves(report, clip)}
+            for clip, figures in report.temporal.items()
+        },
         "frames": [
             {"clip": each.clip, "frame": each.frame, "values": each.values, "alone": each.alone}
             for each in report.frames
@@ -77,10 +83,15 @@ def write_scored(folder: Path, report: Report, agreeing: Sequence[str]) -> None:
     told = [f"{name}: computed {text}." for name, text in ROWS.items()]
     sections = [
         Section("Scores", tables=tables, notes=notes),
+        *_over_time(report),
         *_worst(report),
         Section("What the rows mean", notes=told),
     ]
     write_page(folder / "index.html", "Scores", lead, sections)
+
+
+def _curves(report: Report, clip: str) -> dict[str, list[float]]:
+    return report.over_time[clip].curves if clip in report.over_time else {}
 
 
 def _csv(report: Report) -> str:
@@ -95,6 +106,28 @@ def _csv(report: Report) -> str:
         alone = [each.alone.get(measure, "") for measure in more]
         rows.writerow([each.clip, each.frame, *values, *alone])
     return text.getvalue()
+
+
+def _over_time(report: Report) -> list[Section]:
+    if not report.over_time:
+        return []
+    strips = [
+        Strips(f"{clip}: {len(shown.strips['result'])} frames", [
+            Panel(name, strip) for name, strip in shown.strips.items()
+        ])
+        for clip, shown in report.over_time.items() if shown.strips
+    ]  # fmt: skip
+    plots = [
+        curves(clip, shown.curves, "frame", "difference in brightness")
+        for clip, shown in report.over_time.items() if shown.curves
+    ]  # fmt: skip
+    text = (
+        "The curves: mean absolute difference in brightness to the frame before, in [0, 1]; "
+        "flicker makes them leave the ground truth's. The strips: the middle row of the picture, "
+        f"one line for each frame, from top to bottom (at most the first {STRIP_FRAMES}); flicker "
+        "shows as horizontal bands, noise as grain."
+    )
+    return [Section("Over time", text, plots=plots, strips=strips)]
 
 
 def _worst(report: Report) -> list[Section]:

@@ -1,0 +1,87 @@
+"""The ways in which tables compute PSNR and SSIM of one result, each as a row."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from llve_common.data.clip import Size
+from llve_common.io.images import Pixels, in_8_bits
+from llve_common.metrics.fidelity import psnr, ssim
+from llve_common.metrics.quality import grey, luma, scaled_to_mean
+
+Real = NDArray[Any]
+P = TypeVar("P", bound=Pixels)
+BORDER = 4
+
+ROWS: dict[str, str] = {
+    "RGB": "over the three colours, on the images as they are stored, of 16 bits the upper 8",
+    "RGB, GT-mean": "over the three colours, after each result was scaled to the mean brightness "
+    "of its ground truth, which the method does not know",
+    "Y": "on Y of BT.601 in studio range alone (MATLAB's rgb2ycbcr)",
+    "Y, GT-mean": "on Y alone, after each result was scaled to the mean brightness of its ground "
+    "truth",
+    "grey": "on the grey image, rounded (MATLAB's rgb2gray)",
+    "RGB, no border": f"over the three colours, without {BORDER} pixels at each edge",
+    "RGB, truncated": "over the three colours, with results of 16 bits over 257, truncated",
+    "RGB, 16 bits": "over the three colours, with results of 16 bits not brought to 8",
+    "RGB, cropped": "over the three colours, on the upper left part that both images have, where "
+    "they differ in size; the other rows resize the result",
+}
+"""What must be true of a table whose figures are those of a row."""
+
+MEASURES = ("psnr", "ssim_skimage7", "ssim_gaussian11")
+
+
+def rows_of(result: Pixels, target: Pixels) -> dict[str, dict[str, float]]:
+    """Every row's figures of one result, in its own depth; of another size it is resized.
+
+    Raises:
+        DataError: a side is shorter than SSIM's window.
+    """
+    wanted, eight = in_8_bits(target), in_8_bits(result)
+    pairs: dict[str, tuple[Real, Real]] = {}
+    if eight.shape != wanted.shape:
+        rows, columns = (min(each) for each in zip(eight.shape[:2], wanted.shape[:2], strict=True))
+        pairs["RGB, cropped"] = eight[:rows, :columns], wanted[:rows, :columns]
+        eight, result = fitted(eight, size_of(wanted)), fitted(result, size_of(wanted))
+    matched = scaled_to_mean(eight, wanted)
+    pairs |= {
+        "RGB": (eight, wanted),
+        "RGB, GT-mean": (matched, wanted.astype(np.float64)),
+        "Y": (luma(eight), luma(wanted)),
+        "Y, GT-mean": (luma(matched), luma(wanted)),
+        "grey": (np.rint(grey(eight)), np.rint(grey(wanted))),
+    }
+    if min(wanted.shape[:2]) > 4 * BORDER:
+        inner = slice(BORDER, -BORDER)
+        pairs["RGB, no border"] = eight[inner, inner], wanted[inner, inner]
+    if result.dtype == np.uint16:
+        exact = result / 257
+        pairs["RGB, truncated"] = np.floor(exact), wanted.astype(np.float64)
+        pairs["RGB, 16 bits"] = exact, wanted.astype(np.float64)
+    return {row: _measured(*pairs[row]) for row in ROWS if row in pairs}
+
+
+def _measured(image: Real, target: Real) -> dict[str, float]:
+    return {
+        "psnr": psnr(image, target),
+        "ssim_skimage7": ssim(image, target, "skimage7"),
+        "ssim_gaussian11": ssim(image, target, "gaussian11"),
+    }
+
+
+def size_of(image: Pixels) -> Size:
+    """Width and height."""
+    return image.shape[1], image.shape[0]
+
+
+def fitted(image: P, size: Size | None) -> P:
+    """The image, resized bilinearly where its width and height are others."""
+    if size is None or (image.shape[1], image.shape[0]) == size:
+        return image
+    resized: Any = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    return cast(P, resized)
