@@ -14,9 +14,11 @@ from itertools import islice
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
+
 from llve_common.data.clip import Clip
 from llve_common.errors import ConfigError, DataError, MediaError, in_one_line
-from llve_common.evaluate.meter import Camera, Eight
+from llve_common.evaluate.meter import STRIP_FRAMES, Eight
 from llve_common.evaluate.pairing import Matched, match
 from llve_common.evaluate.protocols import find_protocol, find_set
 from llve_common.evaluate.rows import ROWS, fitted, rows_of, size_of
@@ -253,7 +255,7 @@ class _OverTime:
 
     def __init__(self, flow: NamedFlow) -> None:
         self._guide, self._warping, self._mabd = GuideFlow(flow.estimate), WarpingError(), Mabd()
-        self._cameras = {"result": Camera(0), "ground truth": Camera(0), "input": Camera(0)}
+        self._strips: dict[str, list[Eight]] = {"result": [], "ground truth": [], "input": []}
         self._curves: dict[str, list[float]] = {"result": [], "ground truth": []}
 
     def add(self, result: Eight, target: Eight | None, source: Eight | None) -> None:
@@ -264,9 +266,9 @@ class _OverTime:
         for change, curve in zip(changes, self._curves.values(), strict=True):
             if change is not None:
                 curve.append(change)
-        for pixels, camera in zip((result, target, source), self._cameras.values(), strict=True):
-            if pixels is not None:
-                camera.add(pixels, "")
+        for pixels, strip in zip((result, target, source), self._strips.values(), strict=True):
+            if pixels is not None and len(strip) < STRIP_FRAMES:
+                strip.append(pixels[pixels.shape[0] // 2].copy())
 
     def figures(self) -> dict[str, float]:
         """What could be measured."""
@@ -278,9 +280,8 @@ class _OverTime:
 
     def shown(self) -> OverTime:
         """The strips of pixels and the curves."""
-        strips = {name: each.view().strip for name, each in self._cameras.items() if each.count}
         return OverTime(
-            {name: strip for name, strip in strips.items() if strip is not None},
+            {name: np.stack(strip) for name, strip in self._strips.items() if len(strip) > 1},
             {name: curve for name, curve in self._curves.items() if curve},
         )
 

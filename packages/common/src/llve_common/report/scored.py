@@ -113,7 +113,7 @@ def _over_time(report: Report) -> list[Section]:
         return []
     strips = [
         Strips(f"{clip}: {len(shown.strips['result'])} frames", [
-            Panel(name, strip) for name, strip in shown.strips.items()
+            Panel(name, [strip]) for name, strip in shown.strips.items()
         ])
         for clip, shown in report.over_time.items() if shown.strips
     ]  # fmt: skip
