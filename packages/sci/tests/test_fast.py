@@ -1,7 +1,5 @@
 """The estimator made ready for a CPU, against the plain one."""
 
-import threading
-
 import numpy as np
 import pytest
 import torch
@@ -109,22 +107,3 @@ def test_results_that_are_not_a_number_are_refused(kernels, monkeypatch):
     network.enhance.in_conv[0].weight[1, 2, 0, 0] = float("nan")
     with pytest.raises(MediaError, match="not a number"):
         pixel_enhancer(Model(PAPER, network))(random_pixels((9, 30)))
-
-
-def test_two_callers_at_once_get_what_one_gets():
-    enhance = pixel_enhancer(Model(PAPER, bundled().eval()))
-    frames = [random_pixels((90, 300 + n), seed=n) for n in range(2)]
-    expected = [enhance(frame) for frame in frames]
-    equal = []
-
-    def call(frame, wanted):
-        equal.extend(np.array_equal(enhance(frame), wanted) for _ in range(5))
-
-    callers = [
-        threading.Thread(target=call, args=each) for each in zip(frames, expected, strict=True)
-    ]
-    for caller in callers:
-        caller.start()
-    for caller in callers:
-        caller.join()
-    assert equal == [True] * 10

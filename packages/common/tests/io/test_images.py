@@ -13,14 +13,6 @@ import torch
 from llve_common.errors import MediaError
 from llve_common.io.images import image_size, read_image, to_pixels, to_tensor, write_image
 
-ORIENTATION = 0x0112
-
-
-def exif(orientation):
-    tags = PIL.Image.Exif()
-    tags[ORIENTATION] = orientation
-    return tags
-
 
 def chunk(kind, data):
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -109,26 +101,6 @@ def test_palette_with_and_without_transparency(tmp_path, options, alpha):
     read = read_image(tmp_path / "a.png")
     assert read.pixels.tolist() == [[[10, 20, 30], [40, 50, 60]]]
     assert (None if read.alpha is None else read.alpha.tolist()) == alpha
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_undone_at_8_and_at_16_bits(tmp_path, picture, orientation):
-    pixels = picture(4, 6)
-    PIL.Image.fromarray(pixels).save(tmp_path / "8.png", exif=exif(orientation))
-    write_image(tmp_path / "16.png", pixels.astype(np.uint16) * 257)
-    whole = (tmp_path / "16.png").read_bytes()
-    tags = chunk(b"eXIf", exif(orientation).tobytes().removeprefix(b"Exif\0\0"))
-    (tmp_path / "16.png").write_bytes(whole[:33] + tags + whole[33:])
-    tag = [(274, "H", 1, orientation, True)]
-    tifffile.imwrite(tmp_path / "16.tif", pixels.astype(np.uint16) * 257, extratags=tag)
-
-    upright = read_image(tmp_path / "8.png").pixels
-    assert upright.shape == ((4, 6, 3) if orientation < 5 else (6, 4, 3))
-    for name in ("16.png", "16.tif"):
-        np.testing.assert_array_equal(read_image(tmp_path / name).pixels, upright * 257.0, name)
-    # The standard's words: the stored first row and column are the top and left, and so on.
-    corner = [(0, 0), (0, -1), (-1, -1), (-1, 0)][(orientation - 1) % 4]
-    assert upright[corner].tolist() == pixels[0, 0].tolist()
 
 
 def test_size_comes_from_the_header(tmp_path):

@@ -498,21 +498,6 @@ def test_suffix_that_cannot_be_written(tmp_path, like, name):
     assert_only(tmp_path)
 
 
-def test_exception_in_the_middle_leaves_nothing_and_the_target_untouched(tmp_path, like):
-    target = tmp_path / "a.mp4"
-    target.write_bytes(b"what was there")
-
-    def stop():
-        with VideoWriter(target, like) as writer:
-            writer.write(picture(), Fraction(0))
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        stop()
-    assert_only(tmp_path, "a.mp4")
-    assert target.read_bytes() == b"what was there"
-
-
 def test_existing_target_is_replaced_only_at_the_end(tmp_path, like):
     target = tmp_path / "a.mp4"
     target.write_bytes(b"what was there")
