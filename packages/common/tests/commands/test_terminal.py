@@ -1,4 +1,5 @@
 import errno
+import logging
 import os
 import subprocess
 import sys
@@ -37,6 +38,16 @@ def test_without_a_terminal_progress_is_a_line_now_and_then(monkeypatch, every, 
     monkeypatch.setattr(terminal, "_LINE_EVERY", every)
     said = ["training: 1 of 2, loss 0.5", "training: 2 of 2, loss 0.25"]
     assert result_of(count).output.splitlines() == said[:lines]
+
+
+def test_a_library_s_own_warnings_are_not_the_user_s():
+    def plot():
+        logging.getLogger("matplotlib").warning("created a temporary cache directory")
+        logging.getLogger("llve_common").warning("a picture is missing")
+
+    output = result_of(plot).output
+    assert "a picture is missing" in output
+    assert "cache" not in output
 
 
 INTERRUPTED = """

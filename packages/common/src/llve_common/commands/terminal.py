@@ -98,6 +98,8 @@ class Commands(TyperGroup):
         logging.basicConfig(
             level=logging.INFO, format="%(message)s", handlers=[_Lines(logging.WARNING)], force=True
         )
+        # It warns where its cache cannot be written, which is no concern of anybody here.
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
         with _mistakes_as_messages(), _signals_as_ctrl_c():
             return super().invoke(ctx)
 
