@@ -131,6 +131,7 @@ def test_images_of_a_folder_are_one_clip_unless_there_are_videos(
     low[0].with_suffix(".txt").touch()
     [clip] = image_clips(tmp_path / "low", tmp_path / "high")
     assert clip == Clip("low", tuple(low), tuple(high))
+    assert [clip.label(index) for index in range(3)] == ["b.png", "more/a.png", "sub/a.png"]
     [flat] = [clip_of(tmp_path / "low")]
     assert flat.frames == (low[0],)
     video = video_file("videos/a.mp4", [1])

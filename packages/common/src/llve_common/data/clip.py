@@ -6,6 +6,7 @@ Frames are image files, ``.npy`` files of uint8 BGR (H, W, 3) among them, or tho
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -81,6 +82,15 @@ class Clip:
     def file(self, index: int) -> Path:
         """A frame's file; for a frame of a video, a name by its number, as if it were a folder."""
         return self.frames[0] / f"{index:05d}.png" if self.of_video else self.frames[index]
+
+    def label(self, index: int) -> str:
+        """A frame's name, with its subfolder where the clip's frames are in several."""
+        file = self.file(index)
+        return file.name if self.of_video else file.relative_to(self._root).as_posix()
+
+    @cached_property
+    def _root(self) -> str:
+        return os.path.commonpath([file.parent for file in self.frames])
 
     def first(self, count: int) -> Clip:
         """The clip of the first ``count`` frames alone."""

@@ -18,7 +18,7 @@ class FrameScore:
 
     Attributes:
         clip: its name.
-        frame: its file's name, see :meth:`llve_common.data.clip.Clip.file`.
+        frame: its name, see :meth:`llve_common.data.clip.Clip.label`.
         index: its place in the clip, from 0.
         values: what it scored; empty without ground truth.
         seconds: to enhance it.

@@ -176,7 +176,8 @@ def evaluate(
         for passed in put_through(clip, enhance, multiple=multiple, first=wanted.start):
             values, file = meter.add(passed), clip.file(passed.index)
             _write(pictures, clip, file, passed)
-            frames.append(FrameScore(clip.name, file.name, passed.index, values, passed.seconds))
+            label = clip.label(passed.index)
+            frames.append(FrameScore(clip.name, label, passed.index, values, passed.seconds))
             if watch is not None:
                 watch(len(frames), total)
         temporal[clip.name] = meter.over_time()
