@@ -142,13 +142,15 @@ def lowest_versions(others: list[str]) -> list[str]:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Measure speed against the published networks, all or those named after a "--"."""
+    """Measure beside other runtimes, in one table; or by the benchmarks named after a "--"."""
     scripts = {script.stem: script for script in sorted(Path("benchmarks").glob("*.py"))}
     del scripts["harness"]
     unknown = [name for name in session.posargs if name not in scripts]
     if unknown:
         session.error(f"no benchmark {', '.join(unknown)}; there are {', '.join(scripts)}")
-    for name in session.posargs or scripts:
+    if not session.posargs:
+        install(session, python(session), "openvino")
+    for name in session.posargs or ["peers"]:
         session.run(python(session), scripts[name], external=True)
 
 
