@@ -55,7 +55,12 @@ def training_pairs(chosen: PairSettings, kind: Kind) -> list[Clip]:
         return []
     clips, held_out = _divided(chosen, kind)
     if not clips:
-        raise DataError("every clip is held out, so none is left to train on", where=chosen.low)
+        raise DataError(
+            "every clip is held out, so none is left to train on",
+            where=chosen.low,
+            got=some_of([clip.name for clip in held_out]),
+            mend="name those to hold out: --test-clips A,B",
+        )
     if kind == "video" and clips[0].targets is None:
         found = some_of([each.name for each in entries(chosen.low)])
         raise DataError("no ground truth", where=chosen.low, got=found, expected=_TWO_WAYS)
