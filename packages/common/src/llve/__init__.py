@@ -66,8 +66,12 @@ def papers() -> list[Installed]:
     return [installed(load_paper(entry)) for entry in installed_papers().values()]
 
 
-def score(results: str | Path, reference: str | Path | None = None) -> Report:
+def score(
+    results: str | Path, reference: str | Path | None = None, *, protocol: str | None = None
+) -> Report:
     """What the command ``llve score`` measures, of anybody's results, with or without ground truth.
+
+    With a protocol such as ``"lol-v1"``, the reference may be the data set's folder.
 
     Raises:
         llve_common.errors.UserError: a folder is missing or empty, nothing has a partner, or a file
@@ -75,4 +79,4 @@ def score(results: str | Path, reference: str | Path | None = None) -> Report:
     """
     from llve_common.evaluate.score import score as measure
 
-    return measure(results, reference)
+    return measure(results, reference, protocol=protocol)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable
+from statistics import fmean
 
 import cv2
 import numpy as np
@@ -60,18 +61,9 @@ def ssim(image: Values, target: Values, definition: Ssim) -> float:
         what = f"the image is too small for SSIM ({definition})"
         wide = f"sides of at least {window} pixels"
         raise DataError(what, got=f"{image.shape[1]}x{image.shape[0]}", expected=wide)
-    x, y = image.astype(np.float64), target.astype(np.float64)
-    mean_x, mean_y = _local_mean(x, definition), _local_mean(y, definition)
-    # Sample covariance divides by n - 1: the local mean of products is over n.
-    unbias = window**2 / (window**2 - 1) if definition == "skimage7" else 1.0
-    var_x = unbias * (_local_mean(x * x, definition) - mean_x**2)
-    var_y = unbias * (_local_mean(y * y, definition) - mean_y**2)
-    cov = unbias * (_local_mean(x * y, definition) - mean_x * mean_y)
-    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    similarity = ((2 * mean_x * mean_y + c1) * (2 * cov + c2)) / (
-        (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
-    )
-    return float(similarity.mean())
+    # One channel at a time: of a large frame the intermediate values fill much memory.
+    x, y = (np.moveaxis(np.atleast_3d(each), 2, 0) for each in (image, target))
+    return fmean(_similarity(*planes, definition) for planes in zip(x, y, strict=True))
 
 
 def fsim(image: NDArray[np.uint8], target: NDArray[np.uint8], *, chromatic: bool = False) -> float:
@@ -99,6 +91,23 @@ def fsim(image: NDArray[np.uint8], target: NDArray[np.uint8], *, chromatic: bool
         )
     planes = (pixels.astype(np.float64).transpose(2, 0, 1)[None] for pixels in (image, target))
     return float(_piq_fsim()(*map(torch.from_numpy, planes), data_range=255, chromatic=chromatic))
+
+
+def _similarity(image: Values, target: Values, definition: Ssim) -> float:
+    """SSIM of one channel, (H, W)."""
+    window = _WINDOW[definition]
+    x, y = image.astype(np.float64), target.astype(np.float64)
+    mean_x, mean_y = _local_mean(x, definition), _local_mean(y, definition)
+    # Sample covariance divides by n - 1: the local mean of products is over n.
+    unbias = window**2 / (window**2 - 1) if definition == "skimage7" else 1.0
+    var_x = unbias * (_local_mean(x * x, definition) - mean_x**2)
+    var_y = unbias * (_local_mean(y * y, definition) - mean_y**2)
+    cov = unbias * (_local_mean(x * y, definition) - mean_x * mean_y)
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    similarity = ((2 * mean_x * mean_y + c1) * (2 * cov + c2)) / (
+        (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
+    )
+    return float(similarity.mean())
 
 
 def _piq_fsim() -> Callable[..., Tensor]:
