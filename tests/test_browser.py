@@ -8,6 +8,7 @@ from clips import make_clip
 from typer.testing import CliRunner
 
 from llve_common.io.images import read_image
+from llve_common.io.video import VideoReader
 from llve_common.report.page import Group, Panel, Section, write_page
 from llve_common.weights.files import write_weights
 from llve_sci.__main__ import app as sci
@@ -95,7 +96,7 @@ def test_a_photograph_comes_out_as_the_command_writes_it(
 
 
 def test_a_turned_clip_plays_upright_and_the_camera_after_it(page, tmp_path):
-    file = make_clip(tmp_path / "clip.mp4", rotation={"degrees": 90}, size=(64, 48))
+    file = make_clip(tmp_path / "clip.mp4", ticks=range(40), rotation={"degrees": 90})
     browser = page("sci")
     assert choose(browser, file) == "clip.mp4: 48x64"
     browser.run("find('play').click()")
@@ -106,6 +107,10 @@ def test_a_turned_clip_plays_upright_and_the_camera_after_it(page, tmp_path):
     assert found.shape == (64, 48, 3)
     # Players differ in how they enlarge chroma: the frame itself is told by what is left over.
     assert min(abs(found.astype(int) - each).mean() for each in frames) < 4
+    browser.run("find('record').click()")
+    with VideoReader(browser.saved("clip-enhanced.webm")) as video:
+        assert (video.info.width, video.info.height) == (48, 64)
+        assert sum(1 for _ in video) > 2
     browser.run("find('camera').click()")
     browser.wait(f"{TOLD}.startsWith('camera: ') && canvas.width === video.videoWidth")
     browser.run("stop()")

@@ -14,7 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from importlib.resources import files
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from llve_common.io.images import read_image
 from llve_common.machine.folders import shown_command
 from llve_common.report.page import Group, Panel, Section, write_page
 from llve_common.report.tables import Table
+from llve_common.weights.network import bundled_weights
 from llve_sci.config import TrainSettings
 
 SCRIPTS = Path(sys.executable).parent
@@ -133,11 +134,8 @@ def panel(label: str, source: Path) -> Panel:
 
 def purpose(paper: str) -> str:
     """What a paper's bundled weights are for, in its own words."""
-    [record] = (
-        each
-        for each in (files(f"llve_{paper}") / "bundled").iterdir()
-        if each.name.endswith(".json")
-    )
+    about = import_module(f"llve_{paper}.config").ABOUT
+    record = bundled_weights(about).with_suffix(".json")
     return str(json.loads(record.read_text("utf-8"))["purpose"])
 
 

@@ -177,19 +177,17 @@ async function play() {
   } catch (error) {
     return tell(`${name} cannot be played here: ${error.message}`);
   }
-  tell(`${name}: ${video.videoWidth}x${video.videoHeight}`);
   find("moving").hidden = false;
   find("time").disabled = !Number.isFinite(video.duration);
-  follow();
+  if (follow()) tell(`${name}: ${video.videoWidth}x${video.videoHeight}`);
 }
 
-// Every frame that the video shows, also where it is paused at another time.
+// The present frame, and every one that the video shows from now on, also where it is paused.
 function follow() {
-  awaited = video.requestVideoFrameCallback(() => {
-    if (!enhance(video, video.videoWidth, video.videoHeight)) return;
-    if (Number.isFinite(video.duration)) find("time").value = video.currentTime / video.duration;
-    follow();
-  });
+  if (!enhance(video, video.videoWidth, video.videoHeight)) return false;
+  if (Number.isFinite(video.duration)) find("time").value = video.currentTime / video.duration;
+  awaited = video.requestVideoFrameCallback(follow);
+  return true;
 }
 
 // Let go of what was shown before.
@@ -218,17 +216,24 @@ function save() {
   show();
 }
 
+// A file is recorded once, from its beginning to its end; a camera until it is enough.
 function record() {
   if (recorder) return recorder.stop();
+  if (Number.isFinite(video.duration)) {
+    video.pause();
+    Object.assign(video, { currentTime: 0, loop: false });
+  }
   const parts = [];
   recorder = new MediaRecorder(canvas.captureStream(), { videoBitsPerSecond: 12e6 });
   recorder.ondataavailable = (event) => parts.push(event.data);
   recorder.onstop = () => {
     download(new Blob(parts, { type: recorder.mimeType }), recorder.mimeType.includes("mp4") ? "mp4" : "webm");
     recorder = null;
+    video.loop = true;
     find("record").textContent = "Record a video, without sound";
     show();
   };
+  recorder.onstart = () => video.play();
   recorder.start();
   find("record").textContent = "Stop, and save the video";
 }
@@ -240,6 +245,7 @@ find("record").onclick = record;
 find("full").onchange = (event) => find("stage").classList.toggle("full", event.target.checked);
 find("play").onclick = () => (video.paused ? video.play() : video.pause());
 find("time").oninput = (event) => (video.currentTime = event.target.value * video.duration);
+video.onended = () => recorder?.stop();
 video.onplay = video.onpause = () => (find("play").textContent = video.paused ? "Play" : "Pause");
 handle.oninput = find("strength").oninput = show;
 document.ondragover = (event) => { event.preventDefault(); document.body.classList.add("over"); };
