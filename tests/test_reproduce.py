@@ -221,7 +221,10 @@ def test_real_rows_are_those_of_a_comparison(given, monkeypatch):
         },
     }  # fmt: skip
     about = {"title": "t", "authors": "a", "venue": "v"}
-    claims = {"p": PaperClaims.model_validate({"paper": about, "claim": [claim]})}
+    embedded = {"make": "m", "train": "t", "test": "e", "tolerance": {"psnr": 0.1},
+                "measured": claim["measured"]}  # fmt: skip
+    whole = {"paper": about, "claim": [claim], "embedded": embedded}
+    claims = {"p": PaperClaims.model_validate(whole)}
     none = {"weights": None, "weights_sha256": None, "failure": None, "warping_error_flow": "DIS"}
     file = {"weights": "w.pt", "weights_sha256": "0" * 64}
     rows = [

@@ -51,7 +51,12 @@ def check_compared(
     weights = published_weights(claims, given) if published else {}
     if published and not weights:
         return [replace(check, detail="needs published weights: --weights DIR")]
-    papers = dict.fromkeys(paper for paper, _ in weights.values()) if published else claims
+    with_weights = [
+        each for each, known in claims.items() if known.embedded and known.embedded.test
+    ]
+    papers = dict.fromkeys(paper for paper, _ in weights.values()) if published else with_weights
+    if not papers:
+        return [replace(check, detail="no weights come with the packages")]
     command = f"python -m llve_common compare $DATA --quality --papers {','.join(papers)}"
     for variable, (paper, file) in weights.items():
         command += f" --weights {paper}=${variable}"
@@ -70,11 +75,11 @@ def check_compared(
             continue  # the input and the gamma curve, which the bundled weights stand beside
         inputs = {"data": data, **({"weights": row["weights_sha256"]} if row["weights"] else {})}
         found = {each: float(row[each]) for each in FIGURES if row.get(each) is not None}
-        told = f"{NOTES[name]}; warping error by {facts['rows'][0]['warping_error_flow']}"
+        flow = f"; warping error by {row['warping_error_flow']}" if "warping_error" in found else ""
         checks.append(replace(
             check, name=f"{name}: {row['name']}, {row['weights'] or row['title']}",
-            state="failed" if row["failure"] else "measured", detail=row["failure"] or told,
-            found=found, inputs=inputs,
+            state="failed" if row["failure"] else "measured",
+            detail=row["failure"] or NOTES[name] + flow, found=found, inputs=inputs,
         ))  # fmt: skip
     return checks
 
