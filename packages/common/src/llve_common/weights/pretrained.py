@@ -82,5 +82,5 @@ def _require_file(path: Path, name: str, source: str, without: str) -> None:
             f"the weights of {name} are not here",
             where=path,
             expected=source,
-            mend=f"fetch them and say where they are; {without}",
+            mend=f"get them as 'weights fetch' says, and give their path; {without}",
         )
