@@ -11,7 +11,7 @@ from llve_common.commands.terminal import Weights, console, progress_bar
 from llve_common.config import PUBLISHED
 from llve_common.errors import CheckpointError
 from llve_common.paper.about import About
-from llve_common.report.tables import Table, plain_table
+from llve_common.report.tables import plain_table
 
 if TYPE_CHECKING:
     from llve_common.paper.contract import State
@@ -106,13 +106,12 @@ def weights_app(paper: About) -> typer.Typer:
 
         known = published.published_weights(paper)
         if name is None:
-            columns = ("name", "of", "file", "bytes", "licence", "how to get it")
-            rows = [
-                (each.name, each.of or paper.name, each.file, str(each.size or "-"), each.licence,
-                 f"here: {each.path}" if each.is_here else each.way)
-                for each in known.values()
-            ]  # fmt: skip
-            console.print(Table("published weights", columns, tuple(rows), words=True).rich())
+            for each in known.values():
+                size = None if each.size is None else f"{each.size} bytes"
+                facts = filter(None, (each.file, each.of, size, f"licence: {each.licence}"))
+                way = f"here: {each.path}" if each.is_here else each.way
+                console.print(f"{each.name}: {', '.join(facts)}", soft_wrap=True)
+                console.print(f"    {way}", soft_wrap=True)
             return
         with progress_bar("fetching", "bytes") as advance:
             path = published.fetch(published.find_published(paper, name), advance)

@@ -60,6 +60,10 @@ STEADINESS_UNITS = "warping error and MABD in 1e-3, MABD MSE in 1e-6; lower is s
 """What is measured of a clip over time."""
 
 
+_LONGEST = 24
+"""Letters of a row's name that is not broken where the terminal is narrow."""
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows of text under named columns; the first column names the row.
@@ -76,12 +80,14 @@ class Table:
         """For the terminal."""
         # As text: square brackets in a file's name are no markup.
         table = rich.table.Table(title=Text(printable(self.title)), title_justify="left")
+        short = all(len(row[0]) <= _LONGEST for row in self.rows)
         for number, column in enumerate(self.columns):
             table.add_column(
                 Text(printable(column)),
                 justify="right" if number and not self.words else "left",
-                # A figure that lost its last digits would be another figure.
+                # A figure that lost its last digits would be another figure, and so would a name.
                 min_width=max((len(word) for word in column.split()), default=None),
+                no_wrap=number == 0 and short,
                 overflow="fold",
             )
         for row in self.rows:

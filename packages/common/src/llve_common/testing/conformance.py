@@ -249,7 +249,8 @@ class Conformance:
     def test_published_weights_are_listed_with_a_way_to_get_them(self) -> None:
         listed = self.run("weights", "fetch")
         for each in published_weights(self.paper).values():
-            assert {each.name, each.file, each.licence} <= set(re.split(r" *[│\n] *", listed))
+            assert f"{each.name}: {each.file}, " in listed
+            assert f", licence: {each.licence}\n    " in listed
             assert each.address or each.page or each.dead
             assert each.sha256 is None or re.fullmatch("[0-9a-f]{64}", each.sha256)
 
