@@ -22,8 +22,8 @@ class Recommended:
     The PSNR, in dB, is that of ``llve compare``, on the 15 images of LOL's evaluation set, and on
     the 30 frames of 960x512 of SDSD indoor's pair21::
 
-        llve compare LOL/low --reference LOL/high --papers sci,sgz
-        llve compare SDSD/indoor_png --papers sci,sgz,sdsd,stcd
+        llve compare LOL --protocol lol-v1 --papers sci,sgz,stcd
+        llve compare SDSD --protocol sdsd-indoor --papers sci,sgz,sdsd,stcd
     """
 
     paper: str
@@ -32,12 +32,16 @@ class Recommended:
 
 
 TABLE: Mapping[Kind, Sequence[Recommended]] = {
-    "image": (Recommended("sgz", 18.08), Recommended("sci", 16.74)),
+    "image": (
+        Recommended("stcd", 18.14, ", slow on a CPU"),
+        Recommended("sgz", 17.75),
+        Recommended("sci", 14.02),
+    ),
     "video": (
         Recommended("stcd", 22.10, ", slow on a CPU"),
-        Recommended("sgz", 17.97),
+        Recommended("sgz", 21.58),
+        Recommended("sci", 21.32),
         Recommended("sdsd", 16.56, ", slow on a CPU"),
-        Recommended("sci", 14.94),
     ),
 }
 """The papers for each kind of source, the one to take first."""
