@@ -193,7 +193,7 @@ ABOUT = About(
     title="SDSD (Wang et al., ICCV 2021)",
     package="llve_sdsd",
     kind="video",
-    bundled="sdsd-synthetic.safetensors",
+    bundled="sdsd-photographs.safetensors",
     options={
         TrainSettings: TRAIN_OPTIONS,
         TestSettings: TEST_OPTIONS,

@@ -41,7 +41,7 @@ TABLE: Mapping[Kind, Sequence[Recommended]] = {
         Recommended("stcd", 22.10, ", slow on a CPU"),
         Recommended("sgz", 21.58),
         Recommended("sci", 21.32),
-        Recommended("sdsd", 16.56, ", slow on a CPU"),
+        Recommended("sdsd", 18.13, ", slow on a CPU"),
     ),
 }
 """The papers for each kind of source, the one to take first."""
