@@ -68,7 +68,8 @@ def main() -> None:
             if each.faults:
                 kept = given.out / each.name
                 shutil.rmtree(kept, ignore_errors=True)
-                shutil.copytree(root / each.name, kept, symlinks=True)
+                if (root / each.name).is_dir():
+                    shutil.copytree(root / each.name, kept, symlinks=True)
                 print(f"{each.name}: {'; '.join(each.faults)}: see {kept}")
     finally:
         shutil.rmtree(root, ignore_errors=True)

@@ -253,7 +253,10 @@ def _state(rng: random.Random, state: dict[Any, Any]) -> dict[Any, Any]:
         lambda: {f"module.{k}": v for k, v in state.items()},
         lambda: dict.fromkeys(state, value),
     ]
-    found: dict[Any, Any] = rng.choice(made)()
+    try:
+        found: dict[Any, Any] = rng.choice(made)()
+    except (RuntimeError, NotImplementedError):  # what torch does not do to an odd tensor
+        return state
     return found
 
 
