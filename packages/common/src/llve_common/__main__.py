@@ -14,6 +14,7 @@ from llve_common.commands.enhance import enhance_command, recommended_paper
 from llve_common.commands.protocols import protocols
 from llve_common.commands.score import score
 from llve_common.commands.terminal import SHORT_HELP, Commands, add_version, console
+from llve_common.commands.weights import add_fetch
 
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, help="Tools that all papers share.",
@@ -35,6 +36,9 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
 
 
 app.add_typer(data_app(), name="data")
+shared = typer.Typer(no_args_is_help=True, help="Weights of networks that several papers use.")
+add_fetch(shared, None)
+app.add_typer(shared, name="weights")
 
 
 @app.command()

@@ -83,13 +83,15 @@ def test_pairing(folders, pair, rename):
         score(folders / "result", folders / "gt", pair="stem")
 
 
-def test_fsim_is_measured_where_it_is_asked_for(folders, monkeypatch):
+def test_fsim_and_lpips_are_measured_where_they_are_asked_for(folders, monkeypatch):
     def stand_in(image, target, *, chromatic=False):
         return psnr(image, target) / (50 if chromatic else 100)
 
     monkeypatch.setattr("llve_common.evaluate.score.fsim", stand_in)
-    found = score(folders / "result", folders / "gt", similarity=True)
+    found = score(folders / "result", folders / "gt", similarity=True, distance=psnr)
     psnrs = found.means()["RGB"]["psnr"]
+    assert found.means_alone()["lpips"] == pytest.approx(psnrs)
+    assert "LPIPS: AlexNet, version 0.1" in score_tables(found)[-1].title
     assert found.means_alone()["fsim"] == pytest.approx(psnrs / 100)
     assert found.means_alone()["fsimc"] == pytest.approx(psnrs / 50)
 

@@ -6,8 +6,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
+from typer.testing import CliRunner
 
+from llve_common.__main__ import app
 from llve_common.errors import CheckpointError, MediaError
+from llve_common.weights.pretrained import warping_flow
 from llve_common.weights.published import (
     Published,
     fetch,
@@ -199,7 +203,7 @@ def test_a_name_stands_for_its_file_and_every_message_says_how_to_get_it(tiny, p
         "easy": "tiny weights fetch easy",
         "hand": f"open https://page.invalid, and save hand.pth as {cache / 'hand.pth'}",
         "lost": f"the link is dead; if you have the file, save it as {cache / 'lost.pth'}",
-        "none": "easy, hand, lost, flow",
+        "none": "easy, hand, lost, flow, alexnet",
     }
     for name, way in ways.items():
         with pytest.raises(CheckpointError) as caught:
@@ -216,3 +220,19 @@ def test_a_name_stands_for_its_file_and_every_message_says_how_to_get_it(tiny, p
     assert weights_file(Path("published:easy"), tiny) == cache / "easy.pt"
     assert ways_to_weights(tiny).endswith("'tiny weights fetch NAME', which is one of easy, hand")
     assert "published" not in ways_to_weights(paper())
+
+
+def test_names_of_the_core_stand_for_files_everywhere(tiny, cache):
+    """Those of networks that measures look through."""
+    path = cache.with_name("llve") / "raft-small.pth"
+    name = Path("published:raft-small")
+    by_hand = f"open https://github.com/princeton-vl/RAFT, and save raft-small.pth as {path}"
+    for command in (["weights", "fetch"], ["score", str(cache), "--raft", str(name)]):
+        done = CliRunner().invoke(app, command, env={"COLUMNS": "300"})
+        assert by_hand in f"{done.output}{done.exception}"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert weights_file(name, tiny) == weights_file(name) == path
+    with pytest.raises(CheckpointError, match="truncated") as caught:
+        warping_flow(name, torch.device("cpu"))
+    assert str(path) in str(caught.value)

@@ -183,8 +183,7 @@ def build_flow(name: FlowName, chosen: RaftSettings, device: torch.device) -> Fl
     """
     if name == "dis":
         return dis_flow_of
-    weights = weights_file(chosen.weights, ABOUT)
-    raft: Raft = load_raft(weights, statistics=chosen.statistics).to(device)
+    raft: Raft = load_raft(chosen.weights, statistics=chosen.statistics).to(device)
     return partial(raft_flow, raft, image_range=chosen.image_range, iterations=chosen.iterations)
 
 
@@ -279,8 +278,7 @@ def scoring(settings: TestSettings, device: torch.device) -> Scoring:
     Raises:
         CheckpointError: RAFT's weights are given but cannot be read, or do not fit.
     """
-    given = settings.metric_raft
-    flow = warping_flow(given and weights_file(given, ABOUT), device)
+    flow = warping_flow(settings.metric_raft, device)
     return Scoring(settings.ssim, inner=not settings.pad, fsim=settings.fsim, flow=flow)
 
 

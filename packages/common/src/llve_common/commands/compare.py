@@ -42,7 +42,10 @@ def compare(
     ] = None,
     raft: Annotated[
         Path | None,
-        typer.Option(help="RAFT's weights for the warping error.", show_default="by DIS"),
+        typer.Option(
+            help="RAFT's weights, or published:raft-things, for the warping error.",
+            show_default="by DIS",
+        ),
     ] = None,
     quality: Annotated[
         bool,

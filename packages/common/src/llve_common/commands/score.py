@@ -38,6 +38,13 @@ def score(
     fsim: Annotated[
         bool, typer.Option("--fsim", help="Measure FSIM and FSIMc too; needs the extra fsim.")
     ] = False,
+    lpips: Annotated[
+        Path | None,
+        typer.Option(
+            help="AlexNet's weights, or published:alexnet, to measure LPIPS too.",
+            show_default=False,
+        ),
+    ] = None,
     labels: Annotated[
         Literal["ids", "train-ids"] | None,
         typer.Option(
@@ -50,7 +57,10 @@ def score(
     ] = None,
     raft: Annotated[
         Path | None,
-        typer.Option(help="RAFT's weights for the warping error.", show_default="by DIS"),
+        typer.Option(
+            help="RAFT's weights, or published:raft-things, for the warping error.",
+            show_default="by DIS",
+        ),
     ] = None,
     output: Annotated[
         Path | None,
@@ -66,16 +76,18 @@ def score(
     from llve_common.evaluate.score import score as measure
     from llve_common.machine.device import choose_device
     from llve_common.report.scored import score_tables, write_scored
-    from llve_common.weights.pretrained import warping_flow
+    from llve_common.weights.pretrained import perceptual_distance, warping_flow
 
     if labels is not None:
         _score_labels(results, reference, pair, output, label_ids=labels == "ids")
         return
-    flow = warping_flow(raft, choose_device("auto"))
+    device = choose_device("auto")
+    flow = warping_flow(raft, device)
+    distance = None if lpips is None else perceptual_distance(lpips, device)
     with progress_bar("scoring", "frames") as advance:
         found = measure(
             results, reference, inputs=inputs, pair=pair, clip=clip, protocol=protocol,
-            similarity=fsim, flow=flow, watch=advance,
+            similarity=fsim, distance=distance, flow=flow, watch=advance,
         )  # fmt: skip
     agreeing = found.agreeing(paper_says) if paper_says else []
     for table in score_tables(found):

@@ -95,29 +95,7 @@ def weights_app(paper: About) -> typer.Typer:
         checked = f"at {sizes} pixels: largest difference {written.difference:.1e}"
         console.print(f"checked with onnxruntime {checked}", highlight=False, soft_wrap=True)
 
-    @app.command()
-    def fetch(
-        name: Annotated[
-            str | None, typer.Argument(help="Of published weights.", show_default="list all")
-        ] = None,
-    ) -> None:
-        """Fetch published weights, or list them; --weights published:NAME then takes them."""
-        from llve_common.weights import files, published
-
-        known = published.published_weights(paper)
-        if name is None:
-            for each in known.values():
-                size = None if each.size is None else f"{each.size} bytes"
-                facts = filter(None, (each.file, each.of, size, f"licence: {each.licence}"))
-                way = f"here: {each.path}" if each.is_here else each.way
-                console.print(f"{each.name}: {', '.join(facts)}", soft_wrap=True)
-                console.print(f"    {way}", soft_wrap=True)
-            return
-        with progress_bar("fetching", "bytes") as advance:
-            path = published.fetch(published.find_published(paper, name), advance)
-        console.print(f"{PUBLISHED}{name} is {path}", soft_wrap=True)
-        console.print(f"sha256 {files.file_digest(path)}", soft_wrap=True)
-
+    add_fetch(app, paper)
     return app
 
 
@@ -129,3 +107,35 @@ def _fitting(about: About, source: Path) -> State:
     state = paper.from_published(files.read_weights(source))
     fitting_network(paper, state, source)
     return state
+
+
+def add_fetch(app: typer.Typer, paper: About | None) -> None:
+    """Add the command ``fetch`` for a paper's published weights; None: for the core's."""
+
+    @app.command()
+    def fetch(
+        name: Annotated[
+            str | None, typer.Argument(help="Of published weights.", show_default="list all")
+        ] = None,
+    ) -> None:
+        """Fetch published weights, or list them; published:NAME then stands for the file."""
+        from llve_common.weights import files, published
+
+        known = published.published_weights(paper)
+        if name is None:
+            for each in known.values():
+                size = None if each.size is None else f"{each.size} bytes"
+                facts = filter(None, (each.file, each.of, size, f"licence: {each.licence}"))
+                way = f"here: {each.path}" if each.is_here else each.way
+                console.print(f"{each.name}: {', '.join(facts)}", soft_wrap=True)
+                console.print(f"    {way}", soft_wrap=True)
+            if paper is not None:
+                console.print(
+                    "'llve weights fetch' lists those of shared networks, such as RAFT.",
+                    soft_wrap=True,
+                )
+            return
+        with progress_bar("fetching", "bytes") as advance:
+            path = published.fetch(published.find_published(paper, name), advance)
+        console.print(f"{PUBLISHED}{name} is {path}", soft_wrap=True)
+        console.print(f"sha256 {files.file_digest(path)}", soft_wrap=True)

@@ -8,8 +8,9 @@ is averaged. Here each way is a row, so that a figure can be found among them.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
@@ -18,7 +19,7 @@ import numpy as np
 
 from llve_common.data.clip import Clip
 from llve_common.errors import ConfigError, DataError, MediaError, in_one_line
-from llve_common.evaluate.meter import STRIP_FRAMES, Eight
+from llve_common.evaluate.meter import STRIP_FRAMES, Eight, Measure
 from llve_common.evaluate.pairing import Matched, match
 from llve_common.evaluate.protocols import find_protocol, find_set
 from llve_common.evaluate.rows import ROWS, fitted, rows_of, size_of
@@ -180,6 +181,7 @@ def score(
     clip: bool = False,
     protocol: str | None = None,
     similarity: bool = False,
+    distance: Measure | None = None,
     flow: NamedFlow = DIS,
     watch: Watcher | None = None,
 ) -> Report:
@@ -194,6 +196,7 @@ def score(
         clip: the images in one folder are the frames of a clip.
         protocol: whose test to score: its names, frames and size (``llve protocols``).
         similarity: measure FSIM and FSIMc too, against ground truth.
+        distance: LPIPS (:func:`llve_common.weights.pretrained.perceptual_distance`), likewise.
         flow: how motion is estimated for the warping error, on the ground truth, else on inputs.
         watch: is told (frames done, frames in all as far as known).
 
@@ -226,12 +229,17 @@ def score(
     sets = [part for each in sets for part in (each.parts() if each.result.name == "" else [each])]
     counts = [each.result.count for each in sets]
     total = None if None in counts else sum(count or 0 for count in counts)
+    against: dict[str, Measure] = {}
+    if similarity:
+        against |= {"fsim": fsim, "fsimc": partial(fsim, chromatic=True)}
+    if distance is not None:
+        against["lpips"] = distance
     failure = None
     for each in sets:
         before = len(report.frames)
         try:
             _score_clip(
-                each, flow, report, similarity, lambda: watch and watch(len(report.frames), total)
+                each, flow, report, against, lambda: watch and watch(len(report.frames), total)
             )
         except (DataError, MediaError) as error:
             del report.frames[before:]
@@ -290,7 +298,7 @@ def _score_clip(
     matched: Matched,
     flow: NamedFlow,
     report: Report,
-    similarity: bool,
+    against: Mapping[str, Measure],
     advance: Callable[[], object],
 ) -> None:
     clip, target, source = matched.result, matched.target, matched.source
@@ -300,10 +308,6 @@ def _score_clip(
     for index, result in enumerate(_pixels(clip)):
         file = clip.file(index)
         wanted, before = (_next(each, file) for each in readers)
-        try:
-            values = {} if wanted is None else rows_of(result, wanted)
-        except DataError as error:
-            raise error.at(file) from None
         if wanted is not None and result.shape != wanted.shape:
             report.note(
                 "results differ in size from their ground truth and were resized bilinearly, such "
@@ -317,8 +321,12 @@ def _score_clip(
             for each in (wanted, before)
         )
         alone = further(eight, low, high)
-        if similarity and high is not None:
-            alone |= {"fsim": fsim(eight, high), "fsimc": fsim(eight, high, chromatic=True)}
+        try:
+            values = {} if wanted is None else rows_of(result, wanted)
+            if high is not None:
+                alone |= {name: measure(eight, high) for name, measure in against.items()}
+        except DataError as error:
+            raise error.at(file) from None
         own, other = (_file(each, index) for each in (clip, target))
         report.frames.append(FrameScores(clip.name, file.name, own, other, values, alone))
         if over_time is not None:

@@ -26,7 +26,10 @@ from llve_common.report.tables import (
 )
 
 WORST = 5
-_MORE = (*FURTHER, Column("FSIM", "fsim", ".4f"), Column("FSIMc", "fsimc", ".4f"))
+_MORE = (
+    *FURTHER, Column("FSIM", "fsim", ".4f"), Column("FSIMc", "fsimc", ".4f"),
+    Column("LPIPS", "lpips", ".4f"),
+)  # fmt: skip
 
 
 def score_tables(report: Report) -> list[Table]:
@@ -46,7 +49,8 @@ def score_tables(report: Report) -> list[Table]:
     shown = [each for each in (*_MORE, *STEADINESS) if each.score in alone]
     if shown:
         row = ("mean", *(each.cell(alone[each.score]) for each in shown))
-        said = f"; {STEADINESS_UNITS}; by {report.flow}" if report.temporal else ""
+        said = "; LPIPS: AlexNet, version 0.1" if "lpips" in alone else ""
+        said += f"; {STEADINESS_UNITS}; by {report.flow}" if report.temporal else ""
         title = f"beyond ground truth (NIQE: Python form; LOE: 50 samples; EME: 8x8 blocks{said})"
         tables.append(Table(title, ("", *(each.heading for each in shown)), (row,)))
     return tables

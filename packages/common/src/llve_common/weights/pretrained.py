@@ -1,23 +1,35 @@
-"""Networks of others that a paper uses but does not train, from their authors' files."""
+"""Networks of others that papers and measures use but do not train, from their authors' files.
+
+A file is given by its path, or as ``published:NAME`` of the core.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
+from importlib.resources import as_file, files
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from llve_common.config import Statistics
 from llve_common.errors import CheckpointError
 from llve_common.flow.raft import Raft, raft_frame_flow
 from llve_common.metrics.temporal import DIS, NamedFlow
+from llve_common.nn.lpips import Lpips, lpips
 from llve_common.nn.vgg import Vgg19Features, without_unused
 from llve_common.weights.files import file_digest, load_into, read_weights
+from llve_common.weights.published import weights_file
+
+Distance = Callable[[NDArray[np.uint8], NDArray[np.uint8]], float]
 
 _RAFT = (
     "raft-things.pth or raft-small.pth of models.zip, to which RAFT's authors link at "
     "https://github.com/princeton-vl/RAFT"
 )
+_ALEXNET = "torchvision's, https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 _VGG19 = "torchvision's ImageNet weights, https://download.pytorch.org/models/vgg19-dcbb9e9d.pth"
 
 
@@ -27,7 +39,8 @@ def load_raft(
     """RAFT with published weights, large or small as the file is, not to be trained.
 
     Args:
-        path: such as ``raft-things.pth`` or ``raft-small.pth``; a ``module.`` prefix is removed.
+        path: such as ``raft-things.pth`` or ``published:raft-small``; a ``module.`` prefix is
+            removed.
         statistics: ``"batch"`` keeps training mode, as TCE-Net's published trainer and tester do
             (the running statistics move); ``"running"`` is evaluation mode, as RAFT is meant.
         without: what the user does who has no such file, for the message.
@@ -36,6 +49,7 @@ def load_raft(
         CheckpointError: the file is missing, unreadable, or does not fit RAFT, or its values are
             not finite.
     """
+    path = weights_file(path)
     _require_file(path, "RAFT", _RAFT, without)
     state = read_weights(path)
     network = Raft(small="update_block.gru.convz.weight" in state)
@@ -57,9 +71,33 @@ def warping_flow(weights: Path | None, device: torch.device) -> NamedFlow:
     """
     if weights is None:
         return DIS
+    weights = weights_file(weights)
     network = load_raft(weights, statistics="running", without="without --raft it is by DIS")
     name = f"RAFT, {weights.name}, sha256 {file_digest(weights)[:12]}..."
     return NamedFlow(name, partial(raft_frame_flow, network.to(device)))
+
+
+def perceptual_distance(path: Path, device: torch.device) -> Distance:
+    """LPIPS of two 8-bit images (H, W, 3), RGB, by :func:`llve_common.nn.lpips.lpips`.
+
+    Args:
+        path: AlexNet with torchvision's ImageNet weights, such as ``alexnet-owt-7be5be79.pth``,
+            with or without its classifier, or ``published:alexnet``. The weights of LPIPS's
+            layers come with the package.
+        device: that computes it.
+
+    Raises:
+        CheckpointError: the file is missing, unreadable, or does not fit AlexNet.
+    """
+    path = weights_file(path)
+    _require_file(path, "AlexNet", _ALEXNET, "without --lpips it is not measured")
+    state = read_weights(path)
+    state = {key: value for key, value in state.items() if not key.startswith("classifier.")}
+    with as_file(files("llve_common.nn").joinpath("lpips.npz")) as own, np.load(own) as held:
+        state |= {key: torch.from_numpy(held[key]) for key in held.files}
+    network = Lpips()
+    load_into(network, state, path)
+    return partial(lpips, network.requires_grad_(False).eval().to(device))
 
 
 def load_vgg19(path: Path) -> Vgg19Features:

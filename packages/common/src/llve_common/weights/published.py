@@ -1,7 +1,8 @@
 """Published weights by name: ``published:NAME`` stands for a file that its authors publish.
 
-A paper's package names them in ``weights.toml``. ``weights fetch NAME`` brings one into a cache
-folder, and only that does; files that no program can fetch are put there by hand.
+A paper's package names them in ``weights.toml``, and the core those of the networks that measures
+look through. ``weights fetch NAME`` brings one into a cache folder, and only that does; files that
+no program can fetch are put there by hand.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Published:
 
     Attributes:
         name: what it is asked for by.
-        paper: whose package names it.
+        paper: whose package names it; ``llve``: the core.
         file: what its authors call it.
         licence: under which they publish it, as far as they say.
         of: the network that it is of, where that is not the paper's own.
@@ -87,25 +88,26 @@ class Published:
         return right and self.sha256 in (None, file_digest(self.path))
 
 
-def published_weights(paper: About) -> dict[str, Published]:
-    """The published weights that a paper's package names, by their names."""
-    table = files(paper.package) / "weights.toml"
+def published_weights(paper: About | None) -> dict[str, Published]:
+    """The published weights that a paper's package names, or the core, by their names."""
+    owner, package = ("llve", "llve_common") if paper is None else (paper.name, paper.package)
+    table = files(package) / "weights.toml"
     if not table.is_file():
         return {}
     named = tomllib.loads(table.read_text(encoding="utf-8"))
-    return {name: Published(name=name, paper=paper.name, **known) for name, known in named.items()}
+    return {name: Published(name=name, paper=owner, **known) for name, known in named.items()}
 
 
-def find_published(paper: About, name: str) -> Published:
-    """One of them.
+def find_published(paper: About | None, name: str) -> Published:
+    """One of the core's, or of a paper's.
 
     Raises:
         CheckpointError: there is none of this name.
     """
-    known = published_weights(paper)
+    known = ({} if paper is None else published_weights(paper)) | published_weights(None)
     if name not in known:
-        what, expected = f"no published weights of {paper.name} have this name", ", ".join(known)
-        raise CheckpointError(what, got=name, expected=expected or "none: it publishes no weights")
+        what = "no published weights have this name"
+        raise CheckpointError(what, got=name, expected=", ".join(known))
     return known[name]
 
 
@@ -119,8 +121,10 @@ def ways_to_weights(paper: About) -> str:
     return f"{own}, or {PUBLISHED}NAME after '{command}', which is one of {names}"
 
 
-def weights_file(path: Path, paper: About) -> Path:
+def weights_file(path: Path, paper: About | None = None) -> Path:
     """The file that a user means by ``published:NAME``; another path is the file's own.
+
+    The name is one of the paper's, or of the core's.
 
     Raises:
         CheckpointError: no published weights have this name, or the file is not here yet, or not
@@ -163,7 +167,7 @@ def fetch(wanted: Published, watch: Watch = lambda done, total: None) -> Path:
     try:
         pooch = importlib.import_module("pooch")
     except ImportError as error:
-        mend = f"pip install 'llve-{wanted.paper}[fetch]'; or {by_hand}"
+        mend = f"pip install 'llve-common[fetch]'; or {by_hand}"
         raise CheckpointError("fetching needs the library pooch", got=error, mend=mend) from error
     pooch.get_logger().setLevel("WARNING")
     broken = importlib.import_module("requests").RequestException
