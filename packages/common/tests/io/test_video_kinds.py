@@ -30,6 +30,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from llve_common.errors import ConfigError, MediaError
+from llve_common.io.frames import open_source
 from llve_common.io.video import (
     OUTPUT_CODECS,
     OUTPUT_FORMATS,
@@ -479,9 +480,54 @@ def test_list_of_files_to_join_is_not_followed(tmp_path):
         frames_of(tmp_path / "a.mp4")
 
 
-def gif(path, count):
-    frames = [Image.fromarray(picture(index)) for index in range(count)]
-    frames[0].save(path, "GIF", save_all=True, append_images=frames[1:], duration=40)
+def animated(path, kind, count, draw=picture, **options):
+    frames = [Image.fromarray(draw(index)) for index in range(count)]
+    options = {"duration": 40, **options}
+    frames[0].save(path, kind, save_all=True, append_images=frames[1:], **options)
+    return path
+
+
+ANIMATIONS = [
+    ("WEBP", {"lossless": True}, 0),
+    ("AVIF", {"quality": 100, "subsampling": "4:4:4"}, 3),
+]
+
+
+@pytest.mark.parametrize(("kind", "options", "tolerance"), ANIMATIONS)
+def test_animations_keep_their_times(tmp_path, kind, options, tolerance):
+    """A frame that states no duration is shown for a tenth of a second, as a GIF's is."""
+    durations = [40, 80, 0 if kind == "WEBP" else 100, 7, 30]
+    path = animated(tmp_path / f"a.{kind.lower()}", kind, 5, duration=durations, **options)
+    for part, first in ({}, 0), ({"start": 0.1, "end": 0.225}, 2):
+        with open_source(path, **part) as source:
+            found = list(source.frames)
+        times = [Fraction(each, 1000) for each in (0, 40, 120, 220, 227)]
+        assert [frame.time + times[first] for frame in found] == times[first : 5 - first // 2]
+        for index, frame in enumerate(found, first):
+            assert abs(frame.image.pixels.astype(int) - picture(index)).max() <= tolerance
+    with pytest.raises(MediaError, match="no frames in that part"), open_source(path, start=2):
+        pass
+
+
+def test_damaged_animation(tmp_path, caplog):
+    path = animated(tmp_path / "whole", "AVIF", 5, noise)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-3000] + bytes(3000))
+    with pytest.raises(MediaError, match="nothing whole") as raised, open_source(path) as source:
+        list(source.frames)
+    with open_source(path, keep_going=True) as source:
+        whole = len(list(source.frames))
+    assert 0 < whole < 5
+    assert f"nothing whole from frame {whole} " in str(raised.value)
+    assert str(raised.value) in caplog.text
+
+
+def test_transparency_of_an_animation_is_said(tmp_path, caplog):
+    frames = [Image.new("RGBA", (8, 8), (200, level, 9, level)) for level in (90, 10)]
+    frames[0].save(tmp_path / "a.webp", save_all=True, append_images=frames[1:], lossless=True)
+    with open_source(tmp_path / "a.webp") as source:
+        assert [frame.image.pixels[0, 0, 1] for frame in source.frames] == [90, 10]
+    assert caplog.text.count("its transparency is not kept") == 1
 
 
 def test_a_file_is_told_by_what_it_holds(tmp_path):
@@ -495,14 +541,17 @@ def test_a_file_is_told_by_what_it_holds(tmp_path):
         assert is_video(nameless.rename(path))
         assert path.suffix not in OUTPUT_FORMATS
     (tmp_path / "code.ts").write_text("export const night = 1;\n")
-    gif(tmp_path / "moving.gif", 3)
-    gif(tmp_path / "still.gif", 1)
+    for kind in ("gif", "webp", "avif"):
+        animated(tmp_path / f"moving.{kind}", kind, 3)
+        animated(tmp_path / f"still.{kind}", kind, 1)
+        assert not is_video(tmp_path / f"new.{kind}") or kind == "gif"
     with av.open(tmp_path / "music", "w", format="mp4") as container:
         mux_sound(container, container.add_stream("aac", 48000), 0.2)
     Image.fromarray(picture()).save(tmp_path / "picture", "PNG")
-    told = {path.name: is_video(path) for path in tmp_path.iterdir() if path.stem != "a"}
-    assert [name for name, video in told.items() if video] == ["moving.gif"]
-    assert len(told) == 5
+    moving = ["moving.avif", "moving.gif", "moving.webp"]
+    told = {path.name: is_video(path) for path in sorted(tmp_path.iterdir()) if path.stem != "a"}
+    assert [name for name, video in told.items() if video] == moving
+    assert len(told) == 9
     assert not is_video("mp4")
 
 
@@ -588,13 +637,13 @@ def test_page_lists_what_is_read_and_written():
     rows = [
         line.split("|")[1:-1] for line in tables if "`." in line or "lib" in line or "ffv1" in line
     ]
-    kinds = [row for row in rows if len(row) == 3]
+    kinds, pictures = [row for row in rows if len(row) == 3], {".webp", ".avif"}
     suffixes = [suffix for row in kinds for suffix in re.findall(r"`(\.\w+)`", row[1])]
-    assert {*suffixes} == {*VIDEO_SUFFIXES, ".ts", ".mts", ".gif", ".apng"}
+    assert {*suffixes} == {*VIDEO_SUFFIXES, ".ts", ".mts", ".gif", ".apng", *pictures}
     for _, names, result in kinds:
         for suffix in re.findall(r"`(\.\w+)`", names):
-            assert is_video(f"no{suffix}")
-            assert is_video(Path(f"NO{suffix.upper()}"))
+            assert is_video(f"no{suffix}") is (suffix not in pictures)
+            assert is_video(Path(f"NO{suffix.upper()}")) is (suffix not in pictures)
             assert (result.strip() == "same") is (suffix in OUTPUT_FORMATS)
     codecs = {re.findall(r"`(\w+)`", row[0])[0]: row[1].strip() for row in rows if len(row) == 4}
     assert codecs == dict(OUTPUT_CODECS)

@@ -12,7 +12,7 @@ from llve_common.errors import ConfigError, DataError
 from llve_common.io.folders import list_images
 from llve_common.io.frames import make_folder
 from llve_common.io.images import size_of, write_image
-from llve_common.io.video import VideoInfo, VideoReader, VideoWriter
+from llve_common.io.video import VideoInfo, VideoWriter, open_video
 
 _RATE = Fraction(25)
 
@@ -26,7 +26,7 @@ def to_images(source: Path, pattern: str) -> None:
             got=pattern,
             expected="%d once, for the frame's number, such as Frames/%d.png",
         )
-    with VideoReader(source) as reader, progress_bar("reading", "frames") as advance:
+    with open_video(source) as reader, progress_bar("reading", "frames") as advance:
         count = 0
         for frame in reader:
             write_image(Path(pattern % count), frame.pixels)
@@ -57,7 +57,7 @@ def _timing(source: Path, paths: list[Path]) -> tuple[VideoInfo, list[Fraction]]
         console.print(f"no video at {source}: {_RATE} frames a second, without sound")
         times = [number / _RATE for number in range(len(paths))]
         return VideoInfo(source, width, height, _RATE, Fraction(1, 12800)), times
-    with VideoReader(source) as reader:
+    with open_video(source) as reader:
         times = [frame.time for frame in reader]
         if len(times) != len(paths):
             raise DataError(

@@ -16,7 +16,7 @@ from llve_common.enhance.jobs import AS_IT_IS, Job, Wishes, naming_faults
 from llve_common.errors import MediaError, UserError
 from llve_common.io.frames import Frame, Source, as_video, open_sink, open_source
 from llve_common.io.pipes import PIPE, raw_sink, raw_source
-from llve_common.io.video import is_video
+from llve_common.io.video import named_video
 from llve_common.paper.contract import Model
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ def enhance_job(
         else open_source(job[0], **part, keep_going=wishes.keep_going)
     )
     with opened as source:
-        if is_video(job[1]):
+        if named_video(job[1]):
             source = as_video(source, wishes.rate, wishes.sound)
         if source.video is not None and wishes.preview is not None:
             silent = replace(source.video, has_audio=False, has_subtitles=False, chapters=())

@@ -14,7 +14,7 @@ from llve_common.io.folders import is_image, named, some_of, walk
 from llve_common.io.frames import frame_name, numbered, open_source, require_known, sources_in
 from llve_common.io.images import WRITTEN, result_suffix
 from llve_common.io.pipes import PIPE, Raw
-from llve_common.io.video import OUTPUT_FORMATS, is_video
+from llve_common.io.video import OUTPUT_FORMATS, is_video, named_video
 from llve_common.io.video.writer import check_coding
 
 Job = tuple[Path, Path]
@@ -93,7 +93,7 @@ def plan_jobs(
             ending = suffix if suffix is not None else "" if output else "-enhanced"
             jobs = [job for each in given for job in _jobs_of(kind, each, output, ending, given)]
         naming_faults(jobs)
-    elif output is None or (_is_one_file(output) and not is_video(output)):
+    elif output is None or (_is_one_file(output) and not named_video(output)):
         raise DataError("frames cannot become an image", where=output, mend="give a folder")
     else:
         jobs = [(Path(PIPE), output)]
@@ -103,7 +103,7 @@ def plan_jobs(
 
 
 def _refuse_idle_wishes(wishes: Wishes, jobs: Sequence[Job]) -> None:
-    made = any(is_video(target) for _, target in jobs)
+    made = any(named_video(target) for _, target in jobs)
     taken = wishes.raw is not None or any(is_video(source) for source, _ in jobs)
     for option, value, serves in (
         ("--fps", wishes.rate, made),
@@ -168,10 +168,10 @@ def _job_of_one_file(given: Sequence[Path], output: Path) -> Job:
             mend="give a folder: -o FOLDER",
         )
     frames = source.is_dir() or is_video(source)
-    if frames and not is_video(output):
+    if frames and not named_video(output):
         what = "frames cannot become an image"
         raise DataError(what, where=output, got=source, mend="give a folder")
-    if is_image(source) and is_video(output):
+    if is_image(source) and named_video(output):
         what, mend = "an image cannot become a video", "give a folder of frames as the source"
         raise DataError(what, where=output, got=source, mend=mend)
     if is_image(source) and result_suffix(source, output.suffix) != output.suffix:
@@ -228,10 +228,10 @@ def _files_of(job: Job) -> list[Path]:
     source, target = job
     if target == Path(PIPE):
         return []
-    if source.is_dir() and not is_video(target):
+    if source.is_dir() and not named_video(target):
         files, _ = walk(source, recursive=False)
         return [target / frame_name(path) for path in files if is_image(path)]
-    if not is_video(source) or is_video(target):
+    if not is_video(source) or named_video(target):
         return [target]
     with open_source(source) as opened:
         # Where the count is not known, the last is a name that no file has.

@@ -88,7 +88,7 @@ def decode(path: Path, file: PIL.Image.Image, *, srgb: bool) -> Decoded:
         raise MediaError(
             f"{count} pictures in one file",
             where=path,
-            expected="one; of what moves, a GIF or an APNG",
+            expected="one; of what moves, a GIF, APNG, WebP or AVIF",
             mend="write each picture into a file of its own, or make a video of them",
         )
     sixteen = has_16_bits(path, file)
@@ -104,7 +104,7 @@ def decode(path: Path, file: PIL.Image.Image, *, srgb: bool) -> Decoded:
         pixels, alpha = _of_16_bits(planes, profile)
     else:
         file.load()
-        pixels, alpha = _of_8_bits(file, profile)
+        pixels, alpha = of_8_bits(file, profile)
         if srgb and (bits := _bits_stored(path, file)) > 8:
             log.warning("%s: of its %d bits a channel, 8 are read", path, bits)
     orientation = orientation_of(file)  # which Pillow resets where it has turned a TIFF itself
@@ -211,7 +211,8 @@ def _extra(name: str, path: Path) -> ModuleType:
         ) from error
 
 
-def _of_8_bits(file: PIL.Image.Image, profile: bytes | None) -> tuple[Planes, Planes | None]:
+def of_8_bits(file: PIL.Image.Image, profile: bytes | None) -> tuple[Planes, Planes | None]:
+    """Pixels, converted to sRGB by a profile, and alpha of a picture of 8 bits, not turned."""
     if file.mode in {"F", "I"}:
         raise ValueError(f"pixel type {file.mode} has no defined white level")
     alpha = None

@@ -126,7 +126,7 @@ def is_image(path: Path) -> bool:
     What moves is no image, so files of the kinds that may move are looked into.
     """
     suffix = path.suffix.lower()
-    moves = suffix in {".gif", ".apng"} and is_video(path)
+    moves = suffix in {".apng", ".avif", ".gif", ".webp"} and is_video(path)
     return suffix in IMAGE_SUFFIXES and not moves
 
 

@@ -28,7 +28,14 @@ from llve_common.io.images import (
     size_of,
     write_image,
 )
-from llve_common.io.video import VideoInfo, VideoReader, VideoWriter, is_video
+from llve_common.io.video import (
+    VideoFrame,
+    VideoInfo,
+    VideoWriter,
+    is_video,
+    named_video,
+    open_video,
+)
 from llve_common.io.video.container import open_input
 
 log = logging.getLogger(__name__)
@@ -86,8 +93,8 @@ def open_source(
         frames = (Frame(read_image(each, srgb=True), frame_name(each), each) for each in paths)
         yield Source(of_one_size(frames), len(paths))
     else:
-        with VideoReader(path, start=start, end=end, keep_going=keep_going) as reader:
-            yield Source(_video_frames(reader), reader.info.frames, reader.info)
+        with open_video(path, start=start, end=end, keep_going=keep_going) as reader:
+            yield Source(_video_frames(path, reader), reader.info.frames, reader.info)
 
 
 def require_known(path: Path) -> None:
@@ -151,7 +158,7 @@ def open_sink(
     Raises:
         MediaError: the target cannot be written.
     """
-    if is_video(path) and source.video is not None:
+    if named_video(path) and source.video is not None:
         info = source.video
         make_folder(path.parent)
         with VideoWriter(path, info, codec=codec, crf=crf, strip=strip) as writer:
@@ -241,6 +248,6 @@ def of_one_size(frames: Iterable[Frame]) -> Iterator[Frame]:
         yield frame
 
 
-def _video_frames(reader: VideoReader) -> Iterator[Frame]:
-    for number, frame in enumerate(reader):
-        yield Frame(Image(frame.pixels), "", f"{reader.info.path}, frame {number}", frame.time)
+def _video_frames(path: Path, frames: Iterable[VideoFrame]) -> Iterator[Frame]:
+    for number, frame in enumerate(frames):
+        yield Frame(Image(frame.pixels), "", f"{path}, frame {number}", frame.time)

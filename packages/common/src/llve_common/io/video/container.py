@@ -13,14 +13,15 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from llve_common.errors import MediaError
-from llve_common.io.images import IMAGE_SUFFIXES
+from llve_common.io.images import IMAGE_SUFFIXES, WRITTEN
+from llve_common.io.video.animation import moves
 
 VIDEO_SUFFIXES = frozenset(
     {".3g2", ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
     | {".mpeg", ".mpg", ".mxf", ".ogv", ".webm", ".wmv"}
 )
 """Suffixes, in lower case, of the files that are taken for videos whatever they hold."""
-_LOOKED_INTO = frozenset({".apng", ".gif", ".mts", ".ts"})
+_LOOKED_INTO = frozenset({".apng", ".avif", ".gif", ".mts", ".ts", ".webp"})
 """Suffixes of videos that other files have as well: one picture, TypeScript."""
 
 # Names of ffmpeg's that hold frames themselves. Others, as a list of files to join or a web
@@ -43,7 +44,8 @@ def is_video(path: str | os.PathLike[str]) -> bool:
     """Tell whether a path is meant as a video.
 
     A suffix that only videos have is believed. Else the file is looked into where there is one, and
-    a picture that moves is a video; where there is none, the suffix decides.
+    a picture that moves is a video; where there is none, the suffix decides. That of a file to be
+    written is for :func:`named_video`.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -51,14 +53,17 @@ def is_video(path: str | os.PathLike[str]) -> bool:
         return True
     if suffix in IMAGE_SUFFIXES and suffix not in _LOOKED_INTO:
         return False
+    unseen = suffix in _LOOKED_INTO - WRITTEN.keys()
     if not path.is_file():
-        return suffix in _LOOKED_INTO
+        return unseen
+    if moves(path):
+        return True
     try:
         with path.open("rb") as file:
             if not _HEADS.match(file.read(1024)):
                 return False
     except OSError:
-        return suffix in _LOOKED_INTO
+        return unseen
     try:
         with open_input(path) as container:
             stream = video_streams(container)[0]
@@ -67,6 +72,11 @@ def is_video(path: str | os.PathLike[str]) -> bool:
             return not still or sum(next(packets).size > 0 for _ in range(2)) == 2
     except (MediaError, IndexError):
         return False
+
+
+def named_video(path: Path) -> bool:
+    """Tell whether a file of this name is to be written as a video."""
+    return path.suffix.lower() in VIDEO_SUFFIXES
 
 
 def open_input(path: Path) -> InputContainer:

@@ -22,6 +22,7 @@ from av.video.stream import VideoStream
 from llve_common.errors import MediaError
 from llve_common.io.orientation import upright
 from llve_common.io.video import colour
+from llve_common.io.video.animation import Animation, moves
 from llve_common.io.video.container import open_input, video_streams
 from llve_common.io.video.decoder import Decoder
 from llve_common.io.video.filters import FilterChain
@@ -34,6 +35,14 @@ _FINE = Fraction(1, 10_000)
 _DEINTERLACING = "bwdif=mode=send_frame:deint=interlaced"
 
 _Timed = tuple[av.VideoFrame, Fraction]
+
+
+def open_video(
+    path: Path, *, start: float | None = None, end: float | None = None, keep_going: bool = False
+) -> VideoReader | Animation:
+    """The frames of a video of any kind; arguments and errors are those of `VideoReader`."""
+    opener = Animation if moves(path) else VideoReader
+    return opener(path, start=start, end=end, keep_going=keep_going)
 
 
 class VideoReader:
