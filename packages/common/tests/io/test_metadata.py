@@ -4,7 +4,9 @@ import zlib
 
 import numpy as np
 import PIL.Image
+import PIL.IptcImagePlugin
 import pytest
+import tifffile
 
 from llve_common.enhance.files import enhance_all
 from llve_common.enhance.jobs import plan_jobs
@@ -16,6 +18,8 @@ XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="6" t="\xc3\xbc"
 EXIF = {306: TAKEN, 271: b"Cam\xe9ra", 33432: "me", 0x0112: 6}
 EXPOSURE = {36867: TAKEN, 33434: (1, 50), 0xA001: 2, 0x927C: b"notes" * 9, 0xA002: 8}
 PLACE = {1: "N", 2: (1.0, 2.0, 3.5)}
+# Two records of IPTC, as they are stored: its version, and a city.
+IPTC = b"\x1c\x02\0\0\x02\0\x04\x1c\x02\x5a\0\x05Paris"
 # What no other than a PNG, TIFF, JPEG, WebP or AVIF holds here.
 SILENT = {"BMP", "JPEG2000", "NPY"}
 
@@ -24,8 +28,15 @@ def photograph(path):
     tags = PIL.Image.Exif()
     tags.update({**EXIF, 0x8769: EXPOSURE, 0x8825: PLACE})
     picture = PIL.Image.new("RGB", (8, 4), (200, 10, 30))
-    picture.save(path, exif=tags, xmp=XMP, dpi=(300, 300), quality=100)
+    block = b"Photoshop 3.0\x008BIM\x04\x04\0\0" + struct.pack(">L", len(IPTC)) + IPTC + b"\0"
+    block = b"\xff\xed" + struct.pack(">H", 2 + len(block)) + block
+    picture.save(path, exif=tags, xmp=XMP, dpi=(300, 300), quality=100, extra=block)
     return path
+
+
+def iptc_of(path):
+    with PIL.Image.open(path) as file:
+        return PIL.IptcImagePlugin.getiptcinfo(file)
 
 
 def said(path):
@@ -61,6 +72,9 @@ def test_what_still_holds_is_kept_and_can_be_left_out(tmp_path, suffix, deep):
     assert dpi == (None if WRITTEN[suffix] in {"JPEG2000", "WEBP", "AVIF"} else 300)
     assert not {306, 271, 33432, 0x8769, 0x8825, 700} & bare[0].keys()
     assert not bare[3]
+    assert iptc_of(tmp_path / f"bare{suffix}") is None
+    kept = {(2, 0): b"\0\x04", (2, 90): b"Paris"} if WRITTEN[suffix] in {"JPEG", "TIFF"} else None
+    assert iptc_of(tmp_path / f"kept{suffix}") == kept
     if WRITTEN[suffix] not in SILENT:
         assert exif[306] == TAKEN
         assert exif[271] in ("Caméra", "Cam\xe9ra")
@@ -81,6 +95,14 @@ def test_texts_of_a_png_are_kept(tmp_path, picture):
         write_image(tmp_path / "b.png", pixels, metadata=image.metadata)
         with PIL.Image.open(tmp_path / "b.png") as file:
             assert file.text == {"Creation Time": "früh"}
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_iptc_of_a_tiff_that_calls_it_numbers(tmp_path, picture, order):
+    numbers = np.frombuffer(IPTC.ljust(20, b"\0"), f"{order}u4")
+    tag = (33723, "I", len(numbers), tuple(map(int, numbers)), True)
+    tifffile.imwrite(tmp_path / "a.tif", picture(), byteorder=order, extratags=[tag])
+    assert read_image(tmp_path / "a.tif").metadata["iptc"] == IPTC
 
 
 @pytest.mark.parametrize("block", [

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
+from PIL import TiffImagePlugin
 
 from llve_common.errors import MediaError
 from llve_common.io.metadata import Metadata, kept_exif, metadata_of, orientation_of
 from llve_common.io.orientation import upright
-from llve_common.io.profiles import to_srgb, to_srgb_16
+from llve_common.io.profiles import lab_to_srgb_16, to_srgb, to_srgb_16
 from llve_common.machine.memory import memory_left
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,14 @@ _BYTES = 16
 _FEW = 100_000_000
 # Beyond this many pixels, a file that holds less than a byte for a thousand is no photograph.
 _MANY, _PIXELS_OF_A_BYTE = 179_000_000, 1000
-# Pillow's limit and Python's warnings are the whole process's.
+# Kinds of TIFF that Pillow refuses by their headers, 16 bits of grey with alpha and of CIELAB.
+_DEEP_TIFFS = {
+    (order, photometric, (1,), 1, (16,) * len(mode), extra): (mode, mode)
+    for order in (b"II", b"MM")
+    for mode, photometric, extras in (("LA", 0, 3), ("LA", 1, 3), ("LAB", 8, 0))
+    for extra in [(), *((number,) for number in range(extras))]
+}
+# Pillow's limit and table, and Python's warnings, are the whole process's.
 _alone = threading.RLock()
 
 Decoded = tuple[Planes, Planes | None, Metadata]
@@ -66,6 +74,8 @@ def opened(path: Path) -> Iterator[PIL.Image.Image]:
         warnings.simplefilter("ignore")  # of damaged metadata
         # Pillow's limit is the same on every machine; ours is the memory that is left.
         limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
+        kinds = TiffImagePlugin.OPEN_INFO
+        TiffImagePlugin.OPEN_INFO = kinds | _DEEP_TIFFS
         try:
             # Pillow maps a file whose path it knows, and garbles a TIFF then that is to be turned.
             with path.open("rb") as handle, PIL.Image.open(handle, formats=formats) as file:
@@ -73,7 +83,7 @@ def opened(path: Path) -> Iterator[PIL.Image.Image]:
         except PIL.UnidentifiedImageError:
             raise ValueError("it holds no picture of these kinds") from None
         finally:
-            PIL.Image.MAX_IMAGE_PIXELS = limit
+            PIL.Image.MAX_IMAGE_PIXELS, TiffImagePlugin.OPEN_INFO = limit, kinds
 
 
 def decode(path: Path, file: PIL.Image.Image, *, srgb: bool) -> Decoded:
@@ -132,7 +142,7 @@ def has_16_bits(path: Path, file: PIL.Image.Image) -> bool:
             return head.read(25)[24:] == b"\x10"
     if file.format == "TIFF":
         tags = file.tag_v2  # type: ignore[attr-defined]
-        return set(tags.get(258, (8,))) == {16} and tags.get(262) in {0, 1, 2}
+        return set(tags.get(258, (8,))) == {16} and tags.get(262) in {0, 1, 2, 8}
     return file.mode.startswith("I;16")
 
 
@@ -220,7 +230,13 @@ def of_8_bits(file: PIL.Image.Image, profile: bytes | None) -> tuple[Planes, Pla
         alpha = np.asarray(file.convert("RGBA").getchannel("A"))
     if file.mode in {"L", "LA", "La", "1"}:
         opaque = file.convert("L")
-    elif file.mode in {"CMYK", "LAB"}:
+    elif file.mode == "LAB":
+        # In 16 bits, light has 257 times the number, and the others, which have signs, 256 times.
+        deep = np.asarray(file) * np.array([257, 256, 256], np.uint16)
+        if file.tag_v2.get(284) == 2:  # type: ignore[attr-defined]
+            deep[..., 1:] ^= 1 << 15  # Pillow takes planes for numbers without signs
+        return (lab_to_srgb_16(deep) / 257).round().astype(np.uint8), alpha
+    elif file.mode == "CMYK":
         opaque = file
     else:
         opaque = (file if alpha is None else file.convert("RGBA")).convert("RGB")
@@ -250,10 +266,11 @@ def _by_opencv(data: bytes) -> NDArray[np.uint16]:
 
 
 def _tiff_of_16_bits(path: Path) -> NDArray[np.uint16]:
-    """Grey or RGB (H, W, 1 to 4) as stored, with straight alpha, not turned.
+    """Grey or RGB (H, W, 1 to 4), with straight alpha, not turned; CIELAB is converted to sRGB.
 
     OpenCV knows all compressions, but takes a plane for a picture, black for white, and associated
-    alpha for straight. So it is given a copy whose tags say what it can do.
+    alpha for straight, and knows no alpha of grey. So it is given a copy whose tags say what it can
+    do.
     """
     whole = path.read_bytes()
     with _tiff(io.BytesIO(whole)) as tiff:
@@ -264,8 +281,12 @@ def _tiff_of_16_bits(path: Path) -> NDArray[np.uint16]:
         if page.planarconfig == 2 and samples > 1:
             each = [_by_opencv(_plane(whole, page, number)) for number in range(samples)]
             planes = np.dstack(each)
+        elif samples == 2:
+            planes = _pairs(whole, page)
         else:
             planes = _by_opencv(_with_tags(whole, {274: 1, 262: 1 if samples == 1 else 2}))
+    if page.photometric == 8:
+        return lab_to_srgb_16(planes[..., :3])
     if page.photometric == 0:
         planes[..., 0] = ~planes[..., 0]
     if samples in {2, 4} and extra and extra[0] == 1:
@@ -285,6 +306,19 @@ def _plane(whole: bytes, page: Any, number: int) -> bytes:
     tags = {258: 16, 277: 1, 262: 1, 284: 1, 338: 0, 274: 1}
     tags |= {offsets: page.dataoffsets[own], lengths: page.databytecounts[own]}
     return _with_tags(whole, tags)
+
+
+def _pairs(whole: bytes, page: Any) -> NDArray[np.uint16]:
+    """The pairs of numbers of a TIFF, read as one of single numbers that is twice as wide."""
+    wide = {256: 2 * page.imagewidth, 322: 2 * page.tilewidth, 258: 16, 277: 1, 262: 1}
+    planes = _by_opencv(_with_tags(whole, wide | {317: 1, 338: 0, 274: 1}))
+    planes = planes.reshape(page.imagelength, page.imagewidth, 2)
+    if page.predictor == 2:  # each pair is stored less the one before
+        width = page.tilewidth or page.imagewidth
+        for column in range(0, page.imagewidth, width):
+            block = planes[:, column : column + width]
+            np.cumsum(block, axis=1, dtype=np.uint16, out=block)
+    return planes
 
 
 def _with_tags(whole: bytes, tags: dict[int, Any]) -> bytes:

@@ -10,16 +10,27 @@ import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
+_D50 = np.array([0.96422, 1, 0.82521], np.float32)
+# From the white D50 to that of sRGB by Bradford's way.
+_XYZ_TO_SRGB = np.array(
+    [
+        [3.1338561, -0.9787684, 0.0719453],
+        [-1.6168667, 1.9161415, -0.2289914],
+        [-0.4906146, 0.0334540, 1.4052427],
+    ],
+    np.float32,
+)
+
 
 def to_srgb(image: PIL.Image.Image, profile: bytes | None) -> PIL.Image.Image:
-    """An image of mode L, RGB, CMYK or LAB as sRGB, mode RGB, by LittleCMS with perceptual intent.
+    """An image of mode L, RGB or CMYK as sRGB, mode RGB, by LittleCMS with perceptual intent.
 
     Grey stays grey. A profile that is damaged, of another colour space, or moves no colour by more
     than a level, as that of sRGB itself, changes nothing.
 
     Args:
         image: 8 bits a channel.
-        profile: the ICC profile; CIELAB needs none, and what else has none is left to Pillow.
+        profile: the ICC profile; an image without one is left to Pillow.
     """
     for mode in (image.mode, "RGB") if image.mode == "L" else (image.mode,):
         transform = _transform(mode, profile)
@@ -50,15 +61,30 @@ def to_srgb_16(pixels: NDArray[np.uint16], profile: bytes) -> NDArray[np.uint16]
     return np.asarray((result / 257 ** (channels - 1)).round(), np.uint16)
 
 
+def lab_to_srgb_16(planes: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    """CIELAB (H, W, 3) as a TIFF stores it in 16 bits, of the white D50, as sRGB.
+
+    LittleCMS, which interpolates in a table where its source is CIELAB, is up to 26 levels of 8
+    bits off near the border of sRGB.
+    """
+    a, b = (planes[..., axis].view(np.int16) / np.float32(256) for axis in (1, 2))
+    y = (planes[..., 0] * np.float32(100 / 65535) + 16) / 116
+    root = np.stack([y + a / 500, y, y - b / 200], -1)
+    xyz = np.where(root > 6 / 29, root**3, 3 * (6 / 29) ** 2 * (root - 4 / 29)) * _D50
+    linear = (xyz @ _XYZ_TO_SRGB).clip(0, 1)
+    srgb = np.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
+    return np.asarray((srgb * 65535).round(), np.uint16)
+
+
 def _transform(mode: str, profile: bytes | None) -> Any:
     """LittleCMS's transform from an image's mode to sRGB; None where there is nothing to do."""
     from PIL import ImageCms
 
-    if not profile and mode != "LAB":
+    if not profile:
         return None
-    source = ImageCms.createProfile("LAB") if mode == "LAB" else io.BytesIO(profile or b"")
+    srgb = ImageCms.createProfile("sRGB")
     try:
-        transform = ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
+        transform = ImageCms.buildTransform(io.BytesIO(profile), srgb, mode, "RGB")
     except ImageCms.PyCMSError:  # damaged, or of another colour space
         return None
     levels = np.linspace(0, 255, 16).round().astype(np.uint8)
