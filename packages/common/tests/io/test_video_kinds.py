@@ -628,7 +628,7 @@ def test_any_clip_comes_out_right(tmp_path_factory, clip, colour):
     for early, late in zip(old, new, strict=True):
         assert b"".join(data for _, data in early) == b"".join(data for _, data in late)
         shifts = early[0][0] - origin - late[0][0]
-        assert abs(shifts) <= Fraction(25, 1000)
+        assert abs(shifts) <= Fraction(1, 1000)
 
 
 def test_page_lists_what_is_read_and_written():

@@ -43,9 +43,9 @@ class VideoWriter:
     There is no rotation tag, since frames come upright. All sound streams and subtitles are copied
     packet by packet where the container takes them, and so are chapters and tags that still hold.
 
-    Frame times are kept to the tick in ``.mp4`` and ``.mov``. Matroska rounds to 1 ms, and shifts
-    picture and sound together where the sound starts before 0, as AAC taken from an MP4 does. The
-    last frame lasts for one frame of the average rate.
+    Frame times are kept to the tick in ``.mp4`` and ``.mov``; Matroska rounds to 1 ms. The silence
+    that some codecs' sound begins with stays before 0. The last frame lasts for one frame of the
+    average rate.
 
     The file is written beside the target and moved into place when the ``with`` block ends without
     an exception; otherwise it is removed, and a file that was at the target is left as it was.
@@ -91,7 +91,10 @@ class VideoWriter:
             undo.callback(self._temporary.unlink, missing_ok=True)
             # Apple's and Android's own tags have a place of their own in a file.
             own = not strip and any(key.startswith("com.") for key in like.metadata)
-            options = {"movflags": "use_metadata_tags"} if own and container != "matroska" else {}
+            options = {"movflags": "use_metadata_tags"} if own else {}
+            if container == "matroska":
+                # Else all is moved, so that the silence that AAC begins with does not lie before 0.
+                options = {"avoid_negative_ts": "disabled"}
             self._output = av.open(self._file, "w", format=container, container_options=options)
             undo.callback(self._output.close)
             # The file closes first: PyAV then spares itself the trailer of a file given up.
