@@ -1,5 +1,7 @@
+import itertools
 import struct
 import warnings
+import zlib
 
 import av
 import cv2
@@ -10,6 +12,7 @@ import pillow_heif
 import pytest
 import tifffile
 from PIL import ImageCms
+from PIL.PngImagePlugin import putchunk
 
 from llve_common.errors import MediaError
 from llve_common.io.folders import is_image
@@ -26,35 +29,39 @@ ONE[..., 3] = 20_000
     {}, {"compression": "deflate", "predictor": True}, {"rowsperstrip": 7}, {"tile": (16, 16)},
     {"byteorder": ">"}, {"bigtiff": True},
 ], ids=str)  # fmt: skip
-@pytest.mark.parametrize("separate", [False, True], ids=["contiguous", "planes"])
-@pytest.mark.parametrize("samples", [3, 4])
+@pytest.mark.parametrize(
+    ("samples", "separate"), [*itertools.product([2, 3, 4], [False, True]), (5, False)]
+)
 def test_16_bit_tiff_of_any_layout(tmp_path, options, separate, samples):
-    planes = np.moveaxis(DEEP[..., :samples], -1, 0) if separate else DEEP[..., :samples]
-    kind = {"photometric": "rgb", "planarconfig": "separate" if separate else "contig"}
-    extra = {"extrasamples": ["unassalpha"]} if samples == 4 else {}
-    tifffile.imwrite(tmp_path / "a.tif", planes, **kind, **extra, **options)
+    """Grey with alpha, RGB, RGB with alpha, and with a further sample behind it."""
+    planes = np.dstack([DEEP, DEEP[..., 0]])[..., :samples]
+    kind = {"photometric": "rgb" if samples > 2 else "minisblack", "metadata": None}
+    kind["planarconfig"] = "separate" if separate else "contig"
+    extra = {2: ["unassalpha"], 3: [], 4: ["unassalpha"], 5: ["unassalpha", "unspecified"]}
+    kind["extrasamples"] = extra[samples]
+    stored = np.moveaxis(planes, -1, 0) if separate else planes
+    tifffile.imwrite(tmp_path / "a.tif", stored, **kind, **options)
     image = read_image(tmp_path / "a.tif")
-    np.testing.assert_array_equal(image.pixels, DEEP[..., :3])
-    np.testing.assert_array_equal(image.alpha, DEEP[..., 3] if samples == 4 else None)
-
-
-@pytest.mark.parametrize("options", [
-    {}, {"compression": "deflate", "predictor": True}, {"rowsperstrip": 7}, {"byteorder": ">"},
-    {"tile": (16, 16), "compression": "deflate", "predictor": True},
-    {"planarconfig": "separate"},
-], ids=str)  # fmt: skip
-@pytest.mark.parametrize("white", [False, True])
-def test_16_bit_tiff_of_grey_with_alpha(tmp_path, options, white):
-    stored = DEEP[..., :2] ^ np.array([65535 * white, 0], np.uint16)
-    stored = np.moveaxis(stored, -1, 0) if "planarconfig" in options else stored
-    kind = {"photometric": "miniswhite" if white else "minisblack", "planarconfig": "contig"}
-    tifffile.imwrite(
-        tmp_path / "a.tif", stored, **kind | options, extrasamples=["unassalpha"], metadata=None
-    )
-    image = read_image(tmp_path / "a.tif")
-    np.testing.assert_array_equal(image.pixels, DEEP[..., :1].repeat(3, axis=2))
-    np.testing.assert_array_equal(image.alpha, DEEP[..., 1])
+    colours = DEEP[..., :3] if samples > 2 else DEEP[..., :1].repeat(3, axis=2)
+    np.testing.assert_array_equal(image.pixels, colours)
+    alpha = {2: DEEP[..., 1], 4: DEEP[..., 3], 5: DEEP[..., 3]}.get(samples)
+    np.testing.assert_array_equal(image.alpha, alpha)
     assert result_suffix(tmp_path / "a.tif") == ".tif"
+
+
+def test_16_bit_png_of_grey_with_a_transparent_level(tmp_path):
+    grey = DEEP[..., 0]
+    head = struct.pack(">IIBBBBB", grey.shape[1], grey.shape[0], 16, 0, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in grey)
+    clear = struct.pack(">H", grey[3, 4])
+    with (tmp_path / "a.png").open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+        parts = ((b"IHDR", head), (b"tRNS", clear), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+        for name, data in parts:
+            putchunk(file, name, data)
+    image = read_image(tmp_path / "a.png")
+    np.testing.assert_array_equal(image.pixels, grey[..., None].repeat(3, axis=2))
+    np.testing.assert_array_equal(image.alpha, np.where(grey == grey[3, 4], 0, 65535))
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -58,6 +58,15 @@ def test_grey_with_alpha(tmp_path, dtype):
     np.testing.assert_array_equal(image.alpha, planes[..., 1])
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_npy_of_16_bits_of_either_byte_order(tmp_path, picture, order):
+    pixels = picture(dtype=np.uint16)
+    np.save(tmp_path / "a.npy", pixels[..., ::-1].astype(f"{order}u2"))
+    found = read_image(tmp_path / "a.npy").pixels
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, pixels)
+
+
 def test_npy_frames_are_blue_green_red(tmp_path):
     red = np.zeros((4, 5, 3), np.uint8)
     red[..., 2] = 200

@@ -45,13 +45,16 @@ _BYTES = 16
 _FEW = 100_000_000
 # Beyond this many pixels, a file that holds less than a byte for a thousand is no photograph.
 _MANY, _PIXELS_OF_A_BYTE = 179_000_000, 1000
-# Kinds of TIFF that Pillow refuses by their headers, 16 bits of grey with alpha and of CIELAB.
+# TIFFs of 16 bits whose headers Pillow does not know: grey with alpha, CIELAB, a sample too many.
 _DEEP_TIFFS = {
-    (order, photometric, (1,), 1, (16,) * len(mode), extra): (mode, mode)
+    (order, photometric, (1,), 1, (16,) * samples, extra): (mode, mode)
     for order in (b"II", b"MM")
-    for mode, photometric, extras in (("LA", 0, 3), ("LA", 1, 3), ("LAB", 8, 0))
-    for extra in [(), *((number,) for number in range(extras))]
-}
+    for mode, photometric, samples, extras in (
+        ("LA", 0, 2, [(), (0,), (1,), (2,)]), ("LA", 1, 2, [(), (0,), (1,), (2,)]),
+        ("LAB", 8, 3, [()]), ("RGBA", 2, 5, [(0, 0), (1, 0), (2, 0)]),
+    )
+    for extra in extras
+}  # fmt: skip
 # Pillow's limit and table, and Python's warnings, are the whole process's.
 _alone = threading.RLock()
 
@@ -109,6 +112,9 @@ def decode(path: Path, file: PIL.Image.Image, *, srgb: bool) -> Decoded:
             planes = _tiff_of_16_bits(path)
         elif file.format == "PNG":
             planes = _by_opencv(path.read_bytes())
+            clear = file.info.get("transparency")
+            if planes.shape[2] == 1 and clear is not None:  # which OpenCV knows of colours alone
+                planes = np.dstack([planes, np.where(planes == clear, 0, 65535).astype(np.uint16)])
         else:
             planes = np.asarray(file.convert("I"), np.uint16)[..., None]
         pixels, alpha = _of_16_bits(planes, profile)
@@ -266,59 +272,49 @@ def _by_opencv(data: bytes) -> NDArray[np.uint16]:
 
 
 def _tiff_of_16_bits(path: Path) -> NDArray[np.uint16]:
-    """Grey or RGB (H, W, 1 to 4), with straight alpha, not turned; CIELAB is converted to sRGB.
-
-    OpenCV knows all compressions, but takes a plane for a picture, black for white, and associated
-    alpha for straight, and knows no alpha of grey. So it is given a copy whose tags say what it can
-    do.
-    """
+    """Grey or RGB (H, W, 1 to 4), with straight alpha, not turned; CIELAB is converted to sRGB."""
     whole = path.read_bytes()
     with _tiff(io.BytesIO(whole)) as tiff:
         page: Any = tiff.pages[0]
-        samples, extra = page.samplesperpixel, page.extrasamples
         if page.sampleformat != 1:
             raise ValueError(f"16-bit numbers of sample format {page.sampleformat}")
-        if page.planarconfig == 2 and samples > 1:
-            each = [_by_opencv(_plane(whole, page, number)) for number in range(samples)]
-            planes = np.dstack(each)
-        elif samples == 2:
-            planes = _pairs(whole, page)
-        else:
-            planes = _by_opencv(_with_tags(whole, {274: 1, 262: 1 if samples == 1 else 2}))
+        planes = _samples(whole, page)
+    colours = 3 if page.photometric in {2, 8} else 1
     if page.photometric == 8:
-        return lab_to_srgb_16(planes[..., :3])
+        planes[..., :3] = lab_to_srgb_16(planes[..., :3])
     if page.photometric == 0:
         planes[..., 0] = ~planes[..., 0]
-    if samples in {2, 4} and extra and extra[0] == 1:
-        alpha = planes[..., -1:].astype(np.float32)
-        straight = planes[..., :-1] * (65535 / np.maximum(alpha, 1))
-        planes[..., :-1] = straight.round().clip(0, 65535)
-    elif samples in {2, 4} and extra and extra[0] != 2:
-        planes = planes[..., :-1]
-    return planes
+    kind = 2 if not page.extrasamples else page.extrasamples[0]
+    if planes.shape[2] > colours and kind == 1:
+        alpha = planes[..., colours : colours + 1].astype(np.float32)
+        straight = planes[..., :colours] * (65535 / np.maximum(alpha, 1))
+        planes[..., :colours] = straight.round().clip(0, 65535)
+    return planes[..., : colours + (kind in {1, 2})]
 
 
-def _plane(whole: bytes, page: Any, number: int) -> bytes:
-    """A TIFF of planes as one of a single plane."""
-    count = len(page.dataoffsets) // page.samplesperpixel
-    own = slice(number * count, (number + 1) * count)
-    offsets, lengths = (324, 325) if page.is_tiled else (273, 279)
+def _samples(whole: bytes, page: Any) -> NDArray[np.uint16]:
+    """The numbers (H, W, samples) that a TIFF stores.
+
+    OpenCV knows all compressions, but few kinds of samples. So it is given copies whose tags make
+    every number a grey pixel: one for each plane, or one that is several times as wide.
+    """
+    samples, width = page.samplesperpixel, page.imagewidth
     tags = {258: 16, 277: 1, 262: 1, 284: 1, 338: 0, 274: 1}
-    tags |= {offsets: page.dataoffsets[own], lengths: page.databytecounts[own]}
-    return _with_tags(whole, tags)
-
-
-def _pairs(whole: bytes, page: Any) -> NDArray[np.uint16]:
-    """The pairs of numbers of a TIFF, read as one of single numbers that is twice as wide."""
-    wide = {256: 2 * page.imagewidth, 322: 2 * page.tilewidth, 258: 16, 277: 1, 262: 1}
-    planes = _by_opencv(_with_tags(whole, wide | {317: 1, 338: 0, 274: 1}))
-    planes = planes.reshape(page.imagelength, page.imagewidth, 2)
-    if page.predictor == 2:  # each pair is stored less the one before
-        width = page.tilewidth or page.imagewidth
-        for column in range(0, page.imagewidth, width):
-            block = planes[:, column : column + width]
+    if page.planarconfig == 2 and samples > 1:
+        count = len(page.dataoffsets) // samples
+        offsets, lengths = (324, 325) if page.is_tiled else (273, 279)
+        planes = []
+        for own in (slice(first, first + count) for first in range(0, samples * count, count)):
+            place = {offsets: page.dataoffsets[own], lengths: page.databytecounts[own]}
+            planes.append(_by_opencv(_with_tags(whole, tags | place)))
+        return np.dstack(planes)
+    wide = {256: samples * width, 322: samples * page.tilewidth, 317: 1}
+    numbers = _by_opencv(_with_tags(whole, tags | wide)).reshape(-1, width, samples)
+    if page.predictor == 2:  # what is stored of a pixel is its difference to the one before
+        for column in range(0, width, page.tilewidth or width):
+            block = numbers[:, column : column + (page.tilewidth or width)]
             np.cumsum(block, axis=1, dtype=np.uint16, out=block)
-    return planes
+    return numbers
 
 
 def _with_tags(whole: bytes, tags: dict[int, Any]) -> bytes:

@@ -246,9 +246,10 @@ def _explained(path: Path, what: str) -> Iterator[None]:
 def _open_array(path: Path) -> NDArray[np.uint8 | np.uint16]:
     """A frame stored by NumPy, left on disk until it is looked at."""
     array = np.lib.format.open_memmap(path, mode="r")
-    if array.ndim != 3 or array.shape[2] != 3 or array.dtype not in (np.uint8, np.uint16):
+    own = array.dtype.newbyteorder("=")
+    if array.ndim != 3 or array.shape[2] != 3 or own not in (np.uint8, np.uint16):
         raise ValueError(f"{array.dtype} {array.shape}, not uint8 or uint16 (H, W, 3)")
-    return np.asarray(array)
+    return np.asarray(array, own)
 
 
 def _kind_that_holds(path: Path, pixels: Pixels, alpha: Pixels | None) -> str:
