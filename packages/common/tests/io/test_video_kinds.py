@@ -297,6 +297,26 @@ def test_part_of_a_clip(tmp_path, suffix, start, end, expected):
     assert sound[-1][0] < (2 if end is None else end - start)
 
 
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+def test_what_an_edit_list_cuts_off_is_left_out(tmp_path, suffix):
+    whole = make_clip(tmp_path / "whole.mp4", audio=("aac",), ticks=range(40), seconds=1.6)
+    with av.open(whole) as source, av.open(tmp_path / "a.mp4", "w") as container:
+        copies = [container.add_stream_from_template(stream) for stream in source.streams]
+        for packet in source.demux():
+            if packet.size:
+                shift = round(Fraction(1, 2) / packet.time_base)
+                packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+                packet.stream = copies[packet.stream_index]
+                container.mux(packet)
+    copy_clip(tmp_path / "a.mp4", tmp_path / f"b{suffix}")
+    with av.open(tmp_path / f"b{suffix}") as container:
+        packets = [p.pts * p.time_base for p in container.demux(audio=0) if p.size]
+    assert -0.1 < packets[0] < 0
+    assert abs(packets[-1] - 1.1) < 0.1
+    assert frames_of(tmp_path / f"b{suffix}")[0].time == 0
+    assert len(frames_of(tmp_path / f"b{suffix}")) == len(frames_of(tmp_path / "a.mp4"))
+
+
 def test_part_that_is_empty(tmp_path):
     with pytest.raises(MediaError, match="no frames in that part"):
         VideoReader(make_clip(tmp_path / "a.mp4"), start=5)

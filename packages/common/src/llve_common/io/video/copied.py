@@ -109,8 +109,8 @@ class StreamCopy:
             packet.dts = None if packet.dts is None else packet.dts - shift
             if like.end is not None and _time_of(packet) >= like.end - like.start:
                 break
-            # The whole clip's sound may begin with silence from before 0.
-            if not like.start or _time_of(packet) >= 0:
+            # The whole clip's sound may begin with silence from before 0; more was cut off.
+            if _time_of(packet) >= (0 if like.start else -PRIMING):
                 yield from self._ways[packet.stream_index](packet)
         for way in self._ways.values():
             yield from way(None)
