@@ -7,7 +7,11 @@ from itertools import pairwise
 import numpy as np
 import PIL.Image
 import pytest
+from skimage.color import rgb2ycbcr
+from skimage.metrics import peak_signal_noise_ratio
+from typer.testing import CliRunner
 
+from llve_common.__main__ import app
 from llve_common.errors import ConfigError, DataError, MediaError
 from llve_common.evaluate.score import score
 from llve_common.io.images import read_image, write_image
@@ -61,6 +65,34 @@ def test_a_figure_of_a_table_is_found_among_the_rows(folders):
     assert all("ssim" in line for line in found.agreeing("0.5"))
     with pytest.raises(ConfigError, match="not a figure"):
         found.agreeing("good")
+
+
+def test_the_right_one_of_five_protocols_is_named(folders):
+    """For a folder that another program wrote, under other names; scikit-image has the figures."""
+    pairs = []
+    for file in sorted((folders / "result").iterdir()):
+        image = PIL.Image.open(file)
+        image.save(file.with_name(f"ours_{file.stem}.bmp"))
+        file.unlink()
+        pairs.append((np.array(image), np.array(PIL.Image.open(folders / "gt" / file.name))))
+    brightness = [tuple(np.mean(each @ [0.299, 0.587, 0.114]) for each in pair) for pair in pairs]
+    computed = {
+        "RGB": pairs,
+        "RGB, GT-mean": [
+            (np.clip(result * (wanted / mean), 0, 255), target * 1.0)
+            for (result, target), (mean, wanted) in zip(pairs, brightness, strict=True)
+        ],
+        "Y": [[rgb2ycbcr(each)[..., 0] for each in pair] for pair in pairs],
+        "grey": [[np.rint(each @ [0.299, 0.587, 0.114]) for each in pair] for pair in pairs],
+        "RGB, no border": [[each[4:-4, 4:-4] for each in pair] for pair in pairs],
+    }
+    for row, images in computed.items():
+        figure = np.mean([peak_signal_noise_ratio(*pair, data_range=255) for pair in images])
+        words = ["score", folders / "result", "--reference", folders / "gt"]
+        words += ["--pair", "ours_{}={}", "--paper-says", f"{figure:.5f}"]
+        done = CliRunner().invoke(app, list(map(str, words)))
+        [line] = [each for each in done.output.splitlines() if each.startswith("agrees")]
+        assert line.startswith(f"agrees: {figure:.5f}, psnr, {row}: the table was then computed ")
 
 
 @pytest.mark.parametrize(
