@@ -65,11 +65,11 @@ def ssim(image: Values, target: Values, definition: Ssim) -> float:
     rows = image.shape[0] - window + 1
     parts = [slice(top, min(top + _ROWS, rows) + window - 1) for top in range(0, rows, _ROWS)]
     x, y = (np.moveaxis(np.atleast_3d(each), 2, 0) for each in (image, target))
-    total = sum(
-        float(_similarity(*(plane[part] for plane in planes), definition).sum())
-        for planes in zip(x, y, strict=True) for part in parts
-    )  # fmt: skip
-    return total / (len(x) * rows * (image.shape[1] - window + 1))
+    total = 0.0
+    for plane, other in zip(x, y, strict=True):
+        for part in parts:
+            total += float(_similarity(plane[part], other[part], definition).sum())
+    return float(total / (len(x) * rows * (image.shape[1] - window + 1)))
 
 
 def fsim(image: NDArray[np.uint8], target: NDArray[np.uint8], *, chromatic: bool = False) -> float:
@@ -110,9 +110,10 @@ def _similarity(image: Values, target: Values, definition: Ssim) -> NDArray[np.f
     var_y = unbias * (_local_mean(y * y, definition) - mean_y**2)
     cov = unbias * (_local_mean(x * y, definition) - mean_x * mean_y)
     c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    return ((2 * mean_x * mean_y + c1) * (2 * cov + c2)) / (
+    similarity = ((2 * mean_x * mean_y + c1) * (2 * cov + c2)) / (
         (mean_x**2 + mean_y**2 + c1) * (var_x + var_y + c2)
     )
+    return np.asarray(similarity)
 
 
 def _piq_fsim() -> Callable[..., Tensor]:
