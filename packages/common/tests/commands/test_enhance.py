@@ -1,10 +1,12 @@
 """``enhance`` of any paper: whatever comes between, it says one clear thing and loses nothing."""
 
 import os
+import re
 import signal
 import subprocess
 import wave
 from contextlib import contextmanager
+from fractions import Fraction
 from types import SimpleNamespace
 
 import av
@@ -114,9 +116,33 @@ def test_a_signal_leaves_nothing_behind(typed, video_file, tmp_path, number, cod
     result = CliRunner().invoke(*typed(source, tmp_path / "out" / "bright.mp4", stopped))
     assert result.exit_code == code
     assert "Traceback" not in result.output
+    assert "interrupted; a video begun with --resume could go on from here" in result.output
     assert 9 <= len(seen) < 50
     assert left_in(tmp_path / "out") == []
     assert signal.getsignal(number) == handler
+
+
+def test_an_interrupted_video_goes_on_by_the_same_line(
+    typed, run, video_file, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("llve_common.enhance.parts.SECONDS", Fraction(2, 25))
+    source, seen = video_file("dark.mp4", [20 * number for number in range(12)]), []
+
+    def stopped(network, frames):
+        seen.append(frames)
+        if len(seen) == 11:
+            os.kill(os.getpid(), signal.SIGINT)
+        return frames
+
+    words = {"target": tmp_path / "bright.mp4", "more": ["--resume"]}
+    torch.manual_seed(0)
+    result = CliRunner().invoke(*typed(source, enhance=stopped, **words))
+    assert "interrupted; the same command goes on, by its --resume" in result.output
+    torch.manual_seed(0)  # whose weights are those of the run before
+    output = run(source, **words)
+    assert re.search(r"bright\.mp4: goes on after the \d+ frames that are there", output)
+    assert times_of(tmp_path / "bright.mp4") == times_of(source)
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def times_of(file):

@@ -96,6 +96,12 @@ def enhance_command(choose: Choose) -> Callable[..., None]:
         strip: Annotated[
             bool, typer.Option("--strip", help="Leave out tags, such as date and place.")
         ] = False,
+        resume: Annotated[
+            bool,
+            typer.Option(
+                "--resume", help="Write a video in parts; if interrupted, go on with the same line."
+            ),
+        ] = False,
         raw: Annotated[
             str | None,
             typer.Option(
@@ -115,7 +121,7 @@ def enhance_command(choose: Choose) -> Callable[..., None]:
             strength=strength,
             rate=None if fps is None else rate_of(fps, "--fps"),
             sound=sound, preview=preview, start=start, end=end, keep_going=keep_going,
-            codec=codec, crf=crf, strip=strip,
+            codec=codec, crf=crf, strip=strip, resume=resume,
             raw=None if raw is None else raw_format(raw),
         )  # fmt: skip
         paper = choose(given, raw is not None)
@@ -166,6 +172,7 @@ def _ending(suffix: str | None) -> str | None:
 
 def _enhance(model: Model, jobs: Sequence[Job], wishes: Wishes) -> Enhanced:
     from llve_common.enhance.files import enhance_all
+    from llve_common.io.video import named_video
 
     what = "frames" if len(jobs) == 1 else "files"
     started = time.monotonic()
@@ -175,7 +182,14 @@ def _enhance(model: Model, jobs: Sequence[Job], wishes: Wishes) -> Enhanced:
             rate = done / max(time.monotonic() - started, 1e-9)
             advance(done, total, f"{rate:.1f} {what}/s")
 
-        return enhance_all(model, jobs, wishes=wishes, watch=watch)
+        try:
+            return enhance_all(model, jobs, wishes=wishes, watch=watch)
+        except KeyboardInterrupt:
+            if wishes.resume:
+                messages.print("interrupted; the same command goes on, by its --resume")
+            elif any(named_video(target) for _, target in jobs):
+                messages.print("interrupted; a video begun with --resume could go on from here")
+            raise
 
 
 def _report(result: Enhanced, jobs: Sequence[Job], skipped: int, model: Model) -> None:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from llve_common.enhance.background import in_background
 from llve_common.enhance.frames import Enhance, as_wished, frame_enhancer, previewed
 from llve_common.enhance.jobs import AS_IT_IS, Job, Wishes, naming_faults
+from llve_common.enhance.parts import frames_done, held_parts, join, made_by, part_sink
+from llve_common.enhance.windows import latency
 from llve_common.errors import MediaError, UserError
 from llve_common.io.frames import Frame, Source, as_video, open_sink, open_source
 from llve_common.io.pipes import PIPE, raw_sink, raw_source
@@ -44,11 +47,10 @@ def enhance_job(
         UserError: the source cannot be read or the target not written; a video's target is then as
             it was, a folder holds the frames up to there.
     """
-    part = {"start": wishes.start, "end": wishes.end}
     opened = (
         nullcontext(raw_source(sys.stdin.buffer, wishes.raw))
         if wishes.raw is not None
-        else open_source(job[0], **part, keep_going=wishes.keep_going)
+        else _opened(job[0], wishes)
     )
     with opened as source:
         if named_video(job[1]):
@@ -60,6 +62,42 @@ def enhance_job(
         sink = open_sink(job[1], source, codec=wishes.codec, crf=wishes.crf, strip=wishes.strip)
         with nullcontext(raw_sink(sys.stdout.buffer)) if job[1] == Path(PIPE) else sink as write:
             return put_frames_through(enhance, source, write, watch=watch)
+
+
+def _opened(source: Path, wishes: Wishes, skip: int = 0) -> AbstractContextManager[Source]:
+    start, end, keep_going = wishes.start, wishes.end, wishes.keep_going
+    return open_source(source, start=start, end=end, keep_going=keep_going, skip=skip)
+
+
+def _enhance_in_parts(
+    model: Model, enhance: Enhance, job: Job, *, wishes: Wishes, watch: Watcher | None
+) -> int:
+    """Enhance a source into a video part by part, from the first frame on that no part holds.
+
+    Returns how many frames that were. For its window the network sees the frames before as well.
+    """
+    source, target = job
+    with held_parts(target, made_by(model, source, wishes)) as folder:
+        done = frames_done(folder)
+        # At least one frame tells what the video is like.
+        first = max(0, done - max(1, latency(model.window)[0]))
+        if done:
+            log.warning("%s: goes on after the %d frames that are there", target, done)
+        with _opened(source, wishes, skip=first) as opened:
+            opened = as_video(opened, wishes.rate, wishes.sound)
+            assert opened.video is not None
+
+            def missing(frames: Iterable[Frame]) -> Iterator[Frame]:
+                return islice(enhance(frames), done - first, None)
+
+            def tell(count: int, total: int | None) -> None:
+                if watch is not None:
+                    watch(done + count, total)
+
+            with part_sink(folder, opened.video, done, wishes) as write:
+                frames = put_frames_through(missing, opened, write, watch=tell)
+            join(folder, target, opened.video, wishes)
+    return frames
 
 
 def put_frames_through(
@@ -115,7 +153,10 @@ def enhance_all(
     enhance = as_wished(frame_enhancer(model), wishes.strength)
     for done, job in enumerate(jobs, 1):
         try:
-            frames += enhance_job(enhance, job, wishes=wishes, watch=inner)
+            if wishes.resume and named_video(job[1]):
+                frames += _enhance_in_parts(model, enhance, job, wishes=wishes, watch=inner)
+            else:
+                frames += enhance_job(enhance, job, wishes=wishes, watch=inner)
         except UserError as error:
             failures.append(str(error.at(job[0])))
         except Exception as error:

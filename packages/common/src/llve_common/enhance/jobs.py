@@ -40,6 +40,7 @@ class Wishes:
         crf: None: the codec's default.
         strip: leave out tags.
         raw: the source is standard input, and holds such frames; None: it is a file.
+        resume: write a video in parts, after those of a run that was interrupted.
     """
 
     strength: float = 1.0
@@ -53,6 +54,7 @@ class Wishes:
     crf: int | None = None
     strip: bool = False
     raw: Raw | None = None
+    resume: bool = False
 
 
 AS_IT_IS = Wishes()
@@ -112,10 +114,14 @@ def _refuse_idle_wishes(wishes: Wishes, jobs: Sequence[Job]) -> None:
         ("--start", wishes.start, taken),
         ("--end", wishes.end, taken),
         ("--crf", wishes.crf, made),
+        ("--resume", wishes.resume or None, made),
     ):
         if value is not None and not serves:
             what = "this is for videos, and there is none"
             raise ConfigError(what, where=option, got=value)
+    if wishes.resume and (wishes.raw is not None or wishes.preview is not None):
+        other = "--raw, whose frames come once" if wishes.raw else "--preview"
+        raise ConfigError("a run does not go on so", where="--resume", got=other)
 
 
 def _jobs_of(

@@ -64,18 +64,25 @@ class Source:
 
     Attributes:
         frames: one size for all of them.
-        count: how many, as far as that is known.
+        count: how many there are in all, as far as that is known.
         video: what a sink has to know where the source is a video.
+        first: the number of the first of these frames, from 0.
     """
 
     frames: Iterator[Frame]
     count: int | None
     video: VideoInfo | None = None
+    first: int = 0
 
 
 @contextmanager
 def open_source(
-    path: Path, *, start: float | None = None, end: float | None = None, keep_going: bool = False
+    path: Path,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    keep_going: bool = False,
+    skip: int = 0,
 ) -> Iterator[Source]:
     """The frames of an image file, a folder of frames, or a part of a video.
 
@@ -90,11 +97,15 @@ def open_source(
         require_known(path)
     if path.is_dir() or not is_video(path):
         paths = sorted(list_images(path), key=in_natural_order) if path.is_dir() else [path]
-        frames = (Frame(read_image(each, srgb=True), frame_name(each), each) for each in paths)
-        yield Source(of_one_size(frames), len(paths))
+        frames = (
+            Frame(read_image(each, srgb=True), frame_name(each), each) for each in paths[skip:]
+        )
+        yield Source(of_one_size(frames), len(paths), first=skip)
     else:
-        with open_video(path, start=start, end=end, keep_going=keep_going) as reader:
-            yield Source(_video_frames(path, reader), reader.info.frames, reader.info)
+        part = {"start": start, "end": end}
+        with open_video(path, **part, keep_going=keep_going, skip=skip) as reader:
+            info = reader.info
+            yield Source(_video_frames(path, reader, skip), info.frames, info, first=skip)
 
 
 def require_known(path: Path) -> None:
@@ -206,14 +217,14 @@ def as_video(source: Source, rate: Fraction | None, sound: Path | None) -> Sourc
         info = VideoInfo(Path(str(first.where)), width, height, rate, tick, source.count)
         if first.image.alpha is not None:
             log.warning("%s: a video has no transparency; it is left out", first.where)
-        numbers = enumerate(chain([first], frames))
+        numbers = enumerate(chain([first], frames), source.first)
         frames = (replace(frame, time=number / rate) for number, frame in numbers)
     if sound is not None:
         with open_input(sound) as container:
             if not container.streams.audio:
                 raise MediaError("the file has no sound", where=sound)
         info = replace(info, path=sound, has_audio=True)
-    return Source(frames, source.count, info)
+    return Source(frames, source.count, info, source.first)
 
 
 def make_folder(folder: Path) -> None:
@@ -248,6 +259,6 @@ def of_one_size(frames: Iterable[Frame]) -> Iterator[Frame]:
         yield frame
 
 
-def _video_frames(path: Path, frames: Iterable[VideoFrame]) -> Iterator[Frame]:
-    for number, frame in enumerate(frames):
+def _video_frames(path: Path, frames: Iterable[VideoFrame], first: int) -> Iterator[Frame]:
+    for number, frame in enumerate(frames, first):
         yield Frame(Image(frame.pixels), "", f"{path}, frame {number}", frame.time)

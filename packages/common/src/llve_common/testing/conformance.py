@@ -43,7 +43,9 @@ from llve_common.commands.options import flags_of
 from llve_common.config import Settings, as_yaml, field_of, load_settings
 from llve_common.data.clip import clip_of
 from llve_common.enhance.enhancer import load_enhancer
+from llve_common.enhance.files import Enhanced, Watcher, enhance_all
 from llve_common.enhance.frames import enhance_frames, frame_enhancer
+from llve_common.enhance.jobs import Wishes
 from llve_common.enhance.windows import enhance_clip
 from llve_common.errors import CheckpointError
 from llve_common.io.frames import Frame
@@ -343,6 +345,34 @@ class Conformance:
         for frame, one, other in zip(wanted, shown, seen, strict=True):
             pixels = frame.image.pixels.astype(int)
             assert np.abs(one.pixels - pixels).mean() < 0.5 * np.abs(other.pixels - pixels).mean()
+
+    def test_an_interrupted_video_goes_on(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The frames after those that are there are made as in a run that never stopped."""
+        monkeypatch.setattr("llve_common.enhance.parts.SECONDS", Fraction(2, 25))
+        source, model = tmp_path / "dark.mp4", load_model(self.paper, None, CPU)
+        write_video(source, dark_frames(7, 26, 38))
+
+        def stop(done: int, total: int | None) -> None:
+            if done == 5:
+                raise KeyboardInterrupt
+
+        def run(name: str, watch: Watcher | None = None) -> Enhanced:
+            job, wishes = (source, tmp_path / name), Wishes(codec="ffv1", resume=True)
+            return enhance_all(model, [job], wishes=wishes, watch=watch)
+
+        with pytest.raises(KeyboardInterrupt):
+            run("broken.mkv", stop)
+        assert [run(name).frames for name in ("broken.mkv", "whole.mkv")] == [3, 7]
+        assert len(list(tmp_path.iterdir())) == 3
+        with (
+            VideoReader(tmp_path / "broken.mkv") as broken,
+            VideoReader(tmp_path / "whole.mkv") as whole,
+        ):
+            for one, other in zip(broken, whole, strict=True):
+                assert one.time == other.time
+                np.testing.assert_array_equal(one.pixels, other.pixels)
 
     def test_a_program_gets_what_the_command_writes(self, tmp_path: Path, images: Path) -> None:
         """Of images, or of a clip's frames; from a copy that another process was sent, too."""

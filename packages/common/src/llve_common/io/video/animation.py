@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import suppress
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Self
 
@@ -52,6 +52,7 @@ class Animation:
         start: float | None = None,
         end: float | None = None,
         keep_going: bool = False,
+        skip: int = 0,
     ) -> None:
         self._path, self._keep_going = path, keep_going
         self._part = Fraction(str(start or 0)), None if end is None else Fraction(str(end))
@@ -62,7 +63,7 @@ class Animation:
             first = next(frames, None)
             if first is None:
                 raise MediaError("the video has no frames in that part", where=path)
-            self._frames = chain([first], frames)
+            self._frames = islice(chain([first], frames), skip, None)
             height, width = first.pixels.shape[:2]
             # As the first frame's, since to know the others' is to decode them.
             rate = Fraction(1000, self._file.info["duration"] or _UNSTATED)

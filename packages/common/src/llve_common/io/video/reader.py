@@ -38,11 +38,16 @@ _Timed = tuple[av.VideoFrame, Fraction]
 
 
 def open_video(
-    path: Path, *, start: float | None = None, end: float | None = None, keep_going: bool = False
+    path: Path,
+    *,
+    start: float | None = None,
+    end: float | None = None,
+    keep_going: bool = False,
+    skip: int = 0,
 ) -> VideoReader | Animation:
     """The frames of a video of any kind; arguments and errors are those of `VideoReader`."""
     opener = Animation if moves(path) else VideoReader
-    return opener(path, start=start, end=end, keep_going=keep_going)
+    return opener(path, start=start, end=end, keep_going=keep_going, skip=skip)
 
 
 class VideoReader:
@@ -70,6 +75,8 @@ class VideoReader:
         start: seconds from the clip's start to the first frame that is wanted, which gets time 0.
         end: seconds from the clip's start to the first frame that is not wanted any more.
         keep_going: pass over damage, deliver what can be decoded, and say what was lost.
+        skip: frames of the part that are decoded, but not converted and delivered; the others keep
+            their times.
 
     Raises:
         MediaError: if the file is missing, a folder, empty, no video or without a video stream, if
@@ -87,6 +94,7 @@ class VideoReader:
         start: float | None = None,
         end: float | None = None,
         keep_going: bool = False,
+        skip: int = 0,
     ) -> None:
         self._path = Path(path)
         # As it is written, since the float 1.1 is later than a frame at 11/10.
@@ -110,7 +118,7 @@ class VideoReader:
             if first is None:
                 where = " in that part" if start or end is not None else ""
                 raise MediaError(f"the video has no frames{where}", where=self._path)
-            self._frames = itertools.chain([first], frames)
+            self._frames = itertools.islice(itertools.chain([first], frames), skip, None)
             self._orientation = orientation_of(first[0], self._path)
             colour.swscale_matrix(first[0], self._path)
             self._size = first[0].width, first[0].height
@@ -126,7 +134,7 @@ class VideoReader:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self._frames = itertools.chain()
+        self._frames = itertools.islice((), 0)
         self._container.close()
 
     def __iter__(self) -> Iterator[VideoFrame]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self, cast
@@ -12,12 +12,16 @@ from typing import Any, Self, cast
 import av
 import numpy as np
 import numpy.typing as npt
+from av.container import InputContainer
+from av.packet import Packet
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from llve_common.errors import ConfigError, MediaError
 from llve_common.io.atomic import move_into_place, open_temporary
 from llve_common.io.video import colour
+from llve_common.io.video.clock import MOST_REORDERED
+from llve_common.io.video.container import open_input
 from llve_common.io.video.copied import StreamCopy
 from llve_common.io.video.info import VideoInfo, readable
 
@@ -28,6 +32,8 @@ AVI is not among them because it stores no frame times, WebM because it does not
 """
 OUTPUT_CODECS: Mapping[str, str] = {"ffv1": "ffv1", "h264": "libx264", "h265": "libx265"}
 """How the picture can be written, with ffmpeg's name of the encoder."""
+PART = ".nut"
+"""The suffix of a part that is to be joined: this container keeps packets and times as they are."""
 _DEFAULT_CRF = {"h264": 18, "h265": 20}
 # Tags that hold of the result as well; the others tell of the source's file and encoder.
 _OF_THE_FILE = frozenset({"compatible_brands", "encoder", "major_brand", "minor_version"})
@@ -59,6 +65,8 @@ class VideoWriter:
         codec: ``h264``; ``h265``, which is smaller and slower; or ``ffv1``, which keeps every pixel
             exactly, as RGB, and takes no ``crf``.
         strip: leave out tags, chapters and subtitles.
+        joined: a part that was written likewise, where parts are joined (:meth:`append`) instead of
+            frames written.
 
     Raises:
         ConfigError: there is no such codec or ``crf``.
@@ -75,14 +83,16 @@ class VideoWriter:
         crf: int | None = None,
         codec: str = "h264",
         strip: bool = False,
+        joined: Path | None = None,
     ) -> None:
         check_coding(codec, crf)
         self._target = Path(path)
-        self._like = like
+        self._like, self._joined = like, joined
         self._shape = like.height, like.width, 3
         self._colour = colour.encoded_colour(like.colour, self._target, as_rgb=codec == "ffv1")
         self._reformatter = VideoReformatter()
-        self._last_pts: int | None = None
+        self._last: int | None = None
+        self._order: list[int] = []
         container = _output_format(self._target)
         with contextlib.ExitStack() as undo, _explained(self._target):
             # Its name is hidden and of fixed length: media libraries overlook it, and it fits.
@@ -152,22 +162,16 @@ class VideoWriter:
 
     def _add_video(self, codec: str, crf: int | None, *, strip: bool) -> VideoStream:
         height, width, _ = self._shape
-        crf = _DEFAULT_CRF.get(codec) if crf is None else crf
-        options = {} if crf is None else {"crf": str(crf)}
-        if codec == "h265":
-            options["x265-params"] = "log-level=error"
         try:
-            encoder = OUTPUT_CODECS[codec]
-            added = self._output.add_stream(encoder, self._like.rate, options=options)
+            stream = self._encoder(codec, crf) if self._joined is None else self._copy(self._joined)
         except ValueError as error:
             what, mend = f"{self._target.suffix} does not take {codec}", "write to a .mkv file"
             raise MediaError(what, where=self._target, mend=mend) from error
-        stream = cast("VideoStream", added)
         stream.width, stream.height = width, height
         odd = width % 2 or (height % 2 and self._like.chroma == "420")
         yuv = f"yuv{444 if odd else self._like.chroma}p"
         stream.pix_fmt = "bgr0" if codec == "ffv1" else yuv
-        if codec == "h265" and self._output.format.name != "matroska":
+        if codec == "h265" and self._output.format.name in ("mov", "mp4"):
             stream.codec_context.codec_tag = "hvc1"  # Apple's players know no other
         stream.thread_type = "AUTO"
         stream.thread_count = 0  # one per processor
@@ -182,31 +186,92 @@ class VideoWriter:
             stream.metadata.update({k: v for k, v in tags.items() if k.lower() in _OF_THE_PICTURE})
         return stream
 
+    def _encoder(self, codec: str, crf: int | None) -> VideoStream:
+        crf = _DEFAULT_CRF.get(codec) if crf is None else crf
+        options = {} if crf is None else {"crf": str(crf)}
+        if codec == "h265":
+            options["x265-params"] = "log-level=error"
+        encoder = OUTPUT_CODECS[codec]
+        added = self._output.add_stream(encoder, self._like.rate, options=options)
+        return cast("VideoStream", added)
+
+    def _copy(self, part: Path) -> VideoStream:
+        with open_input(part) as container:
+            copy = self._output.add_stream_from_template(container.streams.video[0])
+        copy.codec_context.framerate = self._like.rate
+        return copy
+
+    def append(self, part: Path, first: int) -> int:
+        """Copy the packets of a part, and return how many frames they are.
+
+        Args:
+            part: a file of the suffix `PART`, written with the same ``like``, codec and ``crf``.
+            first: the tick of ``like.time_base`` at which its first frame is shown.
+
+        Raises:
+            MediaError: the part cannot be read, or the disk is full.
+        """
+        tick = self._like.time_base
+        with _explained(self._target):
+            with open_input(part) as container:
+                delay = int(container.streams.video[0].codec_context.has_b_frames)
+                packets = _whole_packets(container)
+                times = [(packet.pts or 0) * packet.time_base for packet in packets]
+            shown = [first + round((time - min(times)) / tick) for time in times]
+            decoded = self._decoded(shown, delay)
+            with open_input(part) as container:
+                for packet, pts in zip(_whole_packets(container), shown, strict=True):
+                    packet.duration = round((packet.duration or 0) * packet.time_base / tick)
+                    packet.time_base, packet.pts, packet.dts = tick, pts, next(decoded)
+                    packet.stream = self._stream
+                    self._mux(packet)
+        return len(times)
+
+    def _decoded(self, shown: Sequence[int], delay: int) -> Iterator[int]:
+        """The ticks at which frames that are shown at these ticks are decoded, behind those before.
+
+        They are those of display in their order, so many frames earlier, or as one of them has to.
+        """
+        order = sorted(shown)
+        rank = {tick: place for place, tick in enumerate(order)}
+        behind = max(delay, *(place - rank[tick] for place, tick in enumerate(shown)))
+        step = round(1 / self._like.rate / self._like.time_base)
+        before = [order[0] - step * ago for ago in range(behind, 0, -1)]
+        before = [*before, *self._order][len(self._order) :]
+        self._order = order[-MOST_REORDERED:]
+        for tick in [*before, *order][: len(order)]:
+            self._last = tick if self._last is None else max(tick, self._last + 1)
+            yield self._last
+
     def _encode(self, frame: av.VideoFrame | None) -> None:
         for packet in self._stream.encode(frame):
-            # By the packets that leave the encoder, since it holds back seconds of picture and the
-            # muxer waits for it with a limit.
-            if self._copied and packet.dts is not None:
-                self._copied.mux_until(packet.dts * packet.time_base)
-            self._output.mux(packet)
+            self._mux(packet)
+
+    def _mux(self, packet: Packet[VideoStream]) -> None:
+        # By the packets that leave the encoder, since it holds back seconds of picture and the
+        # muxer waits for it with a limit.
+        if self._copied and packet.dts is not None:
+            self._copied.mux_until(packet.dts * packet.time_base)
+        self._output.mux(packet)
 
     def _next_pts(self, time: Fraction) -> int:
         pts = round(time / self._like.time_base)
-        if self._last_pts is not None and pts <= self._last_pts:
+        if self._last is not None and pts <= self._last:
             raise MediaError(
                 "frame times do not increase",
                 where=self._target,
                 got=f"{float(time):.6f} s",
-                expected=f"later than {float(self._last_pts * self._like.time_base):.6f} s",
+                expected=f"later than {float(self._last * self._like.time_base):.6f} s",
             )
-        self._last_pts = pts
+        self._last = pts
         return pts
 
     def _finish(self) -> None:
-        if self._last_pts is None:
+        if self._last is None:
             raise MediaError("no frame was written", where=self._target)
         with _explained(self._target):
-            self._encode(None)
+            if self._joined is None:
+                self._encode(None)
             if self._copied:
                 self._copied.mux_until(None)
             self._output.close()
@@ -231,6 +296,10 @@ def check_coding(codec: str, crf: int | None) -> None:
         raise ConfigError("no such quality", where="crf", got=crf, expected=expected)
 
 
+def _whole_packets(container: InputContainer) -> Iterator[Packet[VideoStream]]:
+    return (packet for packet in container.demux(container.streams.video[0]) if packet.size)
+
+
 def _chapters(like: VideoInfo) -> list[Any]:
     """The chapters in the clock of the frames written, those outside of the part left out."""
     moved = []
@@ -248,6 +317,8 @@ def _chapters(like: VideoInfo) -> list[Any]:
 def _output_format(path: Path) -> str:
     if path.is_dir():
         raise MediaError("a folder where a video file is to be written", where=path)
+    if path.suffix == PART:
+        return "nut"
     if path.suffix.lower() not in OUTPUT_FORMATS:
         raise MediaError(
             "videos of this kind cannot be written",

@@ -1,0 +1,191 @@
+"""A video that is written in parts, so that a run that was interrupted goes on where it was.
+
+The parts lie in a hidden folder beside the video. Each is a whole file of a few seconds without
+sound; when the last one is there, their packets are joined, and the folder is removed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import av
+
+from llve_common import __version__
+from llve_common.enhance.jobs import Wishes
+from llve_common.errors import ConfigError, MediaError
+from llve_common.io.atomic import write_text
+from llve_common.io.folders import list_images
+from llve_common.io.frames import Frame, make_folder
+from llve_common.io.images import in_8_bits
+from llve_common.io.video import VideoInfo, VideoWriter
+from llve_common.io.video.container import open_input
+from llve_common.io.video.writer import PART
+from llve_common.machine.locks import LOCK, holding
+from llve_common.paper.contract import Model
+
+SECONDS = 10
+"""How much of a video's time a part holds."""
+
+# How much of each end of a video tells it from another of its size.
+_END = 1 << 20
+_MADE_BY = "made-by.json"
+_NAME = re.compile(rf"(\d+)-(-?\d+){re.escape(PART)}")
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part: its file, the number of its first frame, and the tick at which that is shown."""
+
+    path: Path
+    first: int
+    tick: int
+
+
+def folder_of(target: Path) -> Path:
+    """The hidden folder beside a video for its parts, whose name is of fixed length."""
+    digest = hashlib.sha256(target.name.encode("utf-8", "surrogateescape")).hexdigest()
+    return target.with_name(f".llve-{digest[:16]}.parts")
+
+
+def made_by(model: Model, source: Path, wishes: Wishes) -> dict[str, str]:
+    """What enhanced frames depend on, by names that a user knows."""
+    of = {
+        "llve": f"{__version__} with PyAV {av.__version__}",
+        "paper": model.paper.name,
+        "weights": model.weights.sha256[:16] if model.weights else None,
+        "device": f"{model.device.type} in {model.precision}",
+        "source": _fingerprint(source),
+        "--strength": wishes.strength, "--fps": wishes.rate, "--start": wishes.start,
+        "--end": wishes.end, "--codec": wishes.codec, "--crf": wishes.crf,
+    }  # fmt: skip
+    return {name: str(value) for name, value in of.items()}
+
+
+def _fingerprint(source: Path) -> str:
+    """A video's size and ends, or a folder's names and sizes, as a digest."""
+    digest = hashlib.sha256()
+    for path in list_images(source) if source.is_dir() else [source]:
+        size = path.stat().st_size
+        digest.update(f"{path.name if source.is_dir() else ''}{size}\n".encode(errors="replace"))
+        if path == source:
+            with path.open("rb") as file:
+                digest.update(file.read(_END))
+                file.seek(max(0, size - _END))
+                digest.update(file.read(_END))
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def held_parts(target: Path, of: Mapping[str, str]) -> Iterator[Path]:
+    """Hold a video's folder of parts, which is made where it is missing, against other processes.
+
+    It is removed where the block succeeds.
+
+    Args:
+        target: the video.
+        of: what the frames depend on, as :func:`made_by` has it.
+
+    Raises:
+        ConfigError: the parts that are there were made of or by something else.
+        MediaError: the folder cannot be made, or another process writes to it.
+    """
+    folder = folder_of(target)
+    make_folder(folder)
+    with holding(folder):
+        record = folder / _MADE_BY
+        if record.is_file():
+            earlier = json.loads(record.read_text(encoding="utf-8"))
+            changed = [name for name in of if of[name] != earlier.get(name)]
+            if changed:
+                raise ConfigError(
+                    "the parts that are there were made otherwise, so the run cannot go on",
+                    where=folder,
+                    got=", ".join(f"{name} {of[name]}" for name in changed),
+                    expected=", ".join(f"{name} {earlier.get(name)}" for name in changed),
+                    mend="give what the run began with, or remove that folder to begin anew",
+                )
+        write_text(record, json.dumps(dict(of)))
+        yield folder
+    files = [folder / LOCK, record, *(part.path for part in parts_in(folder))]
+    # Nothing that others may have put there.
+    with suppress(OSError):
+        for file in files:
+            file.unlink()
+        folder.rmdir()
+
+
+def parts_in(folder: Path) -> list[Part]:
+    """The parts in a folder, in their order."""
+    names = ((path, _NAME.fullmatch(path.name)) for path in folder.iterdir())
+    return sorted(
+        (Part(path, *map(int, found.groups())) for path, found in names if found),
+        key=lambda part: part.first,
+    )
+
+
+def frames_done(folder: Path) -> int:
+    """How many frames the parts in a folder hold, of which the last is read for it.
+
+    Raises:
+        MediaError: the last part cannot be read.
+    """
+    parts = parts_in(folder)
+    if not parts:
+        return 0
+    with open_input(parts[-1].path) as container:
+        return parts[-1].first + sum(packet.size > 0 for packet in container.demux(video=0))
+
+
+@contextmanager
+def part_sink(
+    folder: Path, like: VideoInfo, first: int, wishes: Wishes
+) -> Iterator[Callable[[Frame], None]]:
+    """A function that writes a video's frames in order, from number ``first`` on, into parts.
+
+    A part is there when it is whole.
+    """
+    silent = replace(
+        like, has_audio=False, has_subtitles=False, metadata={}, stream_metadata={}, chapters=()
+    )
+    second, begin, number = -1, 0, first
+    writer: VideoWriter | None = None
+    with ExitStack() as open_part:
+
+        def write(frame: Frame) -> None:
+            nonlocal second, begin, number, writer
+            assert frame.time is not None
+            tick = round(frame.time / like.time_base)
+            if writer is None or frame.time // SECONDS != second:
+                open_part.close()
+                second, begin = frame.time // SECONDS, tick
+                path = folder / f"{number:09d}-{tick}{PART}"
+                made = VideoWriter(path, silent, codec=wishes.codec, crf=wishes.crf)
+                writer = open_part.enter_context(made)
+            writer.write(in_8_bits(frame.image.pixels), (tick - begin) * like.time_base)
+            number += 1
+
+        yield write
+
+
+def join(folder: Path, target: Path, like: VideoInfo, wishes: Wishes) -> None:
+    """Write the video of the parts in a folder, with the sound and the tags of the source.
+
+    Raises:
+        MediaError: a part is missing or damaged, or the video cannot be written.
+    """
+    parts = parts_in(folder)
+    codec, crf, strip = wishes.codec, wishes.crf, wishes.strip
+    like_first = parts[0].path
+    with VideoWriter(target, like, codec=codec, crf=crf, strip=strip, joined=like_first) as writer:
+        done = 0
+        for part in parts:
+            if part.first != done:
+                what, mend = "a part is missing or damaged", "remove its folder to begin anew"
+                raise MediaError(what, where=part.path, got=f"{done} frames before", mend=mend)
+            done += writer.append(part.path, part.tick)

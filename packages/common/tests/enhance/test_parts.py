@@ -1,0 +1,151 @@
+"""A video that was interrupted goes on: the parts are joined to what an unbroken run gives."""
+
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from clips import frames_of, make_clip, noise, sound_packets
+
+from llve_common.enhance.files import enhance_all
+from llve_common.enhance.jobs import Wishes, plan_jobs
+from llve_common.enhance.parts import folder_of, parts_in
+from llve_common.errors import ConfigError
+from llve_common.paper.contract import LoadedWeights
+
+IN_PARTS = Wishes(resume=True)
+TIMES = [0, 900, 2000, 3000, 4100, 9990, 10000, 11000, 19999, 25000, 36000, 36500, 37000, 41000]
+HERE = Path(__file__).parents[1]
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from conftest import make_paper
+from llve_common.enhance.files import enhance_all
+from llve_common.enhance.jobs import Wishes
+from llve_common.paper.contract import Model
+from torch import nn
+
+def watch(done, total):
+    if done == 10:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+job = tuple(map(Path, sys.argv[1:]))
+model = Model(make_paper(), nn.Identity())
+enhance_all(model, [job], wishes=Wishes(resume=True), watch=watch)
+"""
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """One of uneven times, with sound, whose parts have 6, 3, 1, 3 and 1 frames."""
+    path = tmp_path_factory.mktemp("clip") / "a.mkv"
+    ticks = {"ticks": TIMES, "time_base": Fraction(1, 1000)}
+    return make_clip(path, **ticks, draw=noise, audio=("aac",), seconds=42)
+
+
+def times_of(path):
+    with av.open(path) as container:
+        return sorted(p.pts * p.time_base for p in container.demux(video=0) if p.size)
+
+
+class Stop(BaseException):
+    pass
+
+
+def stopped(model, source, target, at, wishes=IN_PARTS):
+    def watch(done, total):
+        if done == at:
+            raise Stop
+
+    with pytest.raises(Stop):
+        enhance_all(model, [(source, target)], wishes=wishes, watch=watch)
+
+
+def killed(model, source, target, at, wishes):
+    del model, at, wishes
+    words = [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(HERE)!r})\n{KILLED}"]
+    result = subprocess.run([*words, source, target], capture_output=True, text=True, check=False)
+    assert result.returncode == -signal.SIGKILL, result.stderr
+
+
+@pytest.mark.parametrize(("name", "codec", "end"), [
+    ("a.mp4", "h264", killed), ("a.mov", "h265", stopped), ("a.mkv", "h264", stopped),
+    ("b.mkv", "ffv1", stopped),
+])  # fmt: skip
+def test_interrupted_run_goes_on_and_gives_what_an_unbroken_one_does(
+    model, clip, tmp_path, caplog, name, codec, end
+):
+    wishes = replace(IN_PARTS, codec=codec)
+    whole, broken = tmp_path / f"whole-{name}", tmp_path / name
+    end(model(), clip, broken, 10, wishes)
+    assert not broken.exists()
+    assert len(parts_in(folder_of(broken))) == 2
+    result = enhance_all(model(), [(clip, broken)], wishes=wishes)
+    assert result.failures == ()
+    assert result.frames == len(TIMES) - 9
+    assert "goes on after the 9 frames that are there" in caplog.text
+    assert enhance_all(model(), [(clip, whole)], wishes=wishes).frames == len(TIMES)
+    assert sorted(tmp_path.iterdir()) == sorted([whole, broken])
+    for one, other, source in zip(*map(frames_of, (broken, whole, clip)), strict=True):
+        assert one.time == other.time == source.time
+        np.testing.assert_array_equal(one.pixels, other.pixels)
+        if codec == "ffv1":
+            np.testing.assert_array_equal(one.pixels, source.pixels)
+    assert times_of(broken) == times_of(whole)
+    sounds = [[data for _, data in sound_packets(path)[0]] for path in (broken, whole, clip)]
+    assert sounds[0] == sounds[1]
+    assert sounds[0][1:] == sounds[2][-len(sounds[0]) + 1 :]
+
+
+def test_folder_of_frames_goes_on_with_the_next_one(model, image_file, tmp_path):
+    for number in range(5):
+        image_file(f"in/{number}.png")
+    wishes = replace(IN_PARTS, rate=Fraction(1, 4))
+    stopped(model(), tmp_path / "in", tmp_path / "a.mp4", 4, wishes)
+    result = enhance_all(model(), [(tmp_path / "in", tmp_path / "a.mp4")], wishes=wishes)
+    assert (result.frames, result.failures) == (2, ())
+    assert times_of(tmp_path / "a.mp4") == [0, 4, 8, 12, 16]
+
+
+@pytest.mark.parametrize("changed", ["source", "weights", "--crf", "--strength"])
+def test_what_changed_is_named(model, clip, tmp_path, changed):
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mp4"
+    source.write_bytes(clip.read_bytes())
+    stopped(model(), source, target, 7)
+    other = {"--crf": {"crf": 30}, "--strength": {"strength": 0.5}}.get(changed, {})
+    if changed == "source":
+        source.write_bytes(clip.read_bytes() + b"\0")
+    weights = LoadedWeights(tmp_path, "0" * 64, bundled=False) if changed == "weights" else None
+    chosen = replace(model(), weights=weights)
+    [failure] = enhance_all(chosen, [(source, target)], wishes=replace(IN_PARTS, **other)).failures
+    assert "the parts that are there were made otherwise" in failure
+    assert f"got: {changed} " in failure
+    assert "," not in failure.partition("got: ")[2].partition("\n")[0]
+    assert str(folder_of(target)) in failure
+    assert not target.exists()
+
+
+def test_part_that_is_missing_is_named(model, clip, tmp_path):
+    target = tmp_path / "out.mp4"
+    stopped(model(), clip, target, 12)
+    parts_in(folder_of(target))[1].path.unlink()
+    [failure] = enhance_all(model(), [(clip, target)], wishes=IN_PARTS).failures
+    assert "a part is missing or damaged" in failure
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(("name", "target", "wishes", "said"), [
+    ("a.png", "b.png", {}, "for videos"), ("clip", "frames", {}, "for videos"),
+    ("clip", "b.mp4", {"preview": 2}, "does not go on so"),
+])  # fmt: skip
+def test_what_does_not_go_on_is_refused(clip, image_file, tmp_path, name, target, wishes, said):
+    source = clip if name == "clip" else image_file(name)
+    wishes = replace(IN_PARTS, **wishes)
+    with pytest.raises(ConfigError, match=said):
+        plan_jobs("image", [source], tmp_path / target, wishes=wishes)
