@@ -25,6 +25,8 @@ from llve_common.paper.installed import installed_papers, load_paper
 from llve_common.weights.files import file_digest, load_into, read_weights, require_fit
 from llve_common.weights.published import ways_to_weights, weights_file
 
+_MOST_BY_DEFAULT = 1_000
+
 
 def bundled_weights(paper: About) -> Path:
     """The weights file that comes with a paper's package.
@@ -128,14 +130,14 @@ def _papers_of(found: State) -> Iterator[Paper]:
 def fitting_network(paper: Paper, state: State, path: Path, settings: Any = None) -> nn.Module:
     """The inference network that weights under our names are of, with the weights loaded.
 
-    It is built without memory first, and with it only once every name and shape fits: the shapes
-    in a file may promise any size.
+    It is built without memory first, and with it only once every name and shape fits: the names
+    and shapes in a file may promise any size.
 
     Raises:
         CheckpointError: the weights are of no network of the paper.
     """
     try:
-        with torch.device("meta"), _WithoutDraws(), warnings.catch_warnings():
+        with torch.device("meta"), _Outline(len(state)), warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of layers without a channel
             promised = paper.network(state, settings)
     except (UserError, ArithmeticError, LookupError, RuntimeError, TypeError, ValueError) as error:
@@ -147,11 +149,24 @@ def fitting_network(paper: Paper, state: State, path: Path, settings: Any = None
     return network
 
 
-class _WithoutDraws(TorchFunctionMode):
-    """Draws no initial weights: for those without memory torch would import its compiler."""
+class _Outline(TorchFunctionMode):
+    """Makes no more weights than a file holds, and draws no values for them.
+
+    For tensors without memory torch would import its compiler to draw.
+    """
+
+    def __init__(self, held: int) -> None:
+        super().__init__()
+        # A file that lacks weights is told which, by the network as it is by default.
+        self._left = max(held, _MOST_BY_DEFAULT)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return args[0] if func is Tensor.normal_ else func(*args, **(kwargs or {}))
+        self._left -= func is torch.empty
+        if self._left < 0:
+            raise ValueError("its names are of layers that the file holds no weights of")
+        if func in (Tensor.normal_, Tensor.uniform_):
+            return args[0]
+        return func(*args, **(kwargs or {}))
 
 
 @contextmanager
