@@ -133,7 +133,7 @@ def require_window(clip: Clip) -> None:
             where=clip.frames[0].parent,
             got=f"{len(clip.frames)} frames",
             expected=f"at least {WINDOW}",
-            mend="take it off the list",
+            mend="take it off the list; single images are pairs by --low FOLDER --high FOLDER",
         )
 
 

@@ -252,6 +252,6 @@ def _places(window: Window, clip: Clip, *, inner: bool) -> range:
             where=clip.place,
             got=f"{count} frames",
             expected=f"at least {len(window.inputs)}",
-            mend="pad the clips, or leave this one out",
+            mend="pad the clips, or leave this one out; single images are tested by --low FOLDER",
         )
     return inner_frames(window, count)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from llve_common.data.clip import paired_clips
+from llve_common.data.sdsd import layout
 from llve_common.data.sdsd.layout import (
     clips_to_test,
     clips_to_train,
@@ -15,6 +16,7 @@ from llve_common.data.sdsd.layout import (
     set_folders,
     smid_clips,
 )
+from llve_common.data.sdsd.settings import ClipData, ClipTestData
 from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST, SDSD_OUTDOOR_TEST, SMID_TEST
 from llve_common.errors import DataError
 from llve_common.io.images import write_image
@@ -50,6 +52,18 @@ def test_a_folder_that_is_laid_out_otherwise(root, tmp_path):
         low_and_high(tmp_path / "nowhere")
 
 
+def test_folders_of_single_images_are_told_of_low_and_high(tmp_path, write_clip):
+    write_clip(tmp_path / "mine" / "low", 2, ".png")
+    write_clip(tmp_path / "mine" / "high", 2, ".png")
+    for folder in (tmp_path / "mine", tmp_path / "mine" / "low"):
+        with pytest.raises(DataError, match=r"to mend: .*--low FOLDER --high FOLDER"):
+            layout.training_clips(ClipData(root=folder))
+    write_clip(tmp_path / "mine" / "low" / "walk", 2, ".png")
+    write_clip(tmp_path / "mine" / "high" / "walk", 2, ".png")
+    with pytest.raises(DataError, match=r"none of the test's clips .*\n.*\n.*\n.*--low FOLDER"):
+        layout.test_clips(ClipTestData(root=tmp_path / "mine"))
+
+
 def test_the_clips_of_a_set(root, tmp_path, write_clip):
     assert is_set(root)
     assert not is_set(root / "GT")
@@ -80,7 +94,7 @@ def test_training_and_test_are_disjoint(root, caplog):
     clips_to_test(clips, ["pair1", "pair99"], None)
     assert "1 of the test's 2 clips are missing" in caplog.text
     assert "pair99" in caplog.text
-    with pytest.raises(DataError, match="none of the test's clips"):
+    with pytest.raises(DataError, match=r"none of the test's clips"):
         clips_to_test(clips, ["pair99"], None)
     with pytest.raises(DataError, match="none is left to train on"):
         clips_to_train(clips, ["pair1", "pair2", "pair10"])

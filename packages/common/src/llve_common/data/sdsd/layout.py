@@ -26,6 +26,7 @@ SETS = (
 SIDES = (("low", "high"), ("Low", "Normal"), *SETS)
 """What the folders of low light and of ground truth are called, also in LOL v1 and v2."""
 
+_TWO_FOLDERS = "give your own images or clips as two folders: --low FOLDER --high FOLDER"
 _OTHER_NAMES = {"input": "LQ", "LQ": "input"}
 _OTHER_KINDS = (("_np", "_png"), ("_png", "_np"))
 
@@ -49,7 +50,7 @@ def low_and_high(root: Path) -> tuple[Path, Path]:
             where=root,
             got=", ".join(each.name for each in entries(root)[:10]),
             expected="GT and input (or LQ), high and low, or SMID_Long_np and SMID_LQ_np in it",
-            mend="give the folders themselves: --low FOLDER --high FOLDER",
+            mend=_TWO_FOLDERS,
         )
     return found[0]
 
@@ -157,7 +158,11 @@ def all_clips(chosen: ClipData) -> list[Clip]:
         DataError: a folder is missing or empty, or clips or frames do not match.
     """
     low, high = set_folders(chosen.root, chosen.low, chosen.high)
-    return (smid_clips if chosen.layout == "smid" else paired_clips)(low, high, chosen.size)
+    try:
+        return (smid_clips if chosen.layout == "smid" else paired_clips)(low, high, chosen.size)
+    except DataError as error:
+        # Such as single images, of which no set of clips is.
+        raise error if error.mend else error.mended_by(_TWO_FOLDERS) from None
 
 
 def training_clips(chosen: ClipData) -> list[Clip]:
@@ -230,6 +235,7 @@ def clips_to_test(clips: Sequence[Clip], test: Collection[str], frames: int | No
             where=clips[0].place.parent,
             got=", ".join(clip.name for clip in clips[:10]),
             expected=", ".join(sorted(test)[:10]),
+            mend=f"name them: data.test_clips=[A,B]; or {_TWO_FOLDERS}",
         )
     if missing:
         log.warning(
