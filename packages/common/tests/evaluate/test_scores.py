@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from llve_common.evaluate.scores import FrameScore, Scores, write_scores
+from llve_common.evaluate.scores import FrameScore, Scores, remove_earlier, write_scores
 
 
 def scores_of(**clips):
@@ -55,3 +55,22 @@ def test_scores_of_equal_images_are_json(tmp_path):
     write_scores(scores_of(a=[float("inf")]), tmp_path, {})
     summary = json.loads((tmp_path / "summary.json").read_text(), parse_constant=refuse)
     assert summary["mean_of_frames"]["psnr"] == "inf"
+
+
+def test_an_earlier_tests_files_are_removed_by_their_names_alone(tmp_path):
+    folder, beside = tmp_path / "out", tmp_path / "beside.png"
+    names = ("index.html", "old.png", "kept.png", "foreign.png")
+    files = {name: folder / name for name in names}
+    folder.mkdir()
+    for file in (*files.values(), beside):
+        file.touch()
+    remove_earlier(folder, [])
+    assert all(file.exists() for file in files.values())
+    pictures = ["old.png", "kept.png", "gone.png", "../beside.png", str(beside)]
+    (folder / "scores.jsonl").write_text(json.dumps({"clip": "a", "pictures": pictures}) + "\n")
+    remove_earlier(folder, [files["kept.png"]])
+    assert {name for name in names if files[name].exists()} == {"kept.png", "foreign.png"}
+    assert beside.exists()
+    (folder / "scores.jsonl").write_bytes(b"\xff not ours\n")
+    remove_earlier(folder, [])
+    assert files["kept.png"].exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
@@ -117,11 +118,11 @@ def _test_command(paper: About, name: str) -> Any:
 
         for note in given.notes:
             log.warning("%s", note)
-        earlier = _tested_at(settings.folder)
+        started = time.time()
         with _defaults_named(paper, kind), progress_bar("testing", "frames") as advance:
             tested = run_test(paper.paper(), settings, advance)
         _report(tested, settings.folder)
-        _name_older_pictures(settings.folder, earlier)
+        _name_other_pictures(tested, settings.folder, started)
 
     return command_with(kind, paper.options[kind], run, resumes=False)
 
@@ -144,19 +145,19 @@ def _defaults_named(paper: About, kind: type[Settings]) -> Iterator[None]:
         raise
 
 
-def _tested_at(folder: Path) -> float | None:
-    """When a test ended that wrote to the folder."""
-    scores = folder / "scores.jsonl"
-    return scores.stat().st_mtime if scores.is_file() else None
+def _name_other_pictures(tested: Tested, folder: Path, started: float) -> None:
+    """Say which pictures in the folder were there before the test, and are not what it read."""
+    from llve_common.data.clip import files_of
+    from llve_common.io.folders import is_image, some_of, walk
 
-
-def _name_older_pictures(folder: Path, earlier: float | None) -> None:
-    from llve_common.io.folders import some_of
-
-    pictures = folder.rglob("*.png") if earlier is not None else ()
-    older = [str(file) for file in sorted(pictures) if file.stat().st_mtime <= (earlier or 0)]
+    read = {file.resolve() for file in files_of(tested.clips)}
+    older = [
+        str(file)
+        for file in walk(folder, recursive=True)[0]
+        if is_image(file) and file.stat().st_mtime < started and file.resolve() not in read
+    ]
     if older:
-        log.warning("pictures of an earlier test are left beside the new ones: %s", some_of(older))
+        log.warning("beside the results are pictures that are not of this test: %s", some_of(older))
 
 
 def _settings(paper: About, kind: type[S], given: Given) -> S:
@@ -196,12 +197,15 @@ def _run_to_go_on_with(given: Given) -> Path | None:
 
 def _report(tested: Tested, folder: Path) -> None:
     """Write a test's scores, tables and page, and print the tables."""
-    from llve_common.evaluate.scores import write_scores
+    from llve_common.data.clip import files_of
+    from llve_common.evaluate.scores import remove_earlier, write_scores
     from llve_common.report.tested import test_tables, write_test_page
 
     paper, scores = tested.model.paper, tested.scores
     command = command_line([paper.name, *sys.argv[1:]])
     facts = {**tested.facts, "command": shown_command(command)}
+    new = (file for frame in scores.frames for file in frame.pictures)
+    remove_earlier(folder, (*new, *files_of(tested.clips)))
     write_text(folder / "command.txt", f"{command}\n")
     write_scores(scores, folder, facts)
     console.print(f"weights: {tested.model.weights}", soft_wrap=True)

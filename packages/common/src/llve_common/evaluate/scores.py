@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from pydantic import BaseModel
+
+from llve_common.config import checked
+from llve_common.errors import UserError
 from llve_common.io.atomic import write_text
 
 
@@ -22,6 +28,7 @@ class FrameScore:
         index: its place in the clip, from 0.
         values: what it scored; empty without ground truth.
         seconds: to enhance it.
+        pictures: that were written of it.
     """
 
     clip: str
@@ -29,6 +36,7 @@ class FrameScore:
     index: int
     values: dict[str, float]
     seconds: float
+    pictures: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,10 +84,12 @@ def write_scores(scores: Scores, folder: Path, facts: dict[str, Any]) -> None:
     Raises:
         MediaError: the files cannot be written.
     """
-    lines = [
-        {"clip": one.clip, "frame": one.frame, **one.values, "seconds": round(one.seconds, 6)}
-        for one in scores.frames
-    ]
+    lines = []
+    for one in scores.frames:
+        line = {"clip": one.clip, "frame": one.frame, **one.values}
+        below = [file for file in one.pictures if file.is_relative_to(folder)]
+        more = {"pictures": [file.relative_to(folder).as_posix() for file in below]}
+        lines.append({**line, "seconds": round(one.seconds, 6), **(more if below else {})})
     write_text(folder / "scores.jsonl", "".join(json.dumps(plain(line)) + "\n" for line in lines))
     summary = {
         **facts,
@@ -89,6 +99,27 @@ def write_scores(scores: Scores, folder: Path, facts: dict[str, Any]) -> None:
         "per_clip": scores.per_clip,
     }
     write_text(folder / "summary.json", json.dumps(plain(summary), indent=2) + "\n")
+
+
+class _Line(BaseModel):
+    pictures: tuple[str, ...] = ()
+
+
+def remove_earlier(folder: Path, kept: Iterable[Path]) -> None:
+    """Remove what an earlier test wrote to a folder and the next may not: pictures, table and page.
+
+    Pictures that are ``kept``, or that the earlier test's scores do not name, stay.
+    """
+    scores, stays = folder / "scores.jsonl", {file.resolve() for file in kept}
+    if not scores.is_file():
+        return
+    names: list[str] = []
+    with suppress(UserError):  # another program's file
+        for line in scores.read_bytes().splitlines():
+            names += checked(_Line, line, scores).pictures
+    for file in (folder / name for name in ("summary.md", "index.html", *names)):
+        if ".." not in file.parts and file.is_relative_to(folder) and file.resolve() not in stays:
+            file.unlink(missing_ok=True)
 
 
 def plain(value: Any) -> Any:

@@ -175,9 +175,9 @@ def evaluate(
         meter = Meter(_measures(scoring), guide, before=True, quality=scoring.quality)
         for passed in put_through(clip, enhance, multiple=multiple, first=wanted.start):
             values, file = meter.add(passed), clip.file(passed.index)
-            _write(pictures, clip, file, passed)
+            kept = _write(pictures, clip, file, passed)
             label = clip.label(passed.index)
-            frames.append(FrameScore(clip.name, label, passed.index, values, passed.seconds))
+            frames.append(FrameScore(clip.name, label, passed.index, values, passed.seconds, kept))
             if watch is not None:
                 watch(len(frames), total)
         temporal[clip.name] = meter.over_time()
@@ -212,14 +212,17 @@ def _measures(scoring: Scoring) -> dict[str, Measure]:
     return {**found, "fsim": fsim} if scoring.fsim else found
 
 
-def _write(pictures: Pictures, clip: Clip, file: Path, passed: Passed) -> None:
+def _write(pictures: Pictures, clip: Clip, file: Path, passed: Passed) -> tuple[Path, ...]:
+    written = []
     for naming, pixels in (
         (pictures.enhanced, passed.result),
         (pictures.input, passed.source),
         (pictures.target, passed.target),
     ):
         if naming is not None and pixels is not None:
-            write_image(naming(clip, file), pixels)
+            written.append(naming(clip, file))
+            write_image(written[-1], pixels)
+    return tuple(written)
 
 
 def _require_own_names(clips: Sequence[Clip]) -> None:

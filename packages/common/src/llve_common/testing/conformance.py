@@ -629,9 +629,12 @@ class Conformance:
         scores = [json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()]
         assert [each["frame"] for each in scores] == ["0001.png", "0004.png"]
         assert len(list((out / "images").rglob("*.png"))) == 2
-        output = self.run(*test, "--low", tmp_path / "mine", "--test-clips", "0001", *more)
-        assert "pictures of an earlier test are left beside the new ones" in output
         assert all("psnr" in each for each in scores)
+        foreign = out / "images" / "mine" / "before.png"
+        write_image(foreign, dark_frames(1, 4, 4)[0])
+        output = self.run(*test, "--low", tmp_path / "mine", "--test-clips", "0001", *more)
+        assert f"pictures that are not of this test: {foreign}\n" in output
+        assert {file.stem for file in (out / "images").rglob("*.png")} == {"0001", "before"}
 
     # Settings
 
