@@ -3,6 +3,7 @@
 import ast
 import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
@@ -178,7 +179,29 @@ def test_build_hooks_name_every_extra_of_the_core():
 def test_every_package_installed_alone_brings_the_program_llve():
     for path in ROOT.glob("packages/*/pyproject.toml"):
         scripts = tomllib.loads(path.read_text())["project"]["scripts"]
-        assert scripts["llve"] == "llve_common.__main__:app", path
+        assert scripts["llve"] == "llve_common:main", path
+
+
+def test_ctrl_c_while_a_program_is_imported_shows_nothing(tmp_path):
+    """Each of the programs, and as a module."""
+    (tmp_path / "typer.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n"
+    )
+    places = {"llve_common:main"}
+    for path in ROOT.glob("packages/*/pyproject.toml"):
+        places |= set(tomllib.loads(path.read_text())["project"]["scripts"].values())
+    assert len(places) == 1 + len(PAPERS)
+    for module, _, main in (place.partition(":") for place in places):
+        for words in (["-c", f"import {module}; {module}.{main}()"], ["-m", module]):
+            done = subprocess.run(
+                [sys.executable, *words, "--help"],
+                env={**os.environ, "PYTHONPATH": str(tmp_path)},
+                # A background job of a shell ignores Ctrl-C, and so would what it starts.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+                capture_output=True,
+                check=False,
+            )
+            assert (done.returncode, done.stdout + done.stderr) == (-signal.SIGINT, b""), words
 
 
 def test_importing_the_core_prints_nothing_and_touches_no_gpu():

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from llve_common import program
+
+    program("llve_common", "python -m llve_common")()
+
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -74,7 +79,3 @@ def photograph(
 
     normal, dark = write_dark_photograph(folder, name, seed)
     console.print(f"made {normal} and {dark}", soft_wrap=True)
-
-
-if __name__ == "__main__":
-    app(prog_name="python -m llve_common")

@@ -1,5 +1,10 @@
 """The command ``stcd``, which is ``python -m llve_stcd`` too."""
 
+if __name__ == "__main__":
+    from llve_stcd import main
+
+    main()
+
 from llve_common.commands.data import data_app
 from llve_common.commands.paper import paper_app
 from llve_stcd.commands import decompose, match
@@ -9,6 +14,3 @@ app = paper_app(ABOUT)
 app.add_typer(data_app(), name="data")
 app.command()(match)
 app.command()(decompose)
-
-if __name__ == "__main__":
-    app(prog_name="stcd")
