@@ -7,6 +7,7 @@ import shlex
 import shutil
 import tomllib
 from fractions import Fraction
+from importlib import import_module
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,10 @@ def loaded(*groups: dict[str, str]) -> dict[str, Any]:
 
 
 PAPERS = loaded(*(each.get("entry-points", {}).get("llve.papers", {}) for each in PROJECTS))
-PROGRAMS = loaded(*(each["scripts"] for each in PROJECTS))
+PROGRAMS = {
+    name: import_module(f"{place.removesuffix(':main')}.__main__").app
+    for each in PROJECTS for name, place in each["scripts"].items()
+}  # fmt: skip
 PROGRAMS["python -m llve_common"] = PROGRAMS["llve"]
 PARSERS = {name: get_command(app) for name, app in PROGRAMS.items()}
 

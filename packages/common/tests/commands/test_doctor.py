@@ -1,8 +1,6 @@
 import json
 import shutil
-import tomllib
 from importlib.metadata import EntryPoint
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -194,9 +192,3 @@ def test_a_cache_folder_that_cannot_be_made_is_missing(monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert line("cache folder").state == "missing"
-
-
-def test_llve_is_the_same_program():
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    script = EntryPoint("llve", project["scripts"]["llve"], "console_scripts")
-    assert script.load() is app

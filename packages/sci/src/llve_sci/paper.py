@@ -109,12 +109,13 @@ def adam(settings: TrainSettings | FinetuneSettings, network: nn.Module) -> torc
 def train_plan(settings: TrainSettings, epoch_length: int) -> Plan:
     """Weights, previews and validation after every epoch."""
     data = settings.data
+    validate_every = data.validation.every * epoch_length
     return Plan(
         iterations=settings.train.epochs * epoch_length,
         weights_every=epoch_length,
         checkpoint_every=epoch_length,
-        preview_every=epoch_length if data.preview else None,
-        validate_every=data.validation.every * epoch_length,
+        preview_every=epoch_length if data.preview else validate_every,
+        validate_every=validate_every,
     )
 
 

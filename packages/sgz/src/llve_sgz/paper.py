@@ -126,6 +126,7 @@ def train_plan(settings: TrainSettings, epoch_length: int) -> Plan:
         iterations=settings.train.epochs * epoch_length,
         weights_every=min(settings.train.snapshot_every, epoch_length),
         checkpoint_every=epoch_length,
+        preview_every=epoch_length,
         validate_every=epoch_length,
     )
 

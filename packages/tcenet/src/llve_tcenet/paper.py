@@ -229,6 +229,7 @@ def train_plan(settings: TrainSettings, epoch_length: int) -> Plan:
         iterations=settings.train.epochs * epoch_length,
         weights_every=settings.train.save_every * epoch_length,
         checkpoint_every=epoch_length,
+        preview_every=settings.data.validation.every * epoch_length,
         validate_every=settings.data.validation.every * epoch_length,
     )
 

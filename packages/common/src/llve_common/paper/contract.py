@@ -229,7 +229,8 @@ class Procedure(Generic[P]):
         schedule: sets the optimizer's rates before the update of ``progress.iteration``; by
             default they stay as they are.
         previews: file name and picture (3, H, W) in [0, 1] to save, from the clips of
-            ``validation`` or from elsewhere; called in evaluation mode.
+            ``validation`` or from elsewhere; called in evaluation mode. Where it gives none, a
+            frame of the first clip is shown.
         validation: clips with ground truth to score during training; looked for once in a run, and
             where there is none, nothing is scored, whatever the plan says.
         scoring: how they are scored.

@@ -620,9 +620,16 @@ class Conformance:
         write_pairs(tmp_path / "mine" / "low", tmp_path / "mine" / "high", 6, (50, 70))
         pairs = ["--low", tmp_path / "mine", "--test-clips", "0001,0004"]
         train, test = self.how_to_train(tmp_path / "a"), self.how_to_test(tmp_path / "b")
-        self.run(*train, *pairs, "--save", tmp_path / "runs", "--name", "own")
-        assert read_validations(tmp_path / "runs" / "own")
-        [best] = (tmp_path / "runs" / "own").glob("best.*")
+        own = tmp_path / "runs" / "own"
+        self.run(*train, *pairs, "--save", own.parent, "--name", "own", "run.tensorboard=true")
+        validations = read_validations(own)
+        assert validations
+        assert all("psnr" in each["validation"] for each in validations)
+        events = b"".join(file.read_bytes() for file in (own / "tensorboard").iterdir())
+        assert b"validation/psnr" in events
+        assert b"preview/val_images" in events
+        assert list((own / "val_images").iterdir())
+        [best] = own.glob("best.*")
         out = tmp_path / "out"
         more = ["--model", best, "--save_path", out, "--save-images"]
         self.run(*test, *pairs, *more)

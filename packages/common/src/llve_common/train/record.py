@@ -10,22 +10,27 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import datetime
-from itertools import count
+from functools import partial
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from pydantic import BaseModel
+from torch import Tensor
 
 from llve_common import __version__
 from llve_common.config import RunSettings, as_yaml, checked, with_absolute_paths
+from llve_common.enhance.frames import enhance_frames
 from llve_common.errors import DataError, MediaError
 from llve_common.io.atomic import write_text
-from llve_common.io.images import to_pixels, write_image
+from llve_common.io.images import to_pixels, to_tensor, write_image
 from llve_common.machine.locks import LOCK, holding
 from llve_common.machine.processes import gather, raise_in_all_processes
 from llve_common.machine.shell import command_line
+from llve_common.paper.contract import Clip, Model
 from llve_common.train.run import Run
 from llve_common.weights.files import write_published, write_weights
 from llve_common.weights.network import evaluating
@@ -33,6 +38,8 @@ from llve_common.weights.network import evaluating
 log = logging.getLogger(__name__)
 
 LOSSES = "losses.jsonl"
+_PREVIEW = 320
+"""The longer side of a frame that is shown: there may be a thousand pictures of a photograph."""
 BEST = "best"
 """The name of the weights with the highest PSNR in validation, less its suffix."""
 
@@ -230,15 +237,32 @@ def publish(run: Run, name: str) -> None:
 
 
 def save_previews(run: Run) -> None:
-    """Write the procedure's pictures."""
+    """Write the procedure's pictures, or where it has none a small one of the validation."""
     with evaluating(run.network):
         previews = run.procedure.previews(run.settings, run.network, run.progress, run.clips)
-        for name, picture in previews:
+        for name, picture in list(previews) or map(partial(_preview, run), run.clips[:1]):
             pixels = to_pixels(picture, run.paper.rounding)
             write_image(run.folder / name, pixels)
             if run.writer is not None:
                 tag = f"preview/{Path(name).parent.name}"
                 run.writer.add_image(tag, pixels, run.iteration, dataformats="HWC")
+
+
+def _preview(run: Run, clip: Clip) -> tuple[str, Tensor]:
+    """Of a frame near a clip's beginning: input, enhanced and ground truth, stacked and shrunk."""
+    model = Model(run.paper, run.network, run.settings)
+    inputs, outputs = model.window.inputs, model.window.outputs
+    place = inputs.index(0)
+    frames = [to_tensor(each.image.pixels) for each in islice(clip.read(), len(inputs))]
+    enhanced = enhance_frames(model, torch.stack(frames)[None].to(run.device))
+    targets = [to_tensor(each.image.pixels) for each in islice(clip.read_targets(place), 1)]
+    shown = [frames[place], enhanced[0, outputs.index(0)].cpu(), *targets]
+    # A test that crops may have smaller ground truth.
+    height, width = (min(each.shape[side] for each in shown) for side in (1, 2))
+    factor = min(1.0, _PREVIEW / max(height, width))
+    size = [max(1, round(side * factor)) for side in (height, width)]
+    small = [F.interpolate(each[None, :, :height, :width], size, mode="area")[0] for each in shown]
+    return f"val_images/{run.iteration:06d}.png", torch.cat(small, 1)
 
 
 def listed(values: Mapping[str, float]) -> str:
