@@ -7,11 +7,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 import av
 from av.bitstream import BitStreamFilterContext
 from av.container import InputContainer
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from llve_common.errors import MediaError
@@ -22,6 +24,8 @@ log = logging.getLogger(__name__)
 # With these a packet without a frame is a lost frame; other codecs have packets that show nothing.
 _FRAME_PER_PACKET = frozenset({"av1", "h264", "hevc", "vp9"})
 
+_LONGEST_GROUP = 300
+"""Packets that are decoded once more."""
 _MATROSKA = b"\x1a\x45\xdf\xa3"
 # All but the head is one segment; the 1 says that its size follows in seven bytes, as muxers have
 # it that fill it in at the end.
@@ -66,6 +70,9 @@ class Decoder:
         self._held: deque[av.VideoFrame] = deque()
         self._start: int | None = None
         self._clock = Clock(1 / Fraction(stream.average_rate or 25))
+        # Of files that do not say where they end; packets from the last key frame on.
+        self._in_doubt = container.format.name == "mpegts" and self._frame_per_packet
+        self._group: list[Packet[VideoStream]] = []
         self._failure: str | None = None
         self._ended = False
         self._packets = self._delivered = self._lost = self._concealed = 0
@@ -81,6 +88,7 @@ class Decoder:
             packets = self._from_key_frame(packets, self._from)
         for packet in packets:
             self._await(packet)
+            self._note(packet)
             self._decode(packet)
             yield from self._released()
             if self._failure and not self._keep_going:
@@ -151,6 +159,12 @@ class Decoder:
             if self._frame_per_packet:
                 self._awaited.add(packet.pts)
 
+    def _note(self, packet: Packet[VideoStream]) -> None:
+        if packet.is_keyframe:
+            self._group.clear()
+        if self._in_doubt and len(self._group) <= _LONGEST_GROUP:
+            self._group.append(packet)
+
     def _decode(self, packet: Packet[VideoStream] | None) -> None:
         try:
             frames = self._context.decode(packet)
@@ -208,7 +222,26 @@ class Decoder:
             return "the file breaks off"
         if self._path.stat().st_size < _stated_size(self._path):
             return "the file breaks off"
+        if self._context.thread_count != 1 and self._end_is_guessed():
+            return "the decoder had to conceal errors"
         return None
+
+    def _end_is_guessed(self) -> bool:
+        """Whether one thread has to guess at the last frames.
+
+        Of a frame that is cut, ffmpeg's frame threads may hand it out before they know.
+        """
+        if not 0 < len(self._group) <= _LONGEST_GROUP:
+            return False
+        first = self._group[0].pts or 0
+        again = cast("VideoCodecContext", av.CodecContext.create(self._context.codec, "r"))
+        again.extradata, again.thread_count = self._context.extradata, 1
+        try:
+            frames = [frame for each in (*self._group, None) for frame in again.decode(each)]
+        except av.FFmpegError:
+            return True
+        # What is shown before the key frame may lack references.
+        return any(each.is_corrupt and (each.pts or 0) >= first for each in frames)
 
     def _damaged(self, reason: str, pts: int | None = None) -> MediaError:
         known = self._awaited if pts is None else self._awaited | {pts}

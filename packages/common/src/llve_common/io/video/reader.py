@@ -65,9 +65,8 @@ class VideoReader:
     Damage is never passed over unless that is asked for: the frames before it are delivered, then
     one `MediaError` names the file, the frame's number and its time. Damage is a frame that the
     decoder refuses, conceals or drops, and a file that is shorter than it says. What cannot be told
-    is damage that decodes to a valid frame of wrong content, what a Matroska or MPEG-TS file loses
-    between two places that can be read, and at times, with several threads, that an MPEG-TS file
-    ends within its last frame.
+    is damage that decodes to a valid frame of wrong content, and what a Matroska or MPEG-TS file
+    loses between two places that can be read.
 
     Args:
         path: the file; ``info`` is what it says of itself.
