@@ -23,7 +23,7 @@ from llve_common.commands.weights import add_fetch
 
 app = typer.Typer(
     cls=Commands, no_args_is_help=True, help="Tools that all papers share.",
-    pretty_exceptions_enable=False, context_settings=SHORT_HELP,
+    pretty_exceptions_enable=False, rich_markup_mode=None, context_settings=SHORT_HELP,
 )  # fmt: skip
 add_version(app, f"llve-common {__version__}")
 app.command("enhance")(enhance_command(recommended_paper))

@@ -38,7 +38,7 @@ class Settings(BaseModel):
     """Base of every settings section: immutable, and unknown keys are errors."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, defer_build=True
     )
 
     @field_validator("*")

@@ -217,9 +217,14 @@ def _report(result: Enhanced, jobs: Sequence[Job], skipped: int, model: Model) -
 
 def recommended_paper(given: Sequence[str], raw: bool) -> About:
     """The installed paper that is recommended for the sources; a line says which, and why."""
+    from llve_common.io.frames import require_there
+    from llve_common.io.pipes import PIPE
     from llve_common.paper.installed import find_papers, load_paper
     from llve_common.paper.recommended import kind_of, recommended
 
+    for each in given:
+        if each != PIPE:
+            require_there(Path(each))
     name, line = recommended("video" if raw else kind_of([Path(each) for each in given]))
     messages.print(line, highlight=False, soft_wrap=True)
     return load_paper(find_papers([name])[name])

@@ -42,6 +42,7 @@ def paper_app(paper: About, cls: type[Commands] = Commands) -> typer.Typer:
     """A paper's command with what every paper has, to which it may add its own."""
     app = typer.Typer(
         cls=cls, no_args_is_help=True, help=paper.title, pretty_exceptions_enable=False,
+        rich_markup_mode=None,
         # Published scripts write --data_path; --data-path is the same.
         context_settings={
             **SHORT_HELP, "token_normalize_func": lambda name: name.replace("_", "-"),

@@ -123,6 +123,16 @@ def require_known(path: Path) -> None:
         )
 
 
+def require_there(path: Path) -> None:
+    """Refuse a source that is missing, before anything is imported that computes.
+
+    Raises:
+        MediaError: there is no such file or folder.
+    """
+    if not path.exists():
+        raise MediaError("no such file or folder", where=path, mend="check the path")
+
+
 def sources_in(path: Path, *, clips: bool, but: Path | None = None) -> list[Path]:
     """What can be opened: a file itself; of a folder and its subfolders the videos and images.
 
@@ -133,8 +143,7 @@ def sources_in(path: Path, *, clips: bool, but: Path | None = None) -> list[Path
         MediaError: there is no such file or folder.
         DataError: the folder holds neither, or may not be read.
     """
-    if not path.exists():
-        raise MediaError("no such file or folder", where=path, mend="check the path")
+    require_there(path)
     if path.is_file():
         return [path]
     files, left_out = walk(path, recursive=True)

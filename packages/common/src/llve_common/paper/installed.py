@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from llve_common.errors import ConfigError, UserError
-from llve_common.paper.contract import Paper
+
+if TYPE_CHECKING:
+    from llve_common.paper.contract import Paper
 
 GROUP = "llve.papers"
 
@@ -40,6 +43,8 @@ def load_paper(entry: EntryPoint) -> Paper:
     Raises:
         UserError: its package cannot be imported, or holds no paper of that name.
     """
+    from llve_common.paper.contract import Paper
+
     again = "install it again"
     try:
         paper = entry.load()
