@@ -201,6 +201,15 @@ def test_compiles_as_one_graph(layout):
     assert layer.weight.grad.any()
 
 
+def test_few_calls_wait_for_a_device_to_look_at_offsets():
+    # A device without values: to wait for one is an error.
+    layer, image = PackedDeformConv2d(4, 6).to("meta"), torch.rand(1, 4, 8, 9, device="meta")
+    for _ in range(99):
+        layer(image, image)
+    with pytest.raises(RuntimeError, match="meta"):
+        layer(image, image)
+
+
 def test_autocast_computes_in_float32_on_a_cpu():
     layer = PackedDeformConv2d(4, 6, deformable_groups=2)
     image = torch.rand(1, 4, 8, 9)
