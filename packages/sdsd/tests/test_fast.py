@@ -1,7 +1,10 @@
 """Streaming: several clips at once, and the widest features by blocks of rows."""
 
+from collections import Counter
+
 import pytest
 import torch
+from torch import nn
 
 from llve_common.enhance.windows import enhance_clip
 from llve_common.paper.contract import Model
@@ -34,14 +37,16 @@ def test_blocks_of_rows_cover_the_image_whatever_their_size(monkeypatch):
             torch.testing.assert_close(image, plain, rtol=1e-5, atol=1e-6)
 
 
-def test_a_frame_that_stands_in_for_others_is_aligned_once(monkeypatch):
-    network, seen, align = small_network(), [], fast._aligned
-    monkeypatch.setattr(fast, "_aligned", lambda *each: seen.append(each) or align(*each))
+def test_no_layer_sees_twice_a_frame_that_stands_in_for_others():
+    network, calls = small_network(), Counter[nn.Module]()
     image = torch.rand(1, 3, 32, 48) * 0.3
     with torch.inference_mode():
-        [alone] = enhance_clip(Model(PAPER, network), [image])
         whole = network(torch.stack([image] * 5, 1)).enhanced
-    assert len(seen) == 1
+        for layer in network.modules():
+            if isinstance(layer, nn.Conv2d):
+                layer.register_forward_hook(lambda layer, *_: calls.update([layer]))
+        [alone] = enhance_clip(Model(PAPER, network), [image])
+    assert set(calls.values()) == {1}
     torch.testing.assert_close(alone, whole, rtol=1e-5, atol=1e-5)
 
 

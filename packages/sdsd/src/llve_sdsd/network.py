@@ -149,10 +149,12 @@ class AttentionFusion(nn.Module):
     def _weighted_by_likeness(self, aligned: Sequence[Tensor]) -> Tensor:
         """Each frame times its likeness to the centre, pixel by pixel: (N, nframes nf, h, w)."""
         centre = self.tAtt_2(aligned[self.center])
-        likenesses = [
-            torch.sigmoid((self.tAtt_1(each) * centre).sum(1, keepdim=True)) for each in aligned
-        ]
-        weighted = [each * like for each, like in zip(aligned, likenesses, strict=True)]
+        # One frame may stand in for others, as a single image does for all.
+        once = {
+            id(each): each * torch.sigmoid((self.tAtt_1(each) * centre).sum(1, keepdim=True))
+            for each in {id(each): each for each in aligned}.values()
+        }
+        weighted = [once[id(each)] for each in aligned]
         return torch.cat(weighted, 1)
 
     def _spatial_attention(self, features: Tensor) -> Tensor:

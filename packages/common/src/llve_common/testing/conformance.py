@@ -397,6 +397,19 @@ class Conformance:
         for streamed, expected in pairs:
             torch.testing.assert_close(streamed, expected, rtol=1e-4, atol=1e-5)
 
+    def test_a_single_image_takes_the_work_of_one_frame(self) -> None:
+        if (stream := self.paper.stream) is None:
+            pytest.skip("its network is not cut in two")
+        model, made = load_model(self.paper, None, CPU), []
+
+        def part(network: Module, frames: torch.Tensor) -> Any:
+            made.append(frames)
+            return stream.part(network, frames)
+
+        counted = replace(self.paper, stream=replace(stream, part=part))
+        list(enhance_clip(replace(model, paper=counted), [torch.rand(1, 3, 32, 32)]))
+        assert len(made) == 1
+
     # Training and testing
 
     @pytest.fixture(scope="class")
