@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from llve_common.io.images import Pixels
+from llve_common.machine.memory import keep_freed_memory
 from llve_common.report.tables import Table
 
 RESULTS = Path(__file__).parent / "results"
@@ -60,7 +61,11 @@ class Comparison:
 
 
 def compare(functions: Mapping[str, Callable[[], Any]], repeats: int = 15) -> Comparison:
-    """Call the functions in turns, after one turn that warms up, so that all meet the same load."""
+    """Call the functions in turns, after one turn that warms up, so that all meet the same load.
+
+    All have the allocator that our commands choose.
+    """
+    keep_freed_memory()
     for function in functions.values():
         function()
     wall: dict[str, list[float]] = {name: [] for name in functions}

@@ -21,6 +21,7 @@ from typer.core import TyperGroup
 
 from llve_common.config import DEVICES
 from llve_common.errors import ConfigError, MediaError, UserError, printable
+from llve_common.machine.memory import keep_freed_memory
 from llve_common.machine.processes import processes
 from llve_common.machine.shell import command_line
 
@@ -100,6 +101,7 @@ class Commands(TyperGroup):
         )
         # It warns where its cache cannot be written, which is no concern of anybody here.
         logging.getLogger("matplotlib").setLevel(logging.ERROR)
+        keep_freed_memory()
         with _mistakes_as_messages(), _signals_as_ctrl_c():
             return super().invoke(ctx)
 

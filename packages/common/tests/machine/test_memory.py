@@ -1,0 +1,41 @@
+"""What becomes of freed memory."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import resource, sys
+import numpy as np
+from llve_common.machine.memory import keep_freed_memory
+
+def use():
+    [np.ones(20 << 20, np.uint8) for _ in range(4)]
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+if "keep" in sys.argv:
+    keep_freed_memory()
+use()
+use()
+before = faults()
+use()
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the allocator is not GNU's")
+def test_freed_memory_is_kept_unless_the_user_says_otherwise():
+    def pages(*words: str, **variables: str) -> int:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+        environment |= {"NUMPY_MADVISE_HUGEPAGE": "0"} | variables
+        command = [sys.executable, "-c", PROGRAM, *words]
+        return int(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
+
+    assert pages("keep") < 1000
+    assert pages() > 10_000
+    assert pages("keep", MALLOC_TRIM_THRESHOLD_="65536") > 10_000
