@@ -25,9 +25,16 @@
 #define STEP (TOGETHER * LANES)
 
 /* Columns of a strip; a plane has some before them and, since whole steps are computed, after. */
-#define STRIP 512
+#define STRIP (512 / STEP * STEP)
 #define BEFORE LANES
 #define PLANE (BEFORE + STRIP + STEP + LANES)
+
+/* GCC would load a value anew for each of its uses, and the loads take longer than the sums. */
+#if defined(__x86_64__)
+#define KEEP(value) __asm__("" : "+v"(value))
+#else
+#define KEEP(value)
+#endif
 
 #define INLINE static inline __attribute__((always_inline))
 #define SMALLER(one, other) ((one) < (other) ? (one) : (other))
@@ -62,11 +69,14 @@ INLINE void convolve(const Convolution *layer, Row *const rows[3], int64_t at,
 #pragma GCC unroll 9
         for (int64_t tap = 0; tap < 9; tap++, weight += CHANNELS) {
             const float *from = &(*rows[tap / 3])[input][at + tap % 3 - 1];
+            Vector values[TOGETHER];
             for (int64_t n = 0; n < TOGETHER; n++) {
-                const Vector value = *(const Vector *)(from + n * LANES);
-                for (int64_t c = 0; c < CHANNELS; c++)
-                    sums[c][n] += value * weight[c];
+                values[n] = *(const Vector *)(from + n * LANES);
+                KEEP(values[n]);
             }
+            for (int64_t c = 0; c < CHANNELS; c++)
+                for (int64_t n = 0; n < TOGETHER; n++)
+                    sums[c][n] += values[n] * weight[c];
         }
 }
 
@@ -89,56 +99,58 @@ INLINE void features(const Convolution *layer, int added, Row *const rows[3], Ro
     }
 }
 
-INLINE Vector choose(Mask mask, Vector one, Vector other)
-{
-    return (Vector)((mask & (Mask)one) | (~mask & (Mask)other));
-}
-
-INLINE Vector smaller(Vector one, Vector other) { return choose(one < other, one, other); }
-
-INLINE Vector larger(Vector one, Vector other) { return choose(one > other, one, other); }
-
 /* e to the x for -80 <= x <= 80, within two units of the last place. */
-INLINE Vector exponential(Vector x)
+INLINE float exponential(float x)
 {
-    const Vector magic = (Vector){0} + 12582912; /* adding it rounds to a whole number */
-    const Vector shifted = x * 1.44269504f + magic, whole = shifted - magic;
-    const Vector rest = x - whole * 0.693359375f + whole * 2.12194440e-4f;
-    Vector sum = rest * 1.9875691500e-4f + 1.3981999507e-3f;
+    const float magic = 12582912; /* adding it rounds to a whole number */
+    const float shifted = x * 1.44269504f + magic, whole = shifted - magic;
+    const float rest = x - whole * 0.693359375f + whole * 2.12194440e-4f;
+    float sum = rest * 1.9875691500e-4f + 1.3981999507e-3f;
     sum = sum * rest + 8.3334519073e-3f;
     sum = sum * rest + 4.1665795894e-2f;
     sum = sum * rest + 1.6666665459e-1f;
     sum = sum * rest + 5.0000001201e-1f;
     sum = sum * rest * rest + rest + 1;
-    return sum * (Vector)(((Mask)shifted - (Mask)magic + 127) << 23);
+    union {
+        float number;
+        uint32_t bits;
+    } power = {shifted}; /* its lowest bits are the whole number's */
+    power.bits = (power.bits << 23) + (127u << 23);
+    return sum * power.number;
 }
 
 /* The enhanced row in levels, not truncated yet; whether all of it are numbers.
  *
  * With e = exp(-v), x over the illumination sigmoid(v) + x is x (1 + e) / (x (1 + e) + 1). The
- * illumination's bounds, 1e-4 and 1, make that at most 10000 x and at least x. */
-static int reflectance(const Network *network, Row *const rows[3], Row *const image, Row *levels,
+ * illumination's bounds, 1e-4 and 1, make that at most 10000 x and at least x. Where the function is
+ * inlined, GCC does not vectorise its last loop. */
+__attribute__((noinline)) static int reflectance(const Network *network, Row *const rows[3], Row *const image, Row *levels,
                        int64_t columns)
 {
     const float top = network->bytes == 1 ? 255 : 65535;
-    const Vector bound = (Vector){0} + 80;
-    Mask faults = {0};
+    float fault = 0;
     for (int64_t at = BEFORE; at < BEFORE + columns; at += STEP) {
         Vector sums[CHANNELS][TOGETHER];
         convolve(&network->last, rows, at, sums);
         for (int64_t c = 0; c < CHANNELS; c++)
-            for (int64_t n = 0; n < TOGETHER; n++) {
-                const Vector v = sums[c][n], x = *(Vector *)&(*image)[c][at + n * LANES];
-                faults |= v != v;
-                const Vector e = exponential(larger(smaller(-v, bound), -bound));
-                const Vector raised = x + x * e, result = larger(raised / (raised + 1), x);
-                *(Vector *)&(*levels)[c][at + n * LANES] = smaller(result, x * 10000) * top;
-            }
+            for (int64_t n = 0; n < TOGETHER; n++)
+                *(Vector *)&(*levels)[c][at + n * LANES] = sums[c][n];
     }
-    int32_t fault = 0;
-    for (int64_t lane = 0; lane < LANES; lane++)
-        fault |= faults[lane];
-    return !fault;
+    for (int64_t c = 0; c < CHANNELS; c++) {
+        float *level = &(*levels)[c][BEFORE];
+        const float *value = &(*image)[c][BEFORE];
+#pragma omp simd reduction(+ : fault)
+        for (int64_t at = 0; at < columns; at++) {
+            const float v = level[at], x = value[at];
+            fault += v - v;
+            float e = -v < 80 ? -v : 80;
+            e = exponential(e > -80 ? e : -80);
+            const float raised = x + x * e, ratio = raised / (raised + 1);
+            const float result = ratio > x ? ratio : x;
+            level[at] = (result < x * 10000 ? result : x * 10000) * top;
+        }
+    }
+    return fault == 0;
 }
 
 #define READ(TYPE)                                                                                 \
