@@ -79,8 +79,8 @@ def _enhance_in_parts(
     source, target = job
     with held_parts(target, made_by(model, source, wishes)) as folder:
         done = frames_done(folder)
-        # At least one frame tells what the video is like.
-        first = max(0, done - max(1, latency(model.window)[0]))
+        # A window at the clip's end may look twice as far back. One frame tells what it is like.
+        first = max(0, done - max(1, *latency(model.window)))
         if done:
             log.warning("%s: goes on after the %d frames that are there", target, done)
         with _opened(source, wishes, skip=first) as opened:
