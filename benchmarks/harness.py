@@ -134,7 +134,7 @@ def machine() -> dict[str, str]:
         "torch": f"{torch.__version__}, {torch.get_num_threads()} threads",
         "numpy": np.__version__,
         "opencv": cv2.__version__,
-        "allocator": str(allocator or "the system's, as it comes"),
+        "allocator": str(allocator or "the system's, which keeps freed memory as in our commands"),
     }
 
 
