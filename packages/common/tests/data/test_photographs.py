@@ -112,3 +112,5 @@ def test_a_clip_moves_smoothly_and_is_exposed_as_a_camera_does():
         assert all(0.2 < each < 0.99999 for each in likeness), "it moves, without a cut"
     dark = [picture // 8 for picture in pictures]
     assert np.mean(moving_clip(dark, 1, (64, 96), random.Random(0))[0]) < 0.3 * 255, "not by force"
+    kept = moving_clip(dark, 1, (64, 96), random.Random(0), kept=1.0)[0]
+    assert np.mean(kept) < 2 * np.mean(dark[0])

@@ -1,5 +1,6 @@
 """Low light as a sensor makes it: exposure, noise, colour, lamps and compression."""
 
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,7 @@ from llve_common.data.synthetic import read_photograph
 CLEAN = Sensor(
     mean=0.1, contrast=0, red=1, blue=1, shot_gain=0, read_std=0, row_std=0, smoothing=0, black=0,
     flicker=0, beat=0, bands=0, light=0, light_y=0, light_x=0, light_size=0.3, jpeg=0, crf=0,
+    highlight=0, kept=0,
 )  # fmt: skip
 PHOTOGRAPH = read_photograph("coffee")[:120, :160]
 GREY = np.full((96, 128, 3), 128, np.uint8)
@@ -97,6 +99,29 @@ def test_colour_gains_lamps_flicker_and_black_level_do_as_named():
     assert abs(flickering[1].mean() - flickering[0].mean()) > 1
     assert np.ptp(darkened([GREY], flicker=0.12, bands=2)[0].mean((1, 2))) > 2
     assert darkened([GREY], black=1e-3)[0].mean() > plain[0].mean() + 1
+
+
+def test_what_the_photograph_clips_stays_bright_as_a_lamp_and_the_rest_does_not():
+    lamp = GREY.copy()
+    lamp[40:50, 40:50] = 255
+    plain, dark = darkened([lamp])[0], darkened([lamp], highlight=60)[0]
+    assert plain.max() < 128
+    assert dark[45, 45].min() == 255
+    np.testing.assert_array_equal(dark[0], plain[0])
+
+
+def test_a_dark_scene_stays_darker_where_its_light_is_kept():
+    scenes = [GREY // 2, GREY]
+    assert np.ptp([darkened([scene])[0].mean() for scene in scenes]) < 1
+    night, day = (darkened([scene], kept=1)[0].mean() for scene in scenes)
+    assert day / night == pytest.approx(2, rel=0.1)
+
+
+def test_a_range_of_one_value_draws_nothing():
+    fewer, more = random.Random(0), random.Random(0)
+    draw_sensor(replace(NEUTRAL, kept=(1.0, 1.0), highlight=(2.0, 2.0)), fewer)
+    draw_sensor(NEUTRAL, more)
+    assert fewer.random() == more.random()
 
 
 @pytest.mark.parametrize("compression", [{"jpeg": 75}, {"crf": 26}])

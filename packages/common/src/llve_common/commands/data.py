@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 20
 
-Light = Literal["neutral", "coloured", "dim"]
+Light = Literal["neutral", "coloured", "dim", "varied"]
 """The names in :data:`llve_common.data.sensor.PRESETS`."""
 
 

@@ -20,7 +20,14 @@ from llve_common.commands.enhance import enhance_command
 from llve_common.commands.options import Given, command_with, flags_of
 from llve_common.commands.terminal import SHORT_HELP, Commands, add_version, console, progress_bar
 from llve_common.commands.weights import weights_app
-from llve_common.config import Settings, TestSettings, dotted_names, field_of, load_settings
+from llve_common.config import (
+    PairSettings,
+    Settings,
+    TestSettings,
+    dotted_names,
+    field_of,
+    load_settings,
+)
 from llve_common.errors import ConfigError, UserError
 from llve_common.io.atomic import write_text
 from llve_common.machine.folders import shown_command
@@ -86,13 +93,13 @@ def _training_command(paper: About, name: str) -> Any:
             )
         if processes().first:
             console.print(f"run folder: {folder}", soft_wrap=True)
-            for line in _ending(whole, whole.procedures[name], folder):
+            for line in _ending(whole, whole.procedures[name], folder, settings):
                 console.print(line, soft_wrap=True, markup=False, highlight=False)
 
     return command_with(kind, paper.options[kind], run, resumes=True)
 
 
-def _ending(paper: Paper, procedure: Procedure[Any], folder: Path) -> Iterator[str]:
+def _ending(paper: Paper, procedure: Procedure[Any], folder: Path, settings: Any) -> Iterator[str]:
     """What a training came to: its scores, its weights, and what to type next."""
     from llve_common.train.record import BEST, best_of, listed, read_validations
 
@@ -106,7 +113,15 @@ def _ending(paper: Paper, procedure: Procedure[Any], folder: Path) -> Iterator[s
     if best is not None:
         yield f"best weights, by PSNR: {best}"
     if best or weights:
-        yield f"next: {command_line([paper.name, 'test', '--model', str(best or weights)])}"
+        words = [paper.name, "test", "--model", str(best or weights), *_flags(settings.pairs)]
+        yield f"next: {command_line(words)}"
+
+
+def _flags(pairs: PairSettings) -> Iterator[str]:
+    """What names these pairs on the command line."""
+    for key, value in pairs.model_dump(exclude_defaults=True).items():
+        yield "--pair" if key == "names" else f"--{key.replace('_', '-')}"
+        yield ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _test_command(paper: About, name: str) -> Any:

@@ -126,7 +126,7 @@ def _render(task: _Task) -> SyntheticClip:
     pictures = [read_frame(task.files[each]) for each in (task.name, *others)]
     sensor = draw_sensor(task.ranges, rng)
     noise = np.random.default_rng(rng.getrandbits(64))
-    normal = moving_clip(pictures, task.frames, task.size, rng)
+    normal = moving_clip(pictures, task.frames, task.size, rng, sensor.kept)
     low = low_light(normal, sensor, noise)
     stem = f"{task.name.replace('/', '-')}-{task.number}"
     return SyntheticClip(task.split, stem, low, normal, sensor)

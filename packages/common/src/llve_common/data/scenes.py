@@ -1,7 +1,8 @@
 """Clips made of photographs: a camera moves past layers at several depths, and things move.
 
 Frames are drawn in linear light, in which motion blur is an average, and are exposed as a camera
-does it by itself: to one mean brightness, as far as a moderate gain goes. There are no cuts.
+does it by itself: to one mean brightness, as far as a moderate gain goes, or as the photographs
+are. There are no cuts.
 """
 
 from __future__ import annotations
@@ -16,10 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llve_common.data.lowlight import to_linear
-from llve_common.data.sensor import Floats, Pixels, encoded, exposed
+from llve_common.data.sensor import MEDIUM, Floats, Pixels, encoded, exposed
 
 _LINEAR = to_linear(np.arange(256) / 255).astype(np.float32)
-_MEAN = 0.42
 _GAINS = (0.5, 2.5)
 # How much larger than the frame a layer is, so that the camera finds something to move over.
 _MARGIN = 1.3
@@ -72,7 +72,11 @@ class _Camera:
 
 
 def moving_clip(
-    photographs: Sequence[Pixels], frames: int, size: tuple[int, int], rng: random.Random
+    photographs: Sequence[Pixels],
+    frames: int,
+    size: tuple[int, int],
+    rng: random.Random,
+    kept: float = 0.0,
 ) -> list[Pixels]:
     """A clip of frames (height, width, 3) uint8 RGB.
 
@@ -82,6 +86,7 @@ def moving_clip(
         frames: how many.
         size: height and width of a frame.
         rng: all that is drawn.
+        kept: how much of the photographs' own brightness is kept, from 0 to 1.
     """
     far, *near = (_scaled(each, size) for each in photographs)
     layers = [_Layer(far, None, 1.0, (0.0, 0.0))]
@@ -104,7 +109,8 @@ def moving_clip(
         ], 0)
         for number in range(frames)
     ]  # fmt: skip
-    gain = np.float32(min(max(exposed(drawn[0], _MEAN), _GAINS[0]), _GAINS[1]))
+    automatic = min(max(exposed(drawn[0], MEDIUM), _GAINS[0]), _GAINS[1])
+    gain = np.float32(automatic ** (1 - kept))
     bright = (encoded(np.minimum(gain * frame, 1)) for frame in drawn)
     return [np.round(frame * 255).astype(np.uint8) for frame in bright]
 

@@ -27,6 +27,9 @@ Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 Range = tuple[float, float]
 
+MEDIUM = 0.42
+"""The mean of a frame, as stored, that automatic exposure brings about."""
+
 _TABLE = np.linspace(0.0, 1.0, 4096)
 _ENCODED = to_srgb(_TABLE**2)
 # Bilinear demosaicing of a Bayer mosaic: of red and blue, and of green.
@@ -39,7 +42,8 @@ class Sensor:
     """The parameters of one clip; all its frames share them.
 
     Attributes:
-        mean: of the first dark frame, before noise, as stored, in [0, 1].
+        mean: of the first dark frame, before noise, as stored, in [0, 1]; where the scene's light
+            is kept, this is that of a scene of medium brightness.
         contrast: share of an S-curve in the tone curve, beside that of sRGB.
         red, blue: their gains beside green's.
         shot_gain: variance of the shot noise over signal, in linear light of the dark frame.
@@ -54,6 +58,9 @@ class Sensor:
         light_y, light_x, light_size: its place and its reach, as shares of the frame.
         jpeg: quality; 0 is no JPEG.
         crf: constant rate factor of H.264; 0 is no H.264.
+        highlight: how much brighter than white are lamps and windows, which the photograph clips.
+        kept: how much of the scene's own brightness is kept: 0 is none, as by automatic exposure; 1
+            is all of it, as by one exposure for all scenes.
     """
 
     mean: float
@@ -74,13 +81,16 @@ class Sensor:
     light_size: float
     jpeg: float
     crf: float
+    highlight: float
+    kept: float
 
 
 @dataclass(frozen=True)
 class SensorRanges:
     """What a clip's parameters are drawn from: uniformly, mean and noise in their logarithms.
 
-    Flicker, light and compression are there in a share of the clips alone.
+    A range of one value draws nothing. Flicker, light and compression are there in a share of the
+    clips alone.
     """
 
     mean: Range = (0.02, 0.2)
@@ -101,6 +111,9 @@ class SensorRanges:
     light_size: Range = (0.15, 0.5)
     jpeg: Range = (75, 98)
     crf: Range = (14, 26)
+    highlight: Range = (0.0, 0.0)
+    kept: Range = (0.0, 0.0)
+    highlight_share: float = 1.0
     flicker_share: float = 0.25
     light_share: float = 0.25
     jpeg_share: float = 0.3
@@ -113,7 +126,13 @@ COLOURED = SensorRanges(red=(0.7, 1.4), blue=(0.7, 1.4))
 """Lamps of other colours, whose light is to be made white."""
 DIM = SensorRanges(mean=(0.03, 0.3))
 """As dark as the photographs that people bring: those of LIME and DICM have a median of 0.3."""
-PRESETS = {"neutral": NEUTRAL, "coloured": COLOURED, "dim": DIM}
+VARIED = SensorRanges(
+    shot_gain=(2e-5, 4e-3), read_std=(2e-4, 6e-3), row_std=(1e-5, 6e-4), smoothing=(0.0, 1.0),
+    black=(-3e-4, 6e-4), highlight=(5.0, 60.0), highlight_share=0.3, kept=(0.0, 1.0),
+)  # fmt: skip
+"""From the neutral light to more noise than LOL's, with lamps in the picture; a dark scene may stay
+darker than a bright one, as where low and normal light differ by one exposure."""
+PRESETS = {"neutral": NEUTRAL, "coloured": COLOURED, "dim": DIM, "varied": VARIED}
 
 _LOGARITHMIC = {"mean", "shot_gain", "read_std", "row_std"}
 
@@ -123,6 +142,9 @@ def draw_sensor(ranges: SensorRanges, rng: random.Random) -> Sensor:
     drawn: dict[str, float] = {}
     for name in (field.name for field in fields(Sensor)):
         low, high = getattr(ranges, name)
+        if low == high:
+            drawn[name] = low
+            continue
         if name in _LOGARITHMIC:
             drawn[name] = low * (high / low) ** rng.random()
         else:
@@ -152,7 +174,9 @@ def low_light(frames: Sequence[Pixels], sensor: Sensor, rng: np.random.Generator
     curve = _TABLE + sensor.contrast * (_TABLE**2 * (3 - 2 * _TABLE) - _TABLE)
     undone = to_linear(np.interp(np.arange(256) / 255, curve, _TABLE)).astype(np.float32)
     balance = np.array([sensor.red, 1, sensor.blue], np.float32) * _lamp(frames[0].shape, sensor)
-    gain = exposed(undone[frames[0]] * balance, sensor.mean)
+    brightness = float(frames[0].mean()) / 255 / MEDIUM
+    gain = exposed(undone[frames[0]] * balance, sensor.mean * brightness**sensor.kept)
+    undone *= 1 + sensor.highlight * np.clip(np.arange(256) / 255 * 12.5 - 11.5, 0, 1)
     dark = []
     for number, frame in enumerate(frames):
         rows = np.linspace(0, sensor.bands, len(frame), dtype=np.float32)[:, None, None]

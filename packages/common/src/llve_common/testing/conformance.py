@@ -51,6 +51,7 @@ from llve_common.errors import CheckpointError
 from llve_common.io.frames import Frame
 from llve_common.io.images import Image, read_image, to_pixels, to_tensor, write_image
 from llve_common.io.video import VideoInfo, VideoReader, VideoWriter
+from llve_common.machine.shell import command_line
 from llve_common.paper.configs import settings_class, shipped_configs
 from llve_common.paper.contract import Paper, Plan, Procedure, Sample, TrainingSet
 from llve_common.paper.installed import installed_papers
@@ -634,7 +635,9 @@ class Conformance:
         pairs = ["--low", tmp_path / "mine", "--test-clips", "0001,0004"]
         train, test = self.how_to_train(tmp_path / "a"), self.how_to_test(tmp_path / "b")
         own = tmp_path / "runs" / "own"
-        self.run(*train, *pairs, "--save", own.parent, "--name", "own", "run.tensorboard=true")
+        save = ["--save", own.parent, "--name", "own"]
+        output = self.run(*train, *pairs, *save, "run.tensorboard=true")
+        assert command_line([str(each) for each in pairs]) in output.splitlines()[-1], "what next"
         validations = read_validations(own)
         assert validations
         assert all("psnr" in each["validation"] for each in validations)
