@@ -33,12 +33,12 @@ class Recommended:
 
 TABLE: Mapping[Kind, Sequence[Recommended]] = {
     "image": (
-        Recommended("stcd", 18.14, ", slow on a CPU"),
+        Recommended("stcd", 18.51, ", slow on a CPU"),
         Recommended("sgz", 17.75),
         Recommended("sci", 14.02),
     ),
     "video": (
-        Recommended("stcd", 22.10, ", slow on a CPU"),
+        Recommended("stcd", 22.05, ", slow on a CPU"),
         Recommended("sgz", 21.58),
         Recommended("sci", 21.32),
         Recommended("sdsd", 18.13, ", slow on a CPU"),
