@@ -113,8 +113,9 @@ def _ending(paper: Paper, procedure: Procedure[Any], folder: Path, settings: Any
     if best is not None:
         yield f"best weights, by PSNR: {best}"
     if best or weights:
-        words = [paper.name, "test", "--model", str(best or weights), *_flags(settings.pairs)]
-        yield f"next: {command_line(words)}"
+        # Fine-tuning takes no pairs.
+        own = _flags(getattr(settings, "pairs", PairSettings()))
+        yield f"next: {command_line([paper.name, 'test', '--model', str(best or weights), *own])}"
 
 
 def _flags(pairs: PairSettings) -> Iterator[str]:
