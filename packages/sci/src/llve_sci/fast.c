@@ -124,8 +124,8 @@ INLINE float exponential(float x)
  * With e = exp(-v), x over the illumination sigmoid(v) + x is x (1 + e) / (x (1 + e) + 1). The
  * illumination's bounds, 1e-4 and 1, make that at most 10000 x and at least x. Where the function is
  * inlined, GCC does not vectorise its last loop. */
-__attribute__((noinline)) static int reflectance(const Network *network, Row *const rows[3], Row *const image, Row *levels,
-                       int64_t columns)
+__attribute__((noinline)) static int reflectance(const Network *network, Row *const rows[3],
+                                                 Row *const image, Row *levels, int64_t columns)
 {
     const float top = network->bytes == 1 ? 255 : 65535;
     float fault = 0;

@@ -150,12 +150,11 @@ class AttentionFusion(nn.Module):
         """Each frame times its likeness to the centre, pixel by pixel: (N, nframes nf, h, w)."""
         centre = self.tAtt_2(aligned[self.center])
         # One frame may stand in for others, as a single image does for all.
-        once = {
-            id(each): each * torch.sigmoid((self.tAtt_1(each) * centre).sum(1, keepdim=True))
-            for each in {id(each): each for each in aligned}.values()
+        weighted = {
+            each: each * torch.sigmoid((self.tAtt_1(each) * centre).sum(1, keepdim=True))
+            for each in dict.fromkeys(aligned)
         }
-        weighted = [once[id(each)] for each in aligned]
-        return torch.cat(weighted, 1)
+        return torch.cat([weighted[each] for each in aligned], 1)
 
     def _spatial_attention(self, features: Tensor) -> Tensor:
         """A gain (N, nf, h, w) before the sigmoid, seen at a half and at a quarter of the size."""
