@@ -26,6 +26,13 @@ def test_auto_is_what_the_device_multiplies_where_that_pays(monkeypatch, device,
     assert choose_precision("bf16", device, pays=False) == "bf16"
 
 
+def test_bf16_that_the_processor_lacks_is_said_to_be_slow(monkeypatch, caplog):
+    for has, said in (({"avx512_bf16": True}, False), ({}, True)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has=has: has, raising=False)
+        choose_precision("bf16", CPU, pays=True)
+        assert ("fp32 is several times faster" in caplog.text) == said
+
+
 def test_a_pytorch_that_does_not_tell_computes_in_float32(monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert choose_precision("auto", CPU, pays=True) == "fp32"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import get_args
@@ -11,6 +12,8 @@ import torch
 from llve_common.config import DEVICES, AnyPrecision, Precision, known_device
 from llve_common.errors import ConfigError
 from llve_common.machine.processes import processes
+
+log = logging.getLogger(__name__)
 
 
 def choose_device(name: str) -> torch.device:
@@ -65,8 +68,15 @@ def choose_precision(name: AnyPrecision, device: torch.device, *, pays: bool) ->
         what, expected = "fp16 is for GPUs", "auto, fp32 or bf16"
         raise ConfigError(what, where="precision", got=f"{name} on a CPU", expected=expected)
     if name != "auto":
+        warn_of_emulation(name, device)
         return name
     return _fastest(device) if pays else "fp32"
+
+
+def warn_of_emulation(precision: Precision, device: torch.device) -> None:
+    """Say that a processor without instructions for bf16 is slower with it."""
+    if precision == "bf16" and device.type == "cpu" and _fastest(device) != "bf16":
+        log.warning("bf16 is emulated on this processor: fp32 is several times faster")
 
 
 def _fastest(device: torch.device) -> Precision:

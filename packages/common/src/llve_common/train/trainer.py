@@ -43,7 +43,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from llve_common.errors import ConfigError, DataError, UserError
 from llve_common.evaluate.test import evaluate, require_scorable
-from llve_common.machine.device import choose_device
+from llve_common.machine.device import choose_device, computing_in, warn_of_emulation
 from llve_common.machine.locks import holding
 from llve_common.machine.processes import (
     Processes,
@@ -129,6 +129,7 @@ def train(
                 if resume is None:
                     require_same_data(run, resumed=False)
                 record.describe(run, notes)
+                warn_of_emulation(settings.train.precision, device)
         if me.first and settings.run.tensorboard:
             run.writer = stack.enter_context(record.tensorboard(run))
         stack.enter_context(stopping_softly(run))
@@ -300,8 +301,7 @@ def _losses(
 ) -> dict[str, Tensor]:
     """What a part adds to the losses of the whole batch, and their total."""
     sums = run.procedure.sums(run.settings)
-    half = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(run.settings.train.precision)
-    with torch.autocast(run.device.type, half) if half is not None else nullcontext():
+    with computing_in(run.settings.train.precision, run.device):
         losses = run.step(part, iteration)
     weights = {name: of_sums if name in sums else of_means for name in losses}
     losses = {name: weights[name] * loss for name, loss in losses.items()}
