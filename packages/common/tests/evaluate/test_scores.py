@@ -59,17 +59,17 @@ def test_scores_of_equal_images_are_json(tmp_path):
 
 def test_an_earlier_tests_files_are_removed_by_their_names_alone(tmp_path):
     folder, beside = tmp_path / "out", tmp_path / "beside.png"
-    names = ("index.html", "old.png", "kept.png", "foreign.png")
+    names = ("index.html", "old.png", "kept.png", "foreign.png", "notes.txt")
     files = {name: folder / name for name in names}
     folder.mkdir()
     for file in (*files.values(), beside):
         file.touch()
     remove_earlier(folder, [])
     assert all(file.exists() for file in files.values())
-    pictures = ["old.png", "kept.png", "gone.png", "../beside.png", str(beside)]
+    pictures = ["old.png", "kept.png", "gone.png", "notes.txt", "../beside.png", str(beside)]
     (folder / "scores.jsonl").write_text(json.dumps({"clip": "a", "pictures": pictures}) + "\n")
     remove_earlier(folder, [files["kept.png"]])
-    assert {name for name in names if files[name].exists()} == {"kept.png", "foreign.png"}
+    assert {name for name in names if files[name].exists()} == set(names[2:])
     assert beside.exists()
     (folder / "scores.jsonl").write_bytes(b"\xff not ours\n")
     remove_earlier(folder, [])

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from llve_common.config import checked
 from llve_common.errors import UserError
 from llve_common.io.atomic import write_text
+from llve_common.io.images import IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,8 @@ def remove_earlier(folder: Path, kept: Iterable[Path]) -> None:
     with suppress(UserError):  # another program's file
         for line in scores.read_bytes().splitlines():
             names += checked(_Line, line, scores).pictures
-    for file in (folder / name for name in ("summary.md", "index.html", *names)):
+    pictures = (name for name in names if Path(name).suffix.lower() in IMAGE_SUFFIXES)
+    for file in (folder / name for name in ("summary.md", "index.html", *pictures)):
         if ".." not in file.parts and file.is_relative_to(folder) and file.resolve() not in stays:
             file.unlink(missing_ok=True)
 
