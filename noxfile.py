@@ -123,7 +123,7 @@ def floors(session: nox.Session) -> None:
         lowest = Path(folder) / "floors.txt"
         lowest.write_text("".join(f"{each}\n" for each in lowest_versions(session.posargs)))
         interpreter = make_environment(session, Path(folder) / "floors")
-        editable = [word for paper in PAPERS for word in ("-e", f"packages/{paper}[onnx]")]
+        editable = [word for paper in PAPERS for word in ("-e", f"packages/{paper}[onnx,photos]")]
         install(session, interpreter, *TOOLS_OF_TESTS, *editable, constraints=lowest)
         session.run(interpreter, "-m", "pytest", "-n", "2", *FLOORS_TESTED, external=True)
 
@@ -134,7 +134,8 @@ FLOORS_TESTED = ["packages/common/tests", "packages/sci/tests", "packages/sdsd/t
 def lowest_versions(others: list[str]) -> list[str]:
     """The lower bound of every dependency and extra as a version, unless others name it."""
     project = tomllib.loads((ROOT / "packages/common/pyproject.toml").read_text("utf-8"))["project"]
-    wanted = [*project["dependencies"], *project["optional-dependencies"]["onnx"]]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *extras["onnx"], *extras["photos"]]
     named = {other.partition("==")[0] for other in others}
     lowest = [re.sub(r">=([^,]+).*", r"==\1", each) for each in wanted]
     return [*others, *(each for each in lowest if each.partition("==")[0] not in named)]

@@ -260,11 +260,12 @@ def _by_opencv(data: bytes) -> NDArray[np.uint16]:
     """(H, W, 1 to 4), not turned where it is a PNG."""
     import cv2
 
-    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    messages: Any = getattr(cv2.utils, "logging", cv2)  # of OpenCV 5, and of 4
+    level = messages.setLogLevel(0)
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     finally:
-        cv2.utils.logging.setLogLevel(level)
+        messages.setLogLevel(level)
     if decoded is None or decoded.dtype != np.uint16:
         raise ValueError("damaged 16-bit image")
     planes = np.asarray(np.atleast_3d(decoded), np.uint16)
