@@ -140,6 +140,17 @@ def test_part_that_is_missing_is_named(model, clip, tmp_path):
     assert not target.exists()
 
 
+def test_record_that_is_damaged_is_one_message(model, clip, tmp_path):
+    target = tmp_path / "out.mp4"
+    stopped(model(), clip, target, 7)
+    [record] = folder_of(target).glob("*.json")
+    for content in (b"", b"[1]", b'{"paper": 1}', b"\xff"):
+        record.write_bytes(content)
+        [failure] = enhance_all(model(), [(clip, target)], wishes=IN_PARTS).failures
+        assert f"{record}: the content is not what llve writes" in failure
+    assert parts_in(folder_of(target))
+
+
 @pytest.mark.parametrize(("name", "target", "wishes", "said"), [
     ("a.png", "b.png", {}, "for videos"), ("clip", "frames", {}, "for videos"),
     ("clip", "b.mp4", {"preview": 2}, "does not go on so"),

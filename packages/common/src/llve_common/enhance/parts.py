@@ -15,8 +15,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
+from pydantic import RootModel
 
 from llve_common import __version__
+from llve_common.config import checked
 from llve_common.enhance.jobs import Wishes
 from llve_common.errors import ConfigError, MediaError
 from llve_common.io.atomic import write_text
@@ -36,6 +38,10 @@ SECONDS = 10
 _END = 1 << 20
 _MADE_BY = "made-by.json"
 _NAME = re.compile(rf"(\d+)-(-?\d+){re.escape(PART)}")
+
+
+class _MadeBy(RootModel[dict[str, str]]):
+    """What the parts depend on."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,7 @@ def held_parts(target: Path, of: Mapping[str, str]) -> Iterator[Path]:
     with holding(folder):
         record = folder / _MADE_BY
         if record.is_file():
-            earlier = json.loads(record.read_text(encoding="utf-8"))
+            earlier = checked(_MadeBy, record, record, MediaError).root
             changed = [name for name in of if of[name] != earlier.get(name)]
             if changed:
                 raise ConfigError(
