@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
-from llve_common.config import Settings, TestSettings, field_of
+from llve_common.config import PairSettings, Settings, TestSettings, field_of
 from llve_common.published_options import Options, PublishedOptions, read_flags, read_options
 
 Flags = Mapping[str, Any]
@@ -74,6 +74,15 @@ def flags_of(kind: type[Settings], published: PublishedOptions) -> Flags:
     ours = TEST if issubclass(kind, TestSettings) else TRAINING
     own_pairs = PAIRS if "pairs" in kind.model_fields else {}
     return {**ours, **own_pairs, **published.flags}
+
+
+def words_of(pairs: PairSettings) -> Iterator[str]:
+    """What names these pairs on the command line."""
+    given = pairs.model_dump(exclude_defaults=True)
+    for flag, setting in PAIRS.items():
+        name = setting.removeprefix("pairs.") if isinstance(setting, str) else "test_clips"
+        if name in given:
+            yield from (flag, ",".join(given[name]) if name == "test_clips" else str(given[name]))
 
 
 def command_with(

@@ -17,7 +17,7 @@ import typer
 from llve_common import __version__
 from llve_common.commands.configs import configs_app
 from llve_common.commands.enhance import enhance_command
-from llve_common.commands.options import Given, command_with, flags_of
+from llve_common.commands.options import Given, command_with, flags_of, words_of
 from llve_common.commands.terminal import SHORT_HELP, Commands, add_version, console, progress_bar
 from llve_common.commands.weights import weights_app
 from llve_common.config import (
@@ -114,15 +114,8 @@ def _ending(paper: Paper, procedure: Procedure[Any], folder: Path, settings: Any
         yield f"best weights, by PSNR: {best}"
     if best or weights:
         # Fine-tuning takes no pairs.
-        own = _flags(getattr(settings, "pairs", PairSettings()))
+        own = words_of(getattr(settings, "pairs", PairSettings()))
         yield f"next: {command_line([paper.name, 'test', '--model', str(best or weights), *own])}"
-
-
-def _flags(pairs: PairSettings) -> Iterator[str]:
-    """What names these pairs on the command line."""
-    for key, value in pairs.model_dump(exclude_defaults=True).items():
-        yield "--pair" if key == "names" else f"--{key.replace('_', '-')}"
-        yield ",".join(value) if isinstance(value, tuple) else str(value)
 
 
 def _test_command(paper: About, name: str) -> Any:
