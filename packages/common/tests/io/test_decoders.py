@@ -210,6 +210,15 @@ def test_bits_that_are_not_read_are_said(tmp_path, caplog, name, make, bits):
         assert caplog.text == ""
 
 
+@pytest.mark.parametrize("kind", ["BMP", "PNG", "JPEG", "GIF", "TIFF", "WEBP"])
+def test_no_byte_where_the_head_ends_matters(tmp_path, kind):
+    """A file whose first 64 KiB end with a line feed was refused."""
+    PIL.Image.new("RGB", (8, 6), (10, 10, 10)).save(tmp_path / "a", kind)
+    with (tmp_path / "a").open("ab") as file:
+        file.write(bytes([10]) * 65_536)
+    assert read_image(tmp_path / "a", srgb=True).pixels.shape == (6, 8, 3)
+
+
 @pytest.mark.parametrize(("name", "make"), [("a.heic", heic), ("a.dng", dng)])
 def test_missing_extra_is_named(tmp_path, monkeypatch, name, make):
     make(tmp_path / name)

@@ -153,9 +153,10 @@ def has_16_bits(path: Path, file: PIL.Image.Image) -> bool:
 
 
 def _bits_stored(path: Path, file: PIL.Image.Image) -> int:
+    if file.format not in _BITS:
+        return 8
     with path.open("rb") as opened:
-        head = opened.read(65_536)
-    found = re.search(_BITS.get(file.format or "", b"$."), head, re.DOTALL)
+        found = re.search(_BITS[file.format], opened.read(65_536), re.DOTALL)
     # A JPEG 2000 stores one less, and in the highest bit a sign.
     return 8 if found is None else (found[1][0] & 127) + (file.format == "JPEG2000")
 
