@@ -1,3 +1,5 @@
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +79,24 @@ def test_images_are_written_counted_and_told_to_the_watcher(model, image_file, t
     assert told == [(1, 3), (2, 3), (3, 3)]
     for source, target in jobs:
         np.testing.assert_array_equal(read_image(target).pixels, read_image(source).pixels)
+
+
+def test_images_of_a_batch_take_turns_at_the_network(enhance, image_file, tmp_path):
+    """They are read and written side by side, but the network's memory is needed once."""
+    turn = threading.Lock()
+
+    def alone(network, frames):
+        assert turn.acquire(blocking=False)
+        time.sleep(0.01)
+        turn.release()
+        return frames
+
+    jobs = [(image_file(f"{n}.png", seed=n), tmp_path / "out" / f"{n}.png") for n in range(8)]
+    jobs[3][0].write_bytes(b"no image")
+    result = enhance(jobs, enhance=alone)
+    assert (result.written, result.frames) == (7, 7)
+    assert len(result.failures) == 1
+    assert "3.png" in result.failures[0]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

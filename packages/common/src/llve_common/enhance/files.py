@@ -6,10 +6,12 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 
 from llve_common.enhance.background import in_background
 from llve_common.enhance.frames import Enhance, as_wished, frame_enhancer, previewed
@@ -17,12 +19,16 @@ from llve_common.enhance.jobs import AS_IT_IS, Job, Wishes, naming_faults
 from llve_common.enhance.parts import frames_done, held_parts, join, made_by, part_sink
 from llve_common.enhance.windows import latency
 from llve_common.errors import MediaError, UserError
+from llve_common.io.folders import is_image
 from llve_common.io.frames import Frame, Source, as_video, open_sink, open_source
 from llve_common.io.pipes import PIPE, raw_sink, raw_source
 from llve_common.io.video import named_video
 from llve_common.paper.contract import Model
 
 log = logging.getLogger(__name__)
+
+# While one image is read or written, the network works on another.
+_IMAGES_AT_ONCE = 3
 
 Watcher = Callable[[int, int | None], None]
 """Is told (frames done, frames in all as far as known)."""
@@ -150,21 +156,54 @@ def enhance_all(
     failures: list[str] = []
     frames = 0
     inner = watch if len(jobs) == 1 else None
-    enhance = as_wished(frame_enhancer(model), wishes.strength)
-    for done, job in enumerate(jobs, 1):
-        try:
-            if wishes.resume and named_video(job[1]):
-                frames += _enhance_in_parts(model, enhance, job, wishes=wishes, watch=inner)
-            else:
-                frames += enhance_job(enhance, job, wishes=wishes, watch=inner)
-        except UserError as error:
-            failures.append(str(error.at(job[0])))
-        except Exception as error:
-            # A decoder's fault, or no memory for so large a file: the others may do.
-            log.debug("%s", job[0], exc_info=True)
-            what = f"could not be enhanced: {type(error).__name__}"
-            failures.append(str(MediaError(what, where=job[0], got=str(error) or None)))
+    for done, outcome in enumerate(_outcomes(model, jobs, wishes, inner), 1):
+        if isinstance(outcome, str):
+            failures.append(outcome)
+        else:
+            frames += outcome
         if watch is not None and inner is None:
             watch(done, len(jobs))
     seconds = time.perf_counter() - started
     return Enhanced(len(jobs) - len(failures), frames, seconds, tuple(failures))
+
+
+def _outcomes(
+    model: Model, jobs: Sequence[Job], wishes: Wishes, watch: Watcher | None
+) -> Iterator[int | str]:
+    """Of each job in order: how many frames were enhanced, or why none could be."""
+    enhance = as_wished(frame_enhancer(model), wishes.strength)
+    at_once = _IMAGES_AT_ONCE if all(is_image(source) for source, _ in jobs) else 1
+    if at_once == 1 or len(jobs) == 1:
+        yield from (_outcome(model, enhance, job, wishes, watch) for job in jobs)
+        return
+    enhance = _one_at_a_time(enhance)
+    with ThreadPoolExecutor(at_once, "llve-image") as pool:
+        yield from pool.map(lambda job: _outcome(model, enhance, job, wishes, watch), jobs)
+
+
+def _one_at_a_time(enhance: Enhance) -> Enhance:
+    """The same for single images in several threads: the network's memory is needed once."""
+    lock = Lock()
+
+    def locked(frames: Iterable[Frame]) -> Iterator[Frame]:
+        held = list(frames)
+        with lock:
+            yield from enhance(held)
+
+    return locked
+
+
+def _outcome(
+    model: Model, enhance: Enhance, job: Job, wishes: Wishes, watch: Watcher | None
+) -> int | str:
+    try:
+        if wishes.resume and named_video(job[1]):
+            return _enhance_in_parts(model, enhance, job, wishes=wishes, watch=watch)
+        return enhance_job(enhance, job, wishes=wishes, watch=watch)
+    except UserError as error:
+        return str(error.at(job[0]))
+    except Exception as error:
+        # A decoder's fault, or no memory for so large a file: the others may do.
+        log.debug("%s", job[0], exc_info=True)
+        what = f"could not be enhanced: {type(error).__name__}"
+        return str(MediaError(what, where=job[0], got=str(error) or None))
