@@ -158,7 +158,7 @@ def bench(session: nox.Session) -> None:
 @nox.session
 def gpu(session: nox.Session) -> None:
     """Check and measure what runs on a CUDA device; PYTHON is the interpreter of its torch."""
-    session.run("bash", "tools/gpu.sh", external=True)
+    session.run("bash", "tools/gpu.sh", *session.posargs, external=True)
 
 
 def python(session: nox.Session) -> Path:

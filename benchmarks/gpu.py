@@ -1,17 +1,20 @@
 """The five papers and the deformable convolution on a CUDA device; nothing is measured without one.
 
-Papers: 8-bit frames in the host's memory to 8-bit frames there, one after the other, published
-widths. Where no weights are bundled they are random: no speed depends on them. Their results are
-compared with the CPU's, level by level. ``TF32`` is how PyTorch computes float32 convolutions on a
-GPU unless it is told otherwise.
+Of the papers, those named after the command, or all. ``enhance``: 8-bit frames in the host's memory
+to 8-bit frames there, the next begun before the last is waited for, published widths. Where no
+weights are bundled they are random: no speed depends on them. Their results are compared with the
+CPU's, level by level. ``TF32`` is how PyTorch computes float32 convolutions on a GPU unless it is
+told otherwise.
 
 Training: a step of each paper at published width on random frames that lie on the device, with
-batches and crops as published as far as one GPU's memory goes.
+batches and crops as published as far as one GPU's memory goes. In the last columns losses and
+gradients are replayed from a CUDA graph, where nothing in a step is computed by the CPU.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from itertools import cycle, islice
@@ -56,7 +59,10 @@ PRECISIONS: dict[str, tuple[bool, torch.dtype | None]] = {
     "float16": (True, torch.float16),
 }
 CHANNELS_LAST = "bfloat16, channels last"
-TRAINING = ("float32", "TF32", "bfloat16", CHANNELS_LAST)
+GRAPHS = ("float32, graph", "bfloat16, graph")
+TRAINING = ("float32", "TF32", "bfloat16", CHANNELS_LAST, *GRAPHS)
+# STCD's matcher and TCE-Net's optical flow are the CPU's.
+ON_THE_DEVICE = ("sci", "sgz", "sdsd")
 DEFORMABLE, TORCH, PLAIN, TORCHVISION = "triton", "torch", "plain convolution", "torchvision"
 
 
@@ -66,12 +72,19 @@ def main() -> None:
         print("not run: there is no CUDA device here")
         return
     comparisons: dict[str, harness.Comparison] = {}
-    tables = [deformable_table(dtype, comparisons) for dtype in (torch.float32, torch.float16)]
+    chosen = sys.argv[1:] or list(SIZES)
+    types = (torch.float32, torch.float16, torch.bfloat16)
+    tables = [deformable_table(dtype, comparisons) for dtype in types]
     for table in tables:
         print(table.title)
         list(map(shown, table.rows))
-    rows = [shown(row) for model in models() for row in paper_rows(model, comparisons)]
-    steps = [shown(training_row(*each, comparisons)) for each in trainings()]
+    steps = [
+        shown(training_row(*each, comparisons)) for each in trainings() if each[0].name in chosen
+    ]
+    rows = [
+        shown(row) for model in models() if model.paper.name in chosen
+        for row in paper_rows(model, comparisons)
+    ]  # fmt: skip
     columns = ("", "size", "precision", "ms", "frames a second", "peak MiB", "levels off the CPU")
     title = f"Papers on {torch.cuda.get_device_name()}, 8-bit frame to 8-bit frame"
     trained = Table(
@@ -111,7 +124,7 @@ def paper_rows(
             difference = np.abs(enhanced(model, clip) - expected)
             agreement = f"{difference.mean():.4f}, at most {difference.max()}"
             for size in SIZES[model.paper.name]:
-                stream = frame_enhancer(model)(cycle([frame(harness.dark_frame(*size))]))
+                stream = frame_enhancer(model, ahead=1)(cycle([frame(harness.dark_frame(*size))]))
                 name = f"{model.paper.name}, {size[1]}x{size[0]}, {precision}"
                 run = lambda stream=stream: next(stream)  # noqa: E731
                 # A stream's first frames fill its window.
@@ -151,7 +164,7 @@ def training_row(
     settings = procedure.settings.model_validate(options)
     objective, batch = procedure.objective(settings, GPU), to_device(batch, GPU)
     runs = {}
-    for precision in TRAINING:
+    for precision in TRAINING if paper.name in ON_THE_DEVICE else TRAINING[: -len(GRAPHS)]:
         network = procedure.network(settings).to(GPU).train()
         if precision == CHANNELS_LAST:
             for weight in network.parameters():
@@ -159,11 +172,20 @@ def training_row(
                 if weight.ndim == 4:
                     weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         optimizer = procedure.optimizer(settings, network)
-        runs[precision] = finished(
-            training_step(network, objective, optimizer, batch, precision.partition(",")[0])
-        )
+        make = graphed_step if precision in GRAPHS else training_step
+        try:
+            step = make(network, objective, optimizer, batch, precision.partition(",")[0])
+        except RuntimeError as error:
+            if precision not in GRAPHS:
+                raise
+            print(f"{paper.name}, {precision}: not captured: {error}")
+        else:
+            runs[precision] = finished(step)
     compared = comparisons[f"training {paper.name}"] = harness.compare(runs, repeats=9)
-    times = (harness.milliseconds(each.seconds) for each in compared.timings.values())
+    times = (
+        harness.milliseconds(compared.timings[name].seconds) if name in runs else "-"
+        for name in TRAINING
+    )
     peak = peak_memory(runs[TRAINING[0]], device=GPU) or 0
     torch.cuda.empty_cache()
     samples = size_of(batch.get("real", batch))
@@ -177,13 +199,45 @@ def training_step(
     """One update of the weights."""
 
     def step() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        with computed_in(precision):
-            losses = objective(network, batch, 1)
-            torch.stack([loss.float().reshape(()) for loss in losses.values()]).sum().backward()
+        gradients(network, objective, optimizer, batch, precision)
         optimizer.step()
 
     return step
+
+
+def graphed_step(
+    network: torch.nn.Module, objective: Objective, optimizer: torch.optim.Optimizer,
+    batch: Batch, precision: str,
+) -> Callable[[], None]:  # fmt: skip
+    """Likewise, with the kernels of losses and gradients launched as one."""
+    beside = torch.cuda.Stream()
+    beside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(beside):
+        for _ in range(3):
+            gradients(network, objective, optimizer, batch, precision)
+    torch.cuda.current_stream().wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    optimizer.zero_grad(set_to_none=True)
+    with torch.cuda.graph(graph):
+        gradients(network, objective, optimizer, batch, precision)
+
+    def step() -> None:
+        graph.replay()
+        optimizer.step()
+
+    return step
+
+
+def gradients(
+    network: torch.nn.Module, objective: Objective, optimizer: torch.optim.Optimizer,
+    batch: Batch, precision: str,
+) -> None:  # fmt: skip
+    """Those of the losses' sum, in a precision."""
+    optimizer.zero_grad(set_to_none=True)
+    with computed_in(precision):
+        losses = objective(network, batch, 1)
+        total = torch.stack([loss.float().reshape(()) for loss in losses.values()]).sum()
+    total.backward()
 
 
 def frames(*shape: int) -> Tensor:

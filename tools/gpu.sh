@@ -21,5 +21,5 @@ together=("$python" -m torch.distributed.run --standalone --nproc_per_node 1 -m 
   data.train="$work/synthetic/indoor_png/input" run.tensorboard=off || failed=1
 "${together[@]}" --resume "$work"/*nccl* train.epochs=2 || failed=1
 
-"$python" benchmarks/gpu.py || failed=1
+"$python" benchmarks/gpu.py "$@" || failed=1
 exit $failed

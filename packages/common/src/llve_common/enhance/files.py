@@ -171,7 +171,7 @@ def _outcomes(
     model: Model, jobs: Sequence[Job], wishes: Wishes, watch: Watcher | None
 ) -> Iterator[int | str]:
     """Of each job in order: how many frames were enhanced, or why none could be."""
-    enhance = as_wished(frame_enhancer(model), wishes.strength)
+    enhance = as_wished(frame_enhancer(model, ahead=1), wishes.strength)
     at_once = _IMAGES_AT_ONCE if all(is_image(source) for source, _ in jobs) else 1
     if at_once == 1 or len(jobs) == 1:
         yield from (_outcome(model, enhance, job, wishes, watch) for job in jobs)

@@ -16,7 +16,7 @@ from llve_common.enhance.row_blocks import RowBlocks
 from llve_common.enhance.windows import enhance_clip, enhance_inner_frames, inner_frames
 from llve_common.errors import UserError
 from llve_common.io.frames import Frame, of_one_size
-from llve_common.io.images import Pixels, to_pixels, to_tensor
+from llve_common.io.images import Pixels, begin_pixels, to_tensor
 from llve_common.machine.device import computing_in
 from llve_common.paper.contract import Model, Prepared, Window
 
@@ -59,7 +59,7 @@ def pad_to_fit(frames: Tensor, window: Window) -> Tensor:
     return padded.reshape(*frames.shape[:2], *padded.shape[1:])
 
 
-def frame_enhancer(model: Model, *, inner: bool = False) -> Enhance:
+def frame_enhancer(model: Model, *, inner: bool = False, ahead: int = 0) -> Enhance:
     """The way from frames to enhanced frames, prepared once for a network.
 
     Depth (8 or 16 bits) and transparency are kept, and memory is constant with the clip's length.
@@ -69,11 +69,16 @@ def frame_enhancer(model: Model, *, inner: bool = False) -> Enhance:
     Args:
         model: later changes to its weights may go unseen.
         inner: leave out the frames at a clip's ends that no window within the clip gives.
+        ahead: frames that a CUDA device may work on beyond the one that is waited for; results come
+            as many frames later. A CPU works on one.
     """
+    ahead = ahead if model.device.type == "cuda" else 0
     if len(model.window.inputs) == 1:
-        enhance = pixel_enhancer(model)
-        return lambda frames: _one_by_one(enhance, frames)
-    return lambda frames: _in_windows(model, frames, inner=inner)
+        begin = _beginner(model)
+        return lambda frames: _finished(
+            ((each, begin(each.image.pixels)) for each in frames), ahead
+        )
+    return lambda frames: _finished(_in_windows(model, frames, inner=inner), ahead)
 
 
 def as_wished(enhance: Enhance, strength: float = 1) -> Enhance:
@@ -125,12 +130,20 @@ def pixel_enhancer(model: Model) -> Callable[[Pixels], Pixels]:
     prepared = _prepared(model) if plain else None
     if prepared is not None:
         return RowBlocks(prepared, model.paper.rounding)
+    return lambda pixels: _begun(model, pixels)()
 
-    def enhance_whole(pixels: Pixels) -> Pixels:
-        enhanced = enhance_frames(model, to_tensor(pixels, model.device)[None, None])
-        return to_pixels(enhanced[0, 0], model.paper.rounding, pixels.dtype)
 
-    return enhance_whole
+def _beginner(model: Model) -> Callable[[Pixels], Callable[[], Pixels]]:
+    """What begins a frame's work, and gives the call that waits for it."""
+    if model.device.type == "cuda":
+        return lambda pixels: _begun(model, pixels)
+    enhance = pixel_enhancer(model)
+    return lambda pixels: lambda: enhance(pixels)
+
+
+def _begun(model: Model, pixels: Pixels) -> Callable[[], Pixels]:
+    enhanced = enhance_frames(model, to_tensor(pixels, model.device)[None, None])
+    return begin_pixels(enhanced[0, 0], model.paper.rounding, pixels.dtype)
 
 
 def without_tint(enhanced: Pixels, source: Pixels) -> Pixels:
@@ -166,16 +179,26 @@ def _prepared(model: Model) -> Prepared | None:
     return Prepared(run, window.halo)
 
 
-def _one_by_one(enhance: Callable[[Pixels], Pixels], frames: Iterable[Frame]) -> Iterator[Frame]:
-    for frame in frames:
-        try:
-            pixels = enhance(frame.image.pixels)
-        except UserError as error:
-            raise error.at(frame.where) from None
-        yield _with(frame, pixels)
+def _finished(begun: Iterable[tuple[Frame, Callable[[], Pixels]]], ahead: int) -> Iterator[Frame]:
+    """Each frame with its enhanced pixels, waited for when so many others are begun."""
+    waiting: deque[tuple[Frame, Callable[[], Pixels]]] = deque()
+    for each in begun:
+        waiting.append(each)
+        if len(waiting) > ahead:
+            yield _with_result(*waiting.popleft())
+    yield from (_with_result(*each) for each in waiting)
 
 
-def _in_windows(model: Model, frames: Iterable[Frame], *, inner: bool) -> Iterator[Frame]:
+def _with_result(frame: Frame, finish: Callable[[], Pixels]) -> Frame:
+    try:
+        return _with(frame, finish())
+    except UserError as error:
+        raise error.at(frame.where) from None
+
+
+def _in_windows(
+    model: Model, frames: Iterable[Frame], *, inner: bool
+) -> Iterator[tuple[Frame, Callable[[], Pixels]]]:
     waiting: deque[Frame] = deque()
     window, device = model.window, model.device
 
@@ -193,12 +216,8 @@ def _in_windows(model: Model, frames: Iterable[Frame], *, inner: bool) -> Iterat
             left_out -= 1
         frame = waiting.popleft()
         height, width = frame.image.pixels.shape[:2]
-        try:
-            cropped = enhanced[0, :, :height, :width]
-            pixels = to_pixels(cropped, model.paper.rounding, frame.image.pixels.dtype)
-        except UserError as error:
-            raise error.at(frame.where) from None
-        yield _with(frame, pixels)
+        cropped = enhanced[0, :, :height, :width]
+        yield frame, begin_pixels(cropped, model.paper.rounding, frame.image.pixels.dtype)
 
 
 def _with(frame: Frame, pixels: Pixels) -> Frame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -181,9 +181,10 @@ def to_tensor(pixels: Pixels, device: torch.device | None = None) -> Tensor:
         return (torch.from_numpy(floats) / white(pixels.dtype)).to(device)
     # The bytes travel, from memory that the device reads by itself, and become floats there.
     levels = torch.from_numpy(np.ascontiguousarray(pixels)).pin_memory()
-    planes = levels.to(device, non_blocking=True).permute(2, 0, 1).float().contiguous()
+    planes = levels.to(device, non_blocking=True).permute(2, 0, 1)
+    units = planes.to(torch.float32, memory_format=torch.contiguous_format)
     # By a tensor: PyTorch multiplies by the reciprocal of a number, which rounds otherwise.
-    return planes / torch.full((), white(pixels.dtype), device=device)
+    return units.div_(torch.full((), white(pixels.dtype), device=device))
 
 
 def to_pixels(image: Tensor, rounding: Rounding, dtype: np.dtype[Any] | None = None) -> Pixels:
@@ -198,12 +199,18 @@ def to_pixels(image: Tensor, rounding: Rounding, dtype: np.dtype[Any] | None = N
     Raises:
         MediaError: the image holds values that are not a number.
     """
+    return begin_pixels(image, rounding, dtype)()
+
+
+def begin_pixels(
+    image: Tensor, rounding: Rounding, dtype: np.dtype[Any] | None = None
+) -> Callable[[], Pixels]:
+    """The same as a call that waits for the device: a CUDA device can work on more meanwhile."""
     import torch
 
     target = np.dtype(np.uint8) if dtype is None else dtype
     top = white(target)
-    if bool(torch.isnan(image).any()):
-        raise MediaError("the enhanced image holds values that are not a number (NaN)")
+    nan = torch.isnan(image).any()
     # Half precision can neither hold 65535 nor tell neighbouring levels apart.
     levels = image.to(torch.promote_types(image.dtype, torch.float32)) * top
     if rounding == "round" and target.kind != "f":
@@ -211,12 +218,34 @@ def to_pixels(image: Tensor, rounding: Rounding, dtype: np.dtype[Any] | None = N
     elif rounding == "half-even" and target.kind != "f":
         levels = levels.round()
     levels = levels.clamp(0.0, top)
-    if not levels.is_cuda:
-        return np.ascontiguousarray(levels.cpu().numpy().astype(target).transpose(1, 2, 0))
-    stored = levels.permute(1, 2, 0).to(getattr(torch, target.name)).contiguous()
-    host = torch.empty_like(stored, device="cpu", pin_memory=True)
-    pixels: Pixels = host.copy_(stored).numpy()
-    return pixels
+    arrived = None
+    if levels.is_cuda:
+        levels = levels.permute(1, 2, 0).to(getattr(torch, target.name)).contiguous()
+        levels, nan = (_to_host(each) for each in (levels, nan))
+        arrived = torch.cuda.Event()
+        arrived.record()
+
+    def finish() -> Pixels:
+        if arrived is not None:
+            arrived.synchronize()
+        if bool(nan):
+            raise MediaError("the enhanced image holds values that are not a number (NaN)")
+        pixels: Pixels = levels.cpu().numpy()
+        return (
+            pixels
+            if arrived is not None
+            else np.ascontiguousarray(pixels.astype(target).transpose(1, 2, 0))
+        )
+
+    return finish
+
+
+def _to_host(tensor: Tensor) -> Tensor:
+    """A copy on its way into memory that the device writes by itself."""
+    import torch
+
+    host = torch.empty_like(tensor, device="cpu", pin_memory=True)
+    return host.copy_(tensor, non_blocking=True)
 
 
 def to_webp(pixels: Pixels) -> bytes:
