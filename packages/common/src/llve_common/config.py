@@ -244,6 +244,9 @@ class TestSettings(Settings):
         None, description="test by a data set's protocol such as lol-v1; the data is the set's root"
     )
     quality: bool = Field(False, description="measure NIQE, LOE, DE, EME and the colour error too")
+    lpips: Path | None = Field(
+        None, description="AlexNet's weights, or published:alexnet, to measure LPIPS too"
+    )
     device: Device = "auto"
     precision: AnyPrecision = Field("fp32", description="number format: fp32, bf16, fp16 or auto")
     pairs: PairSettings = PairSettings()

@@ -20,6 +20,7 @@ from llve_common.data.clip import read_frame
 from llve_common.flow.raft import Raft, raft_frame_flow
 from llve_common.io.images import write_image
 from llve_common.metrics.temporal import GuideFlow, WarpingError
+from llve_common.nn.lpips import Lpips
 from llve_common.weights.files import write_weights
 from llve_common.weights.pretrained import load_raft
 
@@ -61,11 +62,15 @@ def rows_in(folder):
 
 
 def test_a_set_and_the_commands_that_make_its_rows_again(weights, data, tmp_path):
-    result = run(data, "--weights", f"tiny={weights}", "--quality", "-o", tmp_path / "out")
+    write_weights(tmp_path / "alexnet.pth", Lpips().state_dict())
+    options = ["--quality", "--lpips", tmp_path / "alexnet.pth", "-o", tmp_path / "out"]
+    result = run(data, "--weights", f"tiny={weights}", *options)
     assert result.exit_code == 0, result.output
     first = rows_in(tmp_path / "out")
     assert list(first) == ["input", "gamma", "sci", "tiny"]
     assert first["tiny"]["eme"] > 0
+    assert first["tiny"]["lpips"] > 0
+    assert "LPIPS: AlexNet, version 0.1" in (tmp_path / "out" / "index.html").read_text()
     assert list(first["tiny"]["items"]) == ["clip"]
     assert first["tiny"]["psnr"] == first["input"]["psnr"]  # tiny gives its input back
     again, enhance = (shlex.split(command) for command in first["tiny"]["commands"])

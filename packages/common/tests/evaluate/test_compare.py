@@ -195,6 +195,11 @@ def test_quality_is_measured_where_it_is_asked_for(image_file):
     assert gamma.mean("niqe") is None  # too small for it
 
 
+def test_lpips_needs_ground_truth(image_file):
+    with pytest.raises(ConfigError, match="got: lpips"):
+        compare([], [Clip("a", (image_file("a.png"),))], CPU, distance=psnr)
+
+
 # What fails
 
 

@@ -126,6 +126,8 @@ def test_fsim_and_lpips_are_measured_where_they_are_asked_for(folders, monkeypat
     assert "LPIPS: AlexNet, version 0.1" in score_tables(found)[-1].title
     assert found.means_alone()["fsim"] == pytest.approx(psnrs / 100)
     assert found.means_alone()["fsimc"] == pytest.approx(psnrs / 50)
+    with pytest.raises(ConfigError, match=r"got: fsim, fsimc, lpips"):
+        score(folders / "result", similarity=True, distance=psnr)
 
 
 def test_what_is_missing_is_named_and_the_rest_scored(folders):

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from llve_common.data.clip import Clip, read_frame
-from llve_common.errors import ConfigError, DataError, MediaError
+from llve_common.errors import CheckpointError, ConfigError, DataError, MediaError
 from llve_common.evaluate import test as evaluator
 from llve_common.evaluate.test import evaluate, run_test
 from llve_common.io.images import read_image
 from llve_common.metrics.fidelity import psnr
 from llve_common.metrics.temporal import NamedFlow
+from llve_common.nn.lpips import Lpips
 from llve_common.paper.contract import Pictures, Scoring, Window
 from llve_common.weights.files import write_weights
 
@@ -70,12 +71,13 @@ def test_pictures_are_kept_as_scored_at_the_size_they_were_used_at(score, clip, 
         assert frame.seconds > 0
 
 
-def test_scores_by_the_definition_and_fsim_where_they_are_asked_for(score, clip, monkeypatch):
+def test_scores_by_what_is_asked_for(score, clip, monkeypatch):
     # The library of FSIM is an extra; what it computes is tested with the metric.
     monkeypatch.setattr(evaluator, "fsim", lambda image, target: psnr(image, target) / 100)
-    means = score(clip("a"), scoring=Scoring("gaussian11", fsim=True)).mean_of_frames
+    means = score(clip("a"), scoring=Scoring("gaussian11", fsim=True, distance=psnr)).mean_of_frames
     assert means["fsim"] == pytest.approx(means["psnr"] / 100)
     assert means["input_fsim"] == pytest.approx(means["input_psnr"] / 100)
+    assert (means["lpips"], means["input_lpips"]) == (means["psnr"], means["input_psnr"])
     plain = score(clip("a")).mean_of_frames
     assert plain.keys() == {"psnr", "ssim", "input_psnr", "input_ssim"}
     assert plain["ssim"] != means["ssim"]
@@ -195,6 +197,22 @@ def test_a_test_without_anything_to_do_is_refused(paper, settings, image_file):
     assert run_test(paper(), settings(low=low)).scores.mean_of_frames == {}
     with pytest.raises(ConfigError, match="nothing to score"):
         run_test(paper(), settings(low=low, save_images=False))
+
+
+def test_lpips_is_measured_by_given_weights_against_ground_truth(
+    paper, settings, image_file, tmp_path
+):
+    low, high = (
+        image_file(f"{side}/a.png", 40, 48, seed=n) for n, side in enumerate(("low", "high"))
+    )
+    with pytest.raises(CheckpointError, match="AlexNet are not here"):
+        run_test(paper(), settings(low=low.parent, lpips=tmp_path / "none.pth"))
+    write_weights(tmp_path / "alexnet.pth", Lpips().state_dict())
+    with pytest.raises(ConfigError, match=r"against\n  got: lpips"):
+        run_test(paper(), settings(low=low.parent, lpips=tmp_path / "alexnet.pth"))
+    given = settings(low=low.parent, high=high.parent, lpips=tmp_path / "alexnet.pth")
+    means = run_test(paper(), given).scores.mean_of_frames
+    assert means["lpips"] == means["input_lpips"] > 0  # tiny gives its input back
 
 
 def test_a_data_sets_protocol_says_what_is_tested_and_how(paper, settings, image_file):

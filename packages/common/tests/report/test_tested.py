@@ -15,7 +15,9 @@ from llve_common.report import tested as report
 from llve_common.report.tables import plain_table
 
 FACTS = {"command": "sci test <here>", "weights": "medium.pt", "ssim": "skimage7"}
-NAMES = ("input_psnr", "psnr", "input_ssim", "ssim", "input_fsim", "fsim")
+NAMES = tuple(
+    f"{when}{name}" for name in ("psnr", "ssim", "fsim", "lpips") for when in ("input_", "")
+)
 
 
 def scores_of(**clips):
@@ -53,11 +55,13 @@ def test_several_clips_have_a_row_each_and_both_means():
     ]
 
 
-def test_clip_without_ground_truth_has_dashes_and_fsim_its_columns_where_it_is():
-    table = table_of(a=[(10, float("inf"), 0.5, 1, 0.5, 0.5)], b=[()])
-    assert table.columns[-2:] == ("FSIM before", "FSIM after")
-    assert table.rows[0] == ("a", "10.000", "inf", "0.5000", "1.0000", "0.5000", "0.5000")
-    assert table.rows[1] == ("b", *"------")
+def test_clip_without_ground_truth_has_dashes_and_what_was_asked_for_its_columns():
+    table = table_of(a=[(10, float("inf"), 0.5, 1, 0.5, 0.5, 0.25, 0)], b=[()])
+    assert table.title == "SCI (PSNR in dB; SSIM: skimage7; LPIPS: AlexNet, version 0.1)"
+    assert table.columns[-4:] == ("FSIM before", "FSIM after", "LPIPS before", "LPIPS after")
+    cells = ("10.000", "inf", "0.5000", "1.0000", "0.5000", "0.5000", "0.2500", "0.0000")
+    assert table.rows[0] == ("a", *cells)
+    assert table.rows[1] == ("b", *"--------")
 
 
 def test_steadiness_has_a_row_for_each_clip():

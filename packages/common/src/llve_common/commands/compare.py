@@ -54,6 +54,13 @@ def compare(
             help="Measure GT-mean, NIQE, LOE, DE, EME and the colour error too, and a gamma curve.",
         ),
     ] = False,
+    lpips: Annotated[
+        Path | None,
+        typer.Option(
+            help="AlexNet's weights, or published:alexnet, to measure LPIPS too.",
+            show_default=False,
+        ),
+    ] = None,
     clip: Annotated[bool, typer.Option("--clip", help="Images are the frames of a clip.")] = False,
     protocol: Annotated[
         str | None,
@@ -79,7 +86,7 @@ def compare(
     from llve_common.machine.device import choose_device, choose_precision
     from llve_common.paper.installed import find_papers
     from llve_common.report.compared import comparison_tables, dashes, write_comparison
-    from llve_common.weights.pretrained import warping_flow
+    from llve_common.weights.pretrained import perceptual_distance, warping_flow
 
     chosen = find_papers([name.strip() for name in papers.split(",")] if papers else None)
     contenders = find_contenders(chosen, _files_by_paper(weights or ()))
@@ -89,6 +96,7 @@ def compare(
     options = ["--reference", str(reference)] if reference else []
     options += ["--protocol", protocol] if protocol else []
     options += ["--raft", str(raft)] if raft else []
+    options += ["--lpips", str(lpips)] if lpips else []
     options += [
         *(["--clip"] if clip else []),
         *(["--quality"] if quality else []),
@@ -99,11 +107,11 @@ def compare(
     low = find_set(protocol, source).low if protocol else low
     where = choose_device(device or "auto")
     choose_precision(precision, where, pays=True)  # says if there is no such
-    flow = warping_flow(raft, where)
+    flow, distance = warping_flow(raft, where), perceptual_distance(lpips, where)
     with progress_bar("comparing", "frames, {task.fields[note]}") as advance:
         found = put_side_by_side(
-            contenders, clips, where,
-            flow=flow, precision=precision, quality=quality, watch=advance,
+            contenders, clips, where, flow=flow, precision=precision, quality=quality,
+            distance=distance, watch=advance,
         )  # fmt: skip
     write_comparison(output, found, _commands(source, low, contenders, options, precision, output))
     for table in comparison_tables(found):

@@ -26,6 +26,7 @@ TEST: Flags = {
     "--ssim": "ssim",
     "--protocol": "protocol",
     "--quality/--no-quality": "quality",
+    "--lpips": "lpips",
     "--device": "device",
     "--precision": "precision",
 }

@@ -83,7 +83,7 @@ def score(
         return
     device = choose_device("auto")
     flow = warping_flow(raft, device)
-    distance = None if lpips is None else perceptual_distance(lpips, device)
+    distance = perceptual_distance(lpips, device)
     with progress_bar("scoring", "frames") as advance:
         found = measure(
             results, reference, inputs=inputs, pair=pair, clip=clip, protocol=protocol,

@@ -29,6 +29,7 @@ from llve_common.evaluate.meter import (
     View,
     evenly_spread,
     put_through,
+    require_truth,
 )
 from llve_common.io.frames import Frame
 from llve_common.io.images import Image, in_8_bits, to_tensor
@@ -163,6 +164,7 @@ def compare(
     flow: NamedFlow = DIS,
     precision: AnyPrecision = "fp32",
     quality: bool = False,
+    distance: Measure | None = None,
     watch: Watch = lambda done, total, note: None,
 ) -> Comparison:
     """Put every contender through every clip, all of them beside each other, frame by frame.
@@ -178,11 +180,17 @@ def compare(
         precision: the number format to compute in.
         quality: add a gamma curve for each image as a row, and measure GT-mean, NIQE, LOE, DE, EME
             and the colour error too.
+        distance: LPIPS (:func:`llve_common.weights.pretrained.perceptual_distance`), likewise.
         watch: follows the frames.
 
     Raises:
+        ConfigError: LPIPS was asked for, and no clip has ground truth.
         DataError: no clip is left.
     """
+    measures = {**_MEASURES, **(_GT_MEAN if quality else {})}
+    if distance is not None:
+        require_truth(["lpips"], there=any(clip.targets is not None for clip in clips))
+        measures["lpips"] = distance
     untouched = [Row(INPUT, "the frames as they are")]
     if quality:
         untouched.append(Row(GAMMA, "each frame under the gamma curve that brings its mean to 0.4"))
@@ -206,6 +214,7 @@ def compare(
                 clip,
                 running,
                 flow,
+                measures=measures,
                 quality=quality,
                 shown=FRAMES // len(shown) if clip.name in shown else 0,
                 step=lambda name: watch(next(done), total, name),
@@ -242,6 +251,7 @@ def measure(
     running: Mapping[str, Enhance],
     flow: NamedFlow,
     *,
+    measures: Mapping[str, Measure] = _MEASURES,
     quality: bool,
     shown: int,
     step: Callable[[str], None],
@@ -252,6 +262,7 @@ def measure(
         clip: what to measure.
         running: by row, frames to as many enhanced ones; ``iter`` leaves them as they are.
         flow: of warping error.
+        measures: against ground truth.
         quality: see :func:`compare`.
         shown: how many frames are shown.
         step: is told the row, after each frame.
@@ -265,7 +276,10 @@ def measure(
         RuntimeError: memory or a kernel is missing for the measures.
     """
     guide = Guide(flow)
-    passages = {name: _Passage(clip, each, guide, quality, shown) for name, each in running.items()}
+    passages = {
+        name: _Passage(clip, each, Meter(measures, guide, before=False, quality=quality), shown)
+        for name, each in running.items()
+    }
     failed: dict[str, Exception] = {}
     under_way = True
     while under_way:
@@ -309,12 +323,8 @@ def measure_cost(model: Model, pixels: Eight) -> Cost:
 class _Passage:
     """A clip on its way through one network, and what is measured and shown of it."""
 
-    def __init__(
-        self, clip: Clip, enhance: Enhance, guide: Guide, quality: bool, shown: int
-    ) -> None:
-        measures = {**_MEASURES, **(_GT_MEAN if quality else {})}
-        self._passing = put_through(clip, enhance)
-        self._meter = Meter(measures, guide, before=False, quality=quality)
+    def __init__(self, clip: Clip, enhance: Enhance, meter: Meter, shown: int) -> None:
+        self._passing, self._meter = put_through(clip, enhance), meter
         middle = (clip.count or 1) // 2
         self._camera, self._target_camera = Camera(middle, shown), Camera(middle, shown)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TypeVar
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from llve_common.data.clip import Clip
 from llve_common.enhance.frames import Enhance
-from llve_common.errors import DataError
+from llve_common.errors import ConfigError, DataError
 from llve_common.io.frames import Frame
 from llve_common.io.images import Image, in_8_bits, to_webp
 from llve_common.metrics.quality import further
@@ -34,6 +34,17 @@ Eight = NDArray[np.uint8]
 Measure = Callable[[Eight, Eight], float]
 """From a frame and its ground truth, (H, W, 3) RGB, to a score."""
 T = TypeVar("T")
+
+
+def require_truth(asked: Collection[str], *, there: bool) -> None:
+    """Refuse what is measured against ground truth alone where there is none.
+
+    Raises:
+        ConfigError: so it is.
+    """
+    if asked and not there:
+        what = "without ground truth there is nothing to measure these against"
+        raise ConfigError(what, got=", ".join(asked), mend="give the ground truth too")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import numpy as np
 
 from llve_common.data.clip import Clip
 from llve_common.errors import ConfigError, DataError, MediaError, in_one_line
-from llve_common.evaluate.meter import STRIP_FRAMES, Eight, Measure
+from llve_common.evaluate.meter import STRIP_FRAMES, Eight, Measure, require_truth
 from llve_common.evaluate.pairing import Matched, match
 from llve_common.evaluate.protocols import find_protocol, find_set
 from llve_common.evaluate.rows import ROWS, fitted, rows_of, size_of
@@ -201,12 +201,18 @@ def score(
         watch: is told (frames done, frames in all as far as known).
 
     Raises:
-        ConfigError: the template or the protocol is none, or the protocol needs ground truth.
+        ConfigError: the template or the protocol is none, or ground truth is needed and not given.
         DataError: a folder is missing or empty, or nothing has a partner.
         MediaError: no file can be decoded. One that cannot is named in the notes and left out,
             with its clip.
         UserError: FSIM's library is not installed.
     """
+    against: dict[str, Measure] = {}
+    if similarity:
+        against |= {"fsim": fsim, "fsimc": partial(fsim, chromatic=True)}
+    if distance is not None:
+        against["lpips"] = distance
+    require_truth(against, there=reference is not None)
     report = Report(flow=flow.name, protocol=protocol)
     folders = [None if each is None else Path(each) for each in (reference, inputs)]
     whose = None if protocol is None else find_protocol(protocol)
@@ -229,11 +235,6 @@ def score(
     sets = [part for each in sets for part in (each.parts() if each.result.name == "" else [each])]
     counts = [each.result.count for each in sets]
     total = None if None in counts else sum(count or 0 for count in counts)
-    against: dict[str, Measure] = {}
-    if similarity:
-        against |= {"fsim": fsim, "fsimc": partial(fsim, chromatic=True)}
-    if distance is not None:
-        against["lpips"] = distance
     failure = None
     for each in sets:
         before = len(report.frames)

@@ -16,7 +16,14 @@ from llve_common.enhance.frames import frame_enhancer
 from llve_common.enhance.jobs import naming_faults
 from llve_common.enhance.windows import inner_frames
 from llve_common.errors import ConfigError, DataError
-from llve_common.evaluate.meter import Guide, Measure, Meter, Passed, put_through
+from llve_common.evaluate.meter import (
+    Guide,
+    Measure,
+    Meter,
+    Passed,
+    put_through,
+    require_truth,
+)
 from llve_common.evaluate.protocols import find_protocol, protocol_clips
 from llve_common.evaluate.scores import FrameScore, Scores
 from llve_common.io.images import image_size, write_image
@@ -36,6 +43,7 @@ from llve_common.paper.contract import (
     files_below,
 )
 from llve_common.weights.network import load_model
+from llve_common.weights.pretrained import perceptual_distance
 
 Watcher = Callable[[int, int | None], None]
 """Is told (frames done, frames in all as far as known)."""
@@ -96,10 +104,12 @@ def run_test(paper: Paper, settings: Any, watch: Watcher | None = None) -> Teste
         watch: is told (frames done, frames in all as far as known).
 
     Raises:
-        ConfigError: there is neither ground truth nor a picture to write.
+        ConfigError: there is neither ground truth nor a picture to write, or FSIM or LPIPS was
+            asked for without ground truth.
         UserError: data or weights are missing or do not fit, and as :func:`evaluate`.
     """
     protocol, device = paper.test, choose_device(settings.device)
+    distance = perceptual_distance(settings.lpips, device)
     model = load_model(paper, protocol.weights(settings), device, settings, settings.precision)
     own = pairs_to_test(settings.pairs, paper.kind)
     clips = own or _clips(protocol, settings, model.window)
@@ -116,8 +126,13 @@ def run_test(paper: Paper, settings: Any, watch: Watcher | None = None) -> Teste
     scoring = protocol.scoring(settings, device)
     whose = None if settings.protocol is None else find_protocol(settings.protocol)
     scoring = replace(
-        scoring, quality=settings.quality, ssim=(whose and whose.ssim) or scoring.ssim
+        scoring,
+        quality=settings.quality,
+        distance=distance,
+        ssim=(whose and whose.ssim) or scoring.ssim,
     )
+    asked = _measures(scoring).keys() - {"psnr", "ssim"}
+    require_truth(sorted(asked), there=clips[0].targets is not None)
     if own:
         # They may be shorter than a window, or single images.
         scoring = replace(scoring, inner=False)
@@ -209,7 +224,11 @@ def require_scorable(clips: Sequence[Clip], window: Window, scoring: Scoring) ->
 
 def _measures(scoring: Scoring) -> dict[str, Measure]:
     found: dict[str, Measure] = {"psnr": psnr, "ssim": partial(ssim, definition=scoring.ssim)}
-    return {**found, "fsim": fsim} if scoring.fsim else found
+    if scoring.fsim:
+        found["fsim"] = fsim
+    if scoring.distance is not None:
+        found["lpips"] = scoring.distance
+    return found
 
 
 def _write(pictures: Pictures, clip: Clip, file: Path, passed: Passed) -> tuple[Path, ...]:

@@ -197,6 +197,7 @@ class Scoring:
         inner: leave out the frames at a clip's ends that no window within the clip gives.
         fsim: score by FSIM too.
         quality: measure NIQE, LOE, DE, EME and the colour error too.
+        distance: LPIPS (:func:`llve_common.weights.pretrained.perceptual_distance`); None: none.
         flow: measure warping error and MABD too, motion by this flow; None: neither.
     """
 
@@ -205,6 +206,7 @@ class Scoring:
     inner: bool = False
     fsim: bool = False
     quality: bool = False
+    distance: Callable[[Any, Any], float] | None = None
     flow: NamedFlow | None = None
 
 

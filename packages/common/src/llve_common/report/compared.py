@@ -21,10 +21,19 @@ from llve_common.evaluate.scores import plain
 from llve_common.io.atomic import write_text
 from llve_common.machine.folders import shown_command, shown_path, shown_text
 from llve_common.report.page import Group, Panel, Section, Strips, scatter, write_page
-from llve_common.report.tables import FIDELITY, FURTHER, STEADINESS, Column, Table, listed
+from llve_common.report.tables import (
+    FIDELITY,
+    FURTHER,
+    LPIPS,
+    LPIPS_VERSION,
+    STEADINESS,
+    Column,
+    Table,
+    listed,
+)
 
 QUALITY = (*FIDELITY, *STEADINESS)
-_ASKED_FOR = (Column("PSNR, GT-mean", "psnr_gt_mean", ".3f"), *FURTHER)
+_ASKED_FOR = (Column("PSNR, GT-mean", "psnr_gt_mean", ".3f"), *FURTHER, LPIPS)
 
 _DEFINITIONS = (
     "Every figure is the mean over the items, and an item's the mean over its frames.",
@@ -43,12 +52,13 @@ _DEFINITIONS = (
     "machine adds to it. Memory: the peak above what the process held with the network loaded, "
     "until a clip's first frame is enhanced.",
 )
-_ASKED_FOR_DEFINITIONS = (
-    "PSNR, GT-mean: after each result was scaled to its ground truth's mean brightness. NIQE "
+_ASKED_FOR_DEFINITIONS = {
+    "de": "PSNR, GT-mean: after each result was scaled to its ground truth's mean brightness. NIQE "
     "(Python form), LOE (50 samples along the shorter side) and the colour error (distance from "
     "near-grey objects' own colour, in CIELAB's a and b): lower is better. DE and EME (8x8 blocks, "
     "c = 1): higher is held to be better, and noise raises both.",
-)
+    "lpips": f"{LPIPS_VERSION}, against ground truth; lower is better.",
+}
 """What the tables' figures mean, ``flow`` left open."""
 
 
@@ -108,12 +118,12 @@ def dashes(comparison: Comparison) -> list[str]:
 
 
 def _notes(comparison: Comparison) -> list[str]:
-    left_out = comparison.left_out.items()
+    left_out, shown = comparison.left_out.items(), {each.score for each in _columns(comparison)}
     return [
         *dashes(comparison),
         *(f"Left out: {name}: {shown_text(in_one_line(why))}" for name, why in left_out),
         *(each.format(flow=comparison.flow) for each in _DEFINITIONS),
-        *(_ASKED_FOR_DEFINITIONS if len(_columns(comparison)) > len(QUALITY) else ()),
+        *(text for score, text in _ASKED_FOR_DEFINITIONS.items() if score in shown),
     ]
 
 

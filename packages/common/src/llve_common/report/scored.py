@@ -18,6 +18,8 @@ from llve_common.report.page import Group, Panel, Section, Strips, curves, write
 from llve_common.report.tables import (
     FIDELITY,
     FURTHER,
+    LPIPS,
+    LPIPS_VERSION,
     STEADINESS,
     STEADINESS_UNITS,
     Column,
@@ -26,10 +28,7 @@ from llve_common.report.tables import (
 )
 
 WORST = 5
-_MORE = (
-    *FURTHER, Column("FSIM", "fsim", ".4f"), Column("FSIMc", "fsimc", ".4f"),
-    Column("LPIPS", "lpips", ".4f"),
-)  # fmt: skip
+_MORE = (*FURTHER, Column("FSIM", "fsim", ".4f"), Column("FSIMc", "fsimc", ".4f"), LPIPS)
 
 
 def score_tables(report: Report) -> list[Table]:
@@ -49,7 +48,7 @@ def score_tables(report: Report) -> list[Table]:
     shown = [each for each in (*_MORE, *STEADINESS) if each.score in alone]
     if shown:
         row = ("mean", *(each.cell(alone[each.score]) for each in shown))
-        said = "; LPIPS: AlexNet, version 0.1" if "lpips" in alone else ""
+        said = f"; {LPIPS_VERSION}" if "lpips" in alone else ""
         said += f"; {STEADINESS_UNITS}; by {report.flow}" if report.temporal else ""
         title = f"beyond ground truth (NIQE: Python form; LOE: 50 samples; EME: 8x8 blocks{said})"
         tables.append(Table(title, ("", *(each.heading for each in shown)), (row,)))

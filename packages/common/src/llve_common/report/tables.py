@@ -51,6 +51,9 @@ FURTHER = (
 )
 """What else is measured of an image (:func:`llve_common.metrics.quality.further`)."""
 
+LPIPS = Column("LPIPS", "lpips", ".4f")
+LPIPS_VERSION = "LPIPS: AlexNet, version 0.1"
+
 STEADINESS = (
     Column("warping error", "warping_error", ".3f", 1e3),
     Column("MABD", "mabd", ".3f", 1e3),

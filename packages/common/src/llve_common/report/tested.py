@@ -14,7 +14,16 @@ from llve_common.io.frames import Frame
 from llve_common.io.images import read_image, to_webp
 from llve_common.paper.contract import Clip, Detail, FileOf
 from llve_common.report.page import Group, Panel, Section, write_page
-from llve_common.report.tables import FURTHER, STEADINESS, STEADINESS_UNITS, Column, Table, listed
+from llve_common.report.tables import (
+    FURTHER,
+    LPIPS,
+    LPIPS_VERSION,
+    STEADINESS,
+    STEADINESS_UNITS,
+    Column,
+    Table,
+    listed,
+)
 
 PICTURES = 4
 """How many images or clips are shown, spread evenly over all."""
@@ -23,6 +32,7 @@ FRAMES = 32
 
 _FIDELITY = (
     Column("PSNR", "psnr", ".3f"), Column("SSIM", "ssim", ".4f"), Column("FSIM", "fsim", ".4f"),
+    LPIPS,
 )  # fmt: skip
 _WHEN = (("before", "input_"), ("after", ""))
 
@@ -51,7 +61,8 @@ def score_table(scores: Scores, title: str, *, ssim_definition: str) -> Table:
     rows.append((f"mean of {len(scores.frames)} frames", scores.mean_of_frames))
     if len(scores.per_clip) > 1:
         rows.append((f"mean of {len(scores.per_clip)} clips", scores.mean_of_clips))
-    return _before_and_after(f"{title} (PSNR in dB; SSIM: {ssim_definition})", shown, rows)
+    said = f"; {LPIPS_VERSION}" if LPIPS in shown else ""
+    return _before_and_after(f"{title} (PSNR in dB; SSIM: {ssim_definition}{said})", shown, rows)
 
 
 def steadiness_table(scores: Scores, title: str) -> Table:

@@ -77,18 +77,20 @@ def warping_flow(weights: Path | None, device: torch.device) -> NamedFlow:
     return NamedFlow(name, partial(raft_frame_flow, network.to(device)))
 
 
-def perceptual_distance(path: Path, device: torch.device) -> Distance:
+def perceptual_distance(path: Path | None, device: torch.device) -> Distance | None:
     """LPIPS of two 8-bit images (H, W, 3), RGB, by :func:`llve_common.nn.lpips.lpips`.
 
     Args:
         path: AlexNet with torchvision's ImageNet weights, such as ``alexnet-owt-7be5be79.pth``,
-            with or without its classifier, or ``published:alexnet``. The weights of LPIPS's
-            layers come with the package.
+            with or without its classifier, or ``published:alexnet``; None: none is measured. The
+            weights of LPIPS's layers come with the package.
         device: that computes it.
 
     Raises:
         CheckpointError: the file is missing, unreadable, or does not fit AlexNet.
     """
+    if path is None:
+        return None
     path = weights_file(path)
     _require_file(path, "AlexNet", _ALEXNET, "without --lpips it is not measured")
     state = read_weights(path)
