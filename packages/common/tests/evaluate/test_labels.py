@@ -53,6 +53,8 @@ def test_maps_of_cityscapes_layout(tmp_path):
     save(truth / "ulm_1_gtFine_labelIds.png", [[7, 7], [7, 7]])
     save(tmp_path / "out" / "ulm_0.png", [[7, 8], [8, 8]], palette=True)
     words = ["score", str(tmp_path / "out"), "--reference", str(tmp_path / "gt"), "--labels", "ids"]
+    refused = CliRunner().invoke(app, [*words, "--clip", "--lpips", "a.pth"])
+    assert "got: --clip, --lpips" in refused.output
     words += ["--pair", "{}={}_gtFine_labelIds", "-o", str(tmp_path / "scores")]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 1  # one of two has no result

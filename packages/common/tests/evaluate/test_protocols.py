@@ -1,6 +1,7 @@
 """Protocols by name: what the file says, folders that follow it, and scores by it."""
 
 import hashlib
+import shutil
 
 import numpy as np
 import pytest
@@ -62,6 +63,8 @@ def test_a_set_of_pairs_is_found_and_scored_by_its_names(tmp_path, picture, capl
     first = found.by_protocol()[0]
     assert first.startswith(f"lol-v1: PSNR {found.means()['RGB']['psnr']:.3f} dB, SSIM skimage7")
     assert first.endswith("13 images, of 15 images")
+    with pytest.raises(DataError, match="got: a protocol, which goes by names"):
+        score(tmp_path / "out", tmp_path / "LOL", protocol="lol-v1", pair="order")
 
 
 def test_a_set_of_clips_is_cut_to_its_split_frames_and_size(tmp_path, picture):
@@ -72,6 +75,18 @@ def test_a_set_of_clips_is_cut_to_its_split_frames_and_size(tmp_path, picture):
     [clip] = protocol_clips("sdsd-indoor", tmp_path / "SDSD")
     assert (clip.name, clip.count, clip.size) == ("pair13", 30, (960, 512))
     assert next(clip.read_targets()).image.pixels.shape == (512, 960, 3)
+
+
+def test_a_folder_of_frames_is_a_clip_where_the_protocol_has_clips(tmp_path, picture, monkeypatch):
+    small = find_protocol("sdsd-indoor").model_copy(update={"size": None})
+    monkeypatch.setitem(protocols(), "sdsd-indoor", small)
+    for folder, shift in (("input", 0), ("GT", 60), ("out", 50)):
+        make(tmp_path / folder / "pair13", ["0", "1"], picture, shift)
+    found = score(tmp_path / "out" / "pair13", tmp_path, protocol="sdsd-indoor")
+    assert set(found.temporal) == {"pair13"}
+    assert "pair13" not in found.notes[0]
+    with pytest.raises(DataError, match="no clip of results can be scored"):
+        score(tmp_path, tmp_path, protocol="sdsd-indoor")
 
 
 def test_all_frames_of_a_scene_have_one_ground_truth(tmp_path, picture, monkeypatch):
@@ -134,7 +149,12 @@ def test_manifest_is_what_sha256sum_prints(tmp_path):
         f"{hashlib.sha256(text.encode()).hexdigest()}  {name}\n"
         for name, text in (("high/b.png", "3"), ("low/a.npy", "2"), ("low/b.png", "1"))
     )
-    before = data_digest(tmp_path)
+    (tmp_path / "linked").mkdir()
+    for side in ("high", "low"):
+        (tmp_path / "linked" / side).symlink_to(tmp_path / side)
+    before = data_digest(tmp_path / "linked")
+    shutil.rmtree(tmp_path / "linked")
+    assert data_digest(tmp_path) == before
     assert before == hashlib.sha256(listing.encode()).hexdigest()
     (tmp_path / "low" / "b.png").rename(tmp_path / "low" / "c.png")
     assert data_digest(tmp_path) != before
@@ -142,4 +162,4 @@ def test_manifest_is_what_sha256sum_prints(tmp_path):
 
 def test_manifest_of_nothing(tmp_path):
     with pytest.raises(DataError, match="holds no frames"):
-        data_digest(tmp_path / "none")
+        data_digest(tmp_path)

@@ -103,8 +103,10 @@ def test_pairing(folders, pair, rename):
     expected = score(folders / "result", folders / "gt").means()
     for file in (folders / "result").iterdir():
         file.rename(file.with_stem(rename.format(file.stem)))
-    with pytest.raises(DataError, match="no result has a partner"):
+    suggested = "{}_ours={}" if pair == "{}_ours=gt_{}" else rename + "={}"
+    with pytest.raises(DataError, match="no result has a partner") as caught:
         score(folders / "result", folders / "gt")
+    assert f"'{suggested}'" in caught.value.mend
     if pair != "order":
         for file in (folders / "gt").iterdir():
             file.rename(file.with_stem(f"gt_{file.stem}"))
@@ -132,6 +134,8 @@ def test_fsim_and_lpips_are_measured_where_they_are_asked_for(folders, monkeypat
 
 def test_what_is_missing_is_named_and_the_rest_scored(folders):
     (folders / "result" / "1.png").unlink()
+    with pytest.raises(DataError, match=r"by order every .*\n  got: 4 and 5"):
+        score(folders / "result", folders / "gt", pair="order")
     (folders / "gt" / "3.png").unlink()
     found = score(folders / "result", folders / "gt")
     assert [frame.frame for frame in found.frames] == ["0.png", "2.png", "4.png"]
@@ -199,6 +203,13 @@ def test_frames_of_one_folder_and_a_video_are_clips(clips, video_file):
     assert set(score(video, inputs=video).temporal["v"]) == {"mabd", "warping_error"}
     with pytest.raises(DataError, match="has more frames than the result"):
         score(clips / "out" / "b" / "0.png", video)
+    # Beside a video images are frames, and a clip is found among others by its name.
+    assert set(score(clips / "out" / "a", video).temporal) == {"a"}
+    assert score(clips / "out" / "a", clips / "gt", clip=True).means() == frames.means()
+    with pytest.raises(DataError, match=r"one name\n  got: .*gt/a/0.png; .*gt/b/0.png"):
+        score(clips / "out" / "a", clips / "gt")
+    with pytest.raises(DataError, match=r"no clip .* can be scored\n  got: a has no partner"):
+        score(clips / "out", clips)
 
 
 @pytest.mark.parametrize("of_clip", [False, True])
@@ -253,6 +264,12 @@ def test_equal_images_and_grey_files(tmp_path, picture):
     found = score(tmp_path, tmp_path)
     assert found.means()["RGB"]["psnr"] == float("inf")
     assert found.agreeing("30") != []
+
+
+def test_a_tables_figure_is_looked_at_before_anything_is_measured(tmp_path):
+    for words, said in ((["15,5"], "not a figure"), (["15.5"], "without ground truth")):
+        done = CliRunner().invoke(app, ["score", str(tmp_path / "none"), "--paper-says", *words])
+        assert said in done.output
 
 
 def test_the_page_of_clips_shows_them_over_time(clips):

@@ -83,6 +83,10 @@ def test_natural_order_is_the_plain_one_of_padded_names():
         (lambda path: None, "no such folder"),
         (lambda path: path.touch(), "is a file, not a folder"),
         (lambda path: path.mkdir(), "the folder holds no image\n  got: an empty folder"),
+        (
+            lambda path: (path / "a").mkdir(parents=True),
+            "the folder holds no image\n  got: the folders a",
+        ),
         (lambda path: write_text(path / "a.txt", ""), "the folder holds no image\n  got: 1 other"),
     ],
 )

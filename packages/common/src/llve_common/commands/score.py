@@ -73,14 +73,25 @@ def score(
     ] = None,
 ) -> None:
     """Score anybody's results under every protocol that tables use, side by side."""
+    from llve_common.evaluate.meter import require_truth
+    from llve_common.evaluate.score import figure_said
     from llve_common.evaluate.score import score as measure
     from llve_common.machine.device import choose_device
     from llve_common.report.scored import score_tables, write_scored
     from llve_common.weights.pretrained import perceptual_distance, warping_flow
 
     if labels is not None:
+        others = {
+            "--input": inputs, "--clip": clip, "--protocol": protocol, "--fsim": fsim,
+            "--lpips": lpips, "--paper-says": paper_says, "--raft": raft,
+        }  # fmt: skip
+        if given := [name for name, value in others.items() if value]:
+            raise ConfigError("of label maps this is not measured", got=", ".join(given))
         _score_labels(results, reference, pair, output, label_ids=labels == "ids")
         return
+    if paper_says is not None:
+        figure_said(paper_says)
+        require_truth(["--paper-says"], there=reference is not None)
     device = choose_device("auto")
     flow = warping_flow(raft, device)
     distance = perceptual_distance(lpips, device)
@@ -89,7 +100,7 @@ def score(
             results, reference, inputs=inputs, pair=pair, clip=clip, protocol=protocol,
             similarity=fsim, distance=distance, flow=flow, watch=advance,
         )  # fmt: skip
-    agreeing = found.agreeing(paper_says) if paper_says else []
+    agreeing = [] if paper_says is None else found.agreeing(paper_says)
     for table in score_tables(found):
         console.print(table.rich())
     for line in (*found.by_protocol(), *found.notes, *agreeing):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,8 +49,9 @@ def keyed(files: Sequence[Path], pair: str, side: int) -> dict[str, Path]:
         keys, files = [key for key, _ in fitting], [file for _, file in fitting]
     held = dict(zip(keys, files, strict=True))
     if len(held) < len(files):
-        twins = sorted({key for key in keys if keys.count(key) > 1})
-        raise DataError("several files have one name", where=files[0].parent, got=some_of(twins))
+        twins = sorted(zip(keys, map(str, files), strict=True))
+        same = [file for key, file in twins if keys.count(key) > 1]
+        raise DataError("several files have one name", got=some_of(same))
     return held
 
 
@@ -89,8 +90,9 @@ def match(
         others: the ground truth and the inputs, likewise; None: not given.
         pair: see :func:`keyed`.
         left_out: is told what lacks a partner; of a protocol's test, only results.
-        together: the images in a folder are the frames of one clip. Otherwise they are a clip
-            without a name, which nothing is measured of over time.
+        together: the images in a folder are the frames of one clip, as they are beside a video
+            and for a protocol of clips. Otherwise they are a clip without a name, which nothing
+            is measured of over time. Partners are also looked for below the clip's name.
         protocol: whose test's names, frames and size count.
 
     Raises:
@@ -98,9 +100,14 @@ def match(
         DataError: a folder is missing or empty, or nothing has a partner.
     """
     single = is_video(results) or is_image(results)
-    if single or any(is_image(each) and each.name[0] != "." for each in entries(results)):
+    inside = [] if single else [each for each in entries(results) if each.name[0] != "."]
+    clips = any(each.is_dir() or is_video(each) for each in inside)
+    if single or any(map(is_image, inside)) or not clips:
+        together = together or (protocol is not None and protocol.kind == "clips")
+        together = together or any(each is not None and is_video(each) for each in others)
         name = results.stem if is_video(results) else named(results).name if together else ""
-        yield _matched(name, results, others, pair, left_out, protocol)
+        below = [each and (each / name if (each / name).is_dir() else each) for each in others]
+        yield _matched(name, results, below, pair, left_out, protocol)
         return
     of_results = clips_in(results)
     test = protocol.test if protocol is not None else ()
@@ -144,6 +151,13 @@ def _matched(
     return Matched(result, target, source)
 
 
+def _template(results: Iterable[str], others: Iterable[str]) -> str:
+    """What pairs the first result with the longest of the other names that it holds, if any."""
+    first = next(iter(results))
+    held = max((each for each in others if each in first), key=len, default="")
+    return first.replace(held, "{}", 1) + "={}" if held else "{}_out=gt_{}"
+
+
 def with_partners(
     files: Sequence[Sequence[Path]], pair: str, left_out: list[str], test: Sequence[str]
 ) -> list[list[Path]]:
@@ -153,6 +167,15 @@ def with_partners(
         ConfigError: the template is not one.
         DataError: nothing has a partner.
     """
+    counts = [len(each) for each in files if each]
+    if pair == "order" and (test or len(set(counts)) > 1):
+        raise DataError(
+            "by order every result needs its partner, so all must be there",
+            where=files[0][0].parent,
+            got="a protocol, which goes by names" if test else " and ".join(map(str, counts)),
+            expected="a protocol of clips" if test else "as many files on each side",
+            mend="--pair name, or a template such as '{}_out=gt_{}'",
+        )
     sides = [keyed(each, pair, min(n, 1)) if each else {} for n, each in enumerate(files)]
     if test:
         sides = [{key: each[key] for key in test if key in each} for each in sides]
@@ -170,7 +193,7 @@ def with_partners(
                 "no result has a partner",
                 where=folder,
                 got=f"results such as {files[0][0].name}, partners such as {given[0].name}",
-                mend="--pair order, or --pair with a template such as '{}_out=gt_{}'",
+                mend=f"--pair order, or --pair with a template such as '{_template(kept, side)}'",
             )
     if not keys:
         what = "no result is of the protocol's test"

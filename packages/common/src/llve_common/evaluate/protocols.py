@@ -19,7 +19,7 @@ from llve_common.data.sdsd.layout import smid_clips
 from llve_common.data.sdsd.splits import TEST_CLIPS, Split
 from llve_common.errors import ConfigError, DataError
 from llve_common.evaluate.pairing import keyed
-from llve_common.io.folders import is_image, list_images, some_of
+from llve_common.io.folders import is_image, list_images, some_of, walk
 
 log = logging.getLogger(__name__)
 
@@ -182,21 +182,16 @@ def protocol_clips(name: str, root: Path) -> list[Clip]:
 def data_digest(folder: Path) -> str:
     """The SHA-256 of a data set's manifest: of all its frames' digests and names.
 
-    It is what ``sha256sum`` prints for ``find -type f | LC_ALL=C sort``, without the leading
-    ``./``, hidden files and those that are neither images nor ``.npy``.
+    It is what ``sha256sum`` prints for ``find -L -type f | LC_ALL=C sort``, without the leading
+    ``./``, hidden files and folders, and files that are neither images nor ``.npy``.
 
     Raises:
-        DataError: the folder holds no such file.
+        DataError: the folder is missing, or holds no such file.
     """
-    frames = {
-        path.relative_to(folder).as_posix(): path
-        for path in folder.rglob("*")
-        if path.is_file()
-        and not path.name.startswith(".")
-        and (is_image(path) or path.suffix == ".npy")
-    }
+    files = filter(is_image, walk(folder, recursive=True)[0])
+    frames = {file.relative_to(folder).as_posix(): file for file in files}
     if not frames:
-        raise DataError("the folder is missing or holds no frames", where=folder)
+        raise DataError("the folder holds no frames", where=folder)
     whole = hashlib.sha256()
     for name in sorted(frames):
         with frames[name].open("rb") as file:

@@ -147,9 +147,7 @@ class Report:
         Raises:
             ConfigError: ``said`` is no number, or there is no ground truth.
         """
-        if re.fullmatch(r"\d+(\.\d*)?|\.\d+", said) is None:
-            raise ConfigError("not a figure of a table", where="--paper-says", got=said)
-        number, digits = float(said), len(said.partition(".")[2])
+        number, digits = figure_said(said)
         figures = [
             (abs(value - number), f"{value:.{max(digits, 2)}f}", measure, protocol, over)
             for over in ("frames", "clips")
@@ -170,6 +168,17 @@ class Report:
             + f": the table was then computed {ROWS[protocol]}"
             for apart, value, measure, protocol, over in (exact or sorted(figures)[:3])
         ]
+
+
+def figure_said(said: str) -> tuple[float, int]:
+    """A table's figure, and how many digits it has after the point.
+
+    Raises:
+        ConfigError: it is no number.
+    """
+    if re.fullmatch(r"\d+(\.\d*)?|\.\d+", said) is None:
+        raise ConfigError("not a figure of a table", where="--paper-says", got=said)
+    return float(said), len(said.partition(".")[2])
 
 
 def score(
@@ -229,6 +238,8 @@ def score(
         stems = {file.stem for each in sets for file in each.result.frames}
         missing = whose.missing(got if whose.kind == "clips" else stems)
         lacking += [f"{name}, which {protocol} tests, has no result" for name in missing]
+    if not sets:
+        raise DataError("no clip of results can be scored", where=results, got=some_of(lacking))
     if lacking:
         report.missing = True
         report.notes.append(f"left out: {some_of(lacking)}")

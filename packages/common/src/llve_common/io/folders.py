@@ -36,10 +36,12 @@ def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
 
 def holds_no_image(folder: Path, others: int) -> DataError:
     """To raise where a folder holds so many other files alone."""
+    below = [each.name for each in entries(folder) if each.is_dir()]
+    alone = f"the folders {some_of(below)}" if below else "an empty folder"
     return DataError(
         "the folder holds no image",
         where=folder,
-        got=f"{others} other files" if others else "an empty folder",
+        got=f"{others} other files" if others else alone,
         expected=f"files that end in {', '.join(IMAGE_SUFFIXES)}",
     )
 

@@ -42,7 +42,7 @@ def score_tables(report: Report) -> list[Table]:
                 (name, *(each.cell(row.get(each.score)) for each in FIDELITY))
                 for name, row in means.items()
             ]
-            title = f"mean of {count} {over} (PSNR in dB)"
+            title = f"mean of {count} {over if count > 1 else 'frame'} (PSNR in dB)"
             tables.append(Table(title, ("", *(each.heading for each in FIDELITY)), tuple(rows)))
     alone = report.means_alone()
     shown = [each for each in (*_MORE, *STEADINESS) if each.score in alone]
