@@ -29,8 +29,8 @@ from sdsd import random_network
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from llve_common.clips.frames import Frame
 from llve_common.enhance.frames import frame_enhancer
-from llve_common.io.frames import Frame
 from llve_common.io.images import Image
 from llve_common.metrics.cost import peak_memory
 from llve_common.ops.deform_conv import deform_conv2d

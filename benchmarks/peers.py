@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from llve_common.clips.frames import Frame
 from llve_common.enhance.frames import frame_enhancer
-from llve_common.io.frames import Frame
 from llve_common.io.images import Image, Pixels
 from llve_common.metrics.cost import multiply_accumulates
 from llve_common.ops.deform_conv import deform_conv2d

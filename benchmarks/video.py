@@ -22,9 +22,9 @@ import torch
 from llve_common.data.synthetic import read_photograph
 from llve_common.enhance.files import enhance_job
 from llve_common.enhance.frames import frame_enhancer, pixel_enhancer
-from llve_common.io.video import VideoInfo, VideoReader, VideoWriter
 from llve_common.paper.contract import Model
 from llve_common.report.tables import Table
+from llve_common.video import VideoInfo, VideoReader, VideoWriter
 from llve_common.weights.network import load_model
 from llve_sci.paper import PAPER
 

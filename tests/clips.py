@@ -7,7 +7,7 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from llve_common.io.video import VideoReader, VideoWriter
+from llve_common.video import VideoReader, VideoWriter
 
 WIDTH, HEIGHT = 64, 48
 LIMITED, FULL = 1, 2

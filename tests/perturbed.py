@@ -26,8 +26,8 @@ import torch
 from recipes import fingerprint, normal_values, recipe_weights, sdsd_frame, told_values
 from torch import nn
 
+from llve_common.clips.windows import window_indices
 from llve_common.config import ScheduleSettings
-from llve_common.data.windows import window_indices
 from llve_common.train.schedule import set_rates
 from llve_sgz.objective import exposure, spatial
 from llve_tcenet.objective import details, edge, temporal_consistency

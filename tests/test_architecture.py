@@ -19,9 +19,9 @@ SOURCES = sorted((ROOT / "packages").glob("*/src/**/*.py"))
 CORE = [path for path in SOURCES if "llve_common" in path.parts]
 # Each room imports only those before it.
 ROOMS = [
-    "__init__", "errors", "config", "published_options", "machine", "io", "nn", "flow", "metrics",
-    "ops", "data", "paper", "weights", "enhance", "evaluate", "train", "report", "commands",
-    "testing", "__main__",
+    "__init__", "errors", "config", "published_options", "machine", "io", "video", "clips", "nn",
+    "flow", "metrics", "ops", "data", "paper", "weights", "enhance", "evaluate", "train", "report",
+    "commands", "testing", "__main__",
 ]  # fmt: skip
 FILES_OF_A_PAPER = {
     "__init__.py", "__main__.py", "config.py", "configs", "data.py", "network.py",

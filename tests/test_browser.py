@@ -8,8 +8,8 @@ from clips import make_clip
 from typer.testing import CliRunner
 
 from llve_common.io.images import read_image
-from llve_common.io.video import VideoReader
 from llve_common.report.page import Group, Panel, Section, write_page
+from llve_common.video import VideoReader
 from llve_common.weights.files import write_weights
 from llve_sci.__main__ import app as sci
 from llve_sgz.__main__ import app as sgz

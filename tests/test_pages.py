@@ -33,8 +33,8 @@ from typer.testing import CliRunner
 from llve_common.config import load_settings
 from llve_common.data.synthetic import write_clip_set, write_image_set
 from llve_common.io.images import read_image, write_image
-from llve_common.io.video import VideoInfo, VideoWriter
 from llve_common.paper.configs import find_config, settings_class, shipped_configs
+from llve_common.video import VideoInfo, VideoWriter
 from llve_common.weights.files import read_weights, write_weights
 from llve_common.weights.network import bundled_weights
 

@@ -18,8 +18,8 @@ import llve
 from llve_common.data.synthetic import write_image_set
 from llve_common.errors import CheckpointError, ConfigError
 from llve_common.io.images import read_image, write_image
-from llve_common.io.video import VideoReader
 from llve_common.testing.conformance import dark_frames, run_command, write_video
+from llve_common.video import VideoReader
 from llve_common.weights.network import bundled_weights
 from llve_sci.__main__ import app as sci_app
 from llve_sci.paper import PAPER as SCI

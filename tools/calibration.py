@@ -15,8 +15,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from llve_common.data.clip import read_frame
-from llve_common.io.folders import list_images
+from llve_common.clips.clip import read_frame
+from llve_common.clips.folders import list_images
 
 _LEVELS = np.array([0, 1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 256])
 

@@ -21,8 +21,8 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 
+from llve_common.clips.folders import list_images
 from llve_common.evaluate.test import run_test
-from llve_common.io.folders import list_images
 from llve_common.io.images import in_8_bits, read_image, write_image
 from llve_common.report.tables import Table
 from llve_sci.paper import PAPER

@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import nn
 
+from llve_common.clips.clip import image_clips
 from llve_common.config import RunSettings, Settings, TestSettings, TrainerSettings
-from llve_common.data.clip import image_clips
 from llve_common.io.images import write_image
-from llve_common.io.video import VideoInfo, VideoWriter
 from llve_common.paper.contract import Model, Paper, Plan, Procedure, Test, Window
 from llve_common.published_options import PublishedOptions
+from llve_common.video import VideoInfo, VideoWriter
 
 
 class TinyTrain(TrainerSettings):
@@ -209,3 +209,27 @@ def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
             pytest.skip("Triton's kernels run on a CPU with TRITON_INTERPRET=1 only")
     monkeypatch.setenv("LLVE_DCN", name)
     return name
+
+
+@pytest.fixture(scope="session")
+def write_clip() -> Callable[..., None]:
+    """Writes random frames into a folder; ``size`` is height and width."""
+
+    def write(
+        folder: Path, length: int, kind: str = ".npy", size: tuple[int, int] = (6, 8)
+    ) -> None:
+        rng = np.random.default_rng(0)
+        for number in range(length):
+            pixels = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+            write_image(folder / f"{number:04d}{kind}", pixels)
+
+    return write
+
+
+@pytest.fixture
+def root(tmp_path: Path, write_clip: Callable[..., None]) -> Path:
+    """Three clips in SDSD's layout, of six, five and five frames."""
+    for side in ("GT", "input"):
+        for clip, length in (("pair1", 6), ("pair2", 5), ("pair10", 5)):
+            write_clip(tmp_path / "indoor_np" / side / clip, length)
+    return tmp_path / "indoor_np"

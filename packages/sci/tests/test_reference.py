@@ -20,8 +20,8 @@ from recipes import (
 )
 from torch import Tensor, nn
 
+from llve_common.clips.folders import list_images
 from llve_common.enhance.frames import enhance_frames
-from llve_common.io.folders import list_images
 from llve_common.io.images import read_image, to_pixels, to_tensor
 from llve_common.metrics.cost import multiply_accumulates, parameter_count
 from llve_common.metrics.fidelity import psnr

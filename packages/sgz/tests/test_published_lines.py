@@ -7,8 +7,8 @@ import numpy as np
 from published import PublishedLines, random_weights
 
 from llve_common.io.images import write_image
-from llve_common.io.video import VideoReader
 from llve_common.testing.conformance import dark_frames, write_video
+from llve_common.video import VideoReader
 from llve_sgz.__main__ import app
 from llve_sgz.network import Enhancer
 from llve_sgz.paper import PAPER

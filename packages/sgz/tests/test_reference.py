@@ -23,9 +23,9 @@ from recipes import (
 )
 from torch import nn
 
+from llve_common.clips.folders import list_images
 from llve_common.enhance.frames import enhance_frames
 from llve_common.evaluate.test import Pictures, evaluate
-from llve_common.io.folders import list_images
 from llve_common.io.images import read_image, to_pixels, to_tensor, write_image
 from llve_common.metrics.cost import multiply_accumulates, parameter_count
 from llve_common.paper.contract import Clip, Model, Scoring, State

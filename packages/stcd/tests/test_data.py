@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from recipes import fingerprint, write_sdsd_set
 
-from llve_common.data.clip import Clip, paired_clips
+from llve_common.clips.clip import Clip, paired_clips
 from llve_common.data.sdsd.layout import clips_to_test, clips_to_train
 from llve_common.errors import DataError
 from llve_common.io.images import write_image
@@ -102,7 +102,7 @@ def test_published_neighbours(published, monkeypatch):
         read.append(int(path.stem))
         return np.zeros((4, 4, 3), np.uint8)
 
-    monkeypatch.setattr("llve_common.data.clip.read_frame", note)
+    monkeypatch.setattr("llve_common.clips.clip.read_frame", note)
     data, _ = pairs_of(published)
     for name, facts in reference_json(SET)["train_neighbours"]["rows"].items():
         index, seed = (int(part.partition("=")[2]) for part in name.split())

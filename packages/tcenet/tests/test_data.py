@@ -9,7 +9,7 @@ import torch
 
 from llve_common.errors import ConfigError, DataError
 from llve_common.io.images import write_image
-from llve_common.io.video import VideoInfo, VideoWriter
+from llve_common.video import VideoInfo, VideoWriter
 from llve_tcenet.config import TrainSettings
 from llve_tcenet.data import PairedVideos, RealAndSynthetic, video_clips
 from llve_tcenet.paper import training_set

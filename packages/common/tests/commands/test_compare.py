@@ -16,7 +16,7 @@ import torch
 from typer.testing import CliRunner
 
 from llve_common.__main__ import app
-from llve_common.data.clip import read_frame
+from llve_common.clips.clip import read_frame
 from llve_common.flow.raft import Raft, raft_frame_flow
 from llve_common.io.images import write_image
 from llve_common.metrics.temporal import GuideFlow, WarpingError

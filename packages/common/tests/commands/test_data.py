@@ -7,9 +7,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from llve_common.clips.clip import paired_clips, read_frame
 from llve_common.commands.data import data_app
 from llve_common.commands.terminal import Commands
-from llve_common.data.clip import paired_clips, read_frame
 from llve_common.data.sdsd.inspection import inspect_clips
 from llve_common.data.sdsd.layout import low_and_high
 from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST

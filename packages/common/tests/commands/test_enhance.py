@@ -21,9 +21,9 @@ from llve_common.commands.paper import paper_app
 from llve_common.enhance.files import enhance_job
 from llve_common.enhance.frames import frame_enhancer
 from llve_common.io.images import read_image, write_image
-from llve_common.io.video import VideoReader
 from llve_common.paper.recommended import Recommended
 from llve_common.testing.conformance import files_below, run_command
+from llve_common.video import VideoReader
 from llve_common.weights.files import write_weights
 
 

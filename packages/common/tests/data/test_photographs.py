@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
-from llve_common.data.clip import read_frame
+from llve_common.clips.clip import read_frame
 from llve_common.data.photographs import write_photograph_set
 from llve_common.data.scenes import moving_clip
 from llve_common.data.sdsd.layout import clips_to_test, clips_to_train, set_clips

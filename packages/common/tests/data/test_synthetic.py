@@ -4,7 +4,8 @@ from dataclasses import asdict
 import numpy as np
 import pytest
 
-from llve_common.data.clip import paired_clips, read_frame
+from llve_common.clips.clip import paired_clips, read_frame
+from llve_common.clips.folders import list_images, match_by_name
 from llve_common.data.sdsd.layout import clips_to_test, clips_to_train, low_and_high
 from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST, SDSD_OUTDOOR_TEST
 from llve_common.data.synthetic import (
@@ -15,7 +16,6 @@ from llve_common.data.synthetic import (
     write_image_set,
 )
 from llve_common.errors import DataError
-from llve_common.io.folders import list_images, match_by_name
 from llve_common.io.images import read_image
 
 SMALL = {"clips": 1, "frames": 3, "height": 16, "width": 24}

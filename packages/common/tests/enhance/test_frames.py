@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from llve_common.clips.frames import Frame
 from llve_common.enhance.files import enhance_all
 from llve_common.enhance.frames import as_wished, enhance_frames, frame_enhancer, pad_to_fit
 from llve_common.enhance.jobs import naming_faults
 from llve_common.errors import DataError
-from llve_common.io.frames import Frame
 from llve_common.io.images import Image, read_image, write_image
 from llve_common.paper.contract import Window
 

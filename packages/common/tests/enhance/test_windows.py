@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from llve_common.data.windows import index_in_clip, reflected, window_indices
+from llve_common.clips.windows import index_in_clip, reflected, window_indices
 from llve_common.enhance.windows import enhance_clip, enhance_inner_frames, inner_frames
 from llve_common.errors import DataError
 from llve_common.paper.contract import Stream, Window

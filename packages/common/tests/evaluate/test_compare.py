@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from llve_common.data.clip import Clip
+from llve_common.clips.clip import Clip
+from llve_common.clips.frames import Frame
 from llve_common.errors import ConfigError, DataError
 from llve_common.evaluate.compare import compare, gamma_curves
 from llve_common.evaluate.contenders import find_clips, find_contenders
-from llve_common.io.frames import Frame
 from llve_common.io.images import read_image, write_image
 from llve_common.metrics.cost import parameter_count
 from llve_common.metrics.fidelity import psnr, ssim

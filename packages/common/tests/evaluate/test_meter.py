@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from llve_common.data.clip import Clip
+from llve_common.clips.clip import Clip
 from llve_common.errors import DataError
 from llve_common.evaluate import meter
 from llve_common.evaluate.meter import Camera, Guide, Meter, evenly_spread, put_through
@@ -51,7 +51,7 @@ def clip(image_file):
 def test_a_frame_is_read_once_it_is_wanted(clip, monkeypatch):
     read = []
     monkeypatch.setattr(
-        "llve_common.data.clip.read_image", lambda path: read.append(path) or read_image(path)
+        "llve_common.clips.clip.read_image", lambda path: read.append(path) or read_image(path)
     )
     passing = put_through(clip(9), iter)
     next(passing), next(passing)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llve_common.data.clip import Clip, read_frame
+from llve_common.clips.clip import Clip, read_frame
 from llve_common.errors import CheckpointError, ConfigError, DataError, MediaError
 from llve_common.evaluate import test as evaluator
 from llve_common.evaluate.test import evaluate, run_test

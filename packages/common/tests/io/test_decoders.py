@@ -14,8 +14,8 @@ import tifffile
 from PIL import ImageCms
 from PIL.PngImagePlugin import putchunk
 
+from llve_common.clips.folders import is_image
 from llve_common.errors import MediaError
-from llve_common.io.folders import is_image
 from llve_common.io.images import image_size, read_image, result_suffix, write_image
 from llve_common.machine.memory import memory_left
 

@@ -8,9 +8,9 @@ import PIL.IptcImagePlugin
 import pytest
 import tifffile
 
+from llve_common.clips.frames import open_sink, open_source
 from llve_common.enhance.files import enhance_all
 from llve_common.enhance.jobs import plan_jobs
-from llve_common.io.frames import open_sink, open_source
 from llve_common.io.images import OF_16_BITS, WRITTEN, read_image, write_image
 
 TAKEN = "2020:01:02 03:04:05"

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from llve_common.data.clip import Clip
+from llve_common.clips.clip import Clip
 from llve_common.evaluate.scores import FrameScore, Scores
 from llve_common.evaluate.test import Tested as Finished
 from llve_common.io.images import write_image

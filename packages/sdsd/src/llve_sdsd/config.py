@@ -7,6 +7,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 
+from llve_common.clips.windows import Border
 from llve_common.config import (
     NonNegativeInt,
     PairSettings,
@@ -16,7 +17,6 @@ from llve_common.config import (
 )
 from llve_common.data.sdsd import settings as sdsd
 from llve_common.data.sdsd.settings import HAS_FULL_SIZE, ClipTraining, ExperimentSettings, Keys
-from llve_common.data.windows import Border
 from llve_common.paper.about import About
 from llve_common.published_options import PublishedOptions, only, renamed
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from llve_common.data.clip import Clip
+from llve_common.clips.clip import Clip
+from llve_common.clips.windows import Border
 from llve_common.data.pairs import held_out_pairs, training_pairs
 from llve_common.data.sdsd import layout
 from llve_common.data.sdsd.windows import Windows, require_length, require_whole_batch
-from llve_common.data.windows import Border
 from llve_common.paper.contract import Window
 from llve_sdsd.config import TestSettings, TrainSettings
 from llve_sdsd.network import MULTIPLE

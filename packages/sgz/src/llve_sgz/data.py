@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 
-from llve_common.data.clip import read_frame
+from llve_common.clips.clip import read_frame
 from llve_common.errors import ConfigError
 from llve_common.io.images import image_size, to_tensor
 from llve_common.paper.contract import Sample

@@ -7,9 +7,9 @@ import logging
 import torch
 from torch import Tensor, nn
 
-from llve_common.data.clip import image_clips
+from llve_common.clips.clip import image_clips
+from llve_common.clips.folders import list_images
 from llve_common.data.pairs import held_out_pairs, training_images
-from llve_common.io.folders import list_images
 from llve_common.machine.processes import processes
 from llve_common.paper.contract import (
     Batch,

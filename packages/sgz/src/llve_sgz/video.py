@@ -6,13 +6,13 @@ from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+from llve_common.clips.clip import read_frame
+from llve_common.clips.folders import list_images
+from llve_common.clips.frames import make_folder
 from llve_common.commands.terminal import console, progress_bar
-from llve_common.data.clip import read_frame
 from llve_common.errors import ConfigError, DataError
-from llve_common.io.folders import list_images
-from llve_common.io.frames import make_folder
 from llve_common.io.images import size_of, write_image
-from llve_common.io.video import VideoInfo, VideoWriter, open_video
+from llve_common.video import VideoInfo, VideoWriter, open_video
 
 _RATE = Fraction(25)
 

@@ -31,7 +31,7 @@ def match(
     From top to bottom: the images at 640x480, each one's matches in the other, the way to them
     (hue: direction, saturation: length), and their certainty.
     """
-    from llve_common.data.clip import read_frame
+    from llve_common.clips.clip import read_frame
     from llve_common.io.images import to_tensor, write_image
     from llve_common.machine.device import choose_device
     from llve_stcd.matchers import make_matcher, matcher_images
@@ -65,7 +65,7 @@ def decompose(
     """
     import torch
 
-    from llve_common.data.clip import read_frame
+    from llve_common.clips.clip import read_frame
     from llve_common.io.images import to_tensor, write_image
     from llve_common.machine.device import choose_device
     from llve_common.weights.network import load_model

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from llve_common.data.clip import Clip, files_of, read_alike, require_pairs
+from llve_common.clips.clip import Clip, files_of, read_alike, require_pairs
 from llve_common.io.images import to_tensor
 from llve_stcd.network import MULTIPLE
 

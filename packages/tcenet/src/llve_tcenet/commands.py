@@ -27,8 +27,8 @@ def simulate(
     seed: Annotated[int, typer.Option(min=0, help="Seed of parameters and noise.")] = 0,
 ) -> None:
     """Make a paired set in DS-LOL's layout by simulated low light; the ranges are llve's own."""
-    from llve_common.io.folders import named
-    from llve_common.io.frames import sources_in
+    from llve_common.clips.folders import named
+    from llve_common.clips.frames import sources_in
     from llve_tcenet.simulate import clip_names, simulate_clip, write_list
 
     source = named(source)

@@ -14,13 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from llve_common.clips.clip import clip_files, clip_of, clips_in, files_of, require_pairs
+from llve_common.clips.folders import entries
 from llve_common.config import read_small
-from llve_common.data.clip import clip_files, clip_of, clips_in, files_of, require_pairs
 from llve_common.errors import DataError
-from llve_common.io.folders import entries
 from llve_common.io.images import read_image, to_tensor
-from llve_common.io.video import is_video
 from llve_common.paper.contract import Clip, Sample
+from llve_common.video import is_video
 
 WINDOW = 6
 TARGETS = (2, 3)

@@ -18,11 +18,11 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
+from llve_common.clips.frames import open_source
 from llve_common.config import NonNegativeInt, checked
 from llve_common.data.lowlight import DarkeningRanges, darken, draw_darkening
 from llve_common.errors import DataError
 from llve_common.io.atomic import write_text
-from llve_common.io.frames import open_source
 from llve_common.io.images import in_8_bits, write_image
 from llve_tcenet.data import WINDOW
 

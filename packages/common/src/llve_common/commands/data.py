@@ -13,7 +13,7 @@ from llve_common.errors import ConfigError, DataError, MediaError
 from llve_common.report.tables import plain_table
 
 if TYPE_CHECKING:
-    from llve_common.data.clip import Size
+    from llve_common.clips.clip import Size
 
 _SHOWN = 20
 
@@ -77,9 +77,9 @@ def data_app() -> typer.Typer:
         """
         wanted = None if size is None else _size(size)
         folder = _beside(source) if target is None else target
-        from llve_common.data.clip import read_frame
+        from llve_common.clips.clip import read_frame
+        from llve_common.clips.folders import list_images
         from llve_common.enhance.jobs import naming_faults
-        from llve_common.io.folders import list_images
         from llve_common.io.images import write_image
 
         images = [path for path in list_images(source, recursive=True) if path.suffix != ".npy"]
@@ -158,7 +158,7 @@ def _is_whole(file: Path) -> bool:
 
 
 def _beside(source: Path) -> Path:
-    from llve_common.io.folders import named
+    from llve_common.clips.folders import named
 
     source = named(source)
     name = source.name

@@ -110,8 +110,8 @@ def enhance_command(choose: Choose) -> Callable[..., None]:
         ] = None,
     ) -> None:
         """Enhance images, videos, or folders of them."""
+        from llve_common.clips.pipes import piped, rate_of, raw_format
         from llve_common.enhance.jobs import Wishes, jobs_to_do, plan_jobs
-        from llve_common.io.pipes import piped, rate_of, raw_format
 
         given, target = _sources_and_output(sources, output)
         for option, value in (("--start", start), ("--end", end)):
@@ -172,7 +172,7 @@ def _ending(suffix: str | None) -> str | None:
 
 def _enhance(model: Model, jobs: Sequence[Job], wishes: Wishes) -> Enhanced:
     from llve_common.enhance.files import enhance_all
-    from llve_common.io.video import named_video
+    from llve_common.video import named_video
 
     what = "frames" if len(jobs) == 1 else "files"
     started = time.monotonic()
@@ -217,8 +217,8 @@ def _report(result: Enhanced, jobs: Sequence[Job], skipped: int, model: Model) -
 
 def recommended_paper(given: Sequence[str], raw: bool) -> About:
     """The installed paper that is recommended for the sources; a line says which, and why."""
-    from llve_common.io.frames import require_there
-    from llve_common.io.pipes import PIPE
+    from llve_common.clips.frames import require_there
+    from llve_common.clips.pipes import PIPE
     from llve_common.paper.installed import find_papers, load_paper
     from llve_common.paper.recommended import kind_of, recommended
 

@@ -157,8 +157,8 @@ def _defaults_named(paper: About, kind: type[Settings]) -> Iterator[None]:
 
 def _name_other_pictures(tested: Tested, folder: Path, started: float) -> None:
     """Say which pictures in the folder were there before the test, and are not what it read."""
-    from llve_common.data.clip import files_of
-    from llve_common.io.folders import is_image, some_of, walk
+    from llve_common.clips.clip import files_of
+    from llve_common.clips.folders import is_image, some_of, walk
 
     read = {file.resolve() for file in files_of(tested.clips)}
     older = [
@@ -207,7 +207,7 @@ def _run_to_go_on_with(given: Given) -> Path | None:
 
 def _report(tested: Tested, folder: Path) -> None:
     """Write a test's scores, tables and page, and print the tables."""
-    from llve_common.data.clip import files_of
+    from llve_common.clips.clip import files_of
     from llve_common.evaluate.scores import remove_earlier, write_scores
     from llve_common.report.tested import test_tables, write_test_page
 

@@ -70,8 +70,8 @@ def _facts(name: str) -> Table:
 
 
 def _held(folder: Path) -> Table:
+    from llve_common.clips.folders import some_of
     from llve_common.evaluate.protocols import data_digest, find_protocol, recognised
-    from llve_common.io.folders import some_of
     from llve_common.report.tables import Table
 
     rows = []

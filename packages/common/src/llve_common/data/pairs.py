@@ -19,14 +19,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from llve_common.clips.clip import Clip, paired_clips
+from llve_common.clips.folders import entries, in_natural_order, list_images, named, some_of
 from llve_common.config import PairSettings
-from llve_common.data.clip import Clip, paired_clips
 from llve_common.data.sdsd.layout import SETS, SIDES, published_split, smid_clips
 from llve_common.data.sdsd.splits import TEST_CLIPS
 from llve_common.errors import DataError
-from llve_common.io.folders import entries, in_natural_order, list_images, named, some_of
-from llve_common.io.video import is_video
 from llve_common.machine.processes import processes
+from llve_common.video import is_video
 
 log = logging.getLogger(__name__)
 

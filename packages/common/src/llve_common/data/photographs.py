@@ -21,12 +21,12 @@ import cv2
 import numpy as np
 
 from llve_common import __version__
-from llve_common.data.clip import read_frame
+from llve_common.clips.clip import read_frame
+from llve_common.clips.folders import list_images
 from llve_common.data.scenes import moving_clip
 from llve_common.data.sensor import SensorRanges, draw_sensor, low_light
 from llve_common.data.synthetic import SyntheticClip, write_clips, write_images
 from llve_common.errors import DataError, MediaError, in_one_line
-from llve_common.io.folders import list_images
 
 log = logging.getLogger(__name__)
 

@@ -19,9 +19,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from llve_common.clips.frames import open_source
 from llve_common.data.lowlight import to_linear, to_srgb
-from llve_common.io.frames import open_source
-from llve_common.io.video import VideoInfo, VideoWriter
+from llve_common.video import VideoInfo, VideoWriter
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]

@@ -14,11 +14,11 @@ import numpy as np
 import PIL.Image
 import torch
 
+from llve_common.clips.frames import Frame, of_one_size
 from llve_common.config import AnyPrecision, Precision
 from llve_common.enhance.frames import as_wished, frame_enhancer
 from llve_common.enhance.windows import latency
 from llve_common.errors import ConfigError, MediaError
-from llve_common.io.frames import Frame, of_one_size
 from llve_common.io.images import Image, Pixels
 from llve_common.io.profiles import to_srgb, to_srgb_16
 from llve_common.machine.device import choose_device

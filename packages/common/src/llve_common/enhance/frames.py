@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from llve_common.clips.frames import Frame, of_one_size
 from llve_common.enhance.row_blocks import RowBlocks
 from llve_common.enhance.windows import enhance_clip, enhance_inner_frames, inner_frames
 from llve_common.errors import UserError
-from llve_common.io.frames import Frame, of_one_size
 from llve_common.io.images import Pixels, begin_pixels, to_tensor
 from llve_common.machine.device import computing_in
 from llve_common.paper.contract import Model, Prepared, Window

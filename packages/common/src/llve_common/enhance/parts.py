@@ -18,18 +18,18 @@ import av
 from pydantic import RootModel
 
 from llve_common import __version__
+from llve_common.clips.folders import list_images
+from llve_common.clips.frames import Frame, make_folder
 from llve_common.config import checked
 from llve_common.enhance.jobs import Wishes
 from llve_common.errors import ConfigError, MediaError
 from llve_common.io.atomic import write_text
-from llve_common.io.folders import list_images
-from llve_common.io.frames import Frame, make_folder
 from llve_common.io.images import in_8_bits
-from llve_common.io.video import VideoInfo, VideoWriter
-from llve_common.io.video.container import open_input
-from llve_common.io.video.writer import PART
 from llve_common.machine.locks import LOCK, holding
 from llve_common.paper.contract import Model
+from llve_common.video import VideoInfo, VideoWriter
+from llve_common.video.container import open_input
+from llve_common.video.writer import PART
 
 SECONDS = 10
 """How much of a video's time a part holds."""

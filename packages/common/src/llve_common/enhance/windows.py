@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llve_common.data.windows import index_in_clip
+from llve_common.clips.windows import index_in_clip
 from llve_common.machine.device import computing_in
 from llve_common.paper.contract import Model, Stream, Window
 

@@ -15,8 +15,9 @@ from statistics import fmean
 import numpy as np
 import torch
 
+from llve_common.clips.clip import Clip
+from llve_common.clips.frames import Frame
 from llve_common.config import AnyPrecision, Precision
-from llve_common.data.clip import Clip
 from llve_common.enhance.frames import Enhance, frame_enhancer, pad_to_fit
 from llve_common.errors import DataError, UserError
 from llve_common.evaluate.contenders import Contender, NoWeightsError, require_weights
@@ -31,7 +32,6 @@ from llve_common.evaluate.meter import (
     put_through,
     require_truth,
 )
-from llve_common.io.frames import Frame
 from llve_common.io.images import Image, in_8_bits, to_tensor
 from llve_common.metrics.cost import latency, multiply_accumulates, peak_memory
 from llve_common.metrics.fidelity import psnr, ssim

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
+from llve_common.clips.clip import Clip, clip_files
+from llve_common.clips.folders import match_by_name, named
+from llve_common.clips.frames import sources_in
 from llve_common.config import PUBLISHED
-from llve_common.data.clip import Clip, clip_files
 from llve_common.data.sdsd.layout import is_set, set_clips
 from llve_common.errors import CheckpointError, ConfigError
-from llve_common.io.folders import match_by_name, named
-from llve_common.io.frames import sources_in
 from llve_common.paper.contract import Paper
 from llve_common.weights.published import ways_to_weights
 

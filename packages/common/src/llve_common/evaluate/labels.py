@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
+from llve_common.clips.folders import list_images, some_of
 from llve_common.errors import DataError, MediaError
 from llve_common.evaluate.pairing import with_partners
 from llve_common.io.atomic import write_text
-from llve_common.io.folders import list_images, some_of
 from llve_common.metrics.segmentation import Agreement, Labels, train_ids
 
 

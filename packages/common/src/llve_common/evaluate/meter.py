@@ -17,10 +17,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from llve_common.data.clip import Clip
+from llve_common.clips.clip import Clip
+from llve_common.clips.frames import Frame
 from llve_common.enhance.frames import Enhance
 from llve_common.errors import ConfigError, DataError
-from llve_common.io.frames import Frame
 from llve_common.io.images import Image, in_8_bits, to_webp
 from llve_common.metrics.quality import further
 from llve_common.metrics.temporal import GuideFlow, Mabd, Motion, NamedFlow, WarpingError

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llve_common.data.clip import Clip, clip_files, clips_in
+from llve_common.clips.clip import Clip, clip_files, clips_in
+from llve_common.clips.folders import entries, is_image, named, some_of
 from llve_common.data.sdsd.layout import scene_target
 from llve_common.errors import ConfigError, DataError
-from llve_common.io.folders import entries, is_image, named, some_of
-from llve_common.io.video import is_video
+from llve_common.video import is_video
 
 if TYPE_CHECKING:
     from llve_common.evaluate.protocols import Protocol

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from llve_common.data.clip import Size
+from llve_common.clips.clip import Size
 from llve_common.io.images import Pixels, in_8_bits
 from llve_common.metrics.fidelity import psnr, ssim
 from llve_common.metrics.quality import grey, luma, scaled_to_mean

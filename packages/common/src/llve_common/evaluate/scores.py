@@ -25,7 +25,7 @@ class FrameScore:
 
     Attributes:
         clip: its name.
-        frame: its name, see :meth:`llve_common.data.clip.Clip.label`.
+        frame: its name, see :meth:`llve_common.clips.clip.Clip.label`.
         index: its place in the clip, from 0.
         values: what it scored; empty without ground truth.
         seconds: to enhance it.

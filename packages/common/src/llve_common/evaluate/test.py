@@ -27,7 +27,6 @@ from llve_common.evaluate.meter import (
 from llve_common.evaluate.protocols import find_protocol, protocol_clips
 from llve_common.evaluate.scores import FrameScore, Scores
 from llve_common.io.images import image_size, write_image
-from llve_common.io.video import is_video
 from llve_common.machine.device import choose_device
 from llve_common.machine.folders import shown_path
 from llve_common.metrics.fidelity import fsim, psnr, ssim
@@ -42,6 +41,7 @@ from llve_common.paper.contract import (
     Window,
     files_below,
 )
+from llve_common.video import is_video
 from llve_common.weights.network import load_model
 from llve_common.weights.pretrained import perceptual_distance
 

@@ -1,1 +1,1 @@
-"""Reading and writing of images and frame folders."""
+"""Images on disk: decoded with their colours and metadata, written whole or not at all."""

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from llve_common.clips.clip import Clip as Clip  # part of the contract, kept on a lower floor
+from llve_common.clips.windows import Border
 from llve_common.config import Precision, Settings, Ssim, TestSettings
-from llve_common.data.clip import Clip as Clip  # part of the contract, kept on a lower floor
-from llve_common.data.windows import Border
 from llve_common.io.images import Pixels, Rounding
 from llve_common.metrics.temporal import NamedFlow
 from llve_common.paper.about import About

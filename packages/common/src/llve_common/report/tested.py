@@ -7,10 +7,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from llve_common.clips.frames import Frame
 from llve_common.evaluate.meter import evenly_spread
 from llve_common.evaluate.scores import FrameScore, Scores
 from llve_common.evaluate.test import Tested
-from llve_common.io.frames import Frame
 from llve_common.io.images import read_image, to_webp
 from llve_common.paper.contract import Clip, Detail, FileOf
 from llve_common.report.page import Group, Panel, Section, write_page

@@ -39,18 +39,17 @@ from torch.nn import Module
 from torch.nn.modules.batchnorm import _BatchNorm
 from typer.testing import CliRunner
 
+from llve_common.clips.clip import clip_of
+from llve_common.clips.frames import Frame
 from llve_common.commands.options import flags_of
 from llve_common.config import Settings, as_yaml, field_of, load_settings
-from llve_common.data.clip import clip_of
 from llve_common.enhance.enhancer import load_enhancer
 from llve_common.enhance.files import Enhanced, Watcher, enhance_all
 from llve_common.enhance.frames import enhance_frames, frame_enhancer
 from llve_common.enhance.jobs import Wishes
 from llve_common.enhance.windows import enhance_clip
 from llve_common.errors import CheckpointError
-from llve_common.io.frames import Frame
 from llve_common.io.images import Image, read_image, to_pixels, to_tensor, write_image
-from llve_common.io.video import VideoInfo, VideoReader, VideoWriter
 from llve_common.machine.shell import command_line
 from llve_common.paper.configs import settings_class, shipped_configs
 from llve_common.paper.contract import Paper, Plan, Procedure, Sample, TrainingSet
@@ -58,6 +57,7 @@ from llve_common.paper.installed import installed_papers
 from llve_common.published_options import PublishedOptions
 from llve_common.train.record import read_validations
 from llve_common.train.trainer import train
+from llve_common.video import VideoInfo, VideoReader, VideoWriter
 from llve_common.weights.files import (
     file_digest,
     read_checkpoint,

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
+from llve_common.clips.folders import some_of
 from llve_common.config import TrainerSettings
 from llve_common.errors import DataError, UserError
-from llve_common.io.folders import some_of
 from llve_common.machine.processes import ALONE, Processes
 from llve_common.paper.contract import Batch, Sample, TrainingSet
 from llve_common.train.mishaps import (

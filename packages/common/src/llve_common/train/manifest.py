@@ -7,10 +7,10 @@ import logging
 import os
 from typing import Any
 
-from llve_common.data.clip import files_of
+from llve_common.clips.clip import files_of
+from llve_common.clips.folders import some_of
 from llve_common.errors import DataError
 from llve_common.io.atomic import write_text
-from llve_common.io.folders import some_of
 from llve_common.train.run import Run
 
 log = logging.getLogger(__name__)

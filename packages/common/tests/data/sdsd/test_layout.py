@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from llve_common.data.clip import paired_clips
+from llve_common.clips.clip import paired_clips
 from llve_common.data.sdsd import layout
 from llve_common.data.sdsd.layout import (
     clips_to_test,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from llve_common.data.clip import Clip, paired_clips, read_frame
+from llve_common.clips.clip import Clip, paired_clips, read_frame
 from llve_common.data.sdsd.windows import Windows, crop_and_flip, require_whole_batch
 from llve_common.errors import ConfigError, DataError
 from llve_common.io.images import write_image

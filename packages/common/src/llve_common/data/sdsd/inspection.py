@@ -6,10 +6,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llve_common.data.clip import clips_in
+from llve_common.clips.clip import clips_in
+from llve_common.clips.folders import entries, list_images, without_partner
 from llve_common.data.sdsd.layout import low_and_high
 from llve_common.errors import UserError, in_one_line
-from llve_common.io.folders import entries, list_images, without_partner
 from llve_common.io.images import image_size
 
 # Frames that a clip needs at least: those of the window that papers on these data sets look at.

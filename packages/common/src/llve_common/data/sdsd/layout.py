@@ -11,12 +11,12 @@ import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from llve_common.data.clip import Clip, Size, clip_of, matched_clips, paired_clips
+from llve_common.clips.clip import Clip, Size, clip_of, matched_clips, paired_clips
+from llve_common.clips.folders import entries, list_images, named
 from llve_common.data.sdsd.settings import TEST_FRAMES, ClipData, ClipTestData
 from llve_common.data.sdsd.splits import TEST_CLIPS, Split
 from llve_common.errors import DataError
-from llve_common.io.folders import entries, list_images, named
-from llve_common.io.video import is_video
+from llve_common.video import is_video
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ def smid_clips(low: Path, high: Path | None, size: Size | None = None) -> list[C
     Args:
         low: a folder of folders of frames in low light.
         high: a folder of folders with the ground truth, or None.
-        size: see :class:`~llve_common.data.clip.Clip`.
+        size: see :class:`~llve_common.clips.clip.Clip`.
 
     Raises:
         DataError: a folder is missing or empty, or a scene has no ground truth.

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from llve_common.data.clip import Clip, files_of, read_alike, require_pairs
-from llve_common.data.windows import Border, window_indices
+from llve_common.clips.clip import Clip, files_of, read_alike, require_pairs
+from llve_common.clips.windows import Border, window_indices
 from llve_common.errors import ConfigError, DataError
 from llve_common.io.images import to_tensor
 

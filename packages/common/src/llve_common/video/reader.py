@@ -21,13 +21,13 @@ from av.video.stream import VideoStream
 
 from llve_common.errors import MediaError
 from llve_common.io.orientation import upright
-from llve_common.io.video import colour
-from llve_common.io.video.animation import Animation, moves
-from llve_common.io.video.container import open_input, video_streams
-from llve_common.io.video.decoder import Decoder
-from llve_common.io.video.filters import FilterChain
-from llve_common.io.video.info import PRIMING, VideoFrame, VideoInfo, readable
-from llve_common.io.video.orientation import orientation_of
+from llve_common.video import colour
+from llve_common.video.animation import Animation
+from llve_common.video.container import moves, open_input, video_streams
+from llve_common.video.decoder import Decoder
+from llve_common.video.filters import FilterChain
+from llve_common.video.info import PRIMING, VideoFrame, VideoInfo, readable
+from llve_common.video.orientation import orientation_of
 
 log = logging.getLogger(__name__)
 

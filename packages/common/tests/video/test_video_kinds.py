@@ -29,9 +29,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from llve_common.clips.frames import open_source
 from llve_common.errors import ConfigError, MediaError
-from llve_common.io.frames import open_source
-from llve_common.io.video import (
+from llve_common.video import (
     OUTPUT_CODECS,
     OUTPUT_FORMATS,
     VIDEO_SUFFIXES,

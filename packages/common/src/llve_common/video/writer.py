@@ -19,11 +19,11 @@ from av.video.stream import VideoStream
 
 from llve_common.errors import ConfigError, MediaError
 from llve_common.io.atomic import move_into_place, open_temporary
-from llve_common.io.video import colour
-from llve_common.io.video.clock import MOST_REORDERED
-from llve_common.io.video.container import open_input
-from llve_common.io.video.copied import StreamCopy
-from llve_common.io.video.info import VideoInfo, readable
+from llve_common.video import colour
+from llve_common.video.clock import MOST_REORDERED
+from llve_common.video.container import open_input
+from llve_common.video.copied import StreamCopy
+from llve_common.video.info import VideoInfo, readable
 
 OUTPUT_FORMATS: Mapping[str, str] = {".mkv": "matroska", ".mov": "mov", ".mp4": "mp4"}
 """Suffixes that can be written, with ffmpeg's name of the container.

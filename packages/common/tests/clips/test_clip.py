@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from llve_common.data.clip import Clip, clip_of, clips_in, image_clips, paired_clips, read_frame
+from llve_common.clips.clip import Clip, clip_of, clips_in, image_clips, paired_clips, read_frame
 from llve_common.errors import DataError
 from llve_common.io.images import write_image
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import av
+import PIL.Image
 from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from llve_common.errors import MediaError
 from llve_common.io.images import IMAGE_SUFFIXES, WRITTEN
-from llve_common.io.video.animation import moves
 
 VIDEO_SUFFIXES = frozenset(
     {".3g2", ".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"}
@@ -72,6 +73,20 @@ def is_video(path: str | os.PathLike[str]) -> bool:
             return not still or sum(next(packets).size > 0 for _ in range(2)) == 2
     except (MediaError, IndexError):
         return False
+
+
+def moves(path: Path) -> bool:
+    """Whether a file is a WebP or AVIF of several pictures."""
+    # Whatever a damaged file makes a decoder raise.
+    with suppress(Exception), path.open("rb") as file:
+        head = file.read(64)
+        webp = head[8:16] == b"WEBPVP8X" and head[20] & 2
+        avif = head[4:8] == b"ftyp" and b"avis" in head
+        file.seek(0)
+        if webp or avif:
+            with PIL.Image.open(file, formats=("WEBP", "AVIF")) as image:
+                return getattr(image, "n_frames", 1) > 1
+    return False
 
 
 def named_video(path: Path) -> bool:

@@ -12,7 +12,7 @@ from av.buffer import Buffer
 from av.sidedata.sidedata import Type
 
 from llve_common.errors import MediaError
-from llve_common.io.video.filters import FilterChain
+from llve_common.video.filters import FilterChain
 
 # By whether columns and rows are reversed; 4 more where rows and columns change places before.
 _NUMBERS = {(False, False): 1, (True, False): 2, (True, True): 3, (False, True): 4}

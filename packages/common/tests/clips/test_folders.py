@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from llve_common.clips.folders import in_natural_order, is_image, list_images, match_by_name
 from llve_common.errors import DataError
 from llve_common.io.atomic import write_text
-from llve_common.io.folders import in_natural_order, is_image, list_images, match_by_name
 
 
 @pytest.fixture

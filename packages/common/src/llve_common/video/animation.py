@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import suppress
 from fractions import Fraction
 from itertools import chain, islice
 from pathlib import Path
@@ -17,7 +16,7 @@ from llve_common.errors import MediaError
 from llve_common.io.decoders import of_8_bits, refuse_too_large
 from llve_common.io.metadata import orientation_of
 from llve_common.io.orientation import upright
-from llve_common.io.video.info import VideoFrame, VideoInfo
+from llve_common.video.info import VideoFrame, VideoInfo
 
 log = logging.getLogger(__name__)
 
@@ -25,22 +24,8 @@ log = logging.getLogger(__name__)
 _UNSTATED = 100
 
 
-def moves(path: Path) -> bool:
-    """Whether a file is a WebP or AVIF of several pictures."""
-    # Whatever a damaged file makes a decoder raise.
-    with suppress(Exception), path.open("rb") as file:
-        head = file.read(64)
-        webp = head[8:16] == b"WEBPVP8X" and head[20] & 2
-        avif = head[4:8] == b"ftyp" and b"avis" in head
-        file.seek(0)
-        if webp or avif:
-            with PIL.Image.open(file, formats=("WEBP", "AVIF")) as image:
-                return getattr(image, "n_frames", 1) > 1
-    return False
-
-
 class Animation:
-    """Frames of a WebP or AVIF, used as :class:`~llve_common.io.video.VideoReader` is.
+    """Frames of a WebP or AVIF, used as :class:`~llve_common.video.VideoReader` is.
 
     Frames are converted to sRGB by the file's ICC profile.
     """

@@ -14,10 +14,10 @@ from typing import BinaryIO
 
 import numpy as np
 
+from llve_common.clips.frames import Frame, Source
 from llve_common.errors import ConfigError, MediaError
-from llve_common.io.frames import Frame, Source
 from llve_common.io.images import Image, in_8_bits, result_suffix
-from llve_common.io.video import VideoInfo
+from llve_common.video import VideoInfo
 
 PIPE = "-"
 """The name of standard input as a source, and of standard output as a target."""

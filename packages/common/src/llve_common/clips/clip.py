@@ -17,9 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from llve_common.data.windows import reflected
-from llve_common.errors import DataError
-from llve_common.io.folders import (
+from llve_common.clips.folders import (
     entries,
     in_natural_order,
     is_image,
@@ -29,9 +27,11 @@ from llve_common.io.folders import (
     some_of,
     without_partner,
 )
-from llve_common.io.frames import Frame, open_source
+from llve_common.clips.frames import Frame, open_source
+from llve_common.clips.windows import reflected
+from llve_common.errors import DataError
 from llve_common.io.images import Image, Pixels, in_8_bits, read_image
-from llve_common.io.video import is_video
+from llve_common.video import is_video
 
 log = logging.getLogger(__name__)
 

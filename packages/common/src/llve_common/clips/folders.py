@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llve_common.errors import DataError
 from llve_common.io.images import IMAGE_SUFFIXES
-from llve_common.io.video import is_video
+from llve_common.video import is_video
 
 log = logging.getLogger(__name__)
 

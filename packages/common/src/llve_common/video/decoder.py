@@ -17,7 +17,7 @@ from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
 from llve_common.errors import MediaError
-from llve_common.io.video.clock import MOST_REORDERED, Clock
+from llve_common.video.clock import MOST_REORDERED, Clock
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from av.video.reformatter import Colorspace, Interpolation, VideoReformatter
 
 from llve_common.errors import MediaError
-from llve_common.io.video.filters import FilterChain
-from llve_common.io.video.info import Colour
+from llve_common.video.filters import FilterChain
+from llve_common.video.info import Colour
 
 LIMITED_RANGE, FULL_RANGE = 1, 2
 _RGB_MATRIX, _BT709, _UNSPECIFIED, _BT2020 = 0, 1, 2, 9

@@ -16,9 +16,9 @@ from av.packet import Packet
 from av.stream import Discard, Stream
 
 from llve_common.errors import MediaError
-from llve_common.io.video.clock import Clock
-from llve_common.io.video.container import open_input
-from llve_common.io.video.info import PRIMING, VideoInfo, readable
+from llve_common.video.clock import Clock
+from llve_common.video.container import open_input
+from llve_common.video.info import PRIMING, VideoInfo, readable
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,7 @@ from fractions import Fraction
 from itertools import chain, count
 from pathlib import Path
 
-from llve_common.errors import MediaError
-from llve_common.io.folders import (
+from llve_common.clips.folders import (
     holds_no_image,
     in_natural_order,
     is_image,
@@ -19,6 +18,7 @@ from llve_common.io.folders import (
     name_left_out,
     walk,
 )
+from llve_common.errors import MediaError
 from llve_common.io.images import (
     WRITTEN,
     Image,
@@ -28,7 +28,7 @@ from llve_common.io.images import (
     size_of,
     write_image,
 )
-from llve_common.io.video import (
+from llve_common.video import (
     VideoFrame,
     VideoInfo,
     VideoWriter,
@@ -36,7 +36,7 @@ from llve_common.io.video import (
     named_video,
     open_video,
 )
-from llve_common.io.video.container import open_input
+from llve_common.video.container import open_input
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def open_source(
     """The frames of an image file, a folder of frames, or a part of a video.
 
     Images come in sRGB, by their ICC profiles. The keywords are those of
-    :class:`~llve_common.io.video.VideoReader`.
+    :class:`~llve_common.video.VideoReader`.
 
     Raises:
         MediaError: nothing is there, it is of no known kind, or a frame cannot be read.
@@ -171,7 +171,7 @@ def open_sink(
         path: a video file for a video, an image file for one image, else a folder, whose files get
             the names of the source's.
         source: whose times, colour and sound a video keeps.
-        codec: of a video, as :class:`~llve_common.io.video.VideoWriter` takes it; so is ``crf``.
+        codec: of a video, as :class:`~llve_common.video.VideoWriter` takes it; so is ``crf``.
         crf: likewise.
         strip: leave out what a file says beside its pixels, such as the place.
 

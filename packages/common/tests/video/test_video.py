@@ -36,7 +36,7 @@ from clips import (
 )  # fmt: skip
 
 from llve_common.errors import MediaError
-from llve_common.io.video import OUTPUT_FORMATS, Colour, VideoInfo, VideoReader, VideoWriter
+from llve_common.video import OUTPUT_FORMATS, Colour, VideoInfo, VideoReader, VideoWriter
 
 
 def probe(path):
