@@ -27,11 +27,11 @@ from llve_common.clips.folders import (
     some_of,
     without_partner,
 )
-from llve_common.clips.frames import Frame, open_source
+from llve_common.clips.frames import Frame
 from llve_common.clips.windows import reflected
 from llve_common.errors import DataError
 from llve_common.io.images import Image, Pixels, in_8_bits, read_image
-from llve_common.video import is_video
+from llve_common.video import is_video, open_video
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +75,8 @@ class Clip:
         """How many frames are read; of a video, as far as its file tells."""
         if not self.of_video:
             return len(self.frames)
-        with open_source(self.frames[0]) as source:
-            known = [each for each in (source.count, self.length) if each is not None]
+        with open_video(self.frames[0]) as video:
+            known = [each for each in (video.info.frames, self.length) if each is not None]
         return min(known, default=None)
 
     def file(self, index: int) -> Path:
@@ -126,9 +126,10 @@ class Clip:
 
 def _read(files: Sequence[Path], clip: Clip, start: int) -> Iterator[Frame]:
     if files and is_video(files[0]):
-        with open_source(files[0]) as source:
-            for frame in islice(source.frames, start, clip.length):
-                yield replace(frame, image=Image(_fitted(frame.image.pixels, clip.size)))
+        with open_video(files[0]) as video:
+            for number, frame in islice(enumerate(video), start, clip.length):
+                where = f"{files[0]}, frame {number}"
+                yield Frame(Image(_fitted(frame.pixels, clip.size)), "", where, frame.time)
     else:
         for file in files[start : clip.length]:
             yield Frame(Image(read_frame(file, clip.size)), file.name, file)

@@ -84,6 +84,7 @@ def put_through(
         MediaError: a frame cannot be read, or comes out as not a number.
     """
     waiting: deque[tuple[Eight, tuple[int, ...]]] = deque()
+    targets = clip.read_targets(first)
 
     def sources() -> Iterator[Frame]:
         for index, frame in enumerate(clip.read()):
@@ -92,7 +93,6 @@ def put_through(
                 waiting.append((cropped, frame.image.pixels.shape))
             yield replace(frame, image=Image(cropped))
 
-    targets = clip.read_targets(first)
     started = time.perf_counter()
     for index, frame in enumerate(enhance(sources()), first):
         seconds = time.perf_counter() - started

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import PIL.Image
@@ -21,13 +21,13 @@ from PIL import TiffImagePlugin
 
 from llve_common.errors import MediaError
 from llve_common.io.metadata import Metadata, kept_exif, metadata_of, orientation_of
-from llve_common.io.orientation import upright
 from llve_common.io.profiles import lab_to_srgb_16, to_srgb, to_srgb_16
 from llve_common.machine.memory import memory_left
 
 log = logging.getLogger(__name__)
 
 Planes = NDArray[np.uint8 | np.uint16]
+N = TypeVar("N", bound=np.generic)
 
 RAW_SUFFIXES = (
     ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2",
@@ -126,6 +126,22 @@ def decode(path: Path, file: PIL.Image.Image, *, srgb: bool) -> Decoded:
     orientation = orientation_of(file)  # which Pillow resets where it has turned a TIFF itself
     upright_alpha = None if alpha is None else upright(alpha, orientation)
     return upright(pixels, orientation), upright_alpha, metadata_of(file)
+
+
+def upright(planes: NDArray[N], orientation: int) -> NDArray[N]:
+    """A stored picture (H, W) or (H, W, channels) as it is seen, contiguous in memory.
+
+    Args:
+        planes: stored.
+        orientation: 1 (as it is seen) to 8; from 5 on rows and columns change places.
+    """
+    if orientation > 4:
+        planes = planes.swapaxes(0, 1)
+    if orientation in {3, 4, 7, 8}:
+        planes = planes[::-1]
+    if orientation in {2, 3, 6, 7}:
+        planes = planes[:, ::-1]
+    return np.ascontiguousarray(planes)
 
 
 def pictures_in(path: Path, file: PIL.Image.Image) -> int:

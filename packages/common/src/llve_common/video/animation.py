@@ -13,9 +13,8 @@ import numpy as np
 import PIL.Image
 
 from llve_common.errors import MediaError
-from llve_common.io.decoders import of_8_bits, refuse_too_large
+from llve_common.io.decoders import of_8_bits, refuse_too_large, upright
 from llve_common.io.metadata import orientation_of
-from llve_common.io.orientation import upright
 from llve_common.video.info import VideoFrame, VideoInfo
 
 log = logging.getLogger(__name__)

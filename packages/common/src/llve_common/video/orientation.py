@@ -19,7 +19,7 @@ _NUMBERS = {(False, False): 1, (True, False): 2, (True, True): 3, (False, True):
 
 
 def orientation_of(frame: av.VideoFrame, path: Path) -> int:
-    """How a decoded frame lies, as the number of :func:`~llve_common.io.orientation.upright`.
+    """How a decoded frame lies, as the number of :func:`~llve_common.io.decoders.upright`.
 
     Raises:
         MediaError: no quarter turn makes it upright.

@@ -20,7 +20,7 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 from llve_common.errors import MediaError
-from llve_common.io.orientation import upright
+from llve_common.io.decoders import upright
 from llve_common.video import colour
 from llve_common.video.animation import Animation
 from llve_common.video.container import moves, open_input, video_streams
