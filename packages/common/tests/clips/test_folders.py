@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from llve_common.clips.folders import in_natural_order, is_image, list_images, match_by_name
+from llve_common.clips.folders import in_natural_order, list_images, match_by_name
 from llve_common.errors import DataError
 from llve_common.io.atomic import write_text
 
@@ -95,12 +95,6 @@ def test_folder_without_images_is_named(tmp_path, make, message):
     with pytest.raises(DataError) as caught:
         list_images(tmp_path / "images")
     assert str(caught.value).startswith(f"{tmp_path / 'images'}: {message}")
-
-
-def test_image_is_known_by_its_suffix():
-    assert is_image(Path("a.PNG"))
-    assert not is_image(Path("a.txt"))
-    assert is_image(Path(".a.png"))  # what lists a folder leaves it out
 
 
 def test_pairs_are_of_one_stem_whatever_the_order_and_suffix():

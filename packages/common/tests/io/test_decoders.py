@@ -14,10 +14,10 @@ import tifffile
 from PIL import ImageCms
 from PIL.PngImagePlugin import putchunk
 
-from llve_common.clips.folders import is_image
 from llve_common.errors import MediaError
 from llve_common.io.images import image_size, read_image, result_suffix, write_image
 from llve_common.machine.memory import memory_left
+from llve_common.video import is_image
 
 RED = (200, 10, 30)
 DEEP = np.random.default_rng(0).integers(0, 65536, (40, 24, 4)).astype(np.uint16)

@@ -37,6 +37,7 @@ from llve_common.video import (
     VIDEO_SUFFIXES,
     VideoReader,
     VideoWriter,
+    is_image,
     is_video,
 )
 
@@ -678,3 +679,9 @@ def test_page_lists_what_is_read_and_written():
             assert (result.strip() == "same") is (suffix in OUTPUT_FORMATS)
     codecs = {re.findall(r"`(\w+)`", row[0])[0]: row[1].strip() for row in rows if len(row) == 4}
     assert codecs == dict(OUTPUT_CODECS)
+
+
+def test_image_is_known_by_its_suffix():
+    assert is_image(Path("a.PNG"))
+    assert not is_image(Path("a.txt"))
+    assert is_image(Path(".a.png"))  # what lists a folder leaves it out

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from llve_common.clips.folders import (
     entries,
     in_natural_order,
-    is_image,
     list_images,
     match_by_name,
     named,
@@ -31,7 +30,7 @@ from llve_common.clips.frames import Frame
 from llve_common.clips.windows import reflected
 from llve_common.errors import DataError
 from llve_common.io.images import Image, Pixels, in_8_bits, read_image
-from llve_common.video import is_video, open_video
+from llve_common.video import is_image, is_video, open_video
 
 log = logging.getLogger(__name__)
 

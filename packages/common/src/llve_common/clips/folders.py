@@ -11,7 +11,7 @@ from pathlib import Path
 
 from llve_common.errors import DataError
 from llve_common.io.images import IMAGE_SUFFIXES
-from llve_common.video import is_video
+from llve_common.video import is_image
 
 log = logging.getLogger(__name__)
 
@@ -120,16 +120,6 @@ def in_natural_order(path: Path) -> tuple[str, str]:
 def named(path: Path) -> Path:
     """The path, or where it ends in ``.`` or ``..``, that folder by its own name."""
     return path if path.name not in ("", "..") else path.resolve()
-
-
-def is_image(path: Path) -> bool:
-    """Whether a path names an image by its suffix.
-
-    What moves is no image, so files of the kinds that may move are looked into.
-    """
-    suffix = path.suffix.lower()
-    moves = suffix in {".apng", ".avif", ".gif", ".webp"} and is_video(path)
-    return suffix in IMAGE_SUFFIXES and not moves
 
 
 def match_by_name(

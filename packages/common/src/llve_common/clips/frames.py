@@ -13,7 +13,6 @@ from pathlib import Path
 from llve_common.clips.folders import (
     holds_no_image,
     in_natural_order,
-    is_image,
     list_images,
     name_left_out,
     walk,
@@ -32,6 +31,7 @@ from llve_common.video import (
     VideoFrame,
     VideoInfo,
     VideoWriter,
+    is_image,
     is_video,
     named_video,
     open_video,

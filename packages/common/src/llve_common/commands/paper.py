@@ -158,7 +158,8 @@ def _defaults_named(paper: About, kind: type[Settings]) -> Iterator[None]:
 def _name_other_pictures(tested: Tested, folder: Path, started: float) -> None:
     """Say which pictures in the folder were there before the test, and are not what it read."""
     from llve_common.clips.clip import files_of
-    from llve_common.clips.folders import is_image, some_of, walk
+    from llve_common.clips.folders import some_of, walk
+    from llve_common.video import is_image
 
     read = {file.resolve() for file in files_of(tested.clips)}
     older = [

@@ -13,7 +13,6 @@ from itertools import islice
 from pathlib import Path
 from threading import Lock
 
-from llve_common.clips.folders import is_image
 from llve_common.clips.frames import Frame, Source, as_video, open_sink, open_source
 from llve_common.clips.pipes import PIPE, raw_sink, raw_source
 from llve_common.enhance.background import in_background
@@ -23,7 +22,7 @@ from llve_common.enhance.parts import frames_done, held_parts, join, made_by, pa
 from llve_common.enhance.windows import latency
 from llve_common.errors import MediaError, UserError
 from llve_common.paper.contract import Model
-from llve_common.video import named_video
+from llve_common.video import is_image, named_video
 
 log = logging.getLogger(__name__)
 

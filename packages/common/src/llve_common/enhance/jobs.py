@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from llve_common.clips.folders import is_image, named, some_of, walk
+from llve_common.clips.folders import named, some_of, walk
 from llve_common.clips.frames import frame_name, numbered, open_source, require_known, sources_in
 from llve_common.clips.pipes import PIPE, Raw
 from llve_common.errors import ConfigError, DataError
 from llve_common.io.atomic import require_writable
 from llve_common.io.images import WRITTEN, result_suffix
-from llve_common.video import OUTPUT_FORMATS, is_video, named_video
+from llve_common.video import OUTPUT_FORMATS, is_image, is_video, named_video
 from llve_common.video.writer import check_coding
 
 Job = tuple[Path, Path]

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llve_common.clips.clip import Clip, clip_files, clips_in
-from llve_common.clips.folders import entries, is_image, named, some_of
+from llve_common.clips.folders import entries, named, some_of
 from llve_common.data.sdsd.layout import scene_target
 from llve_common.errors import ConfigError, DataError
-from llve_common.video import is_video
+from llve_common.video import is_image, is_video
 
 if TYPE_CHECKING:
     from llve_common.evaluate.protocols import Protocol

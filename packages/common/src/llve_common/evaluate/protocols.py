@@ -14,12 +14,13 @@ from typing import Annotated, Literal
 from pydantic import Field, PositiveInt, TypeAdapter
 
 from llve_common.clips.clip import Clip, clips_in, paired_clips
-from llve_common.clips.folders import is_image, list_images, some_of, walk
+from llve_common.clips.folders import list_images, some_of, walk
 from llve_common.config import Settings, Ssim, nearest
 from llve_common.data.sdsd.layout import smid_clips
 from llve_common.data.sdsd.splits import TEST_CLIPS, Split
 from llve_common.errors import ConfigError, DataError
 from llve_common.evaluate.pairing import keyed
+from llve_common.video import is_image
 
 log = logging.getLogger(__name__)
 

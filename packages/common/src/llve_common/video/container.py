@@ -1,4 +1,4 @@
-"""Video files, told by their content and opened."""
+"""Images and videos told apart by their content, and videos opened."""
 
 from __future__ import annotations
 
@@ -87,6 +87,16 @@ def moves(path: Path) -> bool:
             with PIL.Image.open(file, formats=("WEBP", "AVIF")) as image:
                 return getattr(image, "n_frames", 1) > 1
     return False
+
+
+def is_image(path: Path) -> bool:
+    """Whether a path names an image by its suffix.
+
+    What moves is no image, so files of the kinds that may move are looked into.
+    """
+    suffix = path.suffix.lower()
+    moves = suffix in {".apng", ".avif", ".gif", ".webp"} and is_video(path)
+    return suffix in IMAGE_SUFFIXES and not moves
 
 
 def named_video(path: Path) -> bool:
