@@ -195,10 +195,7 @@ def check_variant(facts: Mapping[str, Any], network: nn.Module, paper: Paper) ->
 
 
 def check_module(
-    case: Case,
-    module: nn.Module,
-    run: Callable[..., Tensor],
-    dtype: torch.dtype = torch.float32,
+    case: Case, module: nn.Module, run: Callable[..., Tensor], dtype: torch.dtype = torch.float32
 ) -> None:
     """Compare what a part of SDSD or STCD gives, and all gradients, with a case.
 

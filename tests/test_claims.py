@@ -4,13 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from reproduce.claims import (
-    agreeing,
-    claims_file,
-    claims_table,
-    read_claims,
-    show,
-)
+from reproduce.claims import agreeing, claims_file, claims_table, read_claims, show
 
 from llve_common.errors import ConfigError
 

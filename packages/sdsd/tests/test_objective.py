@@ -4,13 +4,7 @@ import pytest
 import torch
 
 from llve_sdsd.network import Decomposition
-from llve_sdsd.objective import (
-    charbonnier,
-    illumination_target,
-    l1,
-    noisier,
-    supervised_losses,
-)
+from llve_sdsd.objective import charbonnier, illumination_target, l1, noisier, supervised_losses
 
 
 def tiny(frames: torch.Tensor) -> Decomposition:

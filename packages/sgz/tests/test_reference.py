@@ -29,13 +29,7 @@ from llve_common.evaluate.test import Pictures, evaluate
 from llve_common.io.images import read_image, to_pixels, to_tensor, write_image
 from llve_common.metrics.cost import multiply_accumulates, parameter_count
 from llve_common.paper.contract import Clip, Model, Scoring, State
-from llve_common.testing.reference import (
-    Case,
-    cases,
-    reference_json,
-    require_known,
-    shared_file,
-)
+from llve_common.testing.reference import Case, cases, reference_json, require_known, shared_file
 from llve_common.weights.files import load_into, read_weights
 from llve_sgz.config import NetworkSettings, ObjectiveSettings, SegmentationSettings, TrainSettings
 from llve_sgz.data import LowLightImages, shuffled

@@ -85,10 +85,7 @@ def pairs_of(root, size=None):
 def test_published_split(published):
     facts = reference_json(SET)
     data, test = pairs_of(published)
-    for split, items in (
-        ("train_split", data.items),
-        ("test_split", FramePairs(test).items),
-    ):
+    for split, items in (("train_split", data.items), ("test_split", FramePairs(test).items)):
         assert len(items) == facts[split]["length"]
         assert [clip.name for clip, _ in items] == facts[split]["folder"]
         assert [f"{index}/{len(clip.frames)}" for clip, index in items] == facts[split]["idx"]

@@ -12,13 +12,7 @@ from llve_stcd.dkm import correlation
 from llve_stcd.dkm.correlation import local_correlation
 from llve_stcd.dkm.decoder import Decoder, Estimate
 from llve_stcd.dkm.gaussian_process import GaussianProcess
-from llve_stcd.dkm.network import (
-    PUBLISHED,
-    DKMv3,
-    Resolution,
-    load,
-    warp_and_certainty,
-)
+from llve_stcd.dkm.network import PUBLISHED, DKMv3, Resolution, load, warp_and_certainty
 from llve_stcd.dkm.positions import grid
 
 SIZE = (40, 54)

@@ -296,10 +296,7 @@ def test_one_sided_match_is_the_left_half(matcher):
 def test_match_in_two_passes(matcher, monkeypatch):
     monkeypatch.setattr(matcher, "resolution", Resolution(sizes()["lo"], sizes()["up"]))
     first, second = matcher.estimates(prepared(sizes()["lo"]), prepared(sizes()["up"]))
-    found = {
-        **described("pass1_s16", first[16], 1),
-        **described("pass1_s1", first[1], 4),
-    }
+    found = {**described("pass1_s16", first[16], 1), **described("pass1_s1", first[1], 4)}
     for stride, estimate in second.items():
         found |= described(f"pass2_s{stride}", estimate, every(stride))
     warp, certainty = matched(matcher)

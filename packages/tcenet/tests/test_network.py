@@ -7,12 +7,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from llve_common.metrics.cost import parameter_count
 from llve_tcenet.attention import as_pixels, co_attend
-from llve_tcenet.network import (
-    Encoder,
-    PairConvolution,
-    TCENet,
-    initialise,
-)
+from llve_tcenet.network import Encoder, PairConvolution, TCENet, initialise
 from llve_tcenet.wavelet import haar, inverse_haar
 
 

@@ -5,10 +5,7 @@ import pytest
 import torch
 
 from llve_tcenet.config import ObjectiveSettings
-from llve_tcenet.objective import (
-    spatial_losses,
-    temporal_consistency,
-)
+from llve_tcenet.objective import spatial_losses, temporal_consistency
 from llve_tcenet.paper import dis_flow_of, notices
 
 

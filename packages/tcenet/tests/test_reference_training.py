@@ -157,11 +157,7 @@ def test_overall_loss():
 
 # By step, the last of all later ones: total, temporal, running statistics (their norm), parameters
 # (one by one).
-TOLERANCES = (
-    (1e-5, 1e-5, 1e-4, 2.1e-4),
-    (5e-5, 1e-3, 5e-3, 4.3e-4),
-    (3e-4, 6e-3, 3e-2, 6.5e-4),
-)
+TOLERANCES = ((1e-5, 1e-5, 1e-4, 2.1e-4), (5e-5, 1e-3, 5e-3, 4.3e-4), (3e-4, 6e-3, 3e-2, 6.5e-4))
 
 
 @pytest.mark.parametrize("case", cases(f"{SET}/train_steps"))

@@ -96,8 +96,7 @@ def test_the_right_one_of_five_protocols_is_named(folders):
 
 
 @pytest.mark.parametrize(
-    ("pair", "rename"),
-    [("order", "x{}"), ("{}_ours=gt_{}", "{}_ours"), ("out{}=gt_{}", "out{}")],
+    ("pair", "rename"), [("order", "x{}"), ("{}_ours=gt_{}", "{}_ours"), ("out{}=gt_{}", "out{}")]
 )
 def test_pairing(folders, pair, rename):
     expected = score(folders / "result", folders / "gt").means()

@@ -11,13 +11,7 @@ import torch
 from recipes import check_keys, relative_l2, with_tcenet_recipe
 
 from llve_common.errors import CheckpointError, DataError
-from llve_common.flow.raft import (
-    Raft,
-    convex_upsample,
-    look_up,
-    raft_flow,
-    raft_frame_flow,
-)
+from llve_common.flow.raft import Raft, convex_upsample, look_up, raft_flow, raft_frame_flow
 from llve_common.metrics.cost import parameter_count
 from llve_common.testing.reference import cases, check_summary, reference_json
 from llve_common.weights.pretrained import load_raft

@@ -29,12 +29,7 @@ from llve_common.weights.files import load_into, read_weights
 from llve_common.weights.network import bundled_weights
 from llve_common.weights.published import weights_file
 from llve_sci.browser import shaders
-from llve_sci.config import (
-    ABOUT,
-    FinetuneSettings,
-    TestSettings,
-    TrainSettings,
-)
+from llve_sci.config import ABOUT, FinetuneSettings, TestSettings, TrainSettings
 from llve_sci.data import LowLightImages
 from llve_sci.fast import prepare
 from llve_sci.network import Cascade, Enhancer, divide, initialise

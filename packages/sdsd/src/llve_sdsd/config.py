@@ -8,13 +8,7 @@ from typing import Literal
 from pydantic import Field, PositiveFloat, ValidationInfo, field_validator
 
 from llve_common.clips.windows import Border
-from llve_common.config import (
-    NonNegativeInt,
-    PairSettings,
-    PositiveInt,
-    ScheduleSettings,
-    Settings,
-)
+from llve_common.config import NonNegativeInt, PairSettings, PositiveInt, ScheduleSettings, Settings
 from llve_common.data.sdsd import settings as sdsd
 from llve_common.data.sdsd.settings import HAS_FULL_SIZE, ClipTraining, ExperimentSettings, Keys
 from llve_common.paper.about import About
@@ -194,8 +188,5 @@ ABOUT = About(
     package="llve_sdsd",
     kind="video",
     bundled="sdsd-photographs.safetensors",
-    options={
-        TrainSettings: TRAIN_OPTIONS,
-        TestSettings: TEST_OPTIONS,
-    },
+    options={TrainSettings: TRAIN_OPTIONS, TestSettings: TEST_OPTIONS},
 )

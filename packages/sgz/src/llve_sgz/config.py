@@ -5,13 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import (
-    Field,
-    NonNegativeFloat,
-    PositiveFloat,
-    ValidationInfo,
-    field_validator,
-)
+from pydantic import Field, NonNegativeFloat, PositiveFloat, ValidationInfo, field_validator
 
 from llve_common import config as common
 from llve_common.config import (
@@ -188,8 +182,5 @@ ABOUT = About(
     package="llve_sgz",
     kind="image",
     bundled="sgz-photographs.safetensors",
-    options={
-        TrainSettings: TRAIN_OPTIONS,
-        TestSettings: TEST_OPTIONS,
-    },
+    options={TrainSettings: TRAIN_OPTIONS, TestSettings: TEST_OPTIONS},
 )

@@ -26,13 +26,7 @@ from llve_common.paper.contract import (
 from llve_common.weights.network import start_from
 from llve_common.weights.published import weights_file
 from llve_sgz.browser import shaders
-from llve_sgz.config import (
-    ABOUT,
-    TEST_SCALE,
-    SegmentationSettings,
-    TestSettings,
-    TrainSettings,
-)
+from llve_sgz.config import ABOUT, TEST_SCALE, SegmentationSettings, TestSettings, TrainSettings
 from llve_sgz.data import LowLightImages, fitting_size
 from llve_sgz.fast import prepare
 from llve_sgz.network import Enhancer, Segmenter

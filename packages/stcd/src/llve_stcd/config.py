@@ -7,13 +7,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveFloat
 
-from llve_common.config import (
-    NonNegativeInt,
-    PairSettings,
-    PositiveInt,
-    ScheduleSettings,
-    Settings,
-)
+from llve_common.config import NonNegativeInt, PairSettings, PositiveInt, ScheduleSettings, Settings
 from llve_common.data.sdsd import settings as sdsd
 from llve_common.data.sdsd.settings import (
     HAS_FULL_SIZE,
@@ -141,8 +135,5 @@ ABOUT = About(
     package="llve_stcd",
     kind="video",
     bundled="stcd-photographs.safetensors",
-    options={
-        TrainSettings: TRAIN_OPTIONS,
-        TestSettings: TEST_OPTIONS,
-    },
+    options={TrainSettings: TRAIN_OPTIONS, TestSettings: TEST_OPTIONS},
 )

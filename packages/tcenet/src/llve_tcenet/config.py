@@ -359,8 +359,5 @@ ABOUT = About(
     package="llve_tcenet",
     kind="video",
     bundled="tcenet-photographs.safetensors",
-    options={
-        TrainSettings: TRAIN_OPTIONS,
-        TestSettings: TEST_OPTIONS,
-    },
+    options={TrainSettings: TRAIN_OPTIONS, TestSettings: TEST_OPTIONS},
 )

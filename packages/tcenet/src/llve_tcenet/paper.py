@@ -56,12 +56,7 @@ from llve_tcenet.config import (
 from llve_tcenet.data import WINDOW, PairedVideos, RealAndSynthetic, require_window, video_clips
 from llve_tcenet.fast import combine, part
 from llve_tcenet.network import TCENet, initialise
-from llve_tcenet.objective import (
-    Features,
-    FlowEstimator,
-    spatial_losses,
-    temporal_consistency,
-)
+from llve_tcenet.objective import Features, FlowEstimator, spatial_losses, temporal_consistency
 from llve_tcenet.pictures import write_pictures
 from llve_tcenet.weights import (
     load_optimizer,

@@ -26,8 +26,7 @@ def compare(
         ),
     ],
     reference: Annotated[
-        Path | None,
-        typer.Option(help="Ground truth under the same names.", show_default=False),
+        Path | None, typer.Option(help="Ground truth under the same names.", show_default=False)
     ] = None,
     papers: Annotated[
         str | None, typer.Option(help="Papers, such as sci,sgz.", show_default="all installed")

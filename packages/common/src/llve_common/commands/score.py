@@ -23,8 +23,7 @@ def score(
         typer.Option("--input", help="The images as they were, for LOE.", show_default=False),
     ] = None,
     pair: Annotated[
-        str,
-        typer.Option(help="name, order, or a template of the stems such as '{}_out=gt_{}'."),
+        str, typer.Option(help="name, order, or a template of the stems such as '{}_out=gt_{}'.")
     ] = "name",
     clip: Annotated[bool, typer.Option("--clip", help="Images are the frames of a clip.")] = False,
     protocol: Annotated[

@@ -129,10 +129,7 @@ def write_images(
 
 
 def write_clips(
-    folder: Path,
-    clips: Iterable[SyntheticClip],
-    record: Mapping[str, object],
-    suffix: str = ".npy",
+    folder: Path, clips: Iterable[SyntheticClip], record: Mapping[str, object], suffix: str = ".npy"
 ) -> Path:
     """Write clips in the SDSD layout: ``{GT,input}/pair<number>/<frame>``.
 

@@ -132,11 +132,7 @@ def put_frames_through(
 
 
 def enhance_all(
-    model: Model,
-    jobs: Sequence[Job],
-    *,
-    wishes: Wishes = AS_IT_IS,
-    watch: Watcher | None = None,
+    model: Model, jobs: Sequence[Job], *, wishes: Wishes = AS_IT_IS, watch: Watcher | None = None
 ) -> Enhanced:
     """Enhance sources one after the other; one that fails, for whatever reason, is in the result.
 

@@ -310,8 +310,7 @@ def measure_cost(model: Model, pixels: Eight) -> Cost:
     seconds = latency(lambda: next(under_way), device=device, repeats=_REPEATS)
     # From a network that is loaded and no more: what is prepared and kept for it counts.
     memory = peak_memory(
-        lambda: next(frame_enhancer(model)(itertools.repeat(frame))),
-        device=device,
+        lambda: next(frame_enhancer(model)(itertools.repeat(frame))), device=device
     )
     # The network as it is: what is prepared for a CPU computes the same in parts.
     window = to_tensor(pixels).to(device).expand(1, len(model.window.inputs), -1, -1, -1)

@@ -16,14 +16,7 @@ from llve_common.enhance.frames import frame_enhancer
 from llve_common.enhance.jobs import naming_faults
 from llve_common.enhance.windows import inner_frames
 from llve_common.errors import ConfigError, DataError
-from llve_common.evaluate.meter import (
-    Guide,
-    Measure,
-    Meter,
-    Passed,
-    put_through,
-    require_truth,
-)
+from llve_common.evaluate.meter import Guide, Measure, Meter, Passed, put_through, require_truth
 from llve_common.evaluate.protocols import find_protocol, protocol_clips
 from llve_common.evaluate.scores import FrameScore, Scores
 from llve_common.io.images import image_size, write_image

@@ -58,12 +58,7 @@ from llve_common.published_options import PublishedOptions
 from llve_common.train.record import read_validations
 from llve_common.train.trainer import train
 from llve_common.video import VideoInfo, VideoReader, VideoWriter
-from llve_common.weights.files import (
-    file_digest,
-    read_checkpoint,
-    read_weights,
-    write_weights,
-)
+from llve_common.weights.files import file_digest, read_checkpoint, read_weights, write_weights
 from llve_common.weights.network import bundled_weights, load_model
 from llve_common.weights.published import published_weights
 

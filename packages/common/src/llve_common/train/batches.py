@@ -24,13 +24,7 @@ from llve_common.config import TrainerSettings
 from llve_common.errors import DataError, UserError
 from llve_common.machine.processes import ALONE, Processes
 from llve_common.paper.contract import Batch, Sample, TrainingSet
-from llve_common.train.mishaps import (
-    end_loaders,
-    has_worked,
-    settle_loader,
-    with_cause,
-    work_of,
-)
+from llve_common.train.mishaps import end_loaders, has_worked, settle_loader, with_cause, work_of
 
 # A loader's process that is killed is noticed at once. One that is waited for is looked at every so
 # many seconds, and is stuck if it neither computes nor reads between so many looks; where the

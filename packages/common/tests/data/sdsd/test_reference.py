@@ -11,12 +11,7 @@ from recipes import SDSD_RESIZED, fingerprint, write_sdsd_set, write_smid_set
 
 from llve_common.clips.clip import Clip, paired_clips, read_frame
 from llve_common.clips.windows import window_indices
-from llve_common.data.sdsd.layout import (
-    clips_to_test,
-    clips_to_train,
-    low_and_high,
-    smid_clips,
-)
+from llve_common.data.sdsd.layout import clips_to_test, clips_to_train, low_and_high, smid_clips
 from llve_common.data.sdsd.windows import Windows, crop_and_flip, require_length
 from llve_common.errors import DataError, MediaError
 from llve_common.io.images import write_image
