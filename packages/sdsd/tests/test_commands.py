@@ -55,16 +55,8 @@ def test_train_test_enhance(tmp_path, root):
     assert summary["ssim"] == "gaussian11"
     assert len(list((out / "images").glob("*/*/*.png"))) == 2 * 12
 
-    run(
-        "enhance",
-        root / "input" / "pair13",
-        "-o",
-        tmp_path / "clip",
-        "--weights",
-        model,
-        "--precision",
-        "fp32",
-    )
+    words = ("enhance", root / "input" / "pair13", "-o", tmp_path / "clip", "--weights", model)
+    run(*words, "--precision", "fp32")
     enhanced = read_image(tmp_path / "clip" / "0003.png").pixels
     tested = read_image(out / "images" / "output" / "pair13" / "0003.png").pixels
     # The same way through the network: five frames in sight, and the published border mode.

@@ -93,16 +93,8 @@ def test_test_and_enhance(tmp_path, root, trained):
     truth = read_image(root / "GT" / "pair13" / "0002.png").pixels
     written = read_image(out / "images" / "GT" / "pair13" / "0002.png").pixels
     np.testing.assert_array_equal(written, truth)
-    run(
-        "enhance",
-        root / "input" / "pair13",
-        "-o",
-        tmp_path / "clip",
-        "--weights",
-        model,
-        "--precision",
-        "fp32",
-    )
+    words = ("enhance", root / "input" / "pair13", "-o", tmp_path / "clip", "--weights", model)
+    run(*words, "--precision", "fp32")
     for name in ("0002.png", "0003.png"):
         tested = read_image(out / "images" / "output" / "pair13" / name).pixels
         np.testing.assert_array_equal(read_image(tmp_path / "clip" / name).pixels, tested)

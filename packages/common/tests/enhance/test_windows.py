@@ -4,9 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from llve_common.clips.windows import index_in_clip, reflected, window_indices
+from llve_common.clips.windows import index_in_clip
 from llve_common.enhance.windows import enhance_clip, enhance_inner_frames, inner_frames
-from llve_common.errors import DataError
 from llve_common.paper.contract import Stream, Window
 
 
@@ -77,28 +76,6 @@ def test_equal_to_window_by_window(five_frames, length, border, stream):
         torch.testing.assert_close(one, other)
 
 
-@pytest.mark.parametrize(
-    ("border", "at_start", "at_end"),
-    [
-        ("reflection", [2, 1, 0, 1, 2], [4, 5, 6, 5, 4]),
-        ("replicate", [0, 0, 0, 1, 2], [4, 5, 6, 6, 6]),
-        ("new_info", [4, 3, 0, 1, 2], [4, 5, 6, 3, 2]),
-        ("circle", [3, 4, 0, 1, 2], [4, 5, 6, 2, 3]),
-    ],
-)
-def test_border_modes(border, at_start, at_end):
-    assert window_indices(0, 6, 5, border) == at_start
-    assert window_indices(6, 6, 5, border) == at_end
-    assert window_indices(3, 6, 5, border) == [1, 2, 3, 4, 5]
-
-
-@pytest.mark.parametrize(("border", "shortest"), [("reflection", 3), ("new_info", 5)])
-def test_a_clip_too_short_for_its_border_mode(border, shortest):
-    assert all(len(window_indices(i, shortest - 1, 5, border)) == 5 for i in range(shortest))
-    with pytest.raises(DataError, match=f"at least {shortest} for windows of 5"):
-        window_indices(0, shortest - 2, 5, border)
-
-
 @pytest.mark.parametrize("border", ["reflection", "new_info"])
 def test_each_part_is_computed_once(five_frames, border):
     network = Five().eval()
@@ -167,14 +144,6 @@ def test_memory_is_constant(five_frames):
     enhanced = enhance_clip(five_frames(Five().eval(), STREAM), frames)
     # Never further ahead than the window reaches.
     assert max(len(made) - done for done, _ in enumerate(enhanced, 1)) == 2
-
-
-@pytest.mark.parametrize(
-    ("index", "last", "expected"),
-    [(0, 4, 0), (-1, 4, 1), (-2, 4, 2), (5, 4, 3), (6, 4, 2), (3, 0, 0), (-3, 1, 1), (4, 1, 0)],
-)
-def test_reflected(index, last, expected):
-    assert reflected(index, last) == expected
 
 
 def test_inner_frames_are_those_of_windows_within_the_clip(six):

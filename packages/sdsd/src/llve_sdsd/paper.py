@@ -16,7 +16,6 @@ from llve_common.paper.contract import (
     Objective,
     Paper,
     Pictures,
-    Plan,
     Procedure,
     Progress,
     Scoring,
@@ -26,7 +25,7 @@ from llve_common.paper.contract import (
     Window,
     files_below,
 )
-from llve_common.train.schedule import set_rates
+from llve_common.train.schedule import plan_by_iterations, set_rates
 from llve_common.weights.network import start_from
 from llve_sdsd.config import ABOUT, Data, TestSettings, TrainSettings
 from llve_sdsd.data import test_clips, training_set, validation_clips
@@ -101,18 +100,6 @@ def schedule(settings: TrainSettings, optimizer: torch.optim.Optimizer, progress
         optimizer.param_groups[0]["lr"] = 0.0
 
 
-def train_plan(settings: TrainSettings, epoch_length: int) -> Plan:
-    """Weights and checkpoints as published; previews with validation."""
-    chosen = settings.train
-    return Plan(
-        iterations=chosen.iterations,
-        weights_every=chosen.save_every,
-        checkpoint_every=chosen.save_every,
-        preview_every=chosen.validate_every,
-        validate_every=chosen.validate_every,
-    )
-
-
 def previews(
     settings: TrainSettings, network: nn.Module, progress: Progress, clips: Sequence[Clip]
 ) -> Iterator[tuple[str, Tensor]]:
@@ -150,7 +137,7 @@ PAPER = Paper(
             data=training_set,
             objective=objective,
             optimizer=adam,
-            plan=train_plan,
+            plan=plan_by_iterations,
             schedule=schedule,
             previews=previews,
             validation=validation_clips,

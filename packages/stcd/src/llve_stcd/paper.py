@@ -25,7 +25,6 @@ from llve_common.paper.contract import (
     Objective,
     Paper,
     Pictures,
-    Plan,
     Procedure,
     Progress,
     Scoring,
@@ -35,7 +34,7 @@ from llve_common.paper.contract import (
     Window,
     files_below,
 )
-from llve_common.train.schedule import set_rates
+from llve_common.train.schedule import plan_by_iterations, set_rates
 from llve_common.weights.network import start_from
 from llve_stcd.config import ABOUT, TestSettings, TrainSettings
 from llve_stcd.data import FramePairs
@@ -150,18 +149,6 @@ def schedule(settings: TrainSettings, optimizer: torch.optim.Optimizer, progress
     set_rates(settings.train.schedule, optimizer, progress.iteration)
 
 
-def train_plan(settings: TrainSettings, epoch_length: int) -> Plan:
-    """Weights and checkpoints as published; previews with validation."""
-    chosen = settings.train
-    return Plan(
-        iterations=chosen.iterations,
-        weights_every=chosen.save_every,
-        checkpoint_every=chosen.save_every,
-        preview_every=chosen.validate_every,
-        validate_every=chosen.validate_every,
-    )
-
-
 def previews(
     settings: TrainSettings, network: nn.Module, progress: Progress, clips: Sequence[Clip]
 ) -> Iterator[tuple[str, Tensor]]:
@@ -219,7 +206,7 @@ PAPER = Paper(
             data=training_set,
             objective=objective,
             optimizer=adam,
-            plan=train_plan,
+            plan=plan_by_iterations,
             schedule=schedule,
             previews=previews,
             validation=validation_set,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from llve_common.commands.terminal import Device, console, progress_bar
+from llve_common.commands.terminal import AsClip, Device, Lpips, Raft, console, progress_bar
 from llve_common.config import AnyPrecision
 from llve_common.errors import ConfigError, UserError
 from llve_common.machine.shell import command_line
@@ -39,13 +39,7 @@ def compare(
             show_default="the bundled ones",
         ),
     ] = None,
-    raft: Annotated[
-        Path | None,
-        typer.Option(
-            help="RAFT's weights, or published:raft-things, for the warping error.",
-            show_default="by DIS",
-        ),
-    ] = None,
+    raft: Raft = None,
     quality: Annotated[
         bool,
         typer.Option(
@@ -53,14 +47,8 @@ def compare(
             help="Measure GT-mean, NIQE, LOE, DE, EME and the colour error too, and a gamma curve.",
         ),
     ] = False,
-    lpips: Annotated[
-        Path | None,
-        typer.Option(
-            help="AlexNet's weights, or published:alexnet, to measure LPIPS too.",
-            show_default=False,
-        ),
-    ] = None,
-    clip: Annotated[bool, typer.Option("--clip", help="Images are the frames of a clip.")] = False,
+    lpips: Lpips = None,
+    clip: AsClip = False,
     protocol: Annotated[
         str | None,
         typer.Option(

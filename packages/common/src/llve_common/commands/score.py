@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from llve_common.commands.terminal import console, progress_bar
+from llve_common.commands.terminal import AsClip, Lpips, Raft, console, progress_bar
 from llve_common.errors import ConfigError
 
 
@@ -25,7 +25,7 @@ def score(
     pair: Annotated[
         str, typer.Option(help="name, order, or a template of the stems such as '{}_out=gt_{}'.")
     ] = "name",
-    clip: Annotated[bool, typer.Option("--clip", help="Images are the frames of a clip.")] = False,
+    clip: AsClip = False,
     protocol: Annotated[
         str | None,
         typer.Option(
@@ -37,13 +37,7 @@ def score(
     fsim: Annotated[
         bool, typer.Option("--fsim", help="Measure FSIM and FSIMc too; needs the extra fsim.")
     ] = False,
-    lpips: Annotated[
-        Path | None,
-        typer.Option(
-            help="AlexNet's weights, or published:alexnet, to measure LPIPS too.",
-            show_default=False,
-        ),
-    ] = None,
+    lpips: Lpips = None,
     labels: Annotated[
         Literal["ids", "train-ids"] | None,
         typer.Option(
@@ -54,13 +48,7 @@ def score(
         str | None,
         typer.Option(help="A table's PSNR or SSIM: find how it was computed.", show_default=False),
     ] = None,
-    raft: Annotated[
-        Path | None,
-        typer.Option(
-            help="RAFT's weights, or published:raft-things, for the warping error.",
-            show_default="by DIS",
-        ),
-    ] = None,
+    raft: Raft = None,
     output: Annotated[
         Path | None,
         typer.Option(

@@ -60,6 +60,20 @@ Weights = Annotated[
     typer.Option(help="A weights file, or published:NAME.", show_default="the bundled one"),
 ]
 Device = Annotated[str | None, typer.Option(help=f"{DEVICES}.", show_default="auto")]
+AsClip = Annotated[bool, typer.Option("--clip", help="Images are the frames of a clip.")]
+Raft = Annotated[
+    Path | None,
+    typer.Option(
+        help="RAFT's weights, or published:raft-things, for the warping error.",
+        show_default="by DIS",
+    ),
+]
+Lpips = Annotated[
+    Path | None,
+    typer.Option(
+        help="AlexNet's weights, or published:alexnet, to measure LPIPS too.", show_default=False
+    ),
+]
 
 
 SHORT_HELP = {"help_option_names": ["-h", "--help"]}

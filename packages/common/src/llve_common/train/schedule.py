@@ -8,10 +8,12 @@ optimizer's groups, as ``lr`` and ``initial_lr``, and so in its checkpoint.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from torch.optim import Optimizer
 
 from llve_common.config import ScheduleSettings
+from llve_common.paper.contract import Plan
 
 
 def set_rates(chosen: ScheduleSettings, optimizer: Optimizer, iteration: int) -> None:
@@ -61,3 +63,15 @@ def _annealed(rate: float, base: float, lowest: float, along: int, period: int) 
         return rate + (base - lowest) * (1 - math.cos(math.pi / period)) / 2
     fall = (1 + math.cos(math.pi * along / period)) / (1 + math.cos(math.pi * (along - 1) / period))
     return lowest + (rate - lowest) * fall
+
+
+def plan_by_iterations(settings: Any, epoch_length: int) -> Plan:
+    """Weights with checkpoints and previews with validation, as SDSD and STCD publish them.
+
+    Args:
+        settings: whose ``train`` has ``iterations``, ``save_every`` and ``validate_every``.
+        epoch_length: has no effect.
+    """
+    chosen = settings.train
+    save, look = chosen.save_every, chosen.validate_every
+    return Plan(chosen.iterations, save, save, preview_every=look, validate_every=look)
