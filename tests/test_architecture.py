@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
@@ -90,6 +91,14 @@ def test_rooms_import_only_those_before_them():
     back = [(name_of(path), room) for path, room in imports
             if order.get(room, 0) > order[room_of(path)]]  # fmt: skip
     assert back == []
+
+
+def test_no_room_holds_over_a_tenth_of_the_source():
+    lines = Counter()
+    for path in SOURCES:
+        own = room_of(path) if path in CORE else module_of(path).split(".")[0]
+        lines[own] += len(path.read_text(encoding="utf-8").splitlines())
+    assert max(lines.values()) <= lines.total() / 10, lines
 
 
 @pytest.mark.parametrize("paper", PAPERS)

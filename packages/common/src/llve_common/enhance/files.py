@@ -37,7 +37,6 @@ Watcher = Callable[[int, int | None], None]
 class Enhanced:
     """What became of a list of jobs."""
 
-    written: int
     frames: int
     seconds: float
     failures: tuple[str, ...]
@@ -159,7 +158,7 @@ def enhance_all(
         if watch is not None and inner is None:
             watch(done, len(jobs))
     seconds = time.perf_counter() - started
-    return Enhanced(len(jobs) - len(failures), frames, seconds, tuple(failures))
+    return Enhanced(frames, seconds, tuple(failures))
 
 
 def _outcomes(
