@@ -29,13 +29,15 @@ def simulate(
     """Make a paired set in DS-LOL's layout by simulated low light; the ranges are llve's own."""
     from llve_common.clips.folders import named
     from llve_common.clips.frames import sources_in
+    from llve_common.machine.locks import alone_in
     from llve_tcenet.simulate import clip_names, simulate_clip, write_list
 
     source = named(source)
     names, counts = clip_names(sources_in(source, clips=True, but=out), source), {}
-    with progress_bar("simulating", "clips") as advance:
-        for name, path in names.items():
-            counts[name] = simulate_clip(path, name, out, seed)
-            advance(len(counts), len(names))
-    write_list(out, counts)
+    with alone_in(out):
+        with progress_bar("simulating", "clips") as advance:
+            for name, path in names.items():
+                counts[name] = simulate_clip(path, name, out, seed)
+                advance(len(counts), len(names))
+        write_list(out, counts)
     console.print(f"{len(counts)} clips, {sum(counts.values())} frames: {out}", soft_wrap=True)

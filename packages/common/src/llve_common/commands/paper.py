@@ -31,6 +31,7 @@ from llve_common.config import (
 from llve_common.errors import ConfigError, UserError
 from llve_common.io.atomic import write_text
 from llve_common.machine.folders import shown_command
+from llve_common.machine.locks import alone_in
 from llve_common.machine.processes import processes
 from llve_common.machine.shell import command_line
 from llve_common.paper.about import About
@@ -129,10 +130,11 @@ def _test_command(paper: About, name: str) -> Any:
         for note in given.notes:
             log.warning("%s", note)
         started = time.time()
-        with _defaults_named(paper, kind), progress_bar("testing", "frames") as advance:
-            tested = run_test(paper.paper(), settings, advance)
-        _report(tested, settings.folder)
-        _name_other_pictures(tested, settings.folder, started)
+        with alone_in(settings.folder):
+            with _defaults_named(paper, kind), progress_bar("testing", "frames") as advance:
+                tested = run_test(paper.paper(), settings, advance)
+            _report(tested, settings.folder)
+            _name_other_pictures(tested, settings.folder, started)
 
     return command_with(kind, paper.options[kind], run, resumes=False)
 
