@@ -61,19 +61,24 @@ except KeyboardInterrupt:
 """A library that passes over Ctrl-C while it is imported, as large ones do."""
 
 
-def test_ctrl_c_while_a_library_is_imported_ends_at_once(tmp_path):
+def test_ctrl_c_while_a_library_is_imported_ends_at_once_and_leaves_nothing(tmp_path):
     (tmp_path / "large.py").write_text(INTERRUPTED)
     (tmp_path / "program.py").write_text(
         "import typer\n"
         "from llve_common.commands.terminal import Commands\n"
+        "from llve_common.io.atomic import temporary_folder\n"
         "app = typer.Typer(cls=Commands)\n"
         "app.callback()(lambda: None)\n"
         "@app.command()\n"
         "def run():\n"
-        "    import large\n"
+        "    with temporary_folder():\n"
+        "        import large\n"
         "    print('went on')\n"
         "app()\n"
     )
     words = [sys.executable, "program.py", "run"]
-    ended = subprocess.run(words, cwd=tmp_path, capture_output=True, check=False)
+    (tmp_path / "tmp").mkdir()
+    environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
+    ended = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, check=False)
     assert (ended.returncode, ended.stdout + ended.stderr) == (130, b"")
+    assert list((tmp_path / "tmp").iterdir()) == []

@@ -3,6 +3,7 @@ import signal
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,14 @@ from pathlib import Path
 from llve_common.io.atomic import replacing
 with replacing(Path(sys.argv[1])) as temporary:
     print(temporary.name, flush=True)
+    time.sleep(600)
+"""
+FOLDER_FOR_EVER = """
+import time
+from llve_common.io.atomic import temporary_folder
+with temporary_folder() as folder:
+    (folder / "a" / "b").mkdir(parents=True)
+    print(folder, flush=True)
     time.sleep(600)
 """
 
@@ -102,3 +111,25 @@ def test_the_next_process_removes_what_a_killed_one_left_and_nothing_else(tmp_pa
         assert {path.name for path in tmp_path.iterdir()} == {*strangers, *held}
         first.kill()
         second.kill()
+
+
+def test_the_next_process_removes_a_killed_one_s_temporary_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+    def started():
+        process = subprocess.Popen(
+            [sys.executable, "-c", FOLDER_FOR_EVER], stdout=subprocess.PIPE, text=True
+        )
+        return process, Path(process.stdout.readline().strip())
+
+    killed, left = started()
+    with killed:
+        killed.kill()
+    assert left.parent == tmp_path
+    assert (left / "a" / "b").is_dir()
+    (tmp_path / ".llve-0123456789abcdef").mkdir()
+    other, held = started()
+    with other:
+        strange = tmp_path / ".llve-0123456789abcdef"
+        assert set(tmp_path.iterdir()) == {strange, held, held.with_suffix(".folder")}
+        other.kill()

@@ -30,8 +30,10 @@ def test_a_named_folder_never_overwrites_one(tmp_path, caplog):
         assert folder == tmp_path / "runs" / "indoor"
         assert list(folder.iterdir()) == []
         (folder / "mark").write_text(str(number))
+        (folder / ".llve-0123456789abcdef.ckpt").touch()  # a killed process's
     archived = sorted(tmp_path.glob("runs/indoor_archived_*"))
     assert [(each / "mark").read_text() for each in archived] == ["0", "1"]
+    assert [len(list(each.iterdir())) for each in archived] == [1, 1]
     assert all(re.fullmatch(r"indoor_archived_\d{6}-\d{6}(-1)?", each.name) for each in archived)
     assert "indoor is there already: renamed to" in caplog.text
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import numpy as np
 
 from llve_common.clips.frames import Frame, Source
 from llve_common.errors import ConfigError, MediaError
+from llve_common.io.atomic import temporary_folder
 from llve_common.io.images import Image, in_8_bits, result_suffix
 from llve_common.video import VideoInfo
 
@@ -120,9 +120,9 @@ def piped(
         return
     if output is None or (output == PIPE and len(sources) > 1):
         raise ConfigError("say where the results of several sources go", mend="-o FOLDER")
-    with tempfile.TemporaryDirectory(prefix="llve-") as folder:
-        paths = [_received(Path(folder)) if each == PIPE else Path(each) for each in sources]
-        sent = Path(folder, f"{PIPE}{result_suffix(paths[0])}")
+    with temporary_folder() as folder:
+        paths = [_received(folder) if each == PIPE else Path(each) for each in sources]
+        sent = folder / f"{PIPE}{result_suffix(paths[0])}"
         yield paths, sent if output == PIPE else Path(output)
         if output == PIPE:
             sys.stdout.buffer.write(sent.read_bytes())

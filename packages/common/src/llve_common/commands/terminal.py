@@ -21,6 +21,7 @@ from typer.core import TyperGroup
 
 from llve_common.config import DEVICES
 from llve_common.errors import ConfigError, MediaError, UserError, printable
+from llve_common.io.atomic import remove_temporaries
 from llve_common.machine.memory import keep_freed_memory
 from llve_common.machine.processes import processes
 from llve_common.machine.shell import command_line
@@ -170,7 +171,8 @@ def _signals_as_ctrl_c() -> Iterator[None]:
     def stop(number: int, frame: Any) -> None:
         signal.signal(number, signal.SIG_DFL)
         if _importing(frame):
-            # Nothing is begun, and libraries pass over what interrupts them, or fail in any way.
+            # Libraries pass over what interrupts them, or fail in any way.
+            remove_temporaries()
             os._exit(128 + number)
         raise _Stopped(number)
 
@@ -183,6 +185,7 @@ def _signals_as_ctrl_c() -> Iterator[None]:
     try:
         yield
     except _Stopped as stopped:
+        remove_temporaries()
         raise typer.Exit(128 + stopped.args[0]) from None
     finally:
         for number in ours:

@@ -9,11 +9,9 @@ and fitting for single-image raw-data* (IEEE TIP 2008), with row noise. All rang
 from __future__ import annotations
 
 import random
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from fractions import Fraction
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -21,6 +19,7 @@ from numpy.typing import NDArray
 
 from llve_common.clips.frames import open_source
 from llve_common.data.lowlight import to_linear, to_srgb
+from llve_common.io.atomic import temporary_folder
 from llve_common.video import VideoInfo, VideoWriter
 
 Floats = NDArray[np.float32]
@@ -222,8 +221,8 @@ def _compressed(frames: list[Pixels], sensor: Sensor) -> list[Pixels]:
         frames = [frame[..., ::-1] for frame in frames]
     if sensor.crf:
         height, width = frames[0].shape[:2]
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "clip.mp4"
+        with temporary_folder() as folder:
+            file = folder / "clip.mp4"
             like = VideoInfo(file, width, height, Fraction(25), Fraction(1, 12800))
             with VideoWriter(file, like, crf=round(sensor.crf)) as out:
                 for number, frame in enumerate(frames):

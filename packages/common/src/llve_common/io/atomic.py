@@ -6,6 +6,8 @@ import errno
 import os
 import re
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -13,8 +15,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from llve_common.errors import MediaError
+from llve_common.machine.locks import lock
 
 _TEMPORARY = re.compile(r"\.llve-[0-9a-f]{16}(\.\w+)?")
+_FOLDER = ".folder"
+# This process's own: a signal may end it before a block removes them, or within.
+_ours: set[Path] = set()
 
 
 @contextmanager
@@ -35,10 +41,30 @@ def replacing(path: Path) -> Iterator[Path]:
                 yield Path(held.name)
                 move_into_place(held, path)
             finally:
-                _let_go(held)
-                Path(held.name).unlink(missing_ok=True)
+                remove_temporary(held)
     except OSError as error:
         raise _unwritable(path, error) from error
+
+
+@contextmanager
+def temporary_folder(place: Path | None = None) -> Iterator[Path]:
+    """Yield a folder for this process alone; None: where the system keeps temporary files.
+
+    A temporary file beside it, of its name, holds it, and both are removed as such.
+
+    Raises:
+        MediaError: the place cannot be written to.
+    """
+    try:
+        held = open_temporary((place or Path(tempfile.gettempdir())) / f"any{_FOLDER}")
+    except OSError as error:
+        raise _unwritable(place or Path("the folder for temporary files"), error) from error
+    try:
+        folder = Path(held.name).with_suffix("")
+        folder.mkdir(mode=0o700)
+        yield folder
+    finally:
+        remove_temporary(held)
 
 
 def _unwritable(path: Path, error: OSError) -> MediaError:
@@ -63,24 +89,42 @@ def open_temporary(path: Path) -> BinaryIO:
     """
     _clean_once(path.parent.absolute())
     while True:
-        file = path.with_name(f".llve-{secrets.token_hex(8)}{path.suffix}").open("xb")
+        temporary = path.with_name(f".llve-{secrets.token_hex(8)}{path.suffix}")
+        _ours.add(temporary)
+        file = temporary.open("xb")
         # Another process may take a file for a leftover before it is locked.
-        if _lock(file) is not False and Path(file.name).exists():
+        if lock(file) is not False and temporary.exists():
             return file
-        file.close()
+        remove_temporary(file)
 
 
 def move_into_place(temporary: BinaryIO, path: Path) -> None:
     """Let a file of :func:`open_temporary` that is complete become ``path``."""
     temporary.flush()
-    _let_go(temporary)
+    # Windows does not move an open file; it has no such locks.
+    if os.name == "nt":
+        temporary.close()
     Path(temporary.name).replace(path)
 
 
-def _let_go(file: BinaryIO) -> None:
-    # Windows neither moves nor removes an open file; it has no such locks.
-    if os.name == "nt":
-        file.close()
+def remove_temporary(file: BinaryIO) -> None:
+    """Close a file of :func:`open_temporary`, and remove it if it is there still."""
+    file.close()
+    _remove(Path(file.name))
+    _ours.discard(Path(file.name))
+
+
+def remove_temporaries() -> None:
+    """Remove all temporary files of this process, which ends."""
+    for path in list(_ours):
+        with suppress(OSError):
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.suffix == _FOLDER:
+        shutil.rmtree(path.with_suffix(""), ignore_errors=True)
+    path.unlink(missing_ok=True)
 
 
 def require_writable(path: Path) -> None:
@@ -94,8 +138,7 @@ def require_writable(path: Path) -> None:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         there = next(each for each in path.parents if each.exists())
         with open_temporary(there / path.name) as file:
-            _let_go(file)
-            Path(file.name).unlink()
+            remove_temporary(file)
     except OSError as error:
         raise _unwritable(path, error) from error
 
@@ -105,24 +148,11 @@ def remove_leftovers(folder: Path) -> None:
     for path in folder.glob(".llve-*"):
         if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
             with suppress(OSError), path.open("rb") as file:
-                if _lock(file):
-                    path.unlink()
+                if lock(file):
+                    _remove(path)
 
 
 _clean_once = cache(remove_leftovers)
-
-
-def _lock(file: BinaryIO) -> bool | None:
-    """Lock a file until it is closed: whether that was free; None where there are no locks."""
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except (ImportError, OSError):
-        return None
-    return True
 
 
 def write_text(path: Path, text: str) -> None:

@@ -15,11 +15,10 @@ import os
 import shutil
 import stat
 import subprocess
-import tempfile
 from pathlib import Path
 
 from llve_common.errors import MediaError
-from llve_common.io.atomic import replacing
+from llve_common.io.atomic import replacing, temporary_folder
 from llve_common.machine.folders import cache_folder
 from llve_common.ops.implementation import Unavailable
 
@@ -55,8 +54,8 @@ def shared_library(source: Path, *definitions: str) -> ctypes.CDLL:
     except (OSError, MediaError) as error:
         _log.info("the cache cannot be used, so this process compiles for itself: %s", error)
     # Not in the cache folder's file system, which may forbid programs as well.
-    with tempfile.TemporaryDirectory(prefix="llve-") as folder:
-        path = Path(folder, name)
+    with temporary_folder() as folder:
+        path = folder / name
         try:
             _compile(command, source, path)
             return ctypes.CDLL(str(path))

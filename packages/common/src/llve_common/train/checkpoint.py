@@ -21,10 +21,15 @@ from torch.optim import Optimizer
 
 from llve_common.config import NonNegativeInt, Settings, checked, with_absolute_paths
 from llve_common.errors import CheckpointError
-from llve_common.io.atomic import remove_leftovers
 from llve_common.machine.processes import broadcast, gather, raise_in_all_processes
 from llve_common.train.manifest import require_same_data
-from llve_common.train.record import LOSSES, cut_losses, read_validations, versions
+from llve_common.train.record import (
+    LOSSES,
+    cut_losses,
+    read_validations,
+    remove_leftovers_of_runs,
+    versions,
+)
 from llve_common.train.run import Run
 from llve_common.weights.files import load_into, read_checkpoint, write_checkpoint
 
@@ -93,8 +98,7 @@ def restore(run: Run) -> None:
     path: Path | None = None
     with raise_in_all_processes(run.me):
         if run.me.first:
-            for written in (run.folder, *(each for each in run.folder.iterdir() if each.is_dir())):
-                remove_leftovers(written)
+            remove_leftovers_of_runs(run.folder)
             require_same_data(run, resumed=True)
             path = newest_checkpoint(run.folder)
     path = broadcast(path, run.me)

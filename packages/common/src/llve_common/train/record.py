@@ -25,7 +25,7 @@ from llve_common import __version__
 from llve_common.config import RunSettings, as_yaml, checked, with_absolute_paths
 from llve_common.enhance.frames import enhance_frames
 from llve_common.errors import DataError, MediaError
-from llve_common.io.atomic import write_text
+from llve_common.io.atomic import remove_leftovers, write_text
 from llve_common.io.images import to_pixels, to_tensor, write_image
 from llve_common.machine.locks import LOCK, holding
 from llve_common.machine.processes import gather, raise_in_all_processes
@@ -63,6 +63,7 @@ def new_folder(chosen: RunSettings, procedure: str) -> Path:
             archived = folder.with_name(f"{folder.name}_archived_{now:%y%m%d-%H%M%S}")
             archived = next(each for each in _numbered(archived) if not each.exists())
             with holding(folder) if (folder / LOCK).is_file() else nullcontext():
+                remove_leftovers_of_runs(folder)
                 folder.rename(archived)
             log.warning("%s is there already: renamed to %s", folder, archived)
         folder.mkdir(parents=True)
@@ -74,6 +75,12 @@ def new_folder(chosen: RunSettings, procedure: str) -> Path:
             mend="choose a folder that you may write to",
         ) from error
     return folder
+
+
+def remove_leftovers_of_runs(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a run's folder, held by this one."""
+    for each in (folder, *filter(Path.is_dir, folder.glob("*"))):
+        remove_leftovers(each)
 
 
 def _fresh_folder(wanted: Path) -> Path:

@@ -18,7 +18,7 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from llve_common.errors import ConfigError, MediaError
-from llve_common.io.atomic import move_into_place, open_temporary
+from llve_common.io.atomic import move_into_place, open_temporary, remove_temporary
 from llve_common.video import colour
 from llve_common.video.clock import MOST_REORDERED
 from llve_common.video.container import open_input
@@ -97,8 +97,7 @@ class VideoWriter:
         with contextlib.ExitStack() as undo, _explained(self._target):
             # Its name is hidden and of fixed length: media libraries overlook it, and it fits.
             self._file = open_temporary(self._target)
-            self._temporary = Path(self._file.name)
-            undo.callback(self._temporary.unlink, missing_ok=True)
+            undo.callback(remove_temporary, self._file)
             # Apple's and Android's own tags have a place of their own in a file.
             own = not strip and any(key.startswith("com.") for key in like.metadata)
             options = {"movflags": "use_metadata_tags"} if own else {}
