@@ -13,7 +13,9 @@ from llve_common.data.synthetic import (
     read_photograph,
     synthetic_clips,
     write_clip_set,
+    write_clips,
     write_image_set,
+    write_images,
 )
 from llve_common.errors import DataError
 from llve_common.io.images import read_image
@@ -108,6 +110,26 @@ def test_folder_that_holds_something_is_refused(tmp_path):
     with pytest.raises(DataError, match="is a file, not a folder"):
         write_image_set(tmp_path / "notes.txt", **SMALL)
     assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("write", [write_images, write_clips])
+def test_a_set_is_whole_or_absent_and_one_run_s(clips, tmp_path, write):
+    def stopped():
+        yield from clips
+        raise KeyboardInterrupt
+
+    def overtaken():
+        yield from clips
+        assert all(each.name.startswith(".llve-") for each in tmp_path.iterdir())
+        for first in ("GT", "test"):
+            (tmp_path / first / "mine").mkdir(parents=True)
+
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path, stopped(), {})
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(DataError, match="the folder is not empty"):
+        write(tmp_path, overtaken(), {})
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["GT", "test"]
 
 
 def test_the_set_in_the_layout_of_sdsd(tmp_path):

@@ -10,6 +10,7 @@ import json
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from inspect import signature
@@ -22,11 +23,12 @@ import skimage
 from numpy.typing import NDArray
 from skimage.util import img_as_ubyte
 
+from llve_common.clips.frames import make_folder
 from llve_common.data.lowlight import Darkening, DarkeningRanges, darken, draw_darkening
 from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST, SDSD_OUTDOOR_TEST
 from llve_common.data.sensor import Sensor
 from llve_common.errors import DataError
-from llve_common.io.atomic import write_text
+from llve_common.io.atomic import remove_leftovers, temporary_folder, write_text
 from llve_common.io.images import write_image
 
 SPLITS = {
@@ -116,15 +118,15 @@ def write_images(
         DataError: the folder holds something already, or is a file.
         MediaError: it cannot be written.
     """
-    _require_empty(folder)
     written = dict(record)
-    for clip in clips:
-        for number, (low, normal) in enumerate(zip(clip.low, clip.normal, strict=True)):
-            file = f"{clip.name}_{number:04d}.png"
-            write_image(folder / clip.split / "low" / file, low)
-            write_image(folder / clip.split / "high" / file, normal)
-        written[f"{clip.split}/{clip.name}"] = asdict(clip.darkening)
-    write_text(folder / "synthetic.json", json.dumps(written, indent=2) + "\n")
+    with _filled(folder) as new:
+        for clip in clips:
+            for number, (low, normal) in enumerate(zip(clip.low, clip.normal, strict=True)):
+                file = f"{clip.name}_{number:04d}.png"
+                write_image(new / clip.split / "low" / file, low)
+                write_image(new / clip.split / "high" / file, normal)
+            written[f"{clip.split}/{clip.name}"] = asdict(clip.darkening)
+        write_text(new / "synthetic.json", json.dumps(written, indent=2) + "\n")
     return folder
 
 
@@ -147,33 +149,46 @@ def write_clips(
             testing than names for them.
         MediaError: it cannot be written.
     """
-    _require_empty(folder)
     written = dict(record)
     taken = {*SDSD_INDOOR_TEST, *SDSD_OUTDOOR_TEST}
     others = (pair for pair in map("pair{}".format, count(1)) if pair not in taken)
     names = {"train": others, "test": iter(SDSD_INDOOR_TEST)}
     listed: dict[str, list[str]] = {split: [] for split in names}
-    for clip in clips:
-        pair = next(names[clip.split], None)
-        if pair is None:
-            raise DataError("too many clips", where=folder, expected="at most 12 for the test")
-        for number, (low, normal) in enumerate(zip(clip.low, clip.normal, strict=True)):
-            for side, pixels in (("input", low), ("GT", normal)):
-                write_image(folder / side / pair / f"{number:04d}{suffix}", pixels)
-        listed[clip.split].append(pair)
-        written[pair] = {"photograph": clip.name, **asdict(clip.darkening)}
-    for split, pairs in listed.items():
-        write_text(folder / f"{split}_list.txt", "".join(f"{pair}\n" for pair in pairs))
-    write_text(folder / "synthetic.json", json.dumps(written, indent=2) + "\n")
+    with _filled(folder) as new:
+        for clip in clips:
+            pair = next(names[clip.split], None)
+            if pair is None:
+                raise DataError("too many clips", where=folder, expected="at most 12 for the test")
+            for number, (low, normal) in enumerate(zip(clip.low, clip.normal, strict=True)):
+                for side, pixels in (("input", low), ("GT", normal)):
+                    write_image(new / side / pair / f"{number:04d}{suffix}", pixels)
+            listed[clip.split].append(pair)
+            written[pair] = {"photograph": clip.name, **asdict(clip.darkening)}
+        for split, pairs in listed.items():
+            write_text(new / f"{split}_list.txt", "".join(f"{pair}\n" for pair in pairs))
+        write_text(new / "synthetic.json", json.dumps(written, indent=2) + "\n")
     return folder
 
 
-def _require_empty(folder: Path) -> None:
+@contextmanager
+def _filled(folder: Path) -> Iterator[Path]:
+    """Yield a hidden folder in a new or empty one, whose content is moved there at the end."""
     if folder.is_file():
         raise DataError("is a file, not a folder", where=folder, mend="give a new folder")
-    if folder.exists() and any(folder.iterdir()):
-        mend = "give a new folder, or remove this one"
-        raise DataError("the folder is not empty", where=folder, mend=mend)
+    mend = "give a new folder, or remove this one"
+    not_empty = DataError("the folder is not empty", where=folder, mend=mend)
+    make_folder(folder)
+    remove_leftovers(folder)
+    if any(folder.iterdir()):
+        raise not_empty
+    with temporary_folder(folder) as new:
+        yield new
+        # Folders first, in order: they cannot replace those of another process, which then wins.
+        for each in sorted(new.iterdir(), key=lambda each: (each.is_file(), each.name)):
+            try:
+                each.rename(folder / each.name)
+            except OSError:
+                raise not_empty from None
 
 
 def _record(options: Mapping[str, int]) -> dict[str, object]:
