@@ -278,8 +278,9 @@ def _deflated(content: bytes) -> bytes:
         zipfile.ZipFile(io.BytesIO(content)) as stored,
         zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as deflated,
     ):
+        more = bytes(min(10**6, 10**9 // len(stored.namelist())))
         for name in stored.namelist():
-            deflated.writestr(name, stored.read(name) + bytes(10**6))
+            deflated.writestr(name, stored.read(name) + more)
     return buffer.getvalue()
 
 
