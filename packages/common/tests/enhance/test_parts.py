@@ -17,6 +17,7 @@ from llve_common.enhance.jobs import Wishes, plan_jobs
 from llve_common.enhance.parts import folder_of, parts_in
 from llve_common.errors import ConfigError
 from llve_common.paper.contract import LoadedWeights
+from llve_common.video.writer import PART
 
 IN_PARTS = Wishes(resume=True)
 TIMES = [0, 900, 2000, 3000, 4100, 9990, 10000, 11000, 19999, 25000, 36000, 36500, 37000, 41000]
@@ -101,6 +102,26 @@ def test_interrupted_run_goes_on_and_gives_what_an_unbroken_one_does(
     sounds = [[data for _, data in sound_packets(path)[0]] for path in (broken, whole, clip)]
     assert sounds[0] == sounds[1]
     assert sounds[0][1:] == sounds[2][-len(sounds[0]) + 1 :]
+
+
+def test_a_run_that_ends_while_it_removes_its_parts_goes_on(model, clip, tmp_path, monkeypatch):
+    unlink, parts = Path.unlink, []
+
+    def stop(path, **more):
+        if path.suffix == PART and path.exists():  # no temporary file that has been moved
+            parts.append(path)
+        if len(parts) == 2:
+            raise Stop
+        unlink(path, **more)
+
+    target = tmp_path / "a.mkv"
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", stop)
+        with pytest.raises(Stop):
+            enhance_all(model(), [(clip, target)], wishes=IN_PARTS)
+    assert enhance_all(model(), [(clip, target)], wishes=IN_PARTS).failures == ()
+    assert times_of(target) == times_of(clip)
+    assert list(tmp_path.iterdir()) == [target]
 
 
 def test_folder_of_frames_goes_on_with_the_next_one(model, image_file, tmp_path):

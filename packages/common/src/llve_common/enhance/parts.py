@@ -118,7 +118,8 @@ def held_parts(target: Path, of: Mapping[str, str]) -> Iterator[Path]:
                 )
         write_text(record, json.dumps(dict(of)))
         yield folder
-    files = [folder / LOCK, record, *(part.path for part in parts_in(folder))]
+    # Those that are left if this is cut off are still the first ones, and known.
+    files = [*(part.path for part in reversed(parts_in(folder))), record, folder / LOCK]
     # Nothing that others may have put there.
     with suppress(OSError):
         for file in files:
