@@ -37,7 +37,7 @@ State = Literal["ok", "missing", "broken"]
 
 _EXTRAS = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"), "fsim": ("piq",),
-    "photos": ("pillow_heif", "rawpy"), "fetch": ("requests",),
+    "photos": ("pillow_heif", "rawpy"), "fetch": ("pooch",),
 }  # fmt: skip
 _COLOURS = {"ok": "green", "missing": "yellow", "broken": "bold red"}
 _DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4")

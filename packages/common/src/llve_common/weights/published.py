@@ -11,12 +11,14 @@ import importlib
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from llve_common.config import PUBLISHED
 from llve_common.errors import CheckpointError, MediaError
+from llve_common.io.atomic import temporary_folder
 from llve_common.machine.folders import cache_folder
 from llve_common.machine.locks import holding
 from llve_common.paper.about import About
@@ -152,7 +154,7 @@ def fetch(wanted: Published, watch: Watch = lambda done, total: None) -> Path:
     Proxies are those of the environment, such as ``HTTPS_PROXY``.
 
     Raises:
-        CheckpointError: they cannot be fetched by a program, the library requests is not installed,
+        CheckpointError: they cannot be fetched by a program, the library pooch is not installed,
             the server cannot be reached or breaks off, or the file is not the published one.
         MediaError: the cache folder cannot be written.
     """
@@ -164,22 +166,21 @@ def fetch(wanted: Published, watch: Watch = lambda done, total: None) -> Path:
         raise CheckpointError(what, where=PUBLISHED + wanted.name, mend=wanted.way)
     by_hand = f"open {wanted.page or wanted.address}, and save the file as {path}"
     try:
-        requests: Any = importlib.import_module("requests")
+        pooch = importlib.import_module("pooch")
     except ImportError as error:
         mend = f"pip install 'llve-common[fetch]'; or {by_hand}"
-        what = "fetching needs the library requests"
-        raise CheckpointError(what, got=error, mend=mend) from error
-    part = path.with_name(f"{path.name}.part")
+        raise CheckpointError("fetching needs the library pooch", got=error, mend=mend) from error
+    pooch.get_logger().setLevel("WARNING")
+    broken = importlib.import_module("requests").RequestException
+    digest = None if wanted.sha256 is None else f"sha256:{wanted.sha256}"
+    download = partial(_download, path.with_name(f"{path.name}.part"), wanted.size, watch)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with holding(path.parent):
-            _download(requests, wanted.address, part, wanted.size, watch)
-            found = file_digest(part)
-            if wanted.sha256 in (None, found):
-                part.replace(path)
-                return path
-            part.unlink()
-    except requests.RequestException as error:
+        # pooch leaves a file of its own where it is killed: in a folder that is removed then.
+        with holding(path.parent), temporary_folder(path.parent) as folder:
+            pooch.retrieve(wanted.address, digest, path.name, folder, downloader=download)
+            (folder / path.name).replace(path)
+    except broken as error:
         again = f"'{wanted.way}' goes on with what has arrived; or {by_hand}"
         what = "the weights could not be fetched"
         raise CheckpointError(what, where=wanted.address, got=error, mend=again) from error
@@ -187,23 +188,28 @@ def fetch(wanted: Published, watch: Watch = lambda done, total: None) -> Path:
         mend = "set XDG_CACHE_HOME to a folder that you may write to"
         what, got = "the cache folder cannot be written", error.strerror or error
         raise MediaError(what, where=path.parent, got=got, mend=mend) from error
-    raise CheckpointError(
-        "what the server sent is not the published file, and was thrown away",
-        where=wanted.address,
-        got=f"SHA-256 {found}",
-        expected=f"SHA-256 {wanted.sha256}",
-        mend=f"try once more; or {by_hand}",
-    )
+    except ValueError as error:  # pooch's, of a digest
+        raise CheckpointError(
+            "what the server sent is not the published file, and was thrown away",
+            where=wanted.address,
+            got=error,
+            expected=f"SHA-256 {wanted.sha256}",
+            mend=f"try once more; or {by_hand}",
+        ) from error
+    return path
 
 
-def _download(requests: Any, address: str, part: Path, size: int | None, watch: Watch) -> None:
-    """Ask for what is missing of a file, and add it to ``part`` as it arrives."""
+def _download(
+    part: Path, size: int | None, watch: Watch, address: str, target: str, pooch: Any
+) -> None:
+    """A downloader of pooch's that keeps what has arrived in ``part``, and asks for the rest."""
+    requests: Any = importlib.import_module("requests")
     done = part.stat().st_size if part.is_file() else 0
     headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={done}-"} if done else {})}
     with requests.get(address, headers=headers, stream=True, timeout=_SECONDS) as answer:
         if done and answer.status_code == requests.codes.requested_range_not_satisfiable:
             part.unlink()
-            return _download(requests, address, part, size, watch)
+            return _download(part, size, watch, address, target, pooch)
         answer.raise_for_status()
         goes_on = answer.status_code == requests.codes.partial_content
         done = done if goes_on else 0
@@ -216,4 +222,5 @@ def _download(requests: Any, address: str, part: Path, size: int | None, watch: 
                 watch(done, total)
     if total is not None and done < total:
         raise requests.ConnectionError(f"cut off after {done} of {total} bytes")
+    part.replace(target)
     return None
