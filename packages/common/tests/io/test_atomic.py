@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llve_common.errors import MediaError
-from llve_common.io.atomic import replacing, write_text
+from llve_common.io.atomic import remove_temporaries, replacing, write_text
 
 WRITES_FOR_EVER = """
 import sys, time
@@ -133,3 +133,18 @@ def test_the_next_process_removes_a_killed_one_s_temporary_folder(tmp_path, monk
         strange = tmp_path / ".llve-0123456789abcdef"
         assert set(tmp_path.iterdir()) == {strange, held, held.with_suffix(".folder")}
         other.kill()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked off here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_that_ends_leaves_its_parents_files(tmp_path):
+    with replacing(tmp_path / "a.txt") as temporary:
+        child = os.fork()
+        if child == 0:
+            remove_temporaries()
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert temporary.exists()
+        remove_temporaries()
+        assert not temporary.exists()
+        temporary.write_text("whole")

@@ -19,8 +19,9 @@ from llve_common.machine.locks import lock
 
 _TEMPORARY = re.compile(r"\.llve-[0-9a-f]{16}(\.\w+)?")
 _FOLDER = ".folder"
-# This process's own: a signal may end it before a block removes them, or within.
-_ours: set[Path] = set()
+# By whose they are: a signal may end a process before a block removes them, or within. One that is
+# forked off has its parent's too.
+_made: dict[Path, int] = {}
 
 
 @contextmanager
@@ -90,7 +91,7 @@ def open_temporary(path: Path) -> BinaryIO:
     _clean_once(path.parent.absolute())
     while True:
         temporary = path.with_name(f".llve-{secrets.token_hex(8)}{path.suffix}")
-        _ours.add(temporary)
+        _made[temporary] = os.getpid()
         file = temporary.open("xb")
         # Another process may take a file for a leftover before it is locked.
         if lock(file) is not False and temporary.exists():
@@ -111,14 +112,15 @@ def remove_temporary(file: BinaryIO) -> None:
     """Close a file of :func:`open_temporary`, and remove it if it is there still."""
     file.close()
     _remove(Path(file.name))
-    _ours.discard(Path(file.name))
+    _made.pop(Path(file.name), None)
 
 
 def remove_temporaries() -> None:
     """Remove all temporary files of this process, which ends."""
-    for path in list(_ours):
-        with suppress(OSError):
-            _remove(path)
+    for path, process in list(_made.items()):
+        if process == os.getpid():
+            with suppress(OSError):
+                _remove(path)
 
 
 def _remove(path: Path) -> None:
