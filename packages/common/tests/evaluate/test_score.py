@@ -271,6 +271,18 @@ def test_a_tables_figure_is_looked_at_before_anything_is_measured(tmp_path):
         assert said in done.output
 
 
+def test_the_worst_frames_of_a_video_are_shown(tmp_path, video_file, monkeypatch):
+    pages = []
+    monkeypatch.setattr("llve_common.report.scored.write_page", lambda *words: pages.append(words))
+    found = score(video_file("b.mkv", [40, 90, 85], 36), video_file("a.mp4", [40, 60, 80]))
+    write_scored(tmp_path / "scores", found, [])
+    [worst] = [each for each in pages[0][-1] if each.heading == "The 3 worst"]
+    assert worst.groups[0].caption == "b/00001.png"
+    levels = [[panel.frames[0].mean() for panel in group.panels] for group in worst.groups]
+    assert worst.groups[0].panels[1].frames[0].shape == (40, 48, 3)
+    np.testing.assert_allclose(levels, [(60, 90), (80, 85), (40, 40)], atol=2)
+
+
 def test_the_page_of_clips_shows_them_over_time(clips):
     write_scored(clips / "scores", score(clips / "out", clips / "gt"), [])
     page = (clips / "scores" / "index.html").read_text()

@@ -74,3 +74,6 @@ def test_weights_that_are_not_alexnets(alexnet, tmp_path):
     write_weights(tmp_path / "other.pth", Lpips().state_dict() | {"head": torch.zeros(1)})
     with pytest.raises(CheckpointError, match="unknown head"):
         perceptual_distance(tmp_path / "other.pth", CPU)
+    broken = alexnet(lambda shape: torch.full(shape, torch.nan))
+    with pytest.raises(CheckpointError, match=r"AlexNet's weights are not finite"):
+        perceptual_distance(broken, CPU)

@@ -31,6 +31,7 @@ from llve_common.metrics.fidelity import fsim
 from llve_common.metrics.quality import further
 from llve_common.metrics.temporal import DIS, GuideFlow, Mabd, NamedFlow, WarpingError
 
+Place = tuple[Path, int]
 Watcher = Callable[[int, int | None], None]
 CLIPS_SHOWN = 6
 """Of so many clips the strips and curves are kept."""
@@ -40,13 +41,13 @@ CLIPS_SHOWN = 6
 class FrameScores:
     """One result: ``values[row][measure]``, and ``alone[measure]`` of :func:`~quality.further`.
 
-    ``file`` and ``target`` are image files; None where there is none.
+    ``file`` and ``target`` are an image file and 0, or a video and the frame's number in it.
     """
 
     clip: str
     frame: str
-    file: Path | None
-    target: Path | None
+    file: Place
+    target: Place | None
     values: dict[str, dict[str, float]]
     alone: dict[str, float]
 
@@ -339,7 +340,7 @@ def _score_clip(
                 alone |= {name: measure(eight, high) for name, measure in against.items()}
         except DataError as error:
             raise error.at(file) from None
-        own, other = (_file(each, index) for each in (clip, target))
+        own, other = _place(clip, index), None if target is None else _place(target, index)
         report.frames.append(FrameScores(clip.name, file.name, own, other, values, alone))
         if over_time is not None:
             over_time.add(eight, high, low)
@@ -361,8 +362,8 @@ def _next(reader: Iterator[Pixels] | None, file: Path) -> Pixels | None:
     return found
 
 
-def _file(clip: Clip | None, index: int) -> Path | None:
-    return None if clip is None or clip.of_video else clip.frames[index]
+def _place(clip: Clip, index: int) -> Place:
+    return (clip.frames[0], index) if clip.of_video else (clip.frames[index], 0)
 
 
 def _pixels(clip: Clip) -> Iterator[Pixels]:

@@ -8,8 +8,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from llve_common.evaluate.meter import STRIP_FRAMES
-from llve_common.evaluate.rows import MEASURES, ROWS
+from llve_common.clips.frames import open_source
+from llve_common.evaluate.meter import STRIP_FRAMES, Eight
+from llve_common.evaluate.rows import MEASURES, ROWS, fitted, size_of
 from llve_common.evaluate.score import FrameScores, Report
 from llve_common.evaluate.scores import plain
 from llve_common.io.atomic import write_text
@@ -26,6 +27,7 @@ from llve_common.report.tables import (
     Table,
     listed,
 )
+from llve_common.video import is_video
 
 WORST = 5
 _MORE = (*FURTHER, Column("FSIM", "fsim", ".4f"), Column("FSIMc", "fsimc", ".4f"), LPIPS)
@@ -134,8 +136,8 @@ def _over_time(report: Report) -> list[Section]:
 
 
 def _worst(report: Report) -> list[Section]:
-    """The results of the lowest PSNR, over their ground truth; images alone."""
-    scored = [each for each in report.frames if each.values and each.file and each.target]
+    """The results of the lowest PSNR, over their ground truth."""
+    scored = [each for each in report.frames if each.values]
     worst = sorted(scored, key=lambda each: each.values["RGB"]["psnr"])[:WORST]
     groups = [_group(each) for each in worst]
     text = "Left of the handle is the ground truth."
@@ -143,9 +145,16 @@ def _worst(report: Report) -> list[Section]:
 
 
 def _group(frame: FrameScores) -> Group:
-    assert frame.file is not None
     assert frame.target is not None
-    target, result = (in_8_bits(read_image(file).pixels) for file in (frame.target, frame.file))
+    target = _pixels(*frame.target)
+    result = fitted(_pixels(*frame.file), size_of(target))
     said = listed(FIDELITY, frame.values["RGB"])
     caption = f"{frame.clip}/{frame.frame}" if frame.clip else frame.frame
     return Group(caption, [Panel("ground truth", [target]), Panel("result", [result], said)])
+
+
+def _pixels(file: Path, number: int) -> Eight:
+    if not is_video(file):
+        return in_8_bits(read_image(file).pixels)
+    with open_source(file, skip=number) as source:
+        return in_8_bits(next(source.frames).image.pixels)

@@ -5,7 +5,7 @@ A file is given by its path, or as ``published:NAME`` of the core.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from llve_common.config import Statistics
 from llve_common.errors import CheckpointError
@@ -54,10 +55,8 @@ def load_raft(
     state = read_weights(path)
     network = Raft(small="update_block.gru.convz.weight" in state)
     load_into(network, state, path)
-    for name, value in state.items():
-        # Its flow would be valid nowhere, so that nothing would be measured, and nothing said.
-        if not torch.isfinite(value).all():
-            raise CheckpointError("RAFT's weights are not finite numbers", where=path, got=name)
+    # Its flow would be valid nowhere, so that nothing would be measured, and nothing said.
+    _require_finite(state, path, "RAFT")
     return network.requires_grad_(False).train(statistics == "batch")
 
 
@@ -87,7 +86,8 @@ def perceptual_distance(path: Path | None, device: torch.device) -> Distance | N
         device: that computes it.
 
     Raises:
-        CheckpointError: the file is missing, unreadable, or does not fit AlexNet.
+        CheckpointError: the file is missing, unreadable, or does not fit AlexNet, or its values
+            are not finite.
     """
     if path is None:
         return None
@@ -99,6 +99,7 @@ def perceptual_distance(path: Path | None, device: torch.device) -> Distance | N
         state |= {key: torch.from_numpy(held[key]) for key in held.files}
     network = Lpips()
     load_into(network, state, path)
+    _require_finite(state, path, "AlexNet")
     return partial(lpips, network.requires_grad_(False).eval().to(device))
 
 
@@ -114,6 +115,12 @@ def load_vgg19(path: Path) -> Vgg19Features:
     features = Vgg19Features()
     load_into(features, without_unused(read_weights(path), features), path)
     return features.requires_grad_(False).eval()
+
+
+def _require_finite(state: Mapping[str, Tensor], path: Path, whose: str) -> None:
+    for name, value in state.items():
+        if not torch.isfinite(value).all():
+            raise CheckpointError(f"{whose}'s weights are not finite numbers", where=path, got=name)
 
 
 def _require_file(path: Path, name: str, source: str, without: str) -> None:
