@@ -1,6 +1,5 @@
 """SCI as ONNX: the command, and what onnxruntime makes of its file."""
 
-import sys
 from functools import partial
 
 import onnx
@@ -53,16 +52,3 @@ def test_any_size_is_enhanced_alike(exported, count, size):
     [got] = session.run(["enhanced"], {"frames": frames.numpy()})
     expected = enhance_frames(load_model(PAPER, weights, torch.device("cpu")), frames)
     torch.testing.assert_close(torch.from_numpy(got), expected, atol=1e-5, rtol=0)
-
-
-def test_without_the_extra(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert "pip install 'llve-common[onnx]'" in run(tmp_path / "sci.onnx", fails=True)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_bad_weights_and_names(tmp_path):
-    output = run("--weights", tmp_path / "no.pt", tmp_path / "a.onnx", fails=True)
-    assert "no such weights file" in output
-    assert "expected: the suffix .onnx" in run(tmp_path / "sci.pt", fails=True)
-    assert list(tmp_path.iterdir()) == []
