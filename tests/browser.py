@@ -85,6 +85,12 @@ class Browser:
         node = self.do("DOM.querySelector", nodeId=root, selector=selector)["nodeId"]
         self.do("DOM.setFileInputFiles", files=[str(file)], nodeId=node)
 
+    def drop(self, file: Path) -> None:
+        """Drag a file onto the page, and let it go."""
+        data = {"items": [], "files": [str(file)], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.do("Input.dispatchDragEvent", type=kind, x=200, y=200, data=data)
+
     def saved(self, name: str, seconds: float = 60) -> Path:
         """A download, once it is whole."""
         file, end = self.downloads / name, time.monotonic() + seconds

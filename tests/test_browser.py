@@ -113,12 +113,14 @@ def test_a_turned_clip_plays_upright_and_the_camera_after_it(page, tmp_path):
         assert sum(1 for _ in video) > 2
     browser.run("find('camera').click()")
     browser.wait(f"{TOLD}.startsWith('camera: ') && canvas.width === video.videoWidth")
+    browser.wait("find('rate').textContent.endsWith('frames a second')")
     browser.run("stop()")
 
 
 def test_the_page_can_ask_for_nothing_and_says_what_it_cannot_do(page, tmp_path):
     browser = page("sci")
-    choose(browser, photograph(tmp_path / "a.png", 8, 8))
+    browser.drop(photograph(tmp_path / "a.png", 8, 8))
+    assert browser.wait(f"{TOLD}.startsWith('a.png') && {TOLD}") == "a.png: 8x8"
     assert all(each.startswith(("file:", "blob:")) for each in browser.requests)
     refused = """new Promise(done => {
         const tell = event => done(event.effectiveDirective);
@@ -150,7 +152,12 @@ def test_a_report_s_pictures_follow_lists_frames_clicks_and_keys(browser, tmp_pa
     groups = [Group("a clip", panels, ("x", "y", "z"))]
     section = Section("Pictures", commands=["sci enhance a.png"], groups=groups)
     write_page(tmp_path / "page.html", "A page", "of pictures", [section])
+    phone = {"width": 360, "height": 780, "deviceScaleFactor": 2, "mobile": True}
+    browser.do("Emulation.setDeviceMetricsOverride", **phone)
     browser.open(tmp_path / "page.html")
+    assert browser.run("document.documentElement.scrollWidth") == 360
+    assert browser.run("document.querySelector('.view').getBoundingClientRect().bottom") < 780
+    browser.do("Emulation.clearDeviceMetricsOverride")
 
     def shown():
         return browser.run("""['left', 'right'].map(side => {

@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from llve_common.config import as_yaml, load_settings
 from llve_common.io.images import read_image
 from llve_common.machine.folders import shown_command
-from llve_common.report.page import Group, Panel, Section, write_page
+from llve_common.report.page import HANDLE, Group, Panel, Section, write_page
 from llve_common.report.tables import Table
 from llve_common.weights.network import bundled_weights
 from llve_sci.config import TrainSettings
@@ -78,9 +78,8 @@ def main() -> None:
     write_page(
         page,
         "Five papers at work",
-        "Everything on this page was made by the commands it shows, on this machine. The light is "
-        "simulated and the sets are small: the page shows that the software works, not how good a "
-        "paper is.",
+        "Everything here was made by the commands below. The light is simulated and the sets are "
+        "small: the page shows that the software works, not how good a paper is.",
         [
             pictures_section(out),
             Section(
@@ -118,7 +117,7 @@ def pictures_section(out: Path) -> Section:
     frames = [f"frame {number}" for number in range(len(moving[0].frames))]
     return Section(
         "A photograph and a clip",
-        "Drag the handle; the lists, or a click on a picture, choose what is on its two sides. "
+        f"{HANDLE} "
         "Eileen Collins (NASA, public domain) and a cup of coffee, from photographs that "
         "scikit-image ships, darkened by simulation. No weights here were trained on either.",
         groups=[Group("The photograph", still), Group("The clip", moving, frames)],
@@ -126,17 +125,17 @@ def pictures_section(out: Path) -> Section:
 
 
 def panel(label: str, source: Path) -> Panel:
-    """A picture, or the frames in a folder, and what a paper's weights are for."""
+    """A picture, or the frames in a folder, and what a paper's bundled weights are for."""
     sources = sorted(source.iterdir()) if source.is_dir() else [source]
     caption = purpose(label) if label in PAPERS else ""
     return Panel(label, [read_image(each).pixels for each in sources], caption)
 
 
 def purpose(paper: str) -> str:
-    """What a paper's bundled weights are for, in its own words."""
+    """What a paper's bundled weights are for, in their own words, without who made them."""
     about = import_module(f"llve_{paper}.config").ABOUT
     record = bundled_weights(about).with_suffix(".json")
-    return str(json.loads(record.read_text("utf-8"))["purpose"])
+    return str(json.loads(record.read_text("utf-8"))["purpose"]).removeprefix("made by llve ")
 
 
 def training_section(commands: list[str], folder: Path) -> Section:

@@ -101,7 +101,7 @@ def test_the_page_needs_nothing_beside_it_and_names_every_picture_s_weights(
     # Four frames of the input, of tiny and of the ground truth, and three strips.
     assert len(found.pictures) == 3 * 4 + 3
     [group] = found.groups
-    scored = "PSNR 20.000, SSIM skimage7 0.5000, SSIM gaussian11 0.2500"
+    scored = "PSNR 20.000\nSSIM skimage7 0.5000\nSSIM gaussian11 0.2500"
     assert group["frames"] == ["0.png", "1.png", "2.png", "3.png"]
     assert [panel["label"] for panel in group["panels"]] == ["input", "tiny", "ground truth"]
     assert group["panels"][1]["said"] == [scored] * 4

@@ -29,7 +29,7 @@ def write_browser_page(path: Path, model: Model) -> None:
     passes = [_in_json(each) for each in paper.shaders(model.network)]
     page = render(
         "browser", "media-src blob: mediastream:",
-        title=f"{paper.title}, in the browser", weights=shown_text(str(model.weights)),
+        title=paper.title, weights=shown_text(str(model.weights)),
         passes=passes,
         glsl={name: template_text(f"{name}.glsl") for name in ("common", "show")},
     )  # fmt: skip

@@ -20,7 +20,7 @@ from llve_common.evaluate.meter import STRIP_FRAMES
 from llve_common.evaluate.scores import plain
 from llve_common.io.atomic import write_text
 from llve_common.machine.folders import shown_command, shown_path, shown_text
-from llve_common.report.page import Group, Panel, Section, Strips, scatter, write_page
+from llve_common.report.page import HANDLE, Group, Panel, Section, Strips, scatter, write_page
 from llve_common.report.tables import (
     FIDELITY,
     FURTHER,
@@ -87,7 +87,9 @@ def comparison_tables(comparison: Comparison) -> list[Table]:
         ("", "parameters", "multiply-accumulates", "time, ms", "peak memory, MiB"),
         tuple((row.name, *_cost_cells(row.cost)) for row in rows[1:]),
     )
-    made = tuple((row.name, row.title, made_with(row)) for row in rows[1:])
+    # A gamma curve has no weights, and its title says how it is made.
+    titled = ((row, row.title if row.weights or row.failure else "-") for row in rows[1:])
+    made = tuple((row.name, title, made_with(row)) for row, title in titled)
     return [quality, cost, Table("Weights", ("", "paper", "made with"), made, words=True)]
 
 
@@ -199,8 +201,8 @@ def _pictures_section(comparison: Comparison) -> Section:
         some = f", {len(view.frames)} of its {count} frames" if count > len(view.frames) else ""
         groups.append(Group(f"{item}{some}", _panels(comparison, item), view.frames))
     text = (
-        "Drag the handle. What is on its two sides is chosen by the lists, or by a click on a "
-        "picture. Zoom, and move the pointer or the sliders to the place. Figures are the frame's."
+        f"{HANDLE} Zoomed, the pointer or two sliders choose the place. Figures are of the frame "
+        "shown."
     )
     if len(comparison.frames) > len(groups):
         text += f" Shown are {len(groups)} of {len(comparison.frames)} items, evenly spread."
@@ -208,7 +210,10 @@ def _pictures_section(comparison: Comparison) -> Section:
 
 
 def _panels(comparison: Comparison, item: str) -> list[Panel]:
-    found = [_panel(row, item) for row in comparison.rows if item in row.views]
+    # Opens with the input and the first paper: what has no weights but the input comes last.
+    first, *rows = (row for row in comparison.rows if item in row.views)
+    rows.sort(key=lambda row: row.weights is None)
+    found = [_panel(row, item) for row in (first, *rows)]
     if item in comparison.references:
         found.append(Panel("ground truth", comparison.references[item].pictures))
     return found
@@ -227,7 +232,7 @@ def _strips_section(comparison: Comparison) -> Iterator[Section]:
     for item, view in comparison.rows[0].views.items():
         if view.strip is not None:
             panels = [
-                Panel(row.name, [strip], made_with(row))
+                Panel(row.name, [strip])
                 for row in comparison.rows
                 if item in row.views and (strip := row.views[item].strip) is not None
             ]

@@ -22,6 +22,12 @@ from llve_common.io.atomic import write_text
 from llve_common.io.images import Pixels, to_webp
 from llve_common.report.tables import Table
 
+HANDLE = (
+    "Drag the handle; the lists choose what is on its two sides, and a click on a small picture "
+    "what is on the right."
+)
+"""How pictures are looked at, for the text of a section."""
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -188,7 +194,7 @@ def _values(group: Group) -> dict[str, object]:
     panels = [
         {
             "label": printable(panel.label),
-            "said": [printable(each) for each in panel.said],
+            "said": [printable(each, lines=True) for each in panel.said],
             "pictures": [_data_uri(each) for each in panel.frames],
         }
         for panel in group.panels

@@ -28,10 +28,14 @@ class Column(NamedTuple):
         return "-" if value is None else format(value * self.factor, self.form)
 
 
-def listed(columns: Sequence[Column], values: Mapping[str, float], prefix: str = "") -> str:
-    """Those figures that there are, in a line."""
-    there = (each for each in columns if prefix + each.score in values)
-    return ", ".join(f"{each.heading} {each.cell(values[prefix + each.score])}" for each in there)
+def listed(
+    columns: Sequence[Column], values: Mapping[str, float], prefix: str = "", between: str = "\n"
+) -> str:
+    """Those figures that there are, a line each."""
+    found = ((each, values.get(prefix + each.score)) for each in columns)
+    return between.join(
+        f"{each.heading} {each.cell(value)}" for each, value in found if value is not None
+    )
 
 
 FIDELITY = (

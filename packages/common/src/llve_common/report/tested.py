@@ -13,7 +13,7 @@ from llve_common.evaluate.scores import FrameScore, Scores
 from llve_common.evaluate.test import Tested
 from llve_common.io.images import read_image, to_webp
 from llve_common.paper.contract import Clip, Detail, FileOf
-from llve_common.report.page import Group, Panel, Section, write_page
+from llve_common.report.page import HANDLE, Group, Panel, Section, write_page
 from llve_common.report.tables import (
     FURTHER,
     LPIPS,
@@ -97,16 +97,23 @@ def write_test_page(
         MediaError: a picture cannot be read, or the page not written.
     """
     held = tuple((name, str(value)) for name, value in facts.items() if name != "command")
-    text = "Drag the handle. The lists, or a click on a picture, choose what is on its two sides."
     details = [_detail_group(detail) for detail in tested.details if detail.pictures]
     sections = [
+        Section("Pictures", HANDLE, groups=_groups(tested)),
         Section("Scores", commands=[facts["command"]], tables=tables),
-        Section("Pictures", text, groups=_groups(tested)),
         *([Section("In detail", groups=details)] if details else []),
         Section("What this holds for", tables=[Table("", ("", ""), held, words=True)]),
     ]
-    lead = "The figures hold for these weights on this data alone."
+    lead = f"{_means(tested.scores)}The figures hold for these weights on this data alone."
     write_page(path, f"{tested.model.paper.title}, tested", lead, sections)
+
+
+def _means(scores: Scores) -> str:
+    """What one came for, in a sentence; nothing without scores."""
+    means = scores.mean_of_frames
+    before, after = (listed(_FIDELITY, means, prefix, ", ") for _, prefix in _WHEN)
+    count = len(scores.frames)
+    return f"Enhanced: {after}; input: {before} (mean of {count} frames). " if after else ""
 
 
 def _detail_group(detail: Detail) -> Group:

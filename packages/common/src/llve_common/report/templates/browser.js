@@ -104,10 +104,11 @@ let network = null;
 let name = "picture";
 let recorder = null;
 let awaited = 0;
+let counted = null;
 const tell = (text) => (find("told").textContent = text);
 
 function start() {
-  const gl = canvas.getContext("webgl2", { alpha: false, antialias: false, preserveDrawingBuffer: true });
+  const gl = canvas.getContext("webgl2", { alpha: false, antialias: false });
   // Either lets a shader draw float16, which phones can do too, and twice as fast as float32.
   if (!["EXT_color_buffer_float", "EXT_color_buffer_half_float"].some((name) => gl?.getExtension(name))) {
     tell("This browser does not offer WebGL2 with float16 textures, which the network needs.");
@@ -138,6 +139,7 @@ function enhance(source, width, height) {
   Object.entries(facts).forEach(([name, value]) => view.style.setProperty(`--${name}`, value));
   network.enhance(source, width, height);
   find("work").hidden = false;
+  find("source").classList.remove("empty");
   show();
   return true;
 }
@@ -164,7 +166,7 @@ async function useCamera() {
   stop();
   name = "camera";
   try {
-    video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1920 } } });
+    video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { width: { ideal: 1920 }, facingMode: "environment" } });
     await play();
   } catch (error) {
     tell(`The camera cannot be used: ${error.message}`);
@@ -183,11 +185,24 @@ async function play() {
 }
 
 // The present frame, and every one that the video shows from now on, also where it is paused.
-function follow() {
+function follow(now, facts) {
+  if (facts) count(now, facts.presentedFrames);
   if (!enhance(video, video.videoWidth, video.videoHeight)) return false;
   if (Number.isFinite(video.duration)) find("time").value = video.currentTime / video.duration;
   awaited = video.requestVideoFrameCallback(follow);
   return true;
+}
+
+// Tell once a second how many of the source's frames were enhanced.
+function count(now, frames) {
+  counted ??= { now, frames, enhanced: 0 };
+  const seconds = (now - counted.now) / 1000;
+  if (seconds >= 1) {
+    const [enhanced, all] = [counted.enhanced, frames - counted.frames].map((each) => Number((each / seconds).toPrecision(2)));
+    find("rate").textContent = `${enhanced} of ${all} frames a second`;
+    counted = { now, frames, enhanced: 0 };
+  }
+  counted.enhanced++;
 }
 
 // Let go of what was shown before.
@@ -200,6 +215,7 @@ function stop() {
   video.removeAttribute("src");
   video.srcObject = null;
   find("moving").hidden = true;
+  find("rate").textContent = "";
 }
 
 function download(blob, ending) {
@@ -242,11 +258,18 @@ find("file").onchange = (event) => event.target.files[0] && open(event.target.fi
 find("camera").onclick = useCamera;
 find("save").onclick = save;
 find("record").onclick = record;
-find("full").onchange = (event) => find("stage").classList.toggle("full", event.target.checked);
+find("full").onchange = (event) => {
+  const stage = find("stage");
+  stage.classList.toggle("full", event.target.checked);
+  stage.scrollTo((stage.scrollWidth - stage.clientWidth) / 2, (stage.scrollHeight - stage.clientHeight) / 2);
+};
 find("play").onclick = () => (video.paused ? video.play() : video.pause());
 find("time").oninput = (event) => (video.currentTime = event.target.value * video.duration);
 video.onended = () => recorder?.stop();
-video.onplay = video.onpause = () => (find("play").textContent = video.paused ? "Play" : "Pause");
+video.onplay = video.onpause = () => {
+  counted = null;
+  find("play").textContent = video.paused ? "Play" : "Pause";
+};
 handle.oninput = find("strength").oninput = show;
 document.ondragover = (event) => { event.preventDefault(); document.body.classList.add("over"); };
 document.ondragleave = () => document.body.classList.remove("over");

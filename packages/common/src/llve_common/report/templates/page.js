@@ -10,7 +10,7 @@ class Group {
     this.picks = [...figure.querySelectorAll(".pick")];
     const view = this.find("view");
     const style = (name, value) => view.style.setProperty(name, value);
-    this.find("of-right").onload = ({ target }) => style("--sides", target.naturalWidth / target.naturalHeight);
+    this.find("of-right").onload = ({ target }) => figure.style.setProperty("--sides", target.naturalWidth / target.naturalHeight);
     this.picks.forEach((pick, number) => (pick.onclick = () => this.choose("right", number)));
     this.find("left").onchange = this.find("right").onchange = () => this.show();
     this.find("at").oninput = (event) => style("--at", `${event.target.value}%`);
