@@ -89,7 +89,7 @@ def _training_command(paper: About, name: str) -> Any:
                 whole.procedures[name],
                 settings,
                 resume=resume,
-                watch=lambda done, total, loss: advance(done, total, f"{loss:.5g}"),
+                watch=lambda done, total, loss: advance(done, total, f"{loss:#.5g}"),
                 notes=given.notes,
             )
         if processes().first:
