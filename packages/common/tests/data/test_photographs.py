@@ -2,15 +2,20 @@
 
 import json
 import logging
+import os
 import random
+import signal
+import sys
+import time
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 from skimage.metrics import structural_similarity
 
 from llve_common.clips.clip import read_frame
-from llve_common.data.photographs import write_photograph_set
+from llve_common.data.photographs import _settle, write_photograph_set
 from llve_common.data.scenes import moving_clip
 from llve_common.data.sdsd.layout import clips_to_test, clips_to_train, set_clips
 from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST
@@ -114,3 +119,23 @@ def test_a_clip_moves_smoothly_and_is_exposed_as_a_camera_does():
     assert np.mean(moving_clip(dark, 1, (64, 96), random.Random(0))[0]) < 0.3 * 255, "not by force"
     kept = moving_clip(dark, 1, (64, 96), random.Random(0), kept=1.0)[0]
     assert np.mean(kept) < 2 * np.mean(dark[0])
+
+
+@pytest.mark.multiprocess
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux to end them")
+def test_processes_that_render_die_with_the_one_that_writes():
+    read, write = os.pipe()
+    writer = os.fork()
+    if writer == 0:
+        if os.fork() == 0:
+            _settle()
+            os.write(write, b"%d" % os.getpid())
+        time.sleep(60)
+        os._exit(1)
+    renderer = Path("/proc", os.read(read, 99).decode(), "stat")
+    os.kill(writer, signal.SIGKILL)
+    os.waitpid(writer, 0)
+    deadline = time.monotonic() + 20
+    while renderer.exists() and renderer.read_text().split()[2] != "Z":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

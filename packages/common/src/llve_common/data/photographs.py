@@ -27,6 +27,7 @@ from llve_common.data.scenes import moving_clip
 from llve_common.data.sensor import SensorRanges, draw_sensor, low_light
 from llve_common.data.synthetic import SyntheticClip, write_clips, write_images
 from llve_common.errors import DataError, MediaError, in_one_line
+from llve_common.machine.processes import die_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +116,8 @@ def _render_all(tasks: Sequence[_Task], workers: int) -> Iterator[SyntheticClip]
 
 
 def _settle() -> None:
-    """One thread for each process, and Ctrl-C is the first one's business."""
+    """One thread for each process, which ends with the first one, whose business Ctrl-C is."""
+    die_with_parent()
     cv2.setNumThreads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

@@ -7,6 +7,8 @@ them there is one process and nothing here does anything.
 from __future__ import annotations
 
 import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,3 +117,12 @@ def gather(value: Any, me: Processes) -> list[Any]:
     box: list[Any] = [None] * me.count
     dist.all_gather_object(box, value)
     return box
+
+
+def die_with_parent() -> None:
+    """Let Linux kill this process when the one that started it ends, however that ends."""
+    if sys.platform == "linux":
+        import ctypes
+
+        set_death_signal = 1
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import re
 import signal
-import sys
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +18,7 @@ import torch
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from llve_common.errors import MediaError, UserError
-from llve_common.machine.processes import processes
+from llve_common.machine.processes import die_with_parent, processes
 
 # Seconds: a process that waits computes less than this in a minute.
 _WAITING = 0.015
@@ -71,9 +69,7 @@ def settle_loader(worker: int) -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    if sys.platform == "linux":
-        die_with_parent = 1  # PR_SET_PDEATHSIG
-        ctypes.CDLL(None).prctl(die_with_parent, signal.SIGKILL)
+    die_with_parent()
     Queue._on_queue_feeder_error = staticmethod(_exit_by_code)  # type: ignore[attr-defined]
 
 
