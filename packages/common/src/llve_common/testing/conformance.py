@@ -24,7 +24,7 @@ from fractions import Fraction
 from importlib import import_module
 from itertools import product
 from multiprocessing import get_context
-from multiprocessing.context import ForkServerProcess
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, ClassVar, get_args
@@ -157,6 +157,14 @@ def updates(count: int, pairs: Path | None = None) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("llve_common.train.trainer.train", train_so_often)
         yield
+
+
+def forking() -> ForkServerContext:
+    """What starts processes that need to import little."""
+    forks = get_context("forkserver")
+    papers = [paper.module for paper in installed_papers().values()]
+    forks.set_forkserver_preload([__name__, "torch._dynamo", *papers])
+    return forks
 
 
 def run_forked(
@@ -464,9 +472,7 @@ class Conformance:
 
         It runs as :func:`run_forked` says.
         """
-        forks = get_context("forkserver")
-        papers = [paper.module for paper in installed_papers().values()]
-        forks.set_forkserver_preload([__name__, "torch._dynamo", *papers])
+        forks = forking()
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         world = {"WORLD_SIZE": ranks, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
