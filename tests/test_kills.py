@@ -46,7 +46,7 @@ SLOW = [
     "sdsd configs copy train/indoor out/a.yml",
     "sgz video --choice V2I --video_path {0}/a.mp4 --image_lowlight_folder out/%d.png",
     "sgz video --choice I2V --video_path {0}/a.mp4 --image_folder {0}/frames --save_path out/a.mp4",
-    "stcd match {0}/frames/0.png {0}/frames/1.png --matcher sift -o out/a.png",
+    "stcd match {0}/frames/0.png {0}/frames/1.png -o out/a.png",
     "stcd decompose {0}/frames/0.png {0}/frames/1.png -o out/a.png",
 ]
 WORDS = [*QUICK, *(pytest.param(each, marks=pytest.mark.slow) for each in SLOW)]
