@@ -12,6 +12,7 @@ class Network {
     this.common = glsl.common;
     this.textures = {};
     this.target = gl.createFramebuffer();
+    this.fence = null;
     this.passes = passes.map((pass) => ({ ...pass, ...this.compile(pass.shader, pass.defines, pass.weights) }));
     this.shown = this.compile(glsl.show, {}, "");
   }
@@ -78,6 +79,15 @@ class Network {
     gl.uniform1f(gl.getUniformLocation(shown.program, "at"), at * this.size[0]);
     gl.uniform1f(gl.getUniformLocation(shown.program, "strength"), strength);
     this.draw(shown, { frame: "frame", enhanced: "enhanced" }, ...this.size);
+    gl.deleteSync(this.fence);
+    this.fence = gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0);
+    gl.flush();
+  }
+
+  // Whether the graphics card still draws what was shown last.
+  busy() {
+    const { gl, fence } = this;
+    return fence && !gl.isContextLost() && gl.getSyncParameter(fence, gl.SYNC_STATUS) !== gl.SIGNALED;
   }
 
   draw({ program, buffer }, inputs, width, height) {
@@ -104,6 +114,7 @@ let network = null;
 let name = "picture";
 let recorder = null;
 let awaited = 0;
+let waiting = 0;
 let counted = null;
 const tell = (text) => (find("told").textContent = text);
 
@@ -186,6 +197,11 @@ async function play() {
 
 // The present frame, and every one that the video shows from now on, also where it is paused.
 function follow(now, facts) {
+  // Frames that a slow card has no time for are left out: queued, they would make the page stand still.
+  if (network.busy()) {
+    waiting = setTimeout(follow, 4, now, facts);
+    return true;
+  }
   if (facts) count(now, facts.presentedFrames);
   if (!enhance(video, video.videoWidth, video.videoHeight)) return false;
   if (Number.isFinite(video.duration)) find("time").value = video.currentTime / video.duration;
@@ -209,6 +225,7 @@ function count(now, frames) {
 function stop() {
   recorder?.stop();
   video.cancelVideoFrameCallback(awaited);
+  clearTimeout(waiting);
   video.pause();
   video.srcObject?.getTracks().forEach((track) => track.stop());
   if (video.src) URL.revokeObjectURL(video.src);
