@@ -359,10 +359,10 @@ def test_llve_takes_the_paper_that_its_table_recommends(
     words = ["enhance", "--weights", tmp_path / "w.pth", "-o", tmp_path / "out"]
     refused = run_command(app, *words, image, fails=True)
     assert "no paper that is recommended for images is installed" in refused
-    table = {"image": [Recommended("other", 20), Recommended("tiny", 12.3)], "video": []}
+    table = {"image": [Recommended("other", 20, 0.7), Recommended("tiny", 12.3, 0.5)], "video": []}
     monkeypatch.setattr("llve_common.paper.recommended.TABLE", table)
     assert "tiny is recommended for images" in run_command(app, *words, image)
-    assert "tiny 12.30 dB" in run_command(app, *words, image, "--overwrite")
+    assert "tiny 0.500, 12.30 dB" in run_command(app, *words, image, "--overwrite")
     assert "for videos is installed" in run_command(app, *words, video, fails=True)
 
 
