@@ -2,9 +2,8 @@
 
 import json
 import logging
-import os
 import random
-import signal
+import subprocess
 import sys
 import time
 from itertools import pairwise
@@ -15,7 +14,7 @@ import pytest
 from skimage.metrics import structural_similarity
 
 from llve_common.clips.clip import read_frame
-from llve_common.data.photographs import _settle, write_photograph_set
+from llve_common.data.photographs import write_photograph_set
 from llve_common.data.scenes import moving_clip
 from llve_common.data.sdsd.layout import clips_to_test, clips_to_train, set_clips
 from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST
@@ -121,21 +120,25 @@ def test_a_clip_moves_smoothly_and_is_exposed_as_a_camera_does():
     assert np.mean(kept) < 2 * np.mean(dark[0])
 
 
-@pytest.mark.multiprocess
+WRITES_AND_RENDERS = """
+import os, time
+from llve_common.data.photographs import _settle
+if os.fork() == 0:
+    _settle()
+    print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="asks Linux to end them")
 def test_processes_that_render_die_with_the_one_that_writes():
-    read, write = os.pipe()
-    writer = os.fork()
-    if writer == 0:
-        if os.fork() == 0:
-            _settle()
-            os.write(write, b"%d" % os.getpid())
-        time.sleep(60)
-        os._exit(1)
-    renderer = Path("/proc", os.read(read, 99).decode(), "stat")
-    os.kill(writer, signal.SIGKILL)
-    os.waitpid(writer, 0)
-    deadline = time.monotonic() + 20
-    while renderer.exists() and renderer.read_text().split()[2] != "Z":
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    # A process of its own: one that is forked off this one may wait for a lock of its threads.
+    words = [sys.executable, "-c", WRITES_AND_RENDERS]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as writer:
+        renderer = Path("/proc", writer.stdout.readline().strip(), "stat")
+        writer.kill()
+        writer.wait()
+        deadline = time.monotonic() + 20
+        while renderer.exists() and renderer.read_text().split()[2] != "Z":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)

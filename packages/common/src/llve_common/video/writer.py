@@ -188,7 +188,11 @@ class VideoWriter:
     def _encoder(self, codec: str, crf: int | None) -> VideoStream:
         crf = _DEFAULT_CRF.get(codec) if crf is None else crf
         options = {} if crf is None else {"crf": str(crf)}
-        if codec == "h265":
+        if codec == "h264":
+            # Of a noisy clip as enhanced, a third of the default's time for a file that is smaller
+            # by 7 % and 0.3 dB worse: encoding took longer than all else together.
+            options["preset"] = "veryfast"
+        elif codec == "h265":
             options["x265-params"] = "log-level=error"
         encoder = OUTPUT_CODECS[codec]
         added = self._output.add_stream(encoder, self._like.rate, options=options)
