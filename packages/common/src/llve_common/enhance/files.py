@@ -166,12 +166,11 @@ def _outcomes(
 ) -> Iterator[int | str]:
     """Of each job in order: how many frames were enhanced, or why none could be."""
     enhance = as_wished(frame_enhancer(model, ahead=1), wishes.strength)
-    at_once = _IMAGES_AT_ONCE if all(is_image(source) for source, _ in jobs) else 1
-    if at_once == 1 or len(jobs) == 1:
+    if len(jobs) == 1 or not all(is_image(source) for source, _ in jobs):
         yield from (_outcome(model, enhance, job, wishes, watch) for job in jobs)
         return
     enhance = _one_at_a_time(enhance)
-    with ThreadPoolExecutor(at_once, "llve-image") as pool:
+    with ThreadPoolExecutor(_IMAGES_AT_ONCE, "llve-image") as pool:
         yield from pool.map(lambda job: _outcome(model, enhance, job, wishes, watch), jobs)
 
 
