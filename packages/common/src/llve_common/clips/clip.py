@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import Any, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -29,11 +30,12 @@ from llve_common.clips.folders import (
 from llve_common.clips.frames import Frame
 from llve_common.clips.windows import reflected
 from llve_common.errors import DataError
-from llve_common.io.images import Image, Pixels, in_8_bits, read_image
+from llve_common.io.images import Image, Pixels, in_8_bits, read_image, size_of
 from llve_common.video import is_image, is_video, open_video
 
 log = logging.getLogger(__name__)
 
+P = TypeVar("P", bound=Pixels)
 Size = tuple[int, int]
 """Width and height, in the order that the published settings have."""
 
@@ -128,7 +130,9 @@ def _read(files: Sequence[Path], clip: Clip, start: int) -> Iterator[Frame]:
         with open_video(files[0]) as video:
             for number, frame in islice(enumerate(video), start, clip.length):
                 where = f"{files[0]}, frame {number}"
-                yield Frame(Image(_fitted(frame.pixels, clip.size)), "", where, frame.time)
+                yield Frame(
+                    Image(fitted(in_8_bits(frame.pixels), clip.size)), "", where, frame.time
+                )
     else:
         for file in files[start : clip.length]:
             yield Frame(Image(read_frame(file, clip.size)), file.name, file)
@@ -140,7 +144,8 @@ def read_frame(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
     Raises:
         MediaError: the file cannot be decoded.
     """
-    return _fitted(read_image(path).pixels, size)
+    # The published tests read every image as 8 bits; so do the scores.
+    return fitted(in_8_bits(read_image(path).pixels), size)
 
 
 def read_alike(
@@ -160,19 +165,19 @@ def read_alike(
             raise DataError(
                 f"the frames of a {what} differ in size",
                 where=path,
-                got=f"{image.shape[1]}x{image.shape[0]}",
-                expected=f"{images[0].shape[1]}x{images[0].shape[0]}",
+                got=size_of(image),
+                expected=size_of(images[0]),
             )
     height, width = (side - side % multiple for side in images[0].shape[:2])
     return [image[:height, :width] for image in images]
 
 
-def _fitted(pixels: Pixels, size: Size | None) -> NDArray[np.uint8]:
-    # The published tests read every image as 8 bits; so do the scores.
-    frame = in_8_bits(pixels)
-    if size is None or (frame.shape[1], frame.shape[0]) == size:
-        return frame
-    return np.asarray(cv2.resize(frame, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+def fitted(image: P, size: Size | None) -> P:
+    """The image, resized bilinearly where its width and height are others."""
+    if size is None or (image.shape[1], image.shape[0]) == size:
+        return image
+    resized: Any = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    return cast(P, resized)
 
 
 def clip_of(

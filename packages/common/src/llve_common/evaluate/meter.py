@@ -21,7 +21,7 @@ from llve_common.clips.clip import Clip
 from llve_common.clips.frames import Frame
 from llve_common.enhance.frames import Enhance
 from llve_common.errors import ConfigError, DataError
-from llve_common.io.images import Image, in_8_bits, to_webp
+from llve_common.io.images import Image, in_8_bits, size_of, to_webp
 from llve_common.metrics.quality import further
 from llve_common.metrics.temporal import GuideFlow, Mabd, Motion, NamedFlow, WarpingError
 
@@ -115,7 +115,7 @@ def _target(target: Frame | None, frame: Frame, size: tuple[int, ...], multiple:
         raise DataError(
             "a frame and its ground truth differ in size",
             where=frame.where,
-            got=f"{size[1]}x{size[0]}, and {target.where} {_size(target)}",
+            got=f"{size[1]}x{size[0]}, and {target.where} {size_of(target.image.pixels)}",
         )
     return _cropped(target, multiple)
 
@@ -127,15 +127,10 @@ def _cropped(frame: Frame, multiple: int) -> Eight:
         raise DataError(
             "the image is too small to be cropped to what the network takes",
             where=frame.where,
-            got=_size(frame),
+            got=size_of(frame.image.pixels),
             expected=f"sides of at least {multiple} pixels",
         )
     return np.ascontiguousarray(pixels[:height, :width])
-
-
-def _size(frame: Frame) -> str:
-    height, width = frame.image.pixels.shape[:2]
-    return f"{width}x{height}"
 
 
 class Guide:

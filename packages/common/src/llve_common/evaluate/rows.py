@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from llve_common.clips.clip import Size
+from llve_common.clips.clip import Size, fitted
 from llve_common.io.images import Pixels, in_8_bits
 from llve_common.metrics.fidelity import psnr, ssim
 from llve_common.metrics.quality import grey, luma, scaled_to_mean
 
 Real = NDArray[Any]
-P = TypeVar("P", bound=Pixels)
 BORDER = 4
 
 ROWS: dict[str, str] = {
@@ -77,11 +75,3 @@ def _measured(image: Real, target: Real) -> dict[str, float]:
 def size_of(image: Pixels) -> Size:
     """Width and height."""
     return image.shape[1], image.shape[0]
-
-
-def fitted(image: P, size: Size | None) -> P:
-    """The image, resized bilinearly where its width and height are others."""
-    if size is None or (image.shape[1], image.shape[0]) == size:
-        return image
-    resized: Any = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
-    return cast(P, resized)

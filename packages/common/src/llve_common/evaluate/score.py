@@ -17,14 +17,14 @@ from statistics import fmean
 
 import numpy as np
 
-from llve_common.clips.clip import Clip
+from llve_common.clips.clip import Clip, fitted
 from llve_common.clips.folders import some_of
 from llve_common.clips.frames import open_source
 from llve_common.errors import ConfigError, DataError, MediaError, in_one_line
 from llve_common.evaluate.meter import STRIP_FRAMES, Eight, Measure, require_truth
 from llve_common.evaluate.pairing import Matched, match
 from llve_common.evaluate.protocols import find_protocol, find_set
-from llve_common.evaluate.rows import ROWS, fitted, rows_of, size_of
+from llve_common.evaluate.rows import ROWS, rows_of, size_of
 from llve_common.io.images import Pixels, in_8_bits, read_image
 from llve_common.io.images import size_of as named_size
 from llve_common.metrics.fidelity import fsim

@@ -8,9 +8,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from llve_common.clips.clip import fitted
 from llve_common.clips.frames import open_source
 from llve_common.evaluate.meter import STRIP_FRAMES, Eight
-from llve_common.evaluate.rows import MEASURES, ROWS, fitted, size_of
+from llve_common.evaluate.rows import MEASURES, ROWS, size_of
 from llve_common.evaluate.score import FrameScores, Report
 from llve_common.evaluate.scores import plain
 from llve_common.io.atomic import write_text
@@ -64,7 +65,8 @@ def write_scored(folder: Path, report: Report, agreeing: Sequence[str]) -> None:
         MediaError: a file cannot be written, or a picture not read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tables, notes = score_tables(report), [*report.by_protocol(), *report.notes, *agreeing]
+    tables, shown = score_tables(report), report.over_time
+    notes = [*report.by_protocol(), *report.notes, *agreeing]
     content = {
         "mean_of_frames": report.means(),
         "mean_of_clips": report.means("clips"),
@@ -72,7 +74,7 @@ def write_scored(folder: Path, report: Report, agreeing: Sequence[str]) -> None:
         "rows": ROWS,
         "notes": notes,
         "over_time": {
-            clip: {**figures, "brightness_differences": _curves(report, clip)}
+            clip: {**figures, "brightness_differences": shown[clip].curves if clip in shown else {}}
             for clip, figures in report.temporal.items()
         },
         "frames": [
@@ -93,10 +95,6 @@ def write_scored(folder: Path, report: Report, agreeing: Sequence[str]) -> None:
         Section("What the rows mean", notes=told),
     ]
     write_page(folder / "index.html", "Scores", lead, sections)
-
-
-def _curves(report: Report, clip: str) -> dict[str, list[float]]:
-    return report.over_time[clip].curves if clip in report.over_time else {}
 
 
 def _csv(report: Report) -> str:
