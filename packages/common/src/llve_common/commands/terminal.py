@@ -23,7 +23,7 @@ from llve_common.config import DEVICES
 from llve_common.errors import ConfigError, MediaError, UserError, printable
 from llve_common.io.atomic import remove_temporaries
 from llve_common.machine.memory import keep_freed_memory
-from llve_common.machine.processes import processes
+from llve_common.machine.processes import STOPPING, processes
 from llve_common.machine.shell import command_line
 
 
@@ -176,8 +176,7 @@ def _signals_as_ctrl_c() -> Iterator[None]:
             os._exit(128 + number)
         raise _Stopped(number)
 
-    names = [each for each in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, each)]
-    usual = {number: signal.getsignal(number) for number in (getattr(signal, n) for n in names)}
+    usual = {number: signal.getsignal(number) for number in STOPPING}
     # What is ignored stays so: nohup says so for SIGHUP.
     ours = [n for n in usual if usual[n] in (signal.SIG_DFL, signal.default_int_handler)]
     for number in ours:

@@ -14,10 +14,10 @@ def memory_left() -> int | None:
     """
     left = []
     with suppress(OSError, KeyError):
-        left.append(_sizes("/proc/meminfo")["MemAvailable:"] << 10)
+        left.append(sizes("/proc/meminfo")["MemAvailable:"] << 10)
     with suppress(OSError, ValueError, KeyError):
         group = Path("/sys/fs/cgroup")
-        cached = _sizes(group / "memory.stat")["inactive_file"]  # given back when it is needed
+        cached = sizes(group / "memory.stat")["inactive_file"]  # given back when it is needed
         used = int((group / "memory.current").read_text()) - cached
         left.append(int((group / "memory.max").read_text()) - used)
     with suppress(ImportError, OSError, KeyError):
@@ -25,7 +25,7 @@ def memory_left() -> int | None:
 
         limit = resource.getrlimit(resource.RLIMIT_AS)[0]
         if limit != resource.RLIM_INFINITY:
-            left.append(limit - (_sizes("/proc/self/status")["VmSize:"] << 10))
+            left.append(limit - (sizes("/proc/self/status")["VmSize:"] << 10))
     return min(left, default=None)
 
 
@@ -45,7 +45,8 @@ def keep_freed_memory() -> None:
         options(trim_threshold, 2**31 - 1)
 
 
-def _sizes(path: str | Path) -> dict[str, int]:
+def sizes(path: str | Path) -> dict[str, int]:
     """The numbers in a file of the kernel's by their names."""
-    lines = (line.split() for line in Path(path).read_text(encoding="utf-8").splitlines())
+    text = Path(path).read_text(encoding="utf-8", errors="replace")
+    lines = map(str.split, text.splitlines())
     return {each[0]: int(each[1]) for each in lines if len(each) > 1 and each[1].isdecimal()}

@@ -20,6 +20,11 @@ from llve_common.errors import UserError
 if TYPE_CHECKING:
     import torch
 
+STOPPING = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+]
+"""The signals that ask a program to end; Windows knows no SIGHUP, which a terminal's end sends."""
+
 # Validation runs on the first process while the others wait for it.
 _PATIENCE = timedelta(hours=2)
 

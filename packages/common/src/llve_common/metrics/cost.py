@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from llve_common.machine.memory import sizes
+
 _STATUS = Path("/proc/self/status")
 
 
@@ -110,7 +112,4 @@ def _resident_peak(run: Callable[[], Any]) -> int:
 
 def _resident() -> int:
     """Bytes of this process in physical memory."""
-    for line in _STATUS.read_text(encoding="ascii", errors="replace").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"{_STATUS} has no VmRSS")
+    return sizes(_STATUS)["VmRSS:"] << 10

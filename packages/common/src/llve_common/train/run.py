@@ -14,13 +14,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from llve_common.machine.processes import Processes
+from llve_common.machine.processes import STOPPING, Processes
 from llve_common.paper.contract import Clip, Paper, Plan, Procedure, Progress, TrainingSet
-
-# Windows knows no SIGHUP, which the end of a terminal sends.
-_STOPPING = [
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
-]
 
 
 @dataclass
@@ -28,11 +23,9 @@ class Run:
     """A training run between two iterations.
 
     Attributes:
-        paper: whose network.
-        procedure: one of the paper's.
-        settings: of the procedure's settings class.
+        paper, procedure, settings: whose network is trained, and how.
         data: the training set.
-        network: the network that is trained.
+        network: that is trained.
         step: (batch, iteration from 1) to the named losses; shared by the processes.
         optimizer: of the network's weights.
         scaler: of fp16's gradients; disabled in other precisions.
@@ -83,7 +76,7 @@ def stopping_softly(run: Run) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    usual = {number: signal.getsignal(number) for number in _STOPPING}
+    usual = {number: signal.getsignal(number) for number in STOPPING}
     # What is ignored stays so, as nohup wants it.
     usual = {number: each for number, each in usual.items() if each != signal.SIG_IGN}
 
