@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from llve_stcd.config import Criterion
+from llve_stcd.dkm.positions import resize
 from llve_stcd.network import Decomposition
 
 _SMOOTHNESS_WEIGHT = 0.1
@@ -110,13 +111,9 @@ def correspondence_loss(
 def _mismatch(image: Tensor, other: Tensor, places: Tensor, certainty: Tensor) -> Tensor:
     """The image minus the other one at the matching places (N, h, w, 2), times the certainty."""
     size, matched_size = image.shape[-2:], certainty.shape[-2:]
-    sampled = F.grid_sample(_resize(other, matched_size), places, align_corners=False)
-    weight = _resize(certainty, size)
-    return image * weight - _resize(sampled, size) * weight
-
-
-def _resize(image: Tensor, size: torch.Size) -> Tensor:
-    return F.interpolate(image, size=tuple(size), mode="bilinear", align_corners=False)
+    sampled = F.grid_sample(resize(other, matched_size), places, align_corners=False)
+    weight = resize(certainty, size)
+    return image * weight - resize(sampled, size) * weight
 
 
 def _steps(image: Tensor) -> tuple[Tensor, Tensor]:

@@ -202,9 +202,6 @@ def compare(
     total = None if None in counts else sum(each or 0 for each in counts) * len(running)
     done = itertools.count(1)
 
-    def step(name: str) -> None:
-        watch(next(done), total, name)
-
     measured: dict[str, dict[str, Measured]] = {name: {} for name in running}
     failures: dict[str, Exception] = {}
     left_out: dict[str, str] = {}
@@ -258,14 +255,8 @@ def measure(
 ) -> tuple[dict[str, Measured], dict[str, Exception]]:
     """Stream a clip through several networks and the metrics, the input first.
 
-    Args:
-        clip: what to measure.
-        running: by row, frames to as many enhanced ones; ``iter`` leaves them as they are.
-        flow: of warping error.
-        measures: against ground truth.
-        quality: see :func:`compare`.
-        shown: how many frames are shown.
-        step: is told the row, after each frame.
+    ``running`` is, by row, what makes of frames as many enhanced ones, and ``step`` is told the row
+    after each frame.
 
     Returns:
         What was measured, and the rows that failed.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from llve_stcd.dkm.embedding import COARSE, FEATURES, EmbeddingDecoder
+from llve_stcd.dkm.embedding import COARSE, FEATURES, WIDTH, EmbeddingDecoder
 from llve_stcd.dkm.encoder import STRIDES, Features
 from llve_stcd.dkm.gaussian_process import GaussianProcess
 from llve_stcd.dkm.positions import resize
@@ -45,7 +45,7 @@ class Decoder(nn.Module):
     def forward(self, first: Features, second: Features) -> dict[int, Estimate]:
         """The estimates after every stride, from the features of A and B."""
         estimates: dict[int, Estimate] = {}
-        context = first[32].new_zeros(len(first[32]), self.embedding_decoder.width, 1, 1)
+        context = first[32].new_zeros(len(first[32]), WIDTH, 1, 1)
         image = first[1].shape[-2:]
         for stride in COARSE:
             at = str(stride)

@@ -17,6 +17,9 @@ COARSE = (32, 16)
 FEATURES = 512
 """Channels that the encoder's features are projected to at these strides."""
 
+WIDTH = 384
+"""Channels inside, and of the context."""
+
 
 class ResidualRefinement(nn.Module):
     """A 1x1 convolution, then a residual of two 3x3 convolutions."""
@@ -51,18 +54,12 @@ class ChannelAttention(nn.Module):
 
 
 class EmbeddingDecoder(nn.Module):
-    """Predicts flow and certainty at the two coarse strides, each with weights of its own.
+    """Predicts flow and certainty at the two coarse strides, each with weights of its own."""
 
-    Args:
-        features: channels of the projected features.
-        embedding: channels of the Gaussian process's mean.
-        width: channels inside, and of the context.
-    """
-
-    def __init__(self, features: int = FEATURES, embedding: int = 256, width: int = 384) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.width = width
-        self.feat_input_modules = _by_stride(lambda: nn.Conv2d(features, embedding, 1))
+        embedding, width = 256, WIDTH
+        self.feat_input_modules = _by_stride(lambda: nn.Conv2d(FEATURES, embedding, 1))
         self.rrb_d = _by_stride(lambda: ResidualRefinement(2 * embedding, width))
         self.cab = _by_stride(lambda: ChannelAttention(width))
         self.rrb_u = _by_stride(lambda: ResidualRefinement(width, width))
@@ -75,9 +72,9 @@ class EmbeddingDecoder(nn.Module):
 
         Args:
             stride: 32 or 16.
-            mean: (N, embedding, H, W), the Gaussian process's.
-            features: (N, features, H, W), the projected ones of image A.
-            context: (N, width, H, W), from the coarser stride; zeros at the coarsest.
+            mean: (N, 256, H, W), the Gaussian process's.
+            features: (N, 512, H, W), the projected ones of image A.
+            context: (N, 384, H, W), from the coarser stride; zeros at the coarsest.
         """
         at = str(stride)
         embedded = torch.cat([self.feat_input_modules[at](features), mean], 1)

@@ -18,7 +18,7 @@ from llve_common.config import (
     TrainerSettings,
     Workers,
 )
-from llve_common.data.sdsd.splits import TEST_CLIPS, Split
+from llve_common.data.sdsd.splits import Split
 from llve_common.published_options import Convert, OptionTable, below, only, renamed
 
 TEST_FRAMES = 30
@@ -45,11 +45,6 @@ class ClipData(Settings):
     size: tuple[Side, Side] | None = Field(
         (960, 512), description="width and height that frames are resized to; null: unchanged"
     )
-
-    def test_names(self, published: Split = "indoor") -> tuple[str, ...]:
-        """The names of the test's clips: those given, else the published ones."""
-        chosen = published if self.test_clips is None else self.test_clips
-        return TEST_CLIPS[chosen] if isinstance(chosen, str) else chosen
 
 
 class ClipTestData(ClipData):
