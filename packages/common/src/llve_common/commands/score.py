@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +10,7 @@ import typer
 
 from llve_common.commands.terminal import AsClip, Lpips, Raft, console, progress_bar
 from llve_common.errors import ConfigError
+from llve_common.io.atomic import write_text
 
 
 def score(
@@ -120,6 +122,6 @@ def _score_labels(
     for line in found.left_out:
         console.print(f"left out: {line}", highlight=False, soft_wrap=True)
     if output is not None:
-        found.write(output / "labels.json")
+        write_text(output / "labels.json", json.dumps(vars(found), indent=2) + "\n")
     if found.left_out:
         raise typer.Exit(1)

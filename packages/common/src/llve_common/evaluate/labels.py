@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,33 +13,20 @@ import PIL.Image
 from llve_common.clips.folders import list_images, some_of
 from llve_common.errors import DataError, MediaError
 from llve_common.evaluate.pairing import with_partners
-from llve_common.io.atomic import write_text
 from llve_common.metrics.segmentation import Agreement, Labels, train_ids
 
 
 @dataclass
 class LabelReport:
-    """What label maps scored.
+    """What so many label maps scored, and those left out, which lack a partner.
 
-    Attributes:
-        count: of maps.
-        classes: by name: ``accuracy`` and ``iou``.
-        means: ``pixel_accuracy``, ``mpa`` and ``miou``.
-        left_out: maps that lack a partner.
+    A class has ``accuracy`` and ``iou``; means are ``pixel_accuracy``, ``mpa`` and ``miou``.
     """
 
     count: int
     classes: dict[str, dict[str, float]]
     means: dict[str, float]
     left_out: list[str] = field(default_factory=list)
-
-    def write(self, file: Path) -> None:
-        """Write it as JSON.
-
-        Raises:
-            MediaError: the file cannot be written.
-        """
-        write_text(file, json.dumps(vars(self), indent=2) + "\n")
 
 
 def score_labels(

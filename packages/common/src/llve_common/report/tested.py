@@ -12,7 +12,7 @@ from llve_common.evaluate.meter import evenly_spread
 from llve_common.evaluate.scores import FrameScore, Scores
 from llve_common.evaluate.test import Tested
 from llve_common.io.images import read_image, to_webp
-from llve_common.paper.contract import Clip, Detail, FileOf
+from llve_common.paper.contract import Clip, FileOf
 from llve_common.report.page import HANDLE, Group, Panel, Section, write_page
 from llve_common.report.tables import (
     FURTHER,
@@ -97,7 +97,10 @@ def write_test_page(
         MediaError: a picture cannot be read, or the page not written.
     """
     held = tuple((name, str(value)) for name, value in facts.items() if name != "command")
-    details = [_detail_group(detail) for detail in tested.details if detail.pictures]
+    details = [
+        Group(each.text, [Panel(name, [picture]) for name, picture in each.pictures.items()])
+        for each in tested.details if each.pictures
+    ]  # fmt: skip
     sections = [
         Section("Pictures", HANDLE, groups=_groups(tested)),
         Section("Scores", commands=[facts["command"]], tables=tables),
@@ -114,10 +117,6 @@ def _means(scores: Scores) -> str:
     before, after = (listed(_FIDELITY, means, prefix, ", ") for _, prefix in _WHEN)
     count = len(scores.frames)
     return f"Enhanced: {after}; input: {before} (mean of {count} frames). " if after else ""
-
-
-def _detail_group(detail: Detail) -> Group:
-    return Group(detail.text, [Panel(name, [each]) for name, each in detail.pictures.items()])
 
 
 def _groups(tested: Tested) -> list[Group]:
