@@ -127,10 +127,7 @@ def match_by_name(
 ) -> list[tuple[Path, Path]]:
     """Pair each input with the target of the same stem.
 
-    Args:
-        inputs: to pair.
-        targets: to pair them with.
-        below: folders of the two; their subfolders have to be the same.
+    Where the folders of the two are given, ``below`` them their subfolders have to be the same.
 
     Raises:
         DataError: an input has no target, a target has no input, or a stem appears twice on one

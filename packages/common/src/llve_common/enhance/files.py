@@ -135,11 +135,7 @@ def enhance_all(
 ) -> Enhanced:
     """Enhance sources one after the other; one that fails, for whatever reason, is in the result.
 
-    Args:
-        model: to enhance with.
-        jobs: as :func:`llve_common.enhance.jobs.plan_jobs` makes them.
-        wishes: what is wanted besides.
-        watch: is told of frames where there is one job, of jobs where there are several.
+    The watcher is told of frames where there is one job, of jobs where there are several.
 
     Raises:
         DataError: two sources would be written to one target, or a result over a source.

@@ -21,15 +21,9 @@ from llve_common.io.images import IMAGE_SUFFIXES
 
 @dataclass(frozen=True)
 class FrameScore:
-    """One enhanced frame.
+    """What one enhanced frame scored, nothing without ground truth, and the pictures written of it.
 
-    Attributes:
-        clip: its name.
-        frame: its name, see :meth:`llve_common.clips.clip.Clip.label`.
-        index: its place in the clip, from 0.
-        values: what it scored; empty without ground truth.
-        seconds: to enhance it.
-        pictures: that were written of it.
+    ``frame`` is its name (:meth:`llve_common.clips.clip.Clip.label`), ``index`` its place from 0.
     """
 
     clip: str

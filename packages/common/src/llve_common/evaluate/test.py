@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from llve_common.clips.clip import files_of
 from llve_common.data.pairs import pairs_to_test
 from llve_common.enhance.frames import frame_enhancer
 from llve_common.enhance.jobs import naming_faults
@@ -46,17 +47,7 @@ NO_PICTURES = Pictures()
 
 @dataclass(frozen=True)
 class Tested:
-    """A test that was run.
-
-    Attributes:
-        scores: of every frame.
-        model: that was tested.
-        scoring: how frames were scored.
-        clips: that were tested.
-        pictures: that were written.
-        details: what else there is to show.
-        protocol: name of the data set's protocol, where it was tested by one.
-    """
+    """A test that was run; ``protocol`` is the name of the data set's, where it was by one."""
 
     scores: Scores
     model: Model
@@ -88,13 +79,8 @@ class Tested:
 def run_test(paper: Paper, settings: Any, watch: Watcher | None = None) -> Tested:
     """Test a paper's weights by its protocol: the published score, from Python.
 
-    Pictures are written as the settings say; scores are returned, and written by
-    :func:`llve_common.evaluate.scores.write_scores`.
-
-    Args:
-        paper: whose test.
-        settings: of the class ``paper.test.settings``.
-        watch: is told (frames done, frames in all as far as known).
+    The settings are of the class ``paper.test.settings``. Pictures are written as they say; scores
+    are returned, and written by :func:`llve_common.evaluate.scores.write_scores`.
 
     Raises:
         ConfigError: there is neither ground truth nor a picture to write, or FSIM or LPIPS was
@@ -150,13 +136,6 @@ def evaluate(
     watch: Watcher | None = None,
 ) -> Scores:
     """Enhance every frame of every clip and score it on the 8-bit images, as the paper rounds them.
-
-    Args:
-        model: to enhance with.
-        clips: with ground truth where scores are wanted.
-        scoring: how.
-        pictures: what to write.
-        watch: is told (frames done, frames in all as far as known).
 
     Returns:
         Scores with ``psnr`` and ``ssim`` of the enhanced frames, and ``input_psnr`` and
@@ -245,7 +224,7 @@ def _require_own_names(clips: Sequence[Clip]) -> None:
 
 
 def _require_own_files(clips: Sequence[Clip], pictures: Pictures) -> None:
-    read = [file for clip in clips for file in (*clip.frames, *(clip.targets or ()))]
+    read = files_of(clips)
     for naming in (pictures.enhanced, pictures.input, pictures.target):
         if naming is not None:
             # Of a video the first frame stands for all, which differ by their numbers.

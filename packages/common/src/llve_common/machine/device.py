@@ -51,12 +51,8 @@ def choose_precision(name: AnyPrecision, device: torch.device, *, pays: bool) ->
     """The number format of a name.
 
     ``auto`` is bf16 on a processor with instructions for it (AVX512-BF16, AMX) and on a CUDA device
-    of compute capability 8.0, fp16 on an older one, and fp32 elsewhere.
-
-    Args:
-        name: of the format, or ``auto``.
-        device: to compute on.
-        pays: whether a half format makes the network at hand faster at all.
+    of compute capability 8.0, fp16 on an older one, and fp32 elsewhere, or where no half
+    format pays for the network at hand.
 
     Raises:
         ConfigError: there is no such format, or it is fp16 on a CPU.

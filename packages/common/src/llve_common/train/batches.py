@@ -187,17 +187,8 @@ def draw_batches(
 def enlarged_order(length: int, epoch: int, enlarge: int, processes: int = 1) -> list[int]:
     """The published order of an epoch that goes through a set many times in one permutation.
 
-    It depends on the epoch, not on the run's seed, and is filled up to a multiple of the processes;
-    process r takes places r, r + processes, ... of it.
-
-    Args:
-        length: number of samples in the set.
-        epoch: from 0.
-        enlarge: how often the set goes into the epoch.
-        processes: how many share it.
-
-    Returns:
-        Indices of samples.
+    It depends on the epoch, from 0, not on the run's seed, and is filled up to a multiple of the
+    processes; process r takes places r, r + processes, ... of it.
     """
     places = -(-length * enlarge // processes) * processes
     generator = torch.Generator().manual_seed(epoch)

@@ -24,11 +24,7 @@ def set_rates(chosen: ScheduleSettings, optimizer: Optimizer, iteration: int) ->
     optimizer's state where ``clear_state`` says so. In all other iterations the rate follows from
     the last one: ``multistep`` multiplies it by gamma at milestones, as often as one is listed;
     ``cosine`` is cosine annealing with restarts (Loshchilov and Hutter, *SGDR*, ICLR 2017).
-
-    Args:
-        chosen: the schedule.
-        optimizer: whose groups to set.
-        iteration: from 1.
+    Iterations are counted from 1.
     """
     restarts, weights = chosen.restarts or (0,), chosen.restart_weights or (1.0,)
     cosine, restarting = chosen.scheme == "cosine", iteration - 1 in restarts
@@ -68,9 +64,7 @@ def _annealed(rate: float, base: float, lowest: float, along: int, period: int) 
 def plan_by_iterations(settings: Any, epoch_length: int) -> Plan:
     """Weights with checkpoints and previews with validation, as SDSD and STCD publish them.
 
-    Args:
-        settings: whose ``train`` has ``iterations``, ``save_every`` and ``validate_every``.
-        epoch_length: has no effect.
+    The settings' ``train`` has ``iterations``, ``save_every`` and ``validate_every``.
     """
     chosen = settings.train
     save, look = chosen.save_every, chosen.validate_every
