@@ -6,13 +6,11 @@ import runpy
 import shlex
 import shutil
 import tomllib
-from fractions import Fraction
 from importlib import import_module
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import yaml
@@ -34,7 +32,7 @@ from llve_common.config import load_settings
 from llve_common.data.synthetic import write_clip_set, write_image_set
 from llve_common.io.images import read_image, write_image
 from llve_common.paper.configs import find_config, settings_class, shipped_configs
-from llve_common.video import VideoInfo, VideoWriter
+from llve_common.testing.conformance import dark_frames, write_video
 from llve_common.weights.files import read_weights, write_weights
 from llve_common.weights.network import bundled_weights
 
@@ -203,7 +201,7 @@ def shelf(tmp_path_factory) -> Path:
     for image in (made / "high").iterdir():
         write_image(shelf / "RESIZED" / image.name, read_image(image).pixels[:20, :30])
     write_image(shelf / "dark.jpg", read_image(next((made / "low").iterdir())).pixels)
-    write_video(shelf / "dark.mp4")
+    write_video(shelf / "dark.mp4", dark_frames(3, 48, 64))
     # Six clips of each photograph: all twelve of the test are there.
     size = {"frames": 6, "height": 32, "width": 40}
     clips = write_clip_set(shelf / "SDSD" / "indoor_np", clips=6, **size)
@@ -217,13 +215,6 @@ def shelf(tmp_path_factory) -> Path:
         options = {"name": "indoor", "datasets": {command: data}, "path": {"root": "./"} | start}
         (shelf / f"{command}_in_sdsd.yml").write_text(yaml.dump(options))
     return shelf
-
-
-def write_video(path: Path) -> None:
-    info = VideoInfo(path, 64, 48, Fraction(25), Fraction(1, 12800))
-    with VideoWriter(path, info) as writer:
-        for number in range(3):
-            writer.write(np.full((48, 64, 3), 20 * number, np.uint8), Fraction(number, 25))
 
 
 def write_weights_files(folder: Path) -> None:

@@ -1,6 +1,5 @@
 """SECURITY.md: every promise names tests, and they are there."""
 
-import ast
 import re
 from pathlib import Path
 
@@ -22,8 +21,8 @@ def test_every_promise_names_a_test():
 
 @pytest.mark.parametrize(("file", "test"), NAMED)
 def test_the_tests_are_there(file, test):
-    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
-    assert test in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    text = (ROOT / file).read_text(encoding="utf-8")
+    assert re.search(rf"^ *def {test}\(", text, re.MULTILINE)
 
 
 def test_the_floors_are_those_of_the_package():

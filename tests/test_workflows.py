@@ -1,6 +1,5 @@
 """The workflows for forks call the same sessions that a user calls."""
 
-import ast
 import re
 import sys
 from pathlib import Path
@@ -20,16 +19,6 @@ def steps_of(file):
     return [step for job in content["jobs"].values() for step in job["steps"]]
 
 
-def sessions():
-    tree = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
-    return {
-        node.name
-        for node in tree.body
-        if isinstance(node, ast.FunctionDef)
-        and any(ast.unparse(d).startswith("nox.session") for d in node.decorator_list)
-    }
-
-
 def test_all_are_there():
     assert {file.stem for file in WORKFLOWS} == {"floors", "reproduce", "tests"}
 
@@ -39,7 +28,8 @@ def test_sessions_exist_and_nothing_else_is_run(file):
     commands = [step["run"] for step in steps_of(file) if "run" in step]
     called = [re.fullmatch(r"nox -s (\w+)", command) for command in commands]
     assert [match[1] for match in called if match] == [file.stem]
-    assert {file.stem} <= sessions()
+    sessions = (ROOT / "noxfile.py").read_text(encoding="utf-8")
+    assert re.search(rf"^@nox\.session.*\ndef {file.stem}\(", sessions, re.MULTILINE)
     assert {c for c, match in zip(commands, called, strict=True) if not match} == {
         "python -m pip install nox"
     }

@@ -18,6 +18,7 @@ from llve_common.io.images import write_image
 from llve_common.paper.contract import Model, Paper, Plan, Procedure, Test, Window
 from llve_common.published_options import PublishedOptions
 from llve_common.video import VideoInfo, VideoWriter
+from llve_common.weights.files import write_weights
 
 
 class TinyTrain(TrainerSettings):
@@ -120,6 +121,13 @@ def model_fixture() -> Callable[..., Model]:
         return Model(make_paper(**changes), network or nn.Identity())
 
     return make
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """A weights file of the tiny network."""
+    write_weights(tmp_path / "tiny.safetensors", TinyNetwork().state_dict())
+    return tmp_path / "tiny.safetensors"
 
 
 @pytest.fixture(name="procedure")

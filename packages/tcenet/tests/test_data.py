@@ -1,7 +1,6 @@
 """TCE-Net's data sets, on small files."""
 
 import random
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -9,7 +8,7 @@ import torch
 
 from llve_common.errors import ConfigError, DataError
 from llve_common.io.images import write_image
-from llve_common.video import VideoInfo, VideoWriter
+from llve_common.testing.conformance import dark_frames, write_video
 from llve_tcenet.config import TrainSettings
 from llve_tcenet.data import PairedVideos, RealAndSynthetic, video_clips
 from llve_tcenet.paper import training_set
@@ -125,10 +124,7 @@ def test_a_set_needs_no_list_that_nobody_named(ramps):
 def test_video_files_may_be_tested_but_not_trained_on(ramps):
     low, normal = ramps()
     video = low / "b.mp4"
-    info = VideoInfo(video, 60, 40, Fraction(25), Fraction(1, 12800))
-    with VideoWriter(video, info) as writer:
-        for number in range(8):
-            writer.write(np.full((40, 60, 3), 10 * number, np.uint8), Fraction(number, 25))
+    write_video(video, dark_frames(8, 40, 60))
     (normal / "a").rename(normal / "b")
     [clip] = video_clips(video, normal / "b")
     assert (clip.name, clip.frames, clip.count, len(clip.targets)) == ("b", (video,), 8, 8)

@@ -35,12 +35,6 @@ def _installed(monkeypatch, paper):
 
 
 @pytest.fixture
-def weights(tmp_path, paper):
-    write_weights(tmp_path / "tiny.safetensors", paper().network({}, None).state_dict())
-    return tmp_path / "tiny.safetensors"
-
-
-@pytest.fixture
 def data(tmp_path, monkeypatch):
     """A clip of three frames of noise in SDSD's layout, below the working folder."""
     monkeypatch.chdir(tmp_path)
@@ -92,13 +86,12 @@ NAMES = [
 ]  # fmt: skip
 
 
-def test_names_of_files_are_shown_and_never_obeyed(data, tmp_path, paper, monkeypatch):
+def test_names_of_files_are_shown_and_never_obeyed(weights, data, tmp_path, monkeypatch):
     clip = data / "input" / "clip"
     for name in NAMES:
         shutil.copy(clip / "0.png", clip / name)
     (clip / "[i]\x1b[m.png").write_bytes(b"no image")
-    weights = tmp_path / "$\\frac$[b].pt"
-    write_weights(weights, paper().network({}, None).state_dict())
+    weights = weights.rename(tmp_path / "$\\frac$[b].safetensors")
     monkeypatch.setenv("COLUMNS", "400")
     result = run(clip, "--weights", f"tiny={weights}", "--papers", "tiny", "-o", "out[/b]")
     assert result.exit_code == 1  # of the one that is no image

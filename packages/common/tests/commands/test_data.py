@@ -15,16 +15,13 @@ from llve_common.data.sdsd.layout import low_and_high
 from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST
 from llve_common.errors import DataError
 from llve_common.io.images import write_image
+from llve_common.testing.conformance import run_command
 
 
 def run(*words, fails=False):
     app = typer.Typer(cls=Commands, pretty_exceptions_enable=False)
     app.add_typer(data_app(), name="data")
-    result = CliRunner().invoke(app, ["data", *map(str, words)])
-    if result.exception and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert (result.exit_code != 0) == fails, result.output
-    return result.output
+    return run_command(app, "data", *words, fails=fails)
 
 
 @pytest.fixture(scope="module")

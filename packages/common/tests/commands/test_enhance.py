@@ -24,20 +24,16 @@ from llve_common.io.images import read_image, write_image
 from llve_common.paper.recommended import Recommended
 from llve_common.testing.conformance import files_below, run_command
 from llve_common.video import VideoReader
-from llve_common.weights.files import write_weights
 
 
 @pytest.fixture
-def typed(paper, tmp_path):
+def typed(paper, weights):
     """The app of a paper whose network does nothing, unless another one is given, and words."""
 
     def make(source, target=None, enhance=lambda network, frames: frames, more=()):
-        chosen = paper(enhance=enhance)
-        weights = tmp_path / "weights.safetensors"
-        write_weights(weights, chosen.network({}, None).state_dict())
         words = ("enhance", source, *(("-o", target) if target else ()), *more)
         words = (*words, "--weights", weights, "--device", "cpu")
-        return paper_app(chosen), [str(word) for word in words]
+        return paper_app(paper(enhance=enhance)), [str(word) for word in words]
 
     return make
 
@@ -135,10 +131,8 @@ def test_an_interrupted_video_goes_on_by_the_same_line(
         return frames
 
     words = {"target": tmp_path / "bright.mp4", "more": ["--resume"]}
-    torch.manual_seed(0)
     result = CliRunner().invoke(*typed(source, enhance=stopped, **words))
     assert "interrupted; the same command goes on, by its --resume" in result.output
-    torch.manual_seed(0)  # whose weights are those of the run before
     output = run(source, **words)
     assert re.search(r"bright\.mp4: goes on after the \d+ frames that are there", output)
     assert times_of(tmp_path / "bright.mp4") == times_of(source)
@@ -219,7 +213,7 @@ def test_sound_is_taken_from_another_file(run, image_file, video_file, tmp_path)
     ],
 )
 def test_what_cannot_be_is_refused(
-    paper, video_file, image_file, tmp_path, monkeypatch, sources, more, said
+    paper, weights, video_file, image_file, tmp_path, monkeypatch, sources, more, said
 ):
     for name in ("a.png", "b.png", "frames/0.png", "frames/1.png"):
         image_file(name)
@@ -229,10 +223,9 @@ def test_what_cannot_be_is_refused(
     whole = video_file("half.mkv", range(3)).read_bytes()
     (tmp_path / "half.mkv").write_bytes(whole[: len(whole) // 2])
     video_file("a.mp4", range(3))
-    write_weights(tmp_path / "w.safetensors", paper().network({}, None).state_dict())
     before = files_below(tmp_path)
     monkeypatch.chdir(tmp_path)
-    words = ["enhance", *sources, *more, "--weights", "w.safetensors"]
+    words = ["enhance", *sources, *more, "--weights", weights]
     assert said in run_command(paper_app(paper()), *words, fails=True)
     assert files_below(tmp_path) == before
 
@@ -350,13 +343,12 @@ def test_every_program_says_its_version(paper):
 
 
 def test_llve_takes_the_paper_that_its_table_recommends(
-    paper, image_file, video_file, tmp_path, monkeypatch
+    paper, weights, image_file, video_file, tmp_path, monkeypatch
 ):
     tiny = SimpleNamespace(name="tiny", load=paper)
     monkeypatch.setattr("llve_common.paper.installed.entry_points", lambda group: [tiny])
     image, video = image_file("a.png"), video_file("a.mp4", range(3))
-    write_weights(tmp_path / "w.pth", paper().network({}, None).state_dict())
-    words = ["enhance", "--weights", tmp_path / "w.pth", "-o", tmp_path / "out"]
+    words = ["enhance", "--weights", weights, "-o", tmp_path / "out"]
     refused = run_command(app, *words, image, fails=True)
     assert "no paper that is recommended for images is installed" in refused
     table = {"image": [Recommended("other", 20, 0.7), Recommended("tiny", 12.3, 0.5)], "video": []}

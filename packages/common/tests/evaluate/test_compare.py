@@ -18,21 +18,12 @@ from llve_common.metrics.fidelity import psnr, ssim
 from llve_common.metrics.quality import colour_error, loe, scaled_to_mean
 from llve_common.metrics.temporal import NamedFlow
 from llve_common.paper.contract import Window
-from llve_common.weights.files import write_weights
 
 CPU = torch.device("cpu")
 
 
 def flat(value, height=40, width=48):
     return np.full((height, width, 3), value, np.uint8)
-
-
-@pytest.fixture
-def weights(tmp_path):
-    """A file that fits the tiny network."""
-    state = {"conv.weight": torch.zeros(3, 3, 1, 1), "conv.bias": torch.zeros(3)}
-    write_weights(tmp_path / "tiny.safetensors", state)
-    return tmp_path / "tiny.safetensors"
 
 
 @pytest.fixture

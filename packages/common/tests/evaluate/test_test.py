@@ -165,10 +165,8 @@ def test_pictures_over_one_another_or_what_is_read_are_refused(score, clip, kind
 
 
 @pytest.fixture
-def settings(tmp_path, paper):
+def settings(tmp_path, paper, weights):
     """Makes settings of the tiny paper's test."""
-    weights = tmp_path / "tiny.safetensors"
-    write_weights(weights, paper().network({}, None).state_dict())
 
     def make(**given):
         return paper().test.settings(weights=weights, save=tmp_path / "results", **given)

@@ -6,13 +6,10 @@ import sys
 import cv2
 import numpy as np
 import pytest
-import torch
 from skimage import data
 
 from llve_common.errors import DataError
 from llve_common.flow.dis import dis_flow, forward_backward_error, forward_backward_valid
-
-torch.set_num_threads(1)
 
 
 def moving_pair(height, width, dx, dy):

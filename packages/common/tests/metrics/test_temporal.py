@@ -5,14 +5,11 @@ from itertools import pairwise, zip_longest
 
 import numpy as np
 import pytest
-import torch
 from skimage import data
 
 from llve_common.errors import DataError
 from llve_common.flow.dis import dis_flow
 from llve_common.metrics.temporal import GuideFlow, Mabd, MabdResult, WarpingError
-
-torch.set_num_threads(1)
 
 
 def warping_error(frames, guides, estimate=dis_flow):
