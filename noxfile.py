@@ -4,8 +4,6 @@ All sessions share one environment, ``.nox/llve``, which is made once and made a
 dependency changes; ``build`` makes a clean one of its own besides.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 import shutil

@@ -5,8 +5,6 @@ offsets drawn for each position from N(0, 3 pixels), rougher than a network's. A
 channels last in memory; the plain convolution is torch's own.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable
 

@@ -5,8 +5,6 @@ takes several times as long. The weights are random: the cost of a match does no
 and its result means nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import harness

@@ -11,8 +11,6 @@ batches and crops as published as far as one GPU's memory goes. In the last colu
 gradients are replayed from a CUDA graph, where nothing in a step is computed by the CPU.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable, Iterator

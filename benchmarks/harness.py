@@ -1,7 +1,5 @@
 """Compares functions by interleaved medians in one process, and says what else the machine did."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -6,8 +6,6 @@ The limit is the time of a row's multiply-accumulates at the speed of a large ma
 float32, or of its bytes, in and out once, at the speed of a copy, whichever is longer.
 """
 
-from __future__ import annotations
-
 import importlib
 import itertools
 import tempfile

@@ -4,8 +4,6 @@ The published network computes the features of five frames for each frame that i
 deformable convolution is taken as plain PyTorch. Weights are random: no speed depends on them.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -3,8 +3,6 @@
 Both take 8-bit RGB (H, W, 3) and give the same, in one process, with one allocator.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import harness

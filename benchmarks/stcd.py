@@ -3,8 +3,6 @@
 The weights are random: they change neither the time nor whether both paths agree.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import harness

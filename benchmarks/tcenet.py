@@ -4,8 +4,6 @@ Both run the same plain eager network on float32 frames, in one process. The pub
 and decodes twice for each new frame; the stream keeps what neighbouring windows share.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import cycle

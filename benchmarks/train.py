@@ -6,8 +6,6 @@ trainer's ``train.precision=bf16``, on processors with instructions for it. A pa
 interleaved in one process. SGZ's ResNet and TCE-Net's RAFT and VGG, files of others, are left out.
 """
 
-from __future__ import annotations
-
 import ctypes
 import sys
 from collections.abc import Callable, Iterator

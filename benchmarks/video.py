@@ -6,8 +6,6 @@ than the 40 frames that the encoder looks ahead: a shorter one is mostly encoded
 done.
 """
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Callable

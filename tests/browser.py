@@ -1,7 +1,5 @@
 """Drives a headless Chromium, with its software renderer, over a pair of pipes."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

@@ -1,7 +1,5 @@
 """Small clips, made with PyAV alone, so that the reader is not tested by the writer."""
 
-from __future__ import annotations
-
 from fractions import Fraction
 
 import av

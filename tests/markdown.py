@@ -1,7 +1,5 @@
 """What Markdown pages promise a reader: commands to type, files to write, links to follow."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

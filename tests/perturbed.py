@@ -6,8 +6,6 @@ can tell them, from our implementation: so the set tests no product but the refe
 must take all of this from the files.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import math

@@ -1,7 +1,5 @@
 """SDSD's and STCD's published scripts: their option files, and what they printed on the set."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator

@@ -4,8 +4,6 @@ Seeds, sizes and scales are arguments: they come from the reference files. What 
 set's README says stands here, and says so.
 """
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

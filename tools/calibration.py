@@ -4,8 +4,6 @@ Draws the images' means, histograms of 8-bit levels, and the noise's standard de
 level, of each folder given, such as the input of a set that ``data photographs`` made.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Iterator
 from pathlib import Path

@@ -5,8 +5,6 @@ Then it trains SCI on the embedded set, tests it, and enhances the photograph wi
 too. The page opens with the pictures, and holds each command beside what it made.
 """
 
-from __future__ import annotations
-
 import argparse
 import io
 import json

@@ -8,8 +8,6 @@ darkest, and SCI is trained on each by ``sci train``. ``TEST`` holds the pairs i
 choose nothing: the epochs shown are fixed beforehand, and no weights are kept for use.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import shutil

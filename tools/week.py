@@ -7,8 +7,6 @@ which the commands run. ``--few`` bounds each training to some updates. It ends 
 command does, or where a run left no best weights.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import shlex

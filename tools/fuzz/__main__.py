@@ -9,8 +9,6 @@ PyTorch and the papers are imported once; each case is a fork, under limits of m
 size and files. What a case is made of depends on ``--seed``, its kind and its number alone.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import logging

@@ -1,7 +1,5 @@
 """What the cases are made of: whole files, and the ways in which they are spoilt."""
 
-from __future__ import annotations
-
 import io
 import json
 import pickle

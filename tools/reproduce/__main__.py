@@ -7,8 +7,6 @@ of it is a page, a Markdown and a JSON file. The exit status is 1 if anything fa
 what was not run, for want of data or weights, changes nothing in it.
 """
 
-from __future__ import annotations
-
 import argparse
 import shutil
 import signal

@@ -4,8 +4,6 @@ Each runs commands of this project, in processes of their own, and concludes fro
 A check's command has the variables of ``paper.toml`` for the folders and files of this machine.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os

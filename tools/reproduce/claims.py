@@ -4,8 +4,6 @@ The commands in it can be typed as they stand once three shell variables are set
 data set's folder, ``$WEIGHTS`` the weights file, ``$OUT`` a new folder.
 """
 
-from __future__ import annotations
-
 import datetime
 import tomllib
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 It is written as a page, as Markdown and as JSON; what was measured also in the form of paper.toml.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -1,7 +1,5 @@
 """Real photographs and clips: what published and bundled weights make of them, side by side."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

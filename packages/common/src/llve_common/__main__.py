@@ -1,7 +1,5 @@
 """``python -m llve_common``: what belongs to no single paper."""
 
-from __future__ import annotations
-
 if __name__ == "__main__":
     from llve_common import program
 

@@ -1,7 +1,5 @@
 """Validated settings: a YAML file, then overrides, then command-line options."""
 
-from __future__ import annotations
-
 import difflib
 import os
 import re

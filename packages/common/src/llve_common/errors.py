@@ -1,7 +1,5 @@
 """The one way this project reports a mistake that a user can mend."""
 
-from __future__ import annotations
-
 import os
 from typing import Self
 

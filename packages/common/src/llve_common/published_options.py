@@ -5,8 +5,6 @@ accepted and listed; unknown ones are errors. Option files are those of video re
 YAML with the sections ``datasets``, ``network_G``, ``path``, ``train`` and ``logger``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Pictures of optical flow."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

@@ -1,7 +1,5 @@
 """RAFT against the published implementation, and its parts against slow loops."""
 
-from __future__ import annotations
-
 import math
 import re
 

@@ -1,7 +1,5 @@
 """VGG-19's names, sizes and outputs."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 import torch.nn.functional as F

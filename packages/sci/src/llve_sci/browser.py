@@ -1,7 +1,5 @@
 """SCI's estimator as shaders of a browser: three convolutions and the division."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """SCI's data: a folder of low-light images, whole, without crops or flips."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from pathlib import Path

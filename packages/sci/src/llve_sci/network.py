@@ -7,8 +7,6 @@ the enhanced image.
 Images are (N, 3, H, W), float, RGB, [0, 1], of any height and width.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

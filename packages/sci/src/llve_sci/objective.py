@@ -1,7 +1,5 @@
 """The unsupervised objective of SCI (CVPR 2022, Section 3.3)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,7 +1,5 @@
 """SCI bound to the core's contract."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 

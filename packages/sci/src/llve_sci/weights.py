@@ -5,8 +5,6 @@ is also ``enhance.blocks.0``; ``calibrate.convs`` is also ``calibrate.blocks.0``
 Where the entries of a file differ, the published code ends up with the last that it loads.
 """
 
-from __future__ import annotations
-
 from llve_common.paper.contract import State
 
 # Our prefix: the published aliases in the order in which they are loaded.

@@ -1,7 +1,5 @@
 """SGZ as shaders of a browser: the factor of the reduced picture, and the brightening."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 
 import torch

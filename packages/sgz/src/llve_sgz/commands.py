@@ -1,7 +1,5 @@
 """The command that SGZ alone has: ``video``, the published frames by way of a folder."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """SGZ's data: a folder of low-light images, squeezed to one square size."""
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 

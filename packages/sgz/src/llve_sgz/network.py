@@ -7,8 +7,6 @@ unsupervised semantic segmentation network, which only training looks at.
 Images are (N, 3, H, W), float, RGB, [0, 1].
 """
 
-from __future__ import annotations
-
 from collections import OrderedDict
 
 import torch

@@ -3,8 +3,6 @@
 Weights are those of the published training script. Images are (N, 3, H, W), float, RGB.
 """
 
-from __future__ import annotations
-
 import itertools
 
 import torch

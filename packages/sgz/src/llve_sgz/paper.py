@@ -1,7 +1,5 @@
 """SGZ bound to the core's contract."""
 
-from __future__ import annotations
-
 import logging
 
 import torch

@@ -1,7 +1,5 @@
 """Frames to images and back, as the published code does it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The published weights' key names, which are ours too, and the segmentation network's files."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from torch import nn

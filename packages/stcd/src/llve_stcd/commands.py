@@ -1,7 +1,5 @@
 """The commands that STCD alone has: ``match`` and ``decompose``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

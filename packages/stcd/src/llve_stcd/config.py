@@ -1,7 +1,5 @@
 """The settings of STCD; the defaults are the published values for SDSD indoor."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """STCD's data: two frames of a clip, in low and in normal light."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from pathlib import Path

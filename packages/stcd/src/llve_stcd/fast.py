@@ -4,8 +4,6 @@ These are the halves of a :class:`Stream`, each part of one frame. The decoders,
 which are most of the network's cost, run for the one frame alone that a pair gives.
 """
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from llve_stcd.network import STCD, FrameFeatures

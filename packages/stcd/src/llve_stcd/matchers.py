@@ -8,8 +8,6 @@ two); the right half, for each pixel of the second image, its match's place in t
 and its own (last two). ``certainty`` is (h, 2w) in [0, 1].
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import zipfile

@@ -1,7 +1,5 @@
 """The objective of STCD (IJCAI 2025): pixels, smooth shading, consistent view-independent parts."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

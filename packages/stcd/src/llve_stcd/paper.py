@@ -1,7 +1,5 @@
 """STCD bound to the core's contract."""
 
-from __future__ import annotations
-
 import logging
 import random
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Pictures of what the method finds: matches between two frames, a frame taken apart."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import torch

@@ -5,8 +5,6 @@ Learning*, IJCV 2024. Each latent reads all pixels of the other; what it reads i
 in the wavelet domain, and joined with the latent itself.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """The command that TCE-Net alone has, ``simulate``, and the published ``--mode``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Any
 

@@ -1,7 +1,5 @@
 """The settings of TCE-Net; the defaults are the published values."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Literal, Self
 

@@ -5,8 +5,6 @@ and SDSD's may be ``.npy``. Synthetic ones (DS-LOL, or what ``tcenet simulate`` 
 alike. A list file names the videos to use, one on a line.
 """
 
-from __future__ import annotations
-
 import random
 from pathlib import Path
 

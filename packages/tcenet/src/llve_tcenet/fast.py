@@ -4,8 +4,6 @@ These are the halves of a :class:`Stream`, each part of five frames. Of the two
 encodings that a window combines, only those are decoded whose frame is wanted.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -13,8 +13,6 @@ Every layer norm is over the whole (C, H, W) of a sample, without parameters: wh
 on the size of the frame, and a tile does not equal that part of the whole.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

@@ -4,8 +4,6 @@ Real pairs, whose motion is unknown or none, teach how a frame should look; synt
 move, teach that neighbouring frames should agree. Images are (N, 3, H, W), RGB, [0, 1].
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 
 import torch

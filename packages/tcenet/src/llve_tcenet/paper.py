@@ -1,7 +1,5 @@
 """TCE-Net bound to the core's contract."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from functools import partial

@@ -4,8 +4,6 @@ For the window of frame t, under t: the flow from the enhanced frame t to t + 1,
 and not bounded; frame t + 1 warped by it; and the mask of where the two agree.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path

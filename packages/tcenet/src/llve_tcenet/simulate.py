@@ -6,8 +6,6 @@ paper's own parameters are not at hand: the ranges are :mod:`llve_common.data.lo
 pixel follows from the source and the seed, so a run that was stopped goes on where it was.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import random

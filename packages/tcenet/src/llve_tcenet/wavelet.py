@@ -1,7 +1,5 @@
 """The Haar wavelet transform of feature maps, and its inverse."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -5,8 +5,6 @@ The published network's names are ours. Its checkpoints, ``<version>_epoch_<n>.p
 the position of a parameter, and ours stand in the published order.
 """
 
-from __future__ import annotations
-
 import glob
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Folders of images, in an order that does not depend on the file system."""
 
-from __future__ import annotations
-
 import logging
 import os
 import re

@@ -1,7 +1,5 @@
 """Frames from anywhere to anywhere: an image, a folder of frames, a video, all used in one way."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager

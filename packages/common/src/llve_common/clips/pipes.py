@@ -1,7 +1,5 @@
 """Standard input and output: an image, or raw frames of a video."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Windows of consecutive frames, also at a clip's ends."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from llve_common.errors import DataError

@@ -1,7 +1,5 @@
 """The commands ``configs``: list, show, copy, check."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

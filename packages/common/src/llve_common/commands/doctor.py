@@ -1,7 +1,5 @@
 """What is installed here, what of it works, and what to do about the rest."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import json

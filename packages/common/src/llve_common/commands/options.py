@@ -1,7 +1,5 @@
 """The options of a command, made from a paper's table and its settings."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass

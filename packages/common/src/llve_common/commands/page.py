@@ -1,7 +1,5 @@
 """The command ``page`` of papers whose networks run in a browser."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """What every command shares: the terminal, progress, and a user's mistake as one message."""
 
-from __future__ import annotations
-
 import errno
 import logging
 import os

@@ -5,8 +5,6 @@ Darkening as in Lv, Li, Lu, *Attention-guided low-light image enhancement* (IJCV
 8 bits. The ranges of the noise are llve's own choice.
 """
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass
 

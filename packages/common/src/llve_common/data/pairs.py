@@ -10,8 +10,6 @@ Where the ground truth is not given, the folder is LOL v1 (``our485`` and ``eval
 (``Train`` and ``Test``), SDSD or SMID, or has ``low`` and ``high`` in it.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections import Counter, defaultdict

@@ -4,8 +4,6 @@ Some photographs are held out for the test: those whose names have the smallest 
 twelve and at most a tenth of them, so that a larger folder holds out mostly the same ones.
 """
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import multiprocessing

@@ -5,8 +5,6 @@ does it by itself: to one mean brightness, as far as a moderate gain goes, or as
 are. There are no cuts.
 """
 
-from __future__ import annotations
-
 import math
 import random
 from collections.abc import Sequence

@@ -6,8 +6,6 @@ camera's order. The noise model is that of Foi et al., *Practical Poissonian-Gau
 and fitting for single-image raw-data* (IEEE TIP 2008), with row noise. All ranges are llve's own.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, fields

@@ -4,8 +4,6 @@ A camera moves smoothly over a photograph; :mod:`llve_common.data.lowlight` dark
 exists so that training, testing and enhancing run on a fresh machine. It is no benchmark.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import random

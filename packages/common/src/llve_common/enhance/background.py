@@ -1,7 +1,5 @@
 """Decoding, network and encoding at the same time, in threads of their own."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """A paper's network for programs: whatever holds an image goes in, and the same comes out."""
 
-from __future__ import annotations
-
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator

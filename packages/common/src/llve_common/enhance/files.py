@@ -1,7 +1,5 @@
 """Files through a paper's network: an image, a folder of frames, a video, or a folder of these."""
 
-from __future__ import annotations
-
 import logging
 import sys
 import time

@@ -1,7 +1,5 @@
 """Which files are enhanced into which: planned, and refused, before PyTorch is imported."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

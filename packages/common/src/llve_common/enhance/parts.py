@@ -4,8 +4,6 @@ The parts lie in a hidden folder beside the video. Each is a whole file of a few
 sound; when the last one is there, their packets are joined, and the folder is removed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

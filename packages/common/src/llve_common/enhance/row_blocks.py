@@ -5,8 +5,6 @@ result for a whole frame falls out of the caches before the next layer reads it.
 takes a block of rows through all layers by itself.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor

@@ -5,8 +5,6 @@ has its parts kept while a later window needs them; memory stays constant with t
 length, and the result is that of the whole windows one by one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import Any
 

@@ -3,8 +3,6 @@
 Frames stream through all networks and the metrics one by one (:mod:`~llve_common.evaluate.meter`).
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace

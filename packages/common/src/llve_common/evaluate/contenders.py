@@ -1,7 +1,5 @@
 """What a comparison compares: clips, and papers with their weights."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint

@@ -1,7 +1,5 @@
 """Label maps of anybody's segmentation network against Cityscapes' ground truth."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -4,8 +4,6 @@ So memory does not grow with the clip's length; of the pictures, one frame is ke
 pixels over a bounded time.
 """
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

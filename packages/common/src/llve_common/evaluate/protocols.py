@@ -1,7 +1,5 @@
 """How the field tests on each public data set: ``protocols.toml``, and folders that follow it."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import tomllib

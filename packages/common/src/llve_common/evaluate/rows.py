@@ -1,7 +1,5 @@
 """The ways in which tables compute PSNR and SSIM of one result, each as a row."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

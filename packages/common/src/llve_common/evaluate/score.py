@@ -5,8 +5,6 @@ A table's PSNR depends on more than the images: on colours, on brightness that w
 is averaged. Here each way is a row, so that a figure can be found among them.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """What frames and clips scored, and the files that hold it."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterable

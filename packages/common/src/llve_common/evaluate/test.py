@@ -1,7 +1,5 @@
 """Enhance clips, score them against their ground truth, and keep the pictures."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Optical flow as a picture: direction as hue, length as saturation."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 

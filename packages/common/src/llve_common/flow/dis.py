@@ -1,7 +1,5 @@
 """Dense inverse search: an optical flow that needs no weights."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import numpy.typing as npt

@@ -1,7 +1,5 @@
 """Backward warping: sample an image where a flow field points."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import numpy as np

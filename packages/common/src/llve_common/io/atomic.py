@@ -1,7 +1,5 @@
 """Output that is either whole or absent."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

@@ -1,7 +1,5 @@
 """Pictures decoded by what their files hold, whatever their names say."""
 
-from __future__ import annotations
-
 import io
 import logging
 import re

@@ -1,7 +1,5 @@
 """Images as files, with their metadata, where Pillow is slow or has no such RGB."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

@@ -6,8 +6,6 @@ thumbnail, colour space, the maker's notes (they point to places in the old file
 lists further pictures within the file.
 """
 
-from __future__ import annotations
-
 import math
 import re
 import struct

@@ -1,7 +1,5 @@
 """From the colours of an ICC profile to sRGB, which the networks were trained on."""
 
-from __future__ import annotations
-
 import io
 from itertools import product
 from typing import Any

@@ -1,7 +1,5 @@
 """Which device to compute on, and in which number format."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager

@@ -1,7 +1,5 @@
 """Where the cache and the reference values lie, and how folders are shown on other machines."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

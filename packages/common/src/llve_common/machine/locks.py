@@ -1,7 +1,5 @@
 """What one process at a time may write to."""
 
-from __future__ import annotations
-
 import errno
 import logging
 import os

@@ -1,7 +1,5 @@
 """How much memory is left to this process, and what becomes of what it frees."""
 
-from __future__ import annotations
-
 import os
 from contextlib import suppress
 from pathlib import Path

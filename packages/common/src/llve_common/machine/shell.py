@@ -1,7 +1,5 @@
 """Commands as this system's shell reads them."""
 
-from __future__ import annotations
-
 import shlex
 import subprocess
 import sys

@@ -4,8 +4,6 @@ Torch's own threads wait for each other after every operation, badly so on a bus
 can be cut into independent parts is done faster by threads that each take whole parts.
 """
 
-from __future__ import annotations
-
 import threading
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,7 +1,5 @@
 """What a network costs: parameters, multiply-accumulates, time and memory."""
 
-from __future__ import annotations
-
 import ctypes
 import statistics
 import threading

@@ -9,8 +9,6 @@ pixels whose whole window lies inside the image, then averaged:
 - ``gaussian11``: an 11x11 Gaussian window of sigma 1.5 and population covariance, the paper's own.
 """
 
-from __future__ import annotations
-
 import importlib
 import math
 from collections.abc import Callable

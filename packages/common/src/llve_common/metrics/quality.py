@@ -3,8 +3,6 @@
 Images are (H, W, 3), uint8, RGB.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from contextlib import suppress

@@ -5,8 +5,6 @@ Maps are (H, W), integers: Cityscapes' 19 train ids, or its label ids, brought t
 Understanding", CVPR 2016.
 """
 
-from __future__ import annotations
-
 from statistics import fmean
 from typing import Any
 

@@ -7,8 +7,6 @@ A clip of fewer than two frames has no neighbours to compare: its measures are `
 number, so that one such clip neither ends an evaluation nor enters an average.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple

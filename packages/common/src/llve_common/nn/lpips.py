@@ -6,8 +6,6 @@ is that of Krizhevsky, *One weird trick for parallelizing convolutional neural n
 under torchvision's layer names; its classifier is left out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

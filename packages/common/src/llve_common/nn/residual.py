@@ -1,7 +1,5 @@
 """The residual block that SDSD and STCD share."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

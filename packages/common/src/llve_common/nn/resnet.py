@@ -4,8 +4,6 @@ He, Zhang, Ren, Sun, *Deep Residual Learning for Image Recognition*, CVPR 2016, 
 common form that strides in the 3x3 convolution of a block. The classifier is left out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ Simonyan, Zisserman, *Very Deep Convolutional Networks for Large-Scale Image Rec
 2015, Table 1, column E. The classifier is left out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """The settings files that come with a paper's package."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Which paper ``llve enhance`` takes, and the figures behind that."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

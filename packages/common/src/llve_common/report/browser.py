@@ -1,7 +1,5 @@
 """A page that enhances: a paper's network in a browser, by WebGL2."""
 
-from __future__ import annotations
-
 import base64
 import dataclasses
 from pathlib import Path

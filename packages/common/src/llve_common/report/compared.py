@@ -1,7 +1,5 @@
 """A comparison of papers as tables, as JSON and CSV, and as a self-contained page."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

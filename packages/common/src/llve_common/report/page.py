@@ -1,7 +1,5 @@
 """A self-contained HTML page: pictures under a handle, tables, plots, and what made them."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io

@@ -1,7 +1,5 @@
 """The tables, files and page of anybody's scored results."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

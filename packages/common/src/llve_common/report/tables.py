@@ -1,7 +1,5 @@
 """A table once, shown in the terminal, in Markdown and on a page."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """The page of a test: what was run, what it scored, and pictures of it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path

@@ -4,8 +4,6 @@ A paper's test file subclasses :class:`Conformance` and says how its commands ar
 set; an exception from the suite needs ``xfail(reason=...)`` there.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import os

@@ -1,7 +1,5 @@
 """Pairs of views of a real image whose optical flow is known."""
 
-from __future__ import annotations
-
 import numpy as np
 from numpy.typing import NDArray
 from skimage import transform

@@ -5,8 +5,6 @@ cases that the files list; where the files are absent, one skipped test says so.
 numbers and names come from the files, so that another set of the same form is compared as well.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Mapping

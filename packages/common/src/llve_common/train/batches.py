@@ -4,8 +4,6 @@ Which samples an iteration sees, and the chance of their augmentation, is a pure
 iteration and rank: a run that goes on at any iteration sees what an unbroken one would have seen.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Collection, Generator, Iterator
 from contextlib import ExitStack

@@ -5,8 +5,6 @@ an unbroken one, bit for bit on the CPU: the order of samples depends on seed, i
 alone, each sample's augmentation is seeded by itself, and a checkpoint holds everything else.
 """
 
-from __future__ import annotations
-
 import copy
 import logging
 from collections.abc import Iterator

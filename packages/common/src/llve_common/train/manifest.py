@@ -1,7 +1,5 @@
 """The list of a run's data, by which a resume notices that they are others."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """What ends a training from outside, as one message: memory, the disk, another process."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

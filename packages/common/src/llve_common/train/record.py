@@ -1,7 +1,5 @@
 """What a run leaves to be read: its folder, log, settings, losses, weights, previews, scores."""
 
-from __future__ import annotations
-
 import io
 import json
 import logging

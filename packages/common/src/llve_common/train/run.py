@@ -1,7 +1,5 @@
 """A training run between two iterations, and the signals that end it."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections.abc import Iterator, Sequence

@@ -5,8 +5,6 @@ warm-up, a group that stands still for a while) has its effect on what follows. 
 optimizer's groups, as ``lr`` and ``initial_lr``, and so in its checkpoint.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

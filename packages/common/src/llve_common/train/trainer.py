@@ -25,8 +25,6 @@ process's are published. In half precision the losses are computed under autocas
 gradients scaled.
 """
 
-from __future__ import annotations
-
 import logging
 import math
 import shlex

@@ -1,7 +1,5 @@
 """Weights and checkpoints: whole or absent on disk, and read without running code."""
 
-from __future__ import annotations
-
 import hashlib
 import mmap
 import pickle

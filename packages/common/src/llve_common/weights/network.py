@@ -1,7 +1,5 @@
 """A paper's network with weights, ready to use."""
 
-from __future__ import annotations
-
 import json
 import warnings
 from collections.abc import Iterator

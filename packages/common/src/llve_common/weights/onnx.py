@@ -1,7 +1,5 @@
 """A paper's network as an ONNX file, checked against the network before it is put in place."""
 
-from __future__ import annotations
-
 import importlib
 import logging
 import math

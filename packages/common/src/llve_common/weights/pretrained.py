@@ -3,8 +3,6 @@
 A file is given by its path, or as ``published:NAME`` of the core.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.resources import as_file, files

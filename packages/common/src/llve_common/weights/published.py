@@ -5,8 +5,6 @@ look through. ``weights fetch NAME`` brings one into a cache folder, and only th
 no program can fetch are put there by hand.
 """
 
-from __future__ import annotations
-
 import importlib
 import tomllib
 from collections.abc import Callable

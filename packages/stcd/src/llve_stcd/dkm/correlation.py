@@ -1,7 +1,5 @@
 """Correlation of every pixel's features with a window around its match."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

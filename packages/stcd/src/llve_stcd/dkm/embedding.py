@@ -4,8 +4,6 @@ A discriminative feature network (Yu et al., *Learning a Discriminative Feature 
 Segmentation*, CVPR 2018): residual refinement blocks around a channel attention block.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

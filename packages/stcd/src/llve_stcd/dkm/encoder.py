@@ -1,7 +1,5 @@
 """The features that are matched: a ResNet-50 at six strides."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from llve_common.nn.resnet import ResNet50

@@ -1,7 +1,5 @@
 """Global matching by Gaussian process regression (Section 3.2 of the paper)."""
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """The whole network: pictures in, where each pixel of one lies in the other and how surely out."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Positions in [-1, 1]: their grid, and what lies at them."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

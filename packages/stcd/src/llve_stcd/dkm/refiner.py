@@ -1,7 +1,5 @@
 """Refines a flow at one stride by convolutions over what the match looks like (Section 3.3)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

@@ -1,7 +1,5 @@
 """What a data set of clips lacks, all of it at once."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ The SDSD layout is ``<subset>/GT/<clip>/<frame>`` and ``<subset>/input/<clip>/<f
 each scene in ``SMID_Long_np/<scene>``. Frames are ``.npy`` files of uint8 BGR (H, W, 3), or images.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The settings of papers that learn from SDSD, and what their published option files mean."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal

@@ -1,7 +1,5 @@
 """The clips that the published tests of SDSD and SMID use; all others are for training."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 Split = Literal["indoor", "outdoor", "smid"]

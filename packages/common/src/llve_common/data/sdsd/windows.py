@@ -1,7 +1,5 @@
 """Windows of frames to train on, cut and mirrored as the published SDSD training does."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Visual similarity: all pairs of pixels, and windows of them (Section 3.2)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Feature extraction (Section 3.1)."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import Literal
 

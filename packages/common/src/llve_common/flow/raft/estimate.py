@@ -1,7 +1,5 @@
 """The flow between images of any size and range."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 import torch

@@ -1,7 +1,5 @@
 """Iterative updates of the flow, and its enlargement (Section 3.3)."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
