@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from recipes import check_pixels
 
 from llve_common.errors import ConfigError
 from llve_common.io.images import read_image, to_pixels, to_tensor, write_image
@@ -64,19 +63,6 @@ def test_published_weights_on_lol(tmp_path, scale, psnr, ssim, size):
     written = sorted(tmp_path.glob("*.png"))
     assert [file.name for file in written] == sorted(p.name for p in pairs)
     assert read_image(written[0]).pixels.shape == (*size, 3)
-
-
-@pytest.mark.reference
-def test_the_published_weights_make_the_published_picture(tmp_path):
-    source, target = shared_file("data", "sgz", "F1.png"), tmp_path / "out.png"
-    weights = shared_file("data", "sgz", "Epoch99.pth")
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in" / "F1.png").write_bytes(source.read_bytes())
-    run("test", "--input_dir", tmp_path / "in", "--test_dir", tmp_path, "--weight_dir", weights)
-    published = read_image(shared_file("data", "sgz", "F1_published.png")).pixels
-    check_pixels(read_image(tmp_path / "F1.png").pixels, published)
-    run("enhance", source, "-o", target, "--weights", weights)
-    assert read_image(target).pixels.shape == read_image(source).pixels.shape
 
 
 def test_test_crops_rounds_keeps_names_and_reads_subfolders(tmp_path, images):

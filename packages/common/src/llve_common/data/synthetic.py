@@ -107,10 +107,7 @@ def write_images(
 ) -> Path:
     """Write clips as folders of images: ``{train,test}/{low,high}/<clip>_<frame>.png``.
 
-    Args:
-        folder: made where it is missing; ``synthetic.json`` in it holds how the set was made.
-        clips: made one by one as they are written.
-        record: how they were made.
+    Folder, clips and record are those of :func:`write_clips`.
 
     Raises:
         DataError: the folder holds something already, or is a file.

@@ -89,11 +89,7 @@ def _fingerprint(source: Path) -> str:
 def held_parts(target: Path, of: Mapping[str, str]) -> Iterator[Path]:
     """Hold a video's folder of parts, which is made where it is missing, against other processes.
 
-    It is removed where the block succeeds.
-
-    Args:
-        target: the video.
-        of: what the frames depend on, as :func:`made_by` has it.
+    It is removed where the block succeeds. The frames depend on ``of``, see :func:`made_by`.
 
     Raises:
         ConfigError: the parts that are there were made of or by something else.

@@ -286,12 +286,7 @@ def measure(
 
 
 def measure_cost(model: Model, pixels: Eight) -> Cost:
-    """What enhancing frames of this size costs.
-
-    Args:
-        model: to enhance with.
-        pixels: (H, W, 3), uint8; every frame of the clip that is measured.
-    """
+    """What enhancing a clip costs whose every frame is these pixels, (H, W, 3) uint8."""
     device, network = model.device, model.network
     enhance = frame_enhancer(model)
     frame = Frame(Image(pixels), "", "the frame that cost is measured with")

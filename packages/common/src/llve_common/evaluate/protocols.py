@@ -111,11 +111,7 @@ def find_protocol(name: str) -> Protocol:
 
 
 def find_set(name: str, root: Path) -> Found:
-    """The folders of a protocol's set.
-
-    Args:
-        name: of the protocol.
-        root: the folder that the set was unpacked to, or one within it.
+    """The folders of a protocol's set, in the folder that it was unpacked to or one within it.
 
     Raises:
         ConfigError: there is no such protocol.

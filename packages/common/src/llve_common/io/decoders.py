@@ -129,9 +129,7 @@ def decode(path: Path, file: PIL.Image.Image, *, srgb: bool) -> Decoded:
 def upright(planes: NDArray[N], orientation: int) -> NDArray[N]:
     """A stored picture (H, W) or (H, W, channels) as it is seen, contiguous in memory.
 
-    Args:
-        planes: stored.
-        orientation: 1 (as it is seen) to 8; from 5 on rows and columns change places.
+    Orientations are 1 (as it is seen) to 8; from 5 on rows and columns change places.
     """
     if orientation > 4:
         planes = planes.swapaxes(0, 1)

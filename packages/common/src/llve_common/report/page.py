@@ -127,14 +127,9 @@ def scatter(
     y: str,
     level: tuple[str, float] | None = None,
 ) -> str:
-    """Named points over a logarithmic horizontal axis, as SVG text.
+    """Named points (x, y), x above 0, over a logarithmic horizontal axis, as SVG text.
 
-    Args:
-        title: of the plot.
-        points: name to (x, y), x above 0.
-        x: label of the horizontal axis, with its unit.
-        y: that of the vertical one.
-        level: a name and a value of y to draw a line at.
+    ``x`` and ``y`` are the axes' labels, and ``level`` a name and a value of y to draw a line at.
     """
     with _drawing() as (axes, drawn):
         for name, place in points.items():

@@ -132,9 +132,7 @@ def cases(
 def require_known(names: Iterable[str], *kinds: str) -> None:
     """Assert that every name is of a kind that the tests handle: a new one must not pass unseen.
 
-    Args:
-        names: of cases, keys or files.
-        kinds: regular expressions, one of which matches the whole name.
+    Kinds are regular expressions, one of which matches the whole name.
     """
     unknown = [name for name in names if not any(re.fullmatch(kind, name) for kind in kinds)]
     assert not unknown, f"no test handles {', '.join(unknown)}"

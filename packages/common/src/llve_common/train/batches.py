@@ -195,13 +195,7 @@ def enlarged_order(length: int, epoch: int, enlarge: int, processes: int = 1) ->
 
 
 def stack_samples(samples: list[Sample]) -> Batch:
-    """Stack samples into a batch.
-
-    Args:
-        samples: of one nesting, each tensor without a batch dimension.
-
-    Returns:
-        The same nesting, each tensor (N, ...).
+    """Stack samples of one nesting into a batch of the same, each tensor (N, ...).
 
     Raises:
         DataError: sizes differ within a batch of more than one.

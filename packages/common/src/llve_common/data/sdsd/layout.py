@@ -112,10 +112,7 @@ def set_clips(root: Path) -> list[Clip]:
 def smid_clips(low: Path, high: Path | None, size: Size | None = None) -> list[Clip]:
     """The clips of the SMID layout, sorted by name; every frame of a scene has one ground truth.
 
-    Args:
-        low: a folder of folders of frames in low light.
-        high: a folder of folders with the ground truth, or None.
-        size: see :class:`~llve_common.clips.clip.Clip`.
+    Both are folders of folders; ``size`` is that of :class:`~llve_common.clips.clip.Clip`.
 
     Raises:
         DataError: a folder is missing or empty, or a scene has no ground truth.
