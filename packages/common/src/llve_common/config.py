@@ -86,6 +86,9 @@ Workers = Annotated[
 Ssim = Literal["skimage7", "gaussian11"]
 """A definition of SSIM, see :mod:`llve_common.metrics.fidelity`."""
 
+Kind = Literal["image", "video"]
+"""What a paper enhances: images by themselves, or frames with their neighbours."""
+
 ImageRange = Literal["unit", "signed"]
 """What RAFT is fed images in [0, 1] as: ``"unit"`` leaves them, ``"signed"`` maps them to [-1, 1].
 

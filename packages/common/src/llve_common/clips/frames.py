@@ -38,6 +38,9 @@ from llve_common.video.container import open_input
 
 log = logging.getLogger(__name__)
 
+Watcher = Callable[[int, int | None], None]
+"""Is told (frames done, frames in all as far as known)."""
+
 
 @dataclass(frozen=True)
 class Frame:

@@ -15,11 +15,10 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
 
 from llve_common.clips.clip import Clip, paired_clips
 from llve_common.clips.folders import entries, in_natural_order, list_images, named, some_of
-from llve_common.config import PairSettings
+from llve_common.config import Kind, PairSettings
 from llve_common.data.sdsd.layout import SETS, SIDES, published_split, smid_clips
 from llve_common.data.sdsd.splits import TEST_CLIPS
 from llve_common.errors import DataError
@@ -27,9 +26,6 @@ from llve_common.machine.processes import processes
 from llve_common.video import is_video
 
 log = logging.getLogger(__name__)
-
-Kind = Literal["image", "video"]
-"""What a paper enhances."""
 
 Sides = tuple[Path, Path | None]
 """The folders of low light and of ground truth."""

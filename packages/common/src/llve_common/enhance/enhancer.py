@@ -13,7 +13,7 @@ import PIL.Image
 import torch
 
 from llve_common.clips.frames import Frame, of_one_size
-from llve_common.config import AnyPrecision, Precision
+from llve_common.config import AnyPrecision, Kind, Precision
 from llve_common.enhance.frames import as_wished, frame_enhancer
 from llve_common.enhance.windows import latency
 from llve_common.errors import ConfigError, MediaError
@@ -140,7 +140,7 @@ class Installed:
 
     name: str
     title: str
-    kind: Literal["image", "video"]
+    kind: Kind
     weights: Path | None
     window: int
     parameters: int

@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from threading import Lock
 
-from llve_common.clips.frames import Frame, Source, as_video, open_sink, open_source
+from llve_common.clips.frames import Frame, Source, Watcher, as_video, open_sink, open_source
 from llve_common.clips.pipes import PIPE, raw_sink, raw_source
 from llve_common.enhance.background import in_background
 from llve_common.enhance.frames import Enhance, as_wished, frame_enhancer, previewed
@@ -26,9 +26,6 @@ log = logging.getLogger(__name__)
 
 # While one image is read or written, the network works on another.
 _IMAGES_AT_ONCE = 3
-
-Watcher = Callable[[int, int | None], None]
-"""Is told (frames done, frames in all as far as known)."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from llve_common.errors import DataError, UserError
 from llve_common.evaluate.contenders import Contender, NoWeightsError, require_weights
 from llve_common.evaluate.meter import (
     Camera,
-    Eight,
     Guide,
     Measure,
     Meter,
@@ -33,7 +32,7 @@ from llve_common.evaluate.meter import (
 from llve_common.io.images import Image, in_8_bits, to_tensor
 from llve_common.metrics.cost import latency, multiply_accumulates, peak_memory
 from llve_common.metrics.fidelity import psnr, ssim
-from llve_common.metrics.quality import scaled_to_mean
+from llve_common.metrics.quality import Eight, scaled_to_mean
 from llve_common.metrics.temporal import DIS, NamedFlow
 from llve_common.paper.contract import LoadedWeights, Model
 from llve_common.paper.installed import load_paper

@@ -13,14 +13,13 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from llve_common.clips.clip import Clip
 from llve_common.clips.frames import Frame
 from llve_common.enhance.frames import Enhance
 from llve_common.errors import ConfigError, DataError
 from llve_common.io.images import Image, in_8_bits, size_of, to_webp
-from llve_common.metrics.quality import further
+from llve_common.metrics.quality import Eight, further
 from llve_common.metrics.temporal import GuideFlow, Mabd, Motion, NamedFlow, WarpingError
 
 LONGEST_SIDE = 1280
@@ -28,7 +27,6 @@ LONGEST_SIDE = 1280
 STRIP_FRAMES = 256
 """How many frames, from a clip's start, a strip of pixels over time shows."""
 
-Eight = NDArray[np.uint8]
 Measure = Callable[[Eight, Eight], float]
 """From a frame and its ground truth, (H, W, 3) RGB, to a score."""
 T = TypeVar("T")

@@ -17,20 +17,19 @@ import numpy as np
 
 from llve_common.clips.clip import Clip, fitted
 from llve_common.clips.folders import some_of
-from llve_common.clips.frames import open_source
+from llve_common.clips.frames import Watcher, open_source
 from llve_common.errors import ConfigError, DataError, MediaError, in_one_line
-from llve_common.evaluate.meter import STRIP_FRAMES, Eight, Measure, require_truth
+from llve_common.evaluate.meter import STRIP_FRAMES, Measure, require_truth
 from llve_common.evaluate.pairing import Matched, match
 from llve_common.evaluate.protocols import find_protocol, find_set
 from llve_common.evaluate.rows import ROWS, rows_of, size_of
 from llve_common.io.images import Pixels, in_8_bits, read_image
 from llve_common.io.images import size_of as named_size
 from llve_common.metrics.fidelity import fsim
-from llve_common.metrics.quality import further
+from llve_common.metrics.quality import Eight, further
 from llve_common.metrics.temporal import DIS, GuideFlow, Mabd, NamedFlow, WarpingError
 
 Place = tuple[Path, int]
-Watcher = Callable[[int, int | None], None]
 CLIPS_SHOWN = 6
 """Of so many clips the strips and curves are kept."""
 

@@ -1,7 +1,7 @@
 """Enhance clips, score them against their ground truth, and keep the pictures."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from llve_common.clips.clip import files_of
+from llve_common.clips.frames import Watcher
 from llve_common.data.pairs import pairs_to_test
 from llve_common.enhance.frames import frame_enhancer
 from llve_common.enhance.jobs import naming_faults
@@ -36,9 +37,6 @@ from llve_common.paper.contract import (
 from llve_common.video import is_video
 from llve_common.weights.network import load_model
 from llve_common.weights.pretrained import perceptual_distance
-
-Watcher = Callable[[int, int | None], None]
-"""Is told (frames done, frames in all as far as known)."""
 
 NO_PICTURES = Pictures()
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from llve_common.config import Settings
+from llve_common.config import Kind, Settings
 from llve_common.published_options import PublishedOptions
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class About:
     name: str
     title: str
     package: str
-    kind: Literal["image", "video"]
+    kind: Kind
     bundled: str | None = None
     options: Mapping[type[Settings], PublishedOptions] = field(default_factory=dict)
 

@@ -3,14 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from llve_common.clips.folders import walk
+from llve_common.config import Kind
 from llve_common.errors import ConfigError
 from llve_common.paper.installed import installed_papers
 from llve_common.video import is_image, is_video
-
-Kind = Literal["image", "video"]
 
 
 @dataclass(frozen=True)

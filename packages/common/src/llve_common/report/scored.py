@@ -8,12 +8,13 @@ from pathlib import Path
 
 from llve_common.clips.clip import fitted
 from llve_common.clips.frames import open_source
-from llve_common.evaluate.meter import STRIP_FRAMES, Eight
+from llve_common.evaluate.meter import STRIP_FRAMES
 from llve_common.evaluate.rows import MEASURES, ROWS, size_of
 from llve_common.evaluate.score import FrameScores, Report
 from llve_common.evaluate.scores import plain
 from llve_common.io.atomic import write_text
 from llve_common.io.images import in_8_bits, read_image
+from llve_common.metrics.quality import Eight
 from llve_common.report.page import Group, Panel, Section, Strips, curves, write_page
 from llve_common.report.tables import (
     FIDELITY,

@@ -38,11 +38,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from typer.testing import CliRunner
 
 from llve_common.clips.clip import clip_of
-from llve_common.clips.frames import Frame
+from llve_common.clips.frames import Frame, Watcher
 from llve_common.commands.options import flags_of
 from llve_common.config import Settings, as_yaml, field_of, load_settings
 from llve_common.enhance.enhancer import load_enhancer
-from llve_common.enhance.files import Enhanced, Watcher, enhance_all
+from llve_common.enhance.files import Enhanced, enhance_all
 from llve_common.enhance.frames import enhance_frames, frame_enhancer
 from llve_common.enhance.jobs import Wishes
 from llve_common.enhance.windows import enhance_clip
