@@ -1,9 +1,7 @@
 """The command ``data`` of papers that learn from SDSD: check, convert, and make one."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -11,9 +9,6 @@ from llve_common.commands.terminal import console, progress_bar
 from llve_common.data.sdsd.splits import TEST_CLIPS, Split
 from llve_common.errors import ConfigError, DataError, MediaError
 from llve_common.report.tables import plain_table
-
-if TYPE_CHECKING:
-    from llve_common.clips.clip import Size
 
 _SHOWN = 20
 
@@ -167,7 +162,7 @@ def _beside(source: Path) -> Path:
     return source.with_name(f"{name.removesuffix('_png')}_np")
 
 
-def _size(text: str) -> Size:
+def _size(text: str) -> tuple[int, int]:
     width, cross, height = text.partition("x")
     if not (cross and width.isdigit() and height.isdigit() and int(width) and int(height)):
         raise ConfigError("not a size", where="--size", got=text, expected="such as 960x512")

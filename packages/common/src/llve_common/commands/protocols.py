@@ -1,16 +1,12 @@
 """The command ``protocols``."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from llve_common.commands.terminal import console
-
-if TYPE_CHECKING:
-    from llve_common.report.tables import Table
+from llve_common.report.tables import Table
 
 
 def protocols(
@@ -37,7 +33,6 @@ def protocols(
 
 def _all() -> Table:
     from llve_common.evaluate.protocols import protocols as known
-    from llve_common.report.tables import Table
 
     rows = [
         (
@@ -58,7 +53,6 @@ def _all() -> Table:
 
 def _facts(name: str) -> Table:
     from llve_common.evaluate.protocols import find_protocol
-    from llve_common.report.tables import Table
 
     protocol = find_protocol(name)
     facts = {**protocol.model_dump(exclude_none=True), "names": protocol.test or "not at hand"}
@@ -72,7 +66,6 @@ def _facts(name: str) -> Table:
 def _held(folder: Path) -> Table:
     from llve_common.clips.folders import some_of
     from llve_common.evaluate.protocols import data_digest, find_protocol, recognised
-    from llve_common.report.tables import Table
 
     rows = []
     for each in recognised(folder):
