@@ -31,20 +31,6 @@ def pixels_of(files):
     return [read_image(file).pixels for file in files]
 
 
-@pytest.fixture
-def clip(image_file):
-    """Makes a clip of random frames, with ground truth unless it is to have none."""
-
-    def make(frames=3, size=(12, 14), target_size=None, truth=None):
-        truth = frames if truth is None else truth
-        low = [image_file(f"low/{n}.png", *size, seed=n) for n in range(frames)]
-        target_size = target_size or size
-        high = [image_file(f"high/{n}.png", *target_size, seed=n + 9) for n in range(truth)]
-        return Clip("a", tuple(low), tuple(high) if truth else None)
-
-    return make
-
-
 # Through a network
 
 
@@ -53,13 +39,13 @@ def test_a_frame_is_read_once_it_is_wanted(clip, monkeypatch):
     monkeypatch.setattr(
         "llve_common.clips.clip.read_image", lambda path: read.append(path) or read_image(path)
     )
-    passing = put_through(clip(9), iter)
+    passing = put_through(clip(frames=9), iter)
     next(passing), next(passing)
     assert [path.parent.name for path in read] == ["low", "high"] * 2
 
 
 def test_frames_and_ground_truth_are_cropped_alike(clip):
-    one = clip(1, size=(13, 17))
+    one = clip(frames=1, size=(13, 17))
     [passed] = put_through(one, iter, multiple=4)
     [low, high] = pixels_of([*one.frames, *one.targets])
     for found, whole in ((passed.source, low), (passed.result, low), (passed.target, high)):
@@ -70,7 +56,7 @@ def test_frames_and_ground_truth_are_cropped_alike(clip):
 
 @pytest.mark.parametrize("size", [(12, 20), (12, 15)])
 def test_ground_truth_of_another_size_is_named(clip, size):
-    one = clip(1, target_size=size)
+    one = clip(frames=1, target_size=size)
     # Cropped, the second would be of one size with the frame.
     with pytest.raises(DataError, match="differ in size") as caught:
         list(put_through(one, iter, multiple=6))
@@ -80,7 +66,7 @@ def test_ground_truth_of_another_size_is_named(clip, size):
 
 @pytest.mark.parametrize(("truth", "said"), [(2, "ends before"), (4, "has more frames")])
 def test_ground_truth_of_another_length_is_named(clip, video_file, truth, said):
-    one = clip(3, size=(40, 48))
+    one = clip(size=(40, 48))
     video = video_file("truth.mp4", range(truth))
     with pytest.raises(DataError, match=f"the ground truth {said}"):
         list(put_through(Clip("a", one.frames, (video,)), iter))
@@ -114,7 +100,7 @@ def test_frames_are_scored_as_they_are_and_as_they_were(clip):
 
 
 def test_without_ground_truth_nothing_is_scored(clip):
-    assert measured(clip(truth=0)) == ([{}] * 3, {}, {})
+    assert measured(clip(truth=False)) == ([{}] * 3, {}, {})
 
 
 def test_a_frame_too_small_to_score_is_named(clip):
@@ -146,8 +132,8 @@ def test_steadiness_is_along_one_flow_that_is_estimated_once(clip):
 
 def test_steadiness_without_ground_truth_or_neighbours(clip):
     flow = NamedFlow("still", lambda first, _: np.zeros((*first.shape[:2], 2), np.float32))
-    assert measured(clip(truth=0), flow, before=False)[1].keys() == {"warping_error", "mabd"}
-    assert measured(clip(1), flow)[1] == {}
+    assert measured(clip(truth=False), flow, before=False)[1].keys() == {"warping_error", "mabd"}
+    assert measured(clip(frames=1), flow)[1] == {}
 
 
 # What is shown

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from llve_common.clips.clip import Clip, read_frame
+from llve_common.clips.clip import read_frame
 from llve_common.errors import CheckpointError, ConfigError, DataError, MediaError
 from llve_common.evaluate import test as evaluator
 from llve_common.evaluate.test import evaluate, run_test
@@ -28,18 +28,6 @@ def score(model):
         )
 
     return run
-
-
-@pytest.fixture
-def clip(image_file):
-    """Makes a clip of random frames, with ground truth."""
-
-    def make(name, frames=1, *, size=(12, 14), truth=True):
-        low = [image_file(f"{name}/low/{n}.png", *size, seed=n) for n in range(frames)]
-        high = [image_file(f"{name}/high/{n}.png", *size, seed=n + 50) for n in range(frames)]
-        return Clip(name, tuple(low), tuple(high) if truth else None)
-
-    return make
 
 
 def halved(pixels):
@@ -100,7 +88,7 @@ MIDDLE = Window(inputs=(-1, 0, 1), outputs=(0,))
 
 
 def test_cropping_to_the_multiple_crops_the_ground_truth_alike(score, clip, tmp_path):
-    one, window = clip("a", size=(13, 17)), Window(multiple=4)
+    one, window = clip("a", 1, size=(13, 17)), Window(multiple=4)
     pictures = {"enhanced": below(tmp_path)}
     cropped = score(one, window=window, scoring=Scoring(fit="crop"), pictures=pictures)
     low, high = (read_image(path).pixels[:12, :16] for path in (one.frames[0], one.targets[0]))
