@@ -80,16 +80,13 @@ def compare(
     clips = (
         protocol_clips(protocol, source) if protocol else find_clips(source, reference, clips=clip)
     )
-    options = ["--reference", str(reference)] if reference else []
-    options += ["--protocol", protocol] if protocol else []
-    options += ["--raft", str(raft)] if raft else []
-    options += ["--lpips", str(lpips)] if lpips else []
-    options += [
-        *(["--clip"] if clip else []),
-        *(["--quality"] if quality else []),
-        *(["--device", device] if device else []),
-        *(["--precision", precision] if precision != "fp32" else []),
-    ]
+    given = {
+        "--reference": reference, "--protocol": protocol, "--raft": raft, "--lpips": lpips,
+        "--clip": clip, "--quality": quality, "--device": device,
+        "--precision": precision if precision != "fp32" else None,
+    }  # fmt: skip
+    said = {flag: [] if value is True else [str(value)] for flag, value in given.items() if value}
+    options = [word for flag, value in said.items() for word in (flag, *value)]
     low = low_and_high(source)[0] if reference is None and is_set(source) else source
     low = find_set(protocol, source).low if protocol else low
     where = choose_device(device or "auto")
