@@ -6,7 +6,6 @@ Frames stream through all networks and the metrics one by one (:mod:`~llve_commo
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from statistics import fmean
 
@@ -29,9 +28,10 @@ from llve_common.evaluate.meter import (
     put_through,
     require_truth,
 )
+from llve_common.evaluate.rows import MEASURES
 from llve_common.io.images import Image, in_8_bits, to_tensor
 from llve_common.metrics.cost import latency, multiply_accumulates, peak_memory
-from llve_common.metrics.fidelity import psnr, ssim
+from llve_common.metrics.fidelity import psnr
 from llve_common.metrics.quality import Eight, scaled_to_mean
 from llve_common.metrics.temporal import DIS, NamedFlow
 from llve_common.paper.contract import LoadedWeights, Model
@@ -46,11 +46,6 @@ FRAMES = 32
 _REPEATS = 5
 # Torch raises the latter two where memory or a kernel is missing; others may have enough.
 _FAILURES = (UserError, RuntimeError, MemoryError)
-_MEASURES: Mapping[str, Measure] = {
-    "psnr": psnr,
-    "ssim_skimage7": partial(ssim, definition="skimage7"),
-    "ssim_gaussian11": partial(ssim, definition="gaussian11"),
-}
 _GT_MEAN: Mapping[str, Measure] = {
     "psnr_gt_mean": lambda image, target: psnr(
         scaled_to_mean(image, target), target.astype(np.float64)
@@ -184,7 +179,7 @@ def compare(
         ConfigError: LPIPS was asked for, and no clip has ground truth.
         DataError: no clip is left.
     """
-    measures = {**_MEASURES, **(_GT_MEAN if quality else {})}
+    measures = {**MEASURES, **(_GT_MEAN if quality else {})}
     if distance is not None:
         require_truth(["lpips"], there=any(clip.targets is not None for clip in clips))
         measures["lpips"] = distance
@@ -245,7 +240,7 @@ def measure(
     running: Mapping[str, Enhance],
     flow: NamedFlow,
     *,
-    measures: Mapping[str, Measure] = _MEASURES,
+    measures: Mapping[str, Measure],
     quality: bool,
     shown: int,
     step: Callable[[str], None],
@@ -322,7 +317,7 @@ class _Passage:
 
     def measured(self) -> Measured:
         """What came of it."""
-        missing = dict.fromkeys((*_MEASURES, "warping_error", "mabd", "mabd_mse"))
+        missing = dict.fromkeys((*MEASURES, "warping_error", "mabd", "mabd_mse"))
         figures = {**missing, **self._meter.means(), **self._meter.over_time()}
         views = self._camera.view(), self._target_camera.view()
         return Measured(self._camera.count, figures, *views)

@@ -1,5 +1,7 @@
 """The ways in which tables compute PSNR and SSIM of one result, each as a row."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,7 +31,12 @@ ROWS: dict[str, str] = {
 }
 """What must be true of a table whose figures are those of a row."""
 
-MEASURES = ("psnr", "ssim_skimage7", "ssim_gaussian11")
+MEASURES: Mapping[str, Callable[[Real, Real], float]] = {
+    "psnr": psnr,
+    "ssim_skimage7": partial(ssim, definition="skimage7"),
+    "ssim_gaussian11": partial(ssim, definition="gaussian11"),
+}
+"""What is measured against ground truth, by both definitions of SSIM that tables use."""
 
 
 def rows_of(result: Pixels, target: Pixels) -> dict[str, dict[str, float]]:
@@ -59,15 +66,10 @@ def rows_of(result: Pixels, target: Pixels) -> dict[str, dict[str, float]]:
         exact = result / 257
         pairs["RGB, truncated"] = np.floor(exact), wanted.astype(np.float64)
         pairs["RGB, 16 bits"] = exact, wanted.astype(np.float64)
-    return {row: _measured(*pairs[row]) for row in ROWS if row in pairs}
-
-
-def _measured(image: Real, target: Real) -> dict[str, float]:
     return {
-        "psnr": psnr(image, target),
-        "ssim_skimage7": ssim(image, target, "skimage7"),
-        "ssim_gaussian11": ssim(image, target, "gaussian11"),
-    }
+        row: {name: measure(*pairs[row]) for name, measure in MEASURES.items()}
+        for row in ROWS if row in pairs
+    }  # fmt: skip
 
 
 def size_of(image: Pixels) -> Size:
