@@ -1,9 +1,12 @@
 /* SCI's estimator and division fused: rows of 8 or 16 bits in, rows of the same depth out.
  *
- * A strip of columns goes through all layers row by row, and of a layer's result only the rows are
- * kept that the next layer reads: so everything stays in the nearest caches. A row lies in memory
- * as planes, one for each channel. Beyond the frame features are zero, as padding has it; columns
- * that two strips need are computed twice.
+ * A strip of columns goes through all layers two rows at a time, and of a layer's result only the
+ * rows are kept that the next layer reads: so everything stays in a core's own caches. A row lies
+ * in memory as planes, one for each channel. Beyond the frame features are zero, as padding has it;
+ * columns that two strips need are computed twice.
+ *
+ * Two rows of a convolution take four products with sums of rows, not six with rows (Winograd's
+ * F(2, 3) down the columns).
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -24,10 +27,15 @@
 #endif
 #define STEP (TOGETHER * LANES)
 
-/* Columns of a strip; a plane has some before them and, since whole steps are computed, after. */
-#define STRIP (512 / STEP * STEP)
+/* Columns of a strip, which a frame of 1920 is one of, and of a block, whose sums of rows fit the
+ * nearest cache. A plane has some columns before a strip's and, since whole blocks are read, after;
+ * rows of whole cache lines are written faster. */
+#define STRIP (1984 / STEP * STEP)
+#define BLOCK (128 / STEP * STEP)
 #define BEFORE LANES
-#define PLANE (BEFORE + STRIP + STEP + LANES)
+#define SPAN (BEFORE + BLOCK + LANES)
+#define PLANE ((STRIP + SPAN + 15) / 16 * 16)
+#define WHOLE(columns) (((columns) + LANES - 1) / LANES * LANES)
 
 /* GCC would load a value anew for each of its uses, and the loads take longer than the sums. */
 #if defined(__x86_64__)
@@ -46,9 +54,11 @@
 typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef int32_t Mask __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef float Row[CHANNELS][PLANE];
+typedef float Sums[4][CHANNELS][SPAN];
 
 typedef struct {
-    const float *weight, *bias; /* (CHANNELS, 3, 3, CHANNELS), (CHANNELS) */
+    const float (*weight)[CHANNELS][3][CHANNELS]; /* of each product: input, column, output */
+    const float *bias;                            /* (CHANNELS) */
 } Convolution;
 
 typedef struct {
@@ -57,136 +67,168 @@ typedef struct {
     Convolution first, block, last;
 } Network;
 
-/* The convolution of three rows, STEP columns from `at` on. */
-INLINE void convolve(const Convolution *layer, Row *const rows[3], int64_t at,
-                     Vector sums[CHANNELS][TOGETHER])
+/* The sums of four rows from which two are made, for a block from `at` on and what is beside it. */
+INLINE void add_rows(Row *const rows[4], int64_t at, Sums *to)
 {
     for (int64_t c = 0; c < CHANNELS; c++)
-        for (int64_t n = 0; n < TOGETHER; n++)
-            sums[c][n] = (Vector){0} + layer->bias[c];
-    const float *weight = layer->weight;
+        for (int64_t x = 0; x < SPAN; x += LANES) {
+            Vector row[4];
+            for (int64_t n = 0; n < 4; n++)
+                row[n] = *(const Vector *)&(*rows[n])[c][at - BEFORE + x];
+            *(Vector *)&(*to)[0][c][x] = row[0] - row[2];
+            *(Vector *)&(*to)[1][c][x] = row[1] + row[2];
+            *(Vector *)&(*to)[2][c][x] = row[2] - row[1];
+            *(Vector *)&(*to)[3][c][x] = row[3] - row[1];
+        }
+}
+
+/* Add the product of one of those sums, STEP columns from `at` on. */
+INLINE void multiply(const float weight[CHANNELS][3][CHANNELS], const float from[CHANNELS][SPAN],
+                     int64_t at, Vector to[CHANNELS][TOGETHER])
+{
     for (int64_t input = 0; input < CHANNELS; input++)
-#pragma GCC unroll 9
-        for (int64_t tap = 0; tap < 9; tap++, weight += CHANNELS) {
-            const float *from = &(*rows[tap / 3])[input][at + tap % 3 - 1];
+#pragma GCC unroll 3
+        for (int64_t tap = 0; tap < 3; tap++) {
             Vector values[TOGETHER];
             for (int64_t n = 0; n < TOGETHER; n++) {
-                values[n] = *(const Vector *)(from + n * LANES);
+                values[n] = *(const Vector *)&from[input][at + tap - 1 + n * LANES];
                 KEEP(values[n]);
             }
             for (int64_t c = 0; c < CHANNELS; c++)
                 for (int64_t n = 0; n < TOGETHER; n++)
-                    sums[c][n] += values[n] * weight[c];
+                    to[c][n] += values[n] * weight[input][tap][c];
         }
 }
 
-/* A row of features, to which those in the middle row may be added. */
-INLINE void features(const Convolution *layer, int added, Row *const rows[3], Row *to,
-                     int64_t columns)
+/* Write a result from `at` on: features are not negative, and a row may be added to them. */
+INLINE void keep(Vector result[CHANNELS][TOGETHER], int are_features, Row *added, Row *to,
+                 int64_t at)
 {
+    for (int64_t c = 0; c < CHANNELS; c++)
+        for (int64_t n = 0; n < TOGETHER; n++) {
+            Vector value = result[c][n];
+            if (are_features) /* What is not a number stays so. */
+                value = (Vector)((Mask)value & ~(value < 0.0f));
+            if (added)
+                value += *(const Vector *)&(*added)[c][at + n * LANES];
+            *(Vector *)&(*to)[c][at + n * LANES] = value;
+        }
+}
+
+/* The convolution of four rows, which gives two. */
+INLINE void convolve(const Convolution *layer, int are_features, int are_added, Row *const rows[4],
+                     Row *const to[2], int64_t columns)
+{
+    Sums sums;
     for (int64_t at = BEFORE; at < BEFORE + columns; at += STEP) {
-        Vector sums[CHANNELS][TOGETHER];
-        convolve(layer, rows, at, sums);
+        const int64_t x = (at - BEFORE) % BLOCK + BEFORE;
+        if (x == BEFORE)
+            add_rows(rows, at, &sums);
+        Vector both[CHANNELS][TOGETHER], upper[CHANNELS][TOGETHER] = {0}, lower[CHANNELS][TOGETHER];
+        for (int64_t c = 0; c < CHANNELS; c++)
+            for (int64_t n = 0; n < TOGETHER; n++)
+                both[c][n] = (Vector){0} + layer->bias[c];
+        multiply(layer->weight[1], sums[1], x, both);
+        multiply(layer->weight[2], sums[2], x, upper);
         for (int64_t c = 0; c < CHANNELS; c++)
             for (int64_t n = 0; n < TOGETHER; n++) {
-                const int64_t place = at + n * LANES;
-                /* What is not a number stays so. */
-                Vector sum = (Vector)((Mask)sums[c][n] & ~(sums[c][n] < 0.0f));
-                if (added)
-                    sum += *(const Vector *)&(*rows[1])[c][place];
-                *(Vector *)&(*to)[c][place] = sum;
+                lower[c][n] = both[c][n] - upper[c][n];
+                upper[c][n] += both[c][n];
             }
+        multiply(layer->weight[0], sums[0], x, upper);
+        keep(upper, are_features, are_added ? rows[1] : NULL, to[0], at);
+        multiply(layer->weight[3], sums[3], x, lower);
+        keep(lower, are_features, are_added ? rows[2] : NULL, to[1], at);
     }
 }
 
-/* e to the x for -80 <= x <= 80, within two units of the last place. */
-INLINE float exponential(float x)
+/* e to the -v for -80 <= v <= 80, within five units of the last place. */
+INLINE float exponential(float v)
 {
-    const float magic = 12582912; /* adding it rounds to a whole number */
-    const float shifted = x * 1.44269504f + magic, whole = shifted - magic;
-    const float rest = x - whole * 0.693359375f + whole * 2.12194440e-4f;
-    float sum = rest * 1.9875691500e-4f + 1.3981999507e-3f;
-    sum = sum * rest + 8.3334519073e-3f;
-    sum = sum * rest + 4.1665795894e-2f;
-    sum = sum * rest + 1.6666665459e-1f;
-    sum = sum * rest + 5.0000001201e-1f;
-    sum = sum * rest * rest + rest + 1;
+    const float magic = 12582912 + 127; /* adding it rounds to a whole number */
+    const float shifted = magic - v * 1.44269504f, whole = shifted - magic;
+    const float rest = -v * 1.44269504f - whole;
+    float sum = rest * 1.32764725e-3f + 9.67554096e-3f;
+    sum = sum * rest + 5.55071309e-2f;
+    sum = sum * rest + 0.240221202f;
+    sum = sum * rest + 0.693146944f;
+    sum = sum * rest + 1.00000012f;
     union {
         float number;
         uint32_t bits;
-    } power = {shifted}; /* its lowest bits are the whole number's */
-    power.bits = (power.bits << 23) + (127u << 23);
+    } power = {shifted}; /* its lowest bits are the whole number's, and the exponent's bias */
+    power.bits <<= 23;
     return sum * power.number;
 }
 
-/* The enhanced row in levels, not truncated yet; whether all of it are numbers.
- *
- * With e = exp(-v), x over the illumination sigmoid(v) + x is x (1 + e) / (x (1 + e) + 1). The
- * illumination's bounds, 1e-4 and 1, make that at most 10000 x and at least x. Where the function is
- * inlined, GCC does not vectorise its last loop. */
-__attribute__((noinline)) static int reflectance(const Network *network, Row *const rows[3],
-                                                 Row *const image, Row *levels, int64_t columns)
+/* e to the minus each value of a row; whether all are numbers. Where the function is inlined, GCC
+ * does not vectorise it. */
+__attribute__((noinline)) static int exponentials(Row *row, int64_t columns)
 {
-    const float top = network->bytes == 1 ? 255 : 65535;
-    float fault = 0;
-    for (int64_t at = BEFORE; at < BEFORE + columns; at += STEP) {
-        Vector sums[CHANNELS][TOGETHER];
-        convolve(&network->last, rows, at, sums);
-        for (int64_t c = 0; c < CHANNELS; c++)
-            for (int64_t n = 0; n < TOGETHER; n++)
-                *(Vector *)&(*levels)[c][at + n * LANES] = sums[c][n];
-    }
+    float sum = 0, most = 80, least = -80;
+    KEEP(most); /* GCC would make branches of constants */
+    KEEP(least);
     for (int64_t c = 0; c < CHANNELS; c++) {
-        float *level = &(*levels)[c][BEFORE];
-        const float *value = &(*image)[c][BEFORE];
-#pragma omp simd reduction(+ : fault)
-        for (int64_t at = 0; at < columns; at++) {
-            const float v = level[at], x = value[at];
-            fault += v - v;
-            float e = -v < 80 ? -v : 80;
-            e = exponential(e > -80 ? e : -80);
-            const float raised = x + x * e, ratio = raised / (raised + 1);
-            const float result = ratio > x ? ratio : x;
-            level[at] = (result < x * 10000 ? result : x * 10000) * top;
+        float *values = &(*row)[c][BEFORE];
+#pragma omp simd reduction(+ : sum)
+        for (int64_t x = 0; x < WHOLE(columns); x++) {
+            sum += values[x];
+            const float bounded = values[x] < most ? values[x] : most;
+            values[x] = exponential(bounded > least ? bounded : least);
         }
     }
-    return fault == 0;
+    return sum == sum;
 }
 
-#define READ(TYPE)                                                                                 \
-    for (int64_t x = 0; x < columns; x++)                                                          \
-        for (int64_t c = 0; c < CHANNELS; c++)                                                            \
-            (*to)[c][BEFORE + x] = ((const TYPE *)from)[CHANNELS * x + c] / top;
-
-static void read_row(const void *from, int64_t bytes, Row *to, int64_t columns)
-{
-    const float top = bytes == 1 ? 255 : 65535;
-    if (bytes == 1) {
-        READ(uint8_t)
-    } else {
-        READ(uint16_t)
+/* Pixels to a row and back, each by way of planes of whole numbers.
+ *
+ * x / top is x / (top + 1) and as much again / top, rounded once: the first is exact. With the
+ * exponentials e, x over the illumination 1 / (1 + e) + x is x (1 + e) / (x (1 + e) + 1). The
+ * illumination's bounds, 1e-4 and 1, make that at most 10000 x, which one of 8 bits is beyond only
+ * where it is zero, and at least x. Levels are truncated. */
+#define READ_AND_WRITE(TYPE)                                                                       \
+    static void read_##TYPE(const TYPE *restrict pixels, Row *restrict to, int64_t columns)        \
+    {                                                                                              \
+        const float top = (TYPE)-1, major = 1 / (top + 1), minor = major / top;                    \
+        TYPE planes[CHANNELS][PLANE];                                                              \
+        for (int64_t x = 0; x < columns; x++)                                                      \
+            for (int64_t c = 0; c < CHANNELS; c++)                                                 \
+                planes[c][x] = pixels[CHANNELS * x + c];                                           \
+        for (int64_t c = 0; c < CHANNELS; c++)                                                     \
+            for (int64_t x = 0; x < WHOLE(columns); x++)                                           \
+                (*to)[c][BEFORE + x] = planes[c][x] * major + planes[c][x] * minor;                \
+    }                                                                                              \
+    static void write_##TYPE(Row *restrict image, Row *restrict exponentials, int64_t first,       \
+                             int64_t columns, TYPE *restrict pixels)                               \
+    {                                                                                              \
+        const float top = (TYPE)-1;                                                                \
+        TYPE planes[CHANNELS][PLANE];                                                              \
+        for (int64_t c = 0; c < CHANNELS; c++)                                                     \
+            for (int64_t at = 0; at < WHOLE(columns); at++) {                                      \
+                const float x = (*image)[c][first + at], e = (*exponentials)[c][first + at];       \
+                const float raised = x + x * e, ratio = raised / (raised + 1);                     \
+                float level = ratio > x ? ratio : x;                                               \
+                if (sizeof(TYPE) > 1)                                                              \
+                    level = level < x * 10000 ? level : x * 10000;                                 \
+                planes[c][at] = (int32_t)(level * top);                                            \
+            }                                                                                      \
+        for (int64_t x = 0; x < columns; x++)                                                      \
+            for (int64_t c = 0; c < CHANNELS; c++)                                                 \
+                pixels[CHANNELS * x + c] = planes[c][x];                                           \
     }
-}
+READ_AND_WRITE(uint8_t)
+READ_AND_WRITE(uint16_t)
 
-#define WRITE(TYPE)                                                                                \
-    for (int64_t x = 0; x < columns; x++)                                                          \
-        for (int64_t c = 0; c < CHANNELS; c++)                                                            \
-            ((TYPE *)to)[CHANNELS * x + c] = (int32_t)(*from)[c][first + x];
-
-static void write_row(Row *const from, int64_t first, int64_t columns, void *to, int64_t bytes)
+/* Zero a row that is beyond the frame, and else what follows its columns: the padding, and what is
+ * read of it needlessly. */
+INLINE void pad(Row *row, int is_beyond, int64_t columns)
 {
-    if (bytes == 1) {
-        WRITE(uint8_t)
-    } else {
-        WRITE(uint16_t)
-    }
-}
-
-/* Zero what follows a row's columns: the padding, and what is read of it needlessly. */
-INLINE void end(Row *row, int64_t columns)
-{
-    for (int64_t c = 0; c < CHANNELS; c++)
-        memset(&(*row)[c][BEFORE + columns], 0, sizeof(float) * (STEP + 1));
+    if (is_beyond)
+        memset(row, 0, sizeof(Row));
+    else
+        for (int64_t c = 0; c < CHANNELS; c++)
+            for (int64_t x = 0; x <= STEP; x += LANES)
+                *(Vector *)&(*row)[c][BEFORE + columns + x] = (Vector){0};
 }
 
 /* Rows `top` to `bottom` - 1 of columns `left` to `right` - 1. */
@@ -194,40 +236,52 @@ static int strip(const Network *network, const char *pixels, char *result, Row *
                  int64_t top, int64_t bottom, int64_t left, int64_t right)
 {
     const int64_t layers = network->layers, halo = layers + 2, size = CHANNELS * network->bytes;
-    const int64_t start = LARGER(left - halo, 0);
+    const int64_t start = LARGER(left - halo, 0), kept_image = halo + 2;
     const int64_t columns = SMALLER(right + halo, network->width) - start;
-    Row *image = memory, *levels = image + halo + 1, *kept = levels + 1;
+    Row *image = memory, *last = image + kept_image, *kept = last + 2;
     int numbers = 1;
-    for (int64_t y = top - halo; y < bottom + halo; y++) {
-        Row *read = &image[(y + halo) % (halo + 1)];
-        if (y < 0 || y >= network->height)
-            memset(read, 0, sizeof(Row));
-        else {
-            read_row(pixels + (y * network->width + start) * size, network->bytes, read, columns);
-            end(read, columns);
+    for (int64_t y = top - halo; y < bottom + halo; y += 2) {
+        for (int64_t row = y; row < y + 2; row++) {
+            Row *to = &image[(row + halo) % kept_image];
+            const char *from = pixels + (row * network->width + start) * size;
+            const int is_beyond = row < 0 || row >= network->height;
+            if (!is_beyond && network->bytes == 1)
+                read_uint8_t((const uint8_t *)from, to, columns);
+            else if (!is_beyond)
+                read_uint16_t((const uint16_t *)from, to, columns);
+            pad(to, is_beyond, columns);
         }
         for (int64_t stage = 0; stage <= layers + 1; stage++) {
-            /* The row in the middle of the three that the stage reads. */
-            const int64_t row = y - 1 - stage, margin = halo - 1 - stage;
-            if (row < top - margin || row >= bottom + margin)
+            /* The first of the two rows that the stage makes. */
+            const int64_t first = y - 1 - stage, margin = halo - 1 - stage;
+            if (first < top - margin || first >= bottom + margin)
                 continue;
-            Row *rows[3], *to = &kept[3 * stage + (row + halo) % 3];
-            for (int64_t n = 0; n < 3; n++)
-                rows[n] = stage == 0 ? &image[(row - 1 + n + halo) % (halo + 1)]
-                                     : &kept[3 * (stage - 1) + (row - 1 + n + halo) % 3];
-            if (stage == layers + 1) {
-                Row *same = &image[(row + halo) % (halo + 1)];
-                numbers &= reflectance(network, rows, same, levels, columns);
-                write_row(levels, BEFORE + left - start, right - left,
-                          result + (row * network->width + left) * size, network->bytes);
-            } else if (row < 0 || row >= network->height)
-                memset(to, 0, sizeof(Row));
-            else {
-                if (stage == 0)
-                    features(&network->first, 0, rows, to, columns);
-                else
-                    features(&network->block, 1, rows, to, columns);
-                end(to, columns);
+            Row *rows[4], *to[2];
+            for (int64_t n = 0; n < 4; n++)
+                rows[n] = stage == 0 ? &image[(first - 1 + n + halo) % kept_image]
+                                     : &kept[4 * (stage - 1) + (first - 1 + n + halo) % 4];
+            for (int64_t n = 0; n < 2; n++)
+                to[n] = stage > layers ? &last[n] : &kept[4 * stage + (first + n + halo) % 4];
+            if (stage == 0)
+                convolve(&network->first, 1, 0, rows, to, columns);
+            else if (stage <= layers)
+                convolve(&network->block, 1, 1, rows, to, columns);
+            else
+                convolve(&network->last, 0, 0, rows, to, columns);
+            for (int64_t row = first; row < first + 2; row++) {
+                if (stage <= layers) {
+                    pad(to[row - first], row < 0 || row >= network->height, columns);
+                } else if (row < bottom) {
+                    Row *same = &image[(row + halo) % kept_image], *values = to[row - first];
+                    char *at = result + (row * network->width + left) * size;
+                    numbers &= exponentials(values, columns);
+                    if (network->bytes == 1)
+                        write_uint8_t(same, values, BEFORE + left - start, right - left,
+                                      (uint8_t *)at);
+                    else
+                        write_uint16_t(same, values, BEFORE + left - start, right - left,
+                                       (uint16_t *)at);
+                }
             }
         }
     }
@@ -240,9 +294,11 @@ int64_t enhance(const Network *network, const char *pixels, char *result, int64_
                 int64_t bottom)
 {
     const int64_t halo = network->layers + 2, inner = STRIP - 2 * halo;
-    Row *memory = calloc(halo + 2 + 3 * (network->layers + 1), sizeof(Row));
+    const size_t bytes = (halo + 4 + 4 * (network->layers + 1)) * sizeof(Row);
+    Row *memory = aligned_alloc(64, bytes);
     if (!memory)
         return -1;
+    memset(memory, 0, bytes);
     int numbers = 1;
     for (int64_t left = 0; left < network->width; left += inner) {
         const int64_t right = SMALLER(left + inner, network->width);
