@@ -1,11 +1,14 @@
 """What becomes of freed memory."""
 
+import gc
 import os
 import platform
 import subprocess
 import sys
 
 import pytest
+
+from llve_common.machine.memory import lasting_objects
 
 PROGRAM = """
 import resource, sys
@@ -39,3 +42,13 @@ def test_freed_memory_is_kept_unless_the_user_says_otherwise():
     assert pages("keep") < 1000
     assert pages() > 10_000
     assert pages("keep", MALLOC_TRIM_THRESHOLD_="65536") > 10_000
+
+
+def test_what_lasts_is_kept_from_the_garbage_collector():
+    gc.unfreeze()
+    with lasting_objects():
+        made = [[]]
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    assert not any(each is made for each in gc.get_objects())
+    gc.unfreeze()

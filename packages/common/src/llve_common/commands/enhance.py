@@ -13,6 +13,7 @@ import typer
 from llve_common.commands.terminal import Device, Weights, console, messages, progress_bar
 from llve_common.config import AnyPrecision
 from llve_common.errors import ConfigError, MediaError, UserError
+from llve_common.machine.memory import lasting_objects
 from llve_common.machine.processes import processes
 from llve_common.paper.about import About
 
@@ -131,8 +132,9 @@ def enhance_command(choose: Choose) -> Callable[..., None]:
             me = processes()
             mine = jobs[me.rank :: me.count]
             left = jobs_to_do(mine, place, overwrite=overwrite, skip_existing=skip_existing)
-            from llve_common.machine.device import choose_device
-            from llve_common.weights.network import load_model
+            with lasting_objects():
+                from llve_common.machine.device import choose_device
+                from llve_common.weights.network import load_model
 
             where = choose_device(device or "auto")
             model = load_model(paper.paper(), weights, where, precision=precision)

@@ -1,7 +1,9 @@
 """How much memory is left to this process, and what becomes of what it frees."""
 
+import gc
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -41,6 +43,22 @@ def keep_freed_memory() -> None:
         trim_threshold, mmap_threshold = -1, -3
         options(mmap_threshold, 32 << 20)  # the largest that there can be
         options(trim_threshold, 2**31 - 1)
+
+
+@contextmanager
+def lasting_objects() -> Iterator[None]:
+    """Keep what is made in here, and all before it, from the garbage collector, if it is the first.
+
+    Importing PyTorch makes 160 000 objects that last as long as the process. Looking through them,
+    once more at its end, takes a quarter of the processor time of a command that enhances an image.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        if not gc.get_freeze_count():
+            gc.freeze()
+        gc.enable()
 
 
 def sizes(path: str | Path) -> dict[str, int]:
