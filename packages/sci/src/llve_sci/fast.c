@@ -27,9 +27,9 @@
 #endif
 #define STEP (TOGETHER * LANES)
 
-/* Columns of a strip, which a frame of 1920 is one of, and of a block, whose sums of rows fit the
- * nearest cache. A plane has some columns before a strip's and, since whole blocks are read, after;
- * rows of whole cache lines are written faster. */
+/* Columns of a strip, of which a frame of 1920 columns is one, and of a block, whose sums of rows
+ * fit into the nearest cache. A plane has some columns before a strip's and, since whole blocks are
+ * read, after them; it is a number of whole cache lines, which is written faster. */
 #define STRIP (1984 / STEP * STEP)
 #define BLOCK (128 / STEP * STEP)
 #define BEFORE LANES
