@@ -1,7 +1,5 @@
 """``torch.hub.load(REPO, "sci")``: a paper as a function, from a checkout, installed or not."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from functools import partial

@@ -3,8 +3,6 @@
 Every paper package holds an equal copy: a shared file would be missing from their sdists.
 """
 
-from __future__ import annotations
-
 import inspect
 import tomllib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Videos are read and written as they are: times, colour, rotation, sound, and damage said."""
 
-from __future__ import annotations
-
 import itertools
 import os
 import random

@@ -1,7 +1,5 @@
 """What people bring: every video comes out right, or says why."""
 
-from __future__ import annotations
-
 import io
 import re
 from dataclasses import replace

@@ -6,8 +6,6 @@ A library is a program: folder and file are the user's own, whom alone the folde
 others may not write to either. Where the folder cannot be used, each process compiles for itself.
 """
 
-from __future__ import annotations
-
 import ctypes
 import hashlib
 import logging

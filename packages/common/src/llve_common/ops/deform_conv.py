@@ -9,8 +9,6 @@ with bilinear interpolation and zeros outside. There are several implementations
 :mod:`llve_common.ops.selection` chooses from.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import Any

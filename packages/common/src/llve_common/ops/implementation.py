@@ -1,7 +1,5 @@
 """What the implementations of the deformable convolution have in common."""
 
-from __future__ import annotations
-
 from typing import NamedTuple, Protocol
 
 import torch

@@ -4,8 +4,6 @@ The environment variable ``LLVE_KERNELS`` says: ``torch``, layer by layer in PyT
 ``auto``, the default: C, and PyTorch where that cannot be had. What was chosen is logged once.
 """
 
-from __future__ import annotations
-
 import ctypes
 import os
 from functools import cache

@@ -1,7 +1,5 @@
 """The deformable convolution that predicts its own offsets and mask."""
 
-from __future__ import annotations
-
 import logging
 import math
 

@@ -6,8 +6,6 @@ In the shapes below g is the number of convolution groups, G of deformable group
 taps, and L = H' W' of output positions.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import product
 from typing import NamedTuple

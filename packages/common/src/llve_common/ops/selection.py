@@ -6,8 +6,6 @@ be had torchvision's, and plain PyTorch at last. What was chosen is logged once 
 tensors.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Callable, Sequence

@@ -8,8 +8,6 @@ digits may vary.
 ``TRITON_INTERPRET=1`` makes Triton's interpreter run the kernels on a CPU, slowly, for tests.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 

@@ -3,8 +3,6 @@
 Backward it is plain PyTorch's: torchvision offers its own to autograd alone.
 """
 
-from __future__ import annotations
-
 import importlib
 
 import torch
