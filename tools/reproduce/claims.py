@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, ValidationError, model_validator
 
-from llve_common.config import Settings, nearest, read_small
+from llve_common.config import Settings, read_small, unknown
 from llve_common.errors import ConfigError
 from llve_common.report.tables import Table
 
@@ -246,8 +246,7 @@ def _explain(content: object, place: tuple[int | str, ...], kind: str, message: 
         words[1] = str(claim.get("name", place[1])) if isinstance(claim, dict) else str(place[1])
     if kind == "extra_forbidden":
         known = [name for each in _MODELS for name in each.model_fields]
-        near = nearest(words[-1], known)
-        message = "unknown key" + (f"; did you mean '{near}'?" if near else "")
+        message = unknown("key", words[-1], known)
     return f"{'.'.join(words) or 'the file'}: {message.removeprefix('Value error, ')}"
 
 

@@ -411,6 +411,12 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return tails[close_tail[0]][0] if close_tail else None
 
 
+def unknown(what: str, name: str, known: Iterable[str]) -> str:
+    """What an error says of a name that is not known, with the nearest one that is."""
+    near = nearest(name, known)
+    return f"unknown {what}" + (f"; did you mean '{near}'?" if near else "")
+
+
 def _section(annotation: Any) -> type[BaseModel] | None:
     for kind in (annotation, *get_args(annotation)):
         if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -580,8 +586,7 @@ def _explain(
     below = (place for name, place in origins.items() if name.startswith(f"{key}."))
     place = f"{origins.get(key) or next(below, None) or file or 'command line'}: {key}"
     if fault["type"] == "extra_forbidden":
-        near = nearest(key, _known(kind))
-        return f"{place}: unknown setting" + (f"; did you mean '{near}'?" if near else "")
+        return f"{place}: {unknown('setting', key, _known(kind))}"
     if fault["type"] == "missing":
         return f"{place}: missing; it has no default"
     message = fault["msg"].removeprefix("Value error, ")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llve_common.config import Given, nearest, read_yaml, shortened
+from llve_common.config import Given, read_yaml, shortened, unknown
 from llve_common.errors import ConfigError
 
 Convert = Callable[[Any], Mapping[str, Any]]
@@ -88,8 +88,7 @@ def read_options(file: Path, table: OptionTable) -> Options:
         elif key == table.resume:
             resume = None if value is None else run_of(Path(str(value)))
         elif key not in table.settings:
-            near = nearest(key, known)
-            faults.append(f"{place}: unknown key" + (f"; did you mean '{near}'?" if near else ""))
+            faults.append(f"{place}: {unknown('key', key, known)}")
         elif value is not None:
             meaning = table.settings[key]
             try:
