@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from operator import attrgetter
 from pathlib import Path
@@ -15,6 +15,7 @@ import yaml
 from recipes import with_recipe, write_sdsd_set
 from torch import nn
 
+from llve_common.config import leaves
 from llve_common.metrics.cost import parameter_count
 from llve_common.testing.conformance import run_command
 from llve_common.testing.reference import reference_json
@@ -222,18 +223,10 @@ def check_options(
 ) -> list[str]:
     """Assert that settings say what a file says, but for the keys that a note calls idle; these."""
     names, idle = SAME | own, note.split(": ")[-1].split(", ")
-    for key, value in _leaves({**content, "data": content["datasets"][command]}):
+    for key, value in leaves({**content, "data": content["datasets"][command]}):
         if key in names and key.replace("data.", f"datasets.{command}.") not in idle:
             ours = attrgetter(names[key])(settings)
             wanted = tuple(value) if isinstance(value, list) else value
             assert (str(ours) if isinstance(ours, Path) else ours) == wanted, key
     assert (settings.run.name if command == "train" else settings.name) == content["name"]
     return idle
-
-
-def _leaves(content: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in content.items():
-        if isinstance(value, dict):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value

@@ -378,6 +378,15 @@ def dotted_names(kind: type[BaseModel], prefix: str = "") -> Iterator[str]:
             yield from dotted_names(section, f"{prefix}{name}.")
 
 
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of nested sections, after its dotted name; of an empty section nothing."""
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
 def field_of(kind: type[BaseModel], name: str) -> tuple[FieldInfo, Any]:
     """The field of a dotted setting, and the default that it has in its place.
 

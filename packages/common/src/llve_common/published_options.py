@@ -5,12 +5,12 @@ accepted and listed; unknown ones are errors. Option files are those of video re
 YAML with the sections ``datasets``, ``network_G``, ``path``, ``train`` and ``logger``.
 """
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from llve_common.config import Given, read_yaml, shortened, unknown
+from llve_common.config import Given, leaves, read_yaml, shortened, unknown
 from llve_common.errors import ConfigError
 
 Convert = Callable[[Any], Mapping[str, Any]]
@@ -81,7 +81,9 @@ def read_options(file: Path, table: OptionTable) -> Options:
     resume = None
     given, said_by = Given({}, {}), dict[str, str]()
     idle, faults = list[str](), list[str]()
-    for key, value in _leaves(values, known):
+    for key, value in leaves(values):
+        if value is None and any(each.startswith(f"{key}.") for each in known):
+            continue  # an empty section
         place = f"{lines.get(key, file)}: {key}"
         if key in table.without_effect:
             idle.append(key)
@@ -189,15 +191,3 @@ def below(setting: str, folder: str) -> Convert:
 
     convert.__doc__ = f"Folder of {folder}."
     return convert
-
-
-def _leaves(
-    values: Mapping[str, Any], known: Collection[str], prefix: str = ""
-) -> Iterator[tuple[str, Any]]:
-    """Every dotted key with its value; of an empty section nothing."""
-    for name, value in values.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, dict):
-            yield from _leaves(value, known, f"{key}.")
-        elif value is not None or not any(each.startswith(f"{key}.") for each in known):
-            yield key, value

@@ -17,7 +17,7 @@ from pydantic import BaseModel, NonNegativeFloat
 from torch import Tensor
 from torch.optim import Optimizer
 
-from llve_common.config import NonNegativeInt, Settings, checked, with_absolute_paths
+from llve_common.config import NonNegativeInt, Settings, checked, leaves, with_absolute_paths
 from llve_common.errors import CheckpointError
 from llve_common.machine.processes import broadcast, gather, raise_in_all_processes
 from llve_common.train.manifest import require_same_data
@@ -198,7 +198,7 @@ def _require_same_settings(run: Run, saved: Settings, path: Path) -> None:
         CheckpointError: other settings have changed, or the run is beyond its new end.
     """
     everywhere = (saved, with_absolute_paths(run.settings), run.settings)  # old runs: as typed
-    then, now, typed = (_flat(each.model_dump(mode="json")) for each in everywhere)
+    then, now, typed = (dict(leaves(each.model_dump(mode="json"))) for each in everywhere)
     changed = {
         name: f"{name}={now.get(name)} instead of {then.get(name)}"
         for name in sorted(then.keys() | now.keys())
@@ -223,14 +223,6 @@ def _require_same_settings(run: Run, saved: Settings, path: Path) -> None:
         )
     for said in changed.values():
         log.warning("changed from iteration %d on: %s", run.iteration + 1, said)
-
-
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in settings.items():
-        inner = _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {}
-        flat.update(inner or {prefix + name: value})
-    return flat
 
 
 def _own_state(run: Run) -> dict[str, Any]:
