@@ -15,15 +15,13 @@ import torch
 from torch import Tensor
 
 from llve_common.errors import MediaError
-from llve_common.io.images import Pixels, Rounding, white
+from llve_common.io.images import NOT_A_NUMBER, Pixels, Rounding, round_, white
 from llve_common.machine.threads import lone_workers
 from llve_common.paper.contract import Prepared
 
 # Pixels of a block without its halo: a layer's result should stay in a core's caches, and the rows
 # of the halo, which are computed twice, should be few.
 _BLOCK = 40 * 1920
-
-_NOT_A_NUMBER = "the enhanced image holds values that are not a number (NaN)"
 
 # Bytes, more than a block's layers take together.
 _WORKING_SET = 16 << 20
@@ -88,14 +86,14 @@ class RowBlocks:
     def _fused(self, pixels: Pixels, result: Pixels, rows: range, seen: Any) -> None:
         assert self._prepared.kernel is not None
         if not self._prepared.kernel(pixels, result, rows, seen):
-            raise MediaError(_NOT_A_NUMBER)
+            raise MediaError(NOT_A_NUMBER)
 
     def _block(self, pixels: Pixels, result: Pixels, rows: range, seen: Any) -> None:
         """Enhance these rows into ``result``."""
         start, end, halo = rows.start, rows.stop, self._prepared.halo
         first, beyond = max(start - halo, 0), min(end + halo, len(pixels))
         kept_image, kept_levels = self._buffers(pixels.shape[1])
-        top, whole = np.float32(white(pixels.dtype)), pixels.dtype.kind != "f"
+        top = np.float32(white(pixels.dtype))
         image = kept_image[: beyond - first]
         # NumPy, since torch takes no read-only arrays, and is slower at these conversions.
         np.divide(pixels[first:beyond], top, out=image.numpy(), dtype=np.float32)
@@ -104,14 +102,10 @@ class RowBlocks:
             levels = kept_levels[: end - start]
             inner = enhanced[0, :, start - first : end - first].permute(1, 2, 0)
             torch.mul(inner, float(top), out=levels)
-            if self._rounding == "round" and whole:
-                levels.add_(0.5)
-            elif self._rounding == "half-even" and whole:
-                levels.round_()
-            levels.clamp_(0.0, float(top))
+            round_(levels, self._rounding, pixels.dtype)
             # What is not a number stays so in a sum, and a sum of bounded values is one otherwise.
             if bool(levels.sum().isnan()):
-                raise MediaError(_NOT_A_NUMBER)
+                raise MediaError(NOT_A_NUMBER)
         np.copyto(result[start:end], levels.numpy(), casting="unsafe")
 
     def _buffers(self, width: int) -> tuple[Tensor, Tensor]:

@@ -43,6 +43,7 @@ READ = (
 Pixels = NDArray[np.uint8 | np.uint16]
 """Integers in files; networks take float32 in [0, 1] too, of programs that hold such."""
 Rounding = Literal["truncate", "round", "half-even"]
+NOT_A_NUMBER = "the enhanced image holds values that are not a number (NaN)"
 
 
 @dataclass(frozen=True)
@@ -209,15 +210,10 @@ def begin_pixels(
     import torch
 
     target = np.dtype(np.uint8) if dtype is None else dtype
-    top = white(target)
     nan = torch.isnan(image).any()
     # Half precision can neither hold 65535 nor tell neighbouring levels apart.
-    levels = image.to(torch.promote_types(image.dtype, torch.float32)) * top
-    if rounding == "round" and target.kind != "f":
-        levels = levels + 0.5
-    elif rounding == "half-even" and target.kind != "f":
-        levels = levels.round()
-    levels = levels.clamp(0.0, top)
+    levels = image.to(torch.promote_types(image.dtype, torch.float32)) * white(target)
+    round_(levels, rounding, target)
     arrived = None
     if levels.is_cuda:
         levels = levels.permute(1, 2, 0).to(getattr(torch, target.name)).contiguous()
@@ -229,7 +225,7 @@ def begin_pixels(
         if arrived is not None:
             arrived.synchronize()
         if bool(nan):
-            raise MediaError("the enhanced image holds values that are not a number (NaN)")
+            raise MediaError(NOT_A_NUMBER)
         pixels: Pixels = levels.cpu().numpy()
         return (
             pixels
@@ -238,6 +234,15 @@ def begin_pixels(
         )
 
     return finish
+
+
+def round_(levels: Tensor, rounding: Rounding, dtype: np.dtype[Any]) -> None:
+    """Round and clip the levels of a type as :func:`to_pixels`, but for truncation, in place."""
+    if rounding == "round" and dtype.kind != "f":
+        levels.add_(0.5)
+    elif rounding == "half-even" and dtype.kind != "f":
+        levels.round_()
+    levels.clamp_(0.0, white(dtype))
 
 
 def _to_host(tensor: Tensor) -> Tensor:
