@@ -3,29 +3,10 @@ import random
 import numpy as np
 import pytest
 
-from llve_common.data.lowlight import (
-    Darkening,
-    DarkeningRanges,
-    darken,
-    draw_darkening,
-    to_linear,
-    to_srgb,
-)
+from llve_common.data.lowlight import Darkening, DarkeningRanges, darken, draw_darkening
+from llve_common.io.profiles import to_linear
 
 ALMOST_NONE = {"shot_gain": 1e-12, "read_std": 0.0}
-
-
-def test_srgb_there_and_back():
-    values = np.linspace(0, 1, 1001)
-    np.testing.assert_allclose(to_srgb(to_linear(values)), values, atol=1e-7)
-    np.testing.assert_allclose(to_linear(to_srgb(values)), values, atol=1e-7)
-
-
-def test_srgb_at_known_points():
-    np.testing.assert_allclose(
-        to_linear(np.array([0, 0.04045, 0.5, 1])), [0, 0.0031308, 0.2140411, 1], atol=1e-6
-    )
-    assert (np.diff(to_linear(np.linspace(0, 1, 500))) > 0).all()
 
 
 @pytest.mark.parametrize(("alpha", "beta", "gamma"), [(1, 1, 1), (0.9, 0.5, 3), (1, 0.7, 2.2)])

@@ -16,6 +16,7 @@ from llve_common.enhance.enhancer import Enhancer
 from llve_common.enhance.files import enhance_job
 from llve_common.enhance.frames import frame_enhancer
 from llve_common.io.images import read_image
+from llve_common.io.profiles import from_linear, to_linear
 
 # Adobe RGB (1998): its primaries at D50, and its curve of 2.2 = 563 / 256.
 ADOBE = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))
@@ -64,6 +65,19 @@ MIDDLE = (128, 128, 128)  # L* = 50.2, which is level 119 of sRGB
 
 def encoded(linear):
     return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def test_srgb_there_and_back():
+    values = np.linspace(0, 1, 1001)
+    np.testing.assert_allclose(from_linear(to_linear(values)), values, atol=1e-7)
+    np.testing.assert_allclose(to_linear(from_linear(values)), values, atol=1e-7)
+
+
+def test_srgb_at_known_points():
+    np.testing.assert_allclose(
+        to_linear(np.array([0, 0.04045, 0.5, 1])), [0, 0.0031308, 0.2140411, 1], atol=1e-6
+    )
+    assert (np.diff(to_linear(np.linspace(0, 1, 500))) > 0).all()
 
 
 def as_seen(pixels, profile):

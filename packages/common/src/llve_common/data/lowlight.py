@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from llve_common.io.profiles import from_linear, to_linear
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,4 @@ def darken(
     linear = to_linear(low)
     shot = rng.poisson(linear / darkening.shot_gain) * darkening.shot_gain
     noisy = shot + rng.normal(0.0, darkening.read_std, frame.shape)
-    return np.round(to_srgb(np.clip(noisy, 0.0, 1.0)) * 255.0).astype(np.uint8)
-
-
-def to_linear(srgb: Floats) -> Floats:
-    """SRGB values in [0, 1] to linear light in [0, 1] (IEC 61966-2-1)."""
-    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
-
-
-def to_srgb(linear: Floats) -> Floats:
-    """Linear light in [0, 1] to sRGB values in [0, 1] (IEC 61966-2-1)."""
-    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+    return np.round(from_linear(np.clip(noisy, 0.0, 1.0)) * 255.0).astype(np.uint8)

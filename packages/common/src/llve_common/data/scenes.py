@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from llve_common.data.lowlight import to_linear
 from llve_common.data.sensor import MEDIUM, Floats, Pixels, encoded, exposed
+from llve_common.io.profiles import to_linear
 
 _LINEAR = to_linear(np.arange(256) / 255).astype(np.float32)
 _GAINS = (0.5, 2.5)

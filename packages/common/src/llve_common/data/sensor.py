@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from llve_common.clips.frames import open_source
-from llve_common.data.lowlight import to_linear, to_srgb
 from llve_common.io.atomic import temporary_folder
+from llve_common.io.profiles import from_linear, to_linear
 from llve_common.video import VideoInfo, VideoWriter
 
 Floats = NDArray[np.float32]
@@ -28,7 +28,7 @@ MEDIUM = 0.42
 """The mean of a frame, as stored, that automatic exposure brings about."""
 
 _TABLE = np.linspace(0.0, 1.0, 4096)
-_ENCODED = to_srgb(_TABLE**2)
+_ENCODED = from_linear(_TABLE**2)
 # Bilinear demosaicing of a Bayer mosaic: of red and blue, and of green.
 _SPARSE = np.outer((0.5, 1, 0.5), (0.5, 1, 0.5)).astype(np.float32)
 _DENSE = np.array([[0, 0.25, 0], [0.25, 1, 0.25], [0, 0.25, 0]], np.float32)
@@ -162,7 +162,7 @@ def exposed(linear: Floats, mean: float) -> float:
 
 
 def encoded(linear: Floats) -> Floats:
-    """:func:`to_srgb` of [0, 1], by a table that is dense where it is dark."""
+    """:func:`from_linear` of [0, 1], by a table that is dense where it is dark."""
     return np.interp(np.sqrt(linear), _TABLE, _ENCODED).astype(np.float32)
 
 

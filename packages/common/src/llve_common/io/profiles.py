@@ -1,4 +1,4 @@
-"""From the colours of an ICC profile to sRGB, which the networks were trained on."""
+"""From the colours of an ICC profile to sRGB, which the networks were trained on; sRGB's curve."""
 
 import io
 from itertools import product
@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
 
 _D50 = np.array([0.96422, 1, 0.82521], np.float32)
 # From the white D50 to that of sRGB by Bradford's way.
@@ -70,8 +72,17 @@ def lab_to_srgb_16(planes: NDArray[np.uint16]) -> NDArray[np.uint16]:
     root = np.stack([y + a / 500, y, y - b / 200], -1)
     xyz = np.where(root > 6 / 29, root**3, 3 * (6 / 29) ** 2 * (root - 4 / 29)) * _D50
     linear = (xyz @ _XYZ_TO_SRGB).clip(0, 1)
-    srgb = np.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
-    return np.asarray((srgb * 65535).round(), np.uint16)
+    return np.asarray((from_linear(linear) * 65535).round(), np.uint16)
+
+
+def to_linear(srgb: Floats) -> Floats:
+    """SRGB values in [0, 1] to linear light in [0, 1] (IEC 61966-2-1)."""
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
+def from_linear(linear: Floats) -> Floats:
+    """Linear light in [0, 1] to sRGB values in [0, 1] (IEC 61966-2-1)."""
+    return np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
 def _transform(mode: str, profile: bytes | None) -> Any:
