@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from llve_common.enhance.enhancer import Enhancer, Installed
-    from llve_common.evaluate.score import Report
+    from llve_common.evaluate.score import Scored
 
 __all__ = ["load", "papers", "score"]
 
@@ -68,7 +68,7 @@ def papers() -> list[Installed]:
 
 def score(
     results: str | Path, reference: str | Path | None = None, *, protocol: str | None = None
-) -> Report:
+) -> Scored:
     """What the command ``llve score`` measures, of anybody's results, with or without ground truth.
 
     With a protocol such as ``"lol-v1"``, the reference may be the data set's folder.

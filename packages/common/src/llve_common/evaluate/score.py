@@ -35,7 +35,7 @@ CLIPS_SHOWN = 6
 
 
 @dataclass(frozen=True)
-class FrameScores:
+class ScoredFrame:
     """One result: ``values[row][measure]``, and ``alone[measure]`` of :func:`~quality.further`.
 
     ``file`` and ``target`` are an image file and 0, or a video and the frame's number in it.
@@ -63,7 +63,7 @@ class OverTime:
 
 
 @dataclass
-class Report:
+class Scored:
     """What results scored.
 
     Attributes:
@@ -76,7 +76,7 @@ class Report:
         protocol: whose test this is.
     """
 
-    frames: list[FrameScores] = field(default_factory=list)
+    frames: list[ScoredFrame] = field(default_factory=list)
     temporal: dict[str, dict[str, float]] = field(default_factory=dict)
     over_time: dict[str, OverTime] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -191,7 +191,7 @@ def score(
     distance: Measure | None = None,
     flow: NamedFlow = DIS,
     watch: Watcher | None = None,
-) -> Report:
+) -> Scored:
     """Score results that any program wrote.
 
     Args:
@@ -220,7 +220,7 @@ def score(
     if distance is not None:
         against["lpips"] = distance
     require_truth(against, there=reference is not None)
-    report = Report(flow=flow.name, protocol=protocol)
+    scored = Scored(flow=flow.name, protocol=protocol)
     folders = [None if each is None else Path(each) for each in (reference, inputs)]
     whose = None if protocol is None else find_protocol(protocol)
     if whose is not None:
@@ -239,25 +239,25 @@ def score(
     if not sets:
         raise DataError("no clip of results can be scored", where=results, got=some_of(lacking))
     if lacking:
-        report.missing = True
-        report.notes.append(f"left out: {some_of(lacking)}")
+        scored.missing = True
+        scored.notes.append(f"left out: {some_of(lacking)}")
     sets = [part for each in sets for part in (each.parts() if each.result.name == "" else [each])]
     counts = [each.result.count for each in sets]
     total = None if None in counts else sum(count or 0 for count in counts)
     failure = None
     for each in sets:
-        before = len(report.frames)
+        before = len(scored.frames)
         try:
             _score_clip(
-                each, flow, report, against, lambda: watch and watch(len(report.frames), total)
+                each, flow, scored, against, lambda: watch and watch(len(scored.frames), total)
             )
         except (DataError, MediaError) as error:
-            del report.frames[before:]
-            report.missing, failure = True, error
-            report.notes.append(f"left out: {in_one_line(error.at(each.result.place))}")
-    if failure is not None and not report.frames:
+            del scored.frames[before:]
+            scored.missing, failure = True, error
+            scored.notes.append(f"left out: {in_one_line(error.at(each.result.place))}")
+    if failure is not None and not scored.frames:
         raise failure
-    return report
+    return scored
 
 
 def _truth_of(protocol: str, reference: Path) -> Path:
@@ -307,7 +307,7 @@ class _OverTime:
 def _score_clip(
     matched: Matched,
     flow: NamedFlow,
-    report: Report,
+    scored: Scored,
     against: Mapping[str, Measure],
     advance: Callable[[], object],
 ) -> None:
@@ -319,7 +319,7 @@ def _score_clip(
         file = clip.file(index)
         wanted, before = (_next(each, file) for each in readers)
         if wanted is not None and result.shape != wanted.shape:
-            report.note(
+            scored.note(
                 "results differ in size from their ground truth and were resized bilinearly, such "
                 f"as {file.name}: {named_size(result)}, not {named_size(wanted)}"
             )
@@ -338,7 +338,7 @@ def _score_clip(
         except DataError as error:
             raise error.at(file) from None
         own, other = _place(clip, index), None if target is None else _place(target, index)
-        report.frames.append(FrameScores(clip.name, file.name, own, other, values, alone))
+        scored.frames.append(ScoredFrame(clip.name, file.name, own, other, values, alone))
         if over_time is not None:
             over_time.add(eight, high, low)
         advance()
@@ -347,9 +347,9 @@ def _score_clip(
             what = "its ground truth or input has more frames than the result"
             raise DataError(what, where=clip.place, got=index + 1)
     if over_time is not None and (figures := over_time.figures()):
-        report.temporal[clip.name] = figures
-        if len(report.over_time) < CLIPS_SHOWN:
-            report.over_time[clip.name] = over_time.shown()
+        scored.temporal[clip.name] = figures
+        if len(scored.over_time) < CLIPS_SHOWN:
+            scored.over_time[clip.name] = over_time.shown()
 
 
 def _next(reader: Iterator[Pixels] | None, file: Path) -> Pixels | None:

@@ -10,7 +10,7 @@ from llve_common.clips.clip import fitted
 from llve_common.clips.frames import open_source
 from llve_common.evaluate.meter import STRIP_FRAMES
 from llve_common.evaluate.rows import MEASURES, ROWS, size_of
-from llve_common.evaluate.score import FrameScores, Report
+from llve_common.evaluate.score import Scored, ScoredFrame
 from llve_common.evaluate.scores import plain
 from llve_common.io.atomic import write_text
 from llve_common.io.images import in_8_bits, read_image
@@ -33,12 +33,12 @@ WORST = 5
 _MORE = (*FURTHER, Column("FSIM", "fsim", ".4f"), Column("FSIMc", "fsimc", ".4f"), LPIPS)
 
 
-def score_tables(report: Report) -> list[Table]:
+def score_tables(scored: Scored) -> list[Table]:
     """A row for each protocol, over frames and over clips; and what needs no ground truth."""
     tables = []
-    clips = len({frame.clip for frame in report.frames})
-    for over, count in (("frames", len(report.frames)), ("clips", clips)):
-        means = report.means(over)
+    clips = len({frame.clip for frame in scored.frames})
+    for over, count in (("frames", len(scored.frames)), ("clips", clips)):
+        means = scored.means(over)
         if means and (over == "frames" or clips > 1):
             rows = [
                 (name, *(each.cell(row.get(each.score)) for each in FIDELITY))
@@ -46,82 +46,82 @@ def score_tables(report: Report) -> list[Table]:
             ]
             title = f"mean of {count} {over if count > 1 else 'frame'} (PSNR in dB)"
             tables.append(Table(title, ("", *(each.heading for each in FIDELITY)), tuple(rows)))
-    alone = report.means_alone()
+    alone = scored.means_alone()
     shown = [each for each in (*_MORE, *STEADINESS) if each.score in alone]
     if shown:
         row = ("mean", *(each.cell(alone[each.score]) for each in shown))
         said = f"; {LPIPS_VERSION}" if "lpips" in alone else ""
-        said += f"; {STEADINESS_UNITS}; by {report.flow}" if report.temporal else ""
+        said += f"; {STEADINESS_UNITS}; by {scored.flow}" if scored.temporal else ""
         title = f"beyond ground truth (NIQE: Python form; LOE: 50 samples; EME: 8x8 blocks{said})"
         tables.append(Table(title, ("", *(each.heading for each in shown)), (row,)))
     return tables
 
 
-def write_scored(folder: Path, report: Report, agreeing: Sequence[str]) -> None:
+def write_scored(folder: Path, scored: Scored, agreeing: Sequence[str]) -> None:
     """Write ``scores.json``, ``scores.csv``, ``scores.md`` and ``index.html``.
 
     Raises:
         MediaError: a file cannot be written, or a picture not read.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tables, shown = score_tables(report), report.over_time
-    notes = [*report.by_protocol(), *report.notes, *agreeing]
+    tables, shown = score_tables(scored), scored.over_time
+    notes = [*scored.by_protocol(), *scored.notes, *agreeing]
     content = {
-        "mean_of_frames": report.means(),
-        "mean_of_clips": report.means("clips"),
-        "without_reference": report.means_alone(),
+        "mean_of_frames": scored.means(),
+        "mean_of_clips": scored.means("clips"),
+        "without_reference": scored.means_alone(),
         "rows": ROWS,
         "notes": notes,
         "over_time": {
             clip: {**figures, "brightness_differences": shown[clip].curves if clip in shown else {}}
-            for clip, figures in report.temporal.items()
+            for clip, figures in scored.temporal.items()
         },
         "frames": [
             {"clip": each.clip, "frame": each.frame, "values": each.values, "alone": each.alone}
-            for each in report.frames
+            for each in scored.frames
         ],
     }
     write_text(folder / "scores.json", json.dumps(plain(content), indent=2) + "\n")
-    write_text(folder / "scores.csv", _csv(report))
+    write_text(folder / "scores.csv", _csv(scored))
     written = [f"{table.title}\n\n{table.markdown()}\n" for table in tables]
     write_text(folder / "scores.md", "".join([*written, *(f"- {note}\n" for note in notes)]))
     lead = "Each row is a way to compute the same figures: compare only rows of one name."
     told = [f"{name}: computed {text}." for name, text in ROWS.items()]
     sections = [
         Section("Scores", tables=tables, notes=notes),
-        *_over_time(report),
-        *_worst(report),
+        *_over_time(scored),
+        *_worst(scored),
         Section("What the rows mean", notes=told),
     ]
     write_page(folder / "index.html", "Scores", lead, sections)
 
 
-def _csv(report: Report) -> str:
+def _csv(scored: Scored) -> str:
     text = io.StringIO(newline="")
     rows = csv.writer(text, lineterminator="\n")
-    names = [name for name in ROWS if any(name in each.values for each in report.frames)]
+    names = [name for name in ROWS if any(name in each.values for each in scored.frames)]
     columns = [(name, measure) for name in names for measure in MEASURES]
     more = [each.score for each in _MORE]
     rows.writerow(["clip", "frame", *(f"{m} {n}" for n, m in columns), *more])
-    for each in report.frames:
+    for each in scored.frames:
         values = [each.values.get(name, {}).get(measure, "") for name, measure in columns]
         alone = [each.alone.get(measure, "") for measure in more]
         rows.writerow([each.clip, each.frame, *values, *alone])
     return text.getvalue()
 
 
-def _over_time(report: Report) -> list[Section]:
-    if not report.over_time:
+def _over_time(scored: Scored) -> list[Section]:
+    if not scored.over_time:
         return []
     strips = [
         Strips(f"{clip}: {len(shown.strips['result'])} frames", [
             Panel(name, [strip]) for name, strip in shown.strips.items()
         ])
-        for clip, shown in report.over_time.items() if shown.strips
+        for clip, shown in scored.over_time.items() if shown.strips
     ]  # fmt: skip
     plots = [
         curves(clip, shown.curves, "frame", "difference in brightness")
-        for clip, shown in report.over_time.items() if shown.curves
+        for clip, shown in scored.over_time.items() if shown.curves
     ]  # fmt: skip
     text = (
         "The curves: mean absolute difference in brightness to the frame before, in [0, 1]; "
@@ -132,16 +132,16 @@ def _over_time(report: Report) -> list[Section]:
     return [Section("Over time", text, plots=plots, strips=strips)]
 
 
-def _worst(report: Report) -> list[Section]:
+def _worst(scored: Scored) -> list[Section]:
     """The results of the lowest PSNR, over their ground truth."""
-    scored = [each for each in report.frames if each.values]
-    worst = sorted(scored, key=lambda each: each.values["RGB"]["psnr"])[:WORST]
+    measured = [each for each in scored.frames if each.values]
+    worst = sorted(measured, key=lambda each: each.values["RGB"]["psnr"])[:WORST]
     groups = [_group(each) for each in worst]
     text = "Left of the handle is the ground truth."
     return [Section(f"The {len(groups)} worst", text, groups=groups)] if groups else []
 
 
-def _group(frame: FrameScores) -> Group:
+def _group(frame: ScoredFrame) -> Group:
     assert frame.target is not None
     target = _pixels(*frame.target)
     result = fitted(_pixels(*frame.file), size_of(target))
