@@ -35,7 +35,7 @@ from llve_common.ops.deform_conv import deform_conv2d
 from llve_common.ops.selection import VARIABLE
 from llve_common.paper.contract import Batch, Model, Objective, Paper
 from llve_common.report.tables import Table
-from llve_common.train.batches import size_of, to_device
+from llve_common.train.batches import samples_in, to_device
 from llve_common.weights.network import load_model
 from llve_sci.paper import PAPER as SCI
 from llve_sdsd.paper import PAPER as SDSD
@@ -190,7 +190,7 @@ def training_row(
     )
     peak = peak_memory(runs[TRAINING[0]], device=GPU) or 0
     torch.cuda.empty_cache()
-    samples = size_of(batch.get("real", batch))
+    samples = samples_in(batch.get("real", batch))
     return paper.name, str(samples), *times, f"{peak / 2**20:.0f}"
 
 

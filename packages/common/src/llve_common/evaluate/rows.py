@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from llve_common.clips.clip import Size, fitted
+from llve_common.clips.clip import fitted
 from llve_common.io.images import Pixels, in_8_bits
 from llve_common.metrics.fidelity import psnr, ssim
 from llve_common.metrics.quality import grey, luma, scaled_to_mean
@@ -50,7 +50,8 @@ def rows_of(result: Pixels, target: Pixels) -> dict[str, dict[str, float]]:
     if eight.shape != wanted.shape:
         rows, columns = (min(each) for each in zip(eight.shape[:2], wanted.shape[:2], strict=True))
         pairs["RGB, cropped"] = eight[:rows, :columns], wanted[:rows, :columns]
-        eight, result = fitted(eight, size_of(wanted)), fitted(result, size_of(wanted))
+        size = wanted.shape[1::-1]
+        eight, result = fitted(eight, size), fitted(result, size)
     matched = scaled_to_mean(eight, wanted)
     pairs |= {
         "RGB": (eight, wanted),
@@ -70,8 +71,3 @@ def rows_of(result: Pixels, target: Pixels) -> dict[str, dict[str, float]]:
         row: {name: measure(*pairs[row]) for name, measure in MEASURES.items()}
         for row in ROWS if row in pairs
     }  # fmt: skip
-
-
-def size_of(image: Pixels) -> Size:
-    """Width and height."""
-    return image.shape[1], image.shape[0]

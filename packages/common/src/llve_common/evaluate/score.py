@@ -22,9 +22,8 @@ from llve_common.errors import ConfigError, DataError, MediaError, in_one_line
 from llve_common.evaluate.meter import STRIP_FRAMES, Measure, require_truth
 from llve_common.evaluate.pairing import Matched, match
 from llve_common.evaluate.protocols import find_protocol, find_set
-from llve_common.evaluate.rows import ROWS, rows_of, size_of
-from llve_common.io.images import Pixels, in_8_bits, read_image
-from llve_common.io.images import size_of as named_size
+from llve_common.evaluate.rows import ROWS, rows_of
+from llve_common.io.images import Pixels, in_8_bits, read_image, size_of
 from llve_common.metrics.fidelity import fsim
 from llve_common.metrics.quality import Eight, further
 from llve_common.metrics.temporal import DIS, GuideFlow, Mabd, NamedFlow, WarpingError
@@ -321,13 +320,13 @@ def _score_clip(
         if wanted is not None and result.shape != wanted.shape:
             scored.note(
                 "results differ in size from their ground truth and were resized bilinearly, such "
-                f"as {file.name}: {named_size(result)}, not {named_size(wanted)}"
+                f"as {file.name}: {size_of(result)}, not {size_of(wanted)}"
             )
         # Beside ground truth at its size, else at its own.
         eight = in_8_bits(result)
-        eight = fitted(eight, None if wanted is None else size_of(wanted))
+        eight = fitted(eight, None if wanted is None else wanted.shape[1::-1])
         high, low = (
-            None if each is None else fitted(in_8_bits(each), size_of(eight))
+            None if each is None else fitted(in_8_bits(each), eight.shape[1::-1])
             for each in (wanted, before)
         )
         alone = further(eight, low, high)

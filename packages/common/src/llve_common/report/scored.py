@@ -9,7 +9,7 @@ from pathlib import Path
 from llve_common.clips.clip import fitted
 from llve_common.clips.frames import open_source
 from llve_common.evaluate.meter import STRIP_FRAMES
-from llve_common.evaluate.rows import MEASURES, ROWS, size_of
+from llve_common.evaluate.rows import MEASURES, ROWS
 from llve_common.evaluate.score import Scored, ScoredFrame
 from llve_common.evaluate.scores import plain
 from llve_common.io.atomic import write_text
@@ -144,7 +144,7 @@ def _worst(scored: Scored) -> list[Section]:
 def _group(frame: ScoredFrame) -> Group:
     assert frame.target is not None
     target = _pixels(*frame.target)
-    result = fitted(_pixels(*frame.file), size_of(target))
+    result = fitted(_pixels(*frame.file), target.shape[1::-1])
     said = listed(FIDELITY, frame.values["RGB"])
     caption = f"{frame.clip}/{frame.frame}" if frame.clip else frame.frame
     return Group(caption, [Panel("ground truth", [target]), Panel("result", [result], said)])

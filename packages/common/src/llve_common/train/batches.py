@@ -215,13 +215,13 @@ def parts_of(batch: Batch, count: int) -> list[Batch]:
     """Cut a batch along its first dimension into at most ``count`` parts of almost one size."""
     if count == 1:
         return [batch]
-    size = size_of(batch)
+    size = samples_in(batch)
     length = -(-size // count)
     rows = [slice(start, start + length) for start in range(0, size, length)]
     return [_map(batch, itemgetter(each)) for each in rows]
 
 
-def size_of(batch: Batch) -> int:
+def samples_in(batch: Batch) -> int:
     """How many samples a batch has."""
     return len(next(_tensors(batch)))
 

@@ -57,7 +57,7 @@ from llve_common.train.batches import (
     batches_per_epoch,
     load_batches,
     parts_of,
-    size_of,
+    samples_in,
     to_device,
 )
 from llve_common.train.checkpoint import restore, save_checkpoint
@@ -265,7 +265,7 @@ def _update(run: Run, batch: Batch, share: float = 1.0) -> dict[str, float]:
     for number, part in enumerate(parts, 1):
         # Whole losses times the number of processes, for gradients are averaged over these.
         of_sums = run.me.count if share else 0
-        of_means = run.me.count * share * size_of(part) / size_of(batch)
+        of_means = run.me.count * share * samples_in(part) / samples_in(batch)
         with _averaging(run.step, at=number == len(parts)):
             with raise_in_all_processes(run.me):
                 losses = _losses(run, part, iteration, of_sums, of_means)
