@@ -52,7 +52,7 @@ class PublishedOptions:
 
 
 @dataclass(frozen=True)
-class Options:
+class OptionFile:
     """A published file in our terms.
 
     Attributes:
@@ -66,7 +66,7 @@ class Options:
     resume: Path | None = None
 
 
-def read_options(file: Path, table: OptionTable) -> Options:
+def read_options(file: Path, table: OptionTable) -> OptionFile:
     """Read a published option file.
 
     A key without a value is as one that is left out. A key may stand twice with one value, as it
@@ -111,7 +111,7 @@ def read_options(file: Path, table: OptionTable) -> Options:
         if setting not in given.values:
             given.values[setting], given.origins[setting] = value, f"{file}: left out"
     note = f"{file}: without effect here: {', '.join(idle)}" if idle else None
-    return Options(given, note, resume)
+    return OptionFile(given, note, resume)
 
 
 def run_of(path: Path) -> Path:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import typer
 
 from llve_common.config import PairSettings, Settings, TestSettings, field_of
-from llve_common.published_options import Options, PublishedOptions, read_flags, read_options
+from llve_common.published_options import OptionFile, PublishedOptions, read_flags, read_options
 
 Flags = Mapping[str, Any]
 """Flag to our setting, or to a function of its text, as in :class:`PublishedOptions`."""
@@ -50,7 +50,7 @@ _METAVARS = {bool: "true|false", int: "INTEGER", float: "FLOAT", Path: "PATH"}
 
 
 @dataclass(frozen=True)
-class Given:
+class CommandLine:
     """What was typed.
 
     Attributes:
@@ -63,7 +63,7 @@ class Given:
     settings: dict[str, Any]
     overrides: tuple[str, ...] = ()
     config: str | None = None
-    published: Options | None = None
+    published: OptionFile | None = None
     notes: tuple[str, ...] = ()
     resume: Path | None = None
 
@@ -87,7 +87,7 @@ def words_of(pairs: PairSettings) -> Iterator[str]:
 def command_with(
     kind: type[Settings],
     published: PublishedOptions,
-    run: Callable[[Given], None],
+    run: Callable[[CommandLine], None],
     *,
     resumes: bool,
 ) -> Callable[..., None]:
@@ -112,7 +112,7 @@ def command_with(
         ignored = [flag.split("/")[0] for name, flag in idle.items() if name in values]
         idle_note = f"without effect here: {', '.join(ignored)}" if ignored else None
         file = read_options(opt, published.file) if opt and published.file else None
-        given = Given(
+        given = CommandLine(
             read_flags({names[key]: values[key] for key in values if key in names}, flags),
             tuple(values.get("overrides", ())),
             values.get("config"),

@@ -17,7 +17,7 @@ import typer
 from llve_common import __version__
 from llve_common.commands.configs import configs_app
 from llve_common.commands.enhance import enhance_command
-from llve_common.commands.options import Given, command_with, flags_of, words_of
+from llve_common.commands.options import CommandLine, command_with, flags_of, words_of
 from llve_common.commands.terminal import SHORT_HELP, Commands, add_version, console, progress_bar
 from llve_common.commands.weights import weights_app
 from llve_common.config import (
@@ -70,7 +70,7 @@ def paper_app(paper: About, cls: type[Commands] = Commands) -> typer.Typer:
 def _training_command(paper: About, name: str) -> Any:
     kind = paper.settings[name]
 
-    def run(given: Given) -> None:
+    def run(given: CommandLine) -> None:
         resume = _run_to_go_on_with(given)
         settings = (
             _settings(paper, kind, given)
@@ -122,7 +122,7 @@ def _ending(paper: Paper, procedure: Procedure[Any], folder: Path, settings: Any
 def _test_command(paper: About, name: str) -> Any:
     kind = paper.settings[name]
 
-    def run(given: Given) -> None:
+    def run(given: CommandLine) -> None:
         settings = _settings(paper, kind, given)
         assert isinstance(settings, TestSettings)
         from llve_common.evaluate.test import run_test
@@ -173,7 +173,7 @@ def _name_other_pictures(tested: Tested, folder: Path, started: float) -> None:
         log.warning("beside the results are pictures that are not of this test: %s", some_of(older))
 
 
-def _settings(paper: About, kind: type[S], given: Given) -> S:
+def _settings(paper: About, kind: type[S], given: CommandLine) -> S:
     if given.published is not None and given.config is not None:
         raise ConfigError("give --config or -opt, not both", got=given.config)
     return load_settings(
@@ -185,7 +185,7 @@ def _settings(paper: About, kind: type[S], given: Given) -> S:
     )
 
 
-def _run_to_go_on_with(given: Given) -> Path | None:
+def _run_to_go_on_with(given: CommandLine) -> Path | None:
     """The folder that ``--resume`` or a published file names, which holds its own settings."""
     named = given.published.resume if given.published is not None else None
     folder = given.resume or named
