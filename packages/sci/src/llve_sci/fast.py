@@ -8,8 +8,6 @@ copies of the 3x3 one side by side, each a column further, and it steps by five 
 Where a C compiler is found, all of this is done by one kernel instead: see ``fast.c``.
 """
 
-from __future__ import annotations
-
 import ctypes
 from collections.abc import Sequence
 from typing import Any

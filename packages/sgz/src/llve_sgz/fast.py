@@ -7,8 +7,6 @@ it lies in the processor's caches. Where a C compiler is found, one kernel does 
 blocks: see ``fast.c``.
 """
 
-from __future__ import annotations
-
 import ctypes
 
 import numpy as np

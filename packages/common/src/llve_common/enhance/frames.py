@@ -1,7 +1,5 @@
 """Frames through a paper's network, at their own size: a window, a frame, a clip."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
