@@ -30,20 +30,23 @@ def test_noisier_doubles_the_distance_from_the_mean_of_each_frame_and_channel():
         torch.testing.assert_close(copy[index], 2 * plane - plane.mean())
 
 
-@pytest.mark.parametrize("weight", [1.0, 0.25])
-def test_each_loss_by_hand(weight):
+@pytest.mark.parametrize(("weight", "exposure", "denoised"), [(1, 1, 1), (0.25, 1, 1), (1, 4, 0.5)])
+def test_each_loss_by_hand(weight, exposure, denoised):
     torch.manual_seed(0)
     frames = torch.rand(2, 5, 3, 4, 6, dtype=torch.double)
     truth = torch.rand(2, 3, 4, 6, dtype=torch.double)
     centre, copy = frames[:, 2], noisier(frames)[:, 2]
-    light = centre / (truth + 1e-4)
-    losses = supervised_losses(tiny, frames, truth, criterion="l1", pixel_weight=weight)
+    light = exposure * centre / (truth + 1e-4)
+    losses = supervised_losses(
+        tiny, frames, truth,
+        criterion="l1", pixel_weight=weight, exposure=exposure, denoised_weight=denoised,
+    )  # fmt: skip
     expected = {
         "enhanced": 0.5 * (centre + 1 - truth).abs().sum(),
         "enhanced_noisier": 0.5 * (copy + 1 - truth).abs().sum(),
-        "illumination": 0.25 * (centre + 2 - light).abs().sum(),
-        "illumination_noisier": 0.25 * (copy + 2 - light).abs().sum(),
-        "denoised": (copy + 3 - centre).abs().sum(),
+        "illumination": 0.25 / exposure * (centre + 2 - light).abs().sum(),
+        "illumination_noisier": 0.25 / exposure * (copy + 2 - light).abs().sum(),
+        "denoised": denoised / exposure * (copy + 3 - exposure * centre).abs().sum(),
     }
     torch.testing.assert_close(losses, {name: weight * loss for name, loss in expected.items()})
 

@@ -1,7 +1,5 @@
 """The settings of SDSD; the defaults are the published values for SDSD indoor."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Literal
 
@@ -55,12 +53,22 @@ class NetworkSettings(Settings):
     )
     attention: bool = Field(True, description="fuse by attention; false: by one convolution")
     last_features: PositiveInt = Field(64, description="channels of the last layers")
+    begin: Literal["random", "pixels"] = Field(
+        "random", description="new weights; pixels: 24 channels begin as the frame's own pixels"
+    )
 
     @field_validator("frames")
     @classmethod
     def _need_a_middle(cls, value: int) -> int:
         if value % 2 == 0:
             raise ValueError("a window has a middle frame, so an odd number of frames")
+        return value
+
+    @field_validator("begin")
+    @classmethod
+    def _has_the_channels(cls, value: str, info: ValidationInfo) -> str:
+        if value == "pixels" and (info.data.get("nf", 64) < 24 or info.data["last_features"] < 3):
+            raise ValueError("pixels need nf of 24 and last_features of 3 at least")
         return value
 
     @field_validator("center")
@@ -79,6 +87,10 @@ class ObjectiveSettings(Settings):
 
     criterion: Criterion = Field("cb", description="cb: Charbonnier sum (SDSD); l1: L1 sum (SMID)")
     weight: PositiveFloat = Field(1.0, description="factor of all losses")
+    exposure: PositiveFloat = Field(
+        1.0, description="take apart the frame times this, so that its own noise counts less"
+    )
+    denoised: float = Field(1.0, ge=0, description="factor of the denoised frame's loss")
 
 
 class OptimizerSettings(ClipTraining):

@@ -1,7 +1,5 @@
 """SDSD's data: clips in low and in normal light, matched by name, in windows of frames."""
 
-from __future__ import annotations
-
 from llve_common.clips.clip import Clip
 from llve_common.clips.windows import Border
 from llve_common.data.pairs import held_out_pairs, training_pairs

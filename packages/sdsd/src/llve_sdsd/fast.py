@@ -7,8 +7,6 @@ of the frame's size, are made by blocks of rows: whole, the system would have to
 memory, page by page, for every frame again.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

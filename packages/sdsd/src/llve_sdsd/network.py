@@ -8,8 +8,6 @@ Frames are (N, T, 3, H, W), float, RGB, [0, 1], H and W multiples of 16. Layers 
 the published weights.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -4,8 +4,6 @@ All are sums over pixels and channels, not means. Frames are (N, T, 3, H, W), im
 float, RGB, [0, 1].
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch
@@ -30,6 +28,8 @@ def supervised_losses(
     *,
     criterion: Criterion = "cb",
     pixel_weight: float = 1.0,
+    exposure: float = 1.0,
+    denoised_weight: float = 1.0,
 ) -> dict[str, Tensor]:
     """All weighted losses of a window and of its noisier copy; their sum is minimised.
 
@@ -40,6 +40,10 @@ def supervised_losses(
         criterion: how images are compared, ``cb`` Charbonnier (SDSD) or ``l1`` (SMID); the
             illumination is always compared by ``l1``.
         pixel_weight: of all losses.
+        exposure: ours; the denoised frame and the illumination are compared with those of a frame
+            that is so many times as bright, and these losses divided by it. So the noise branch
+            adds light to the frame, next to which the frame's own noise is small.
+        denoised_weight: of Eq. 3's, besides.
 
     Returns:
         Scalars: ``enhanced`` (Eq. 5), ``enhanced_noisier`` (Eq. 6), ``illumination`` and
@@ -50,14 +54,15 @@ def supervised_losses(
     clean = Decomposition(*(each[: len(frames)] for each in both))
     noisy = Decomposition(*(each[len(frames) :] for each in both))
     centre = frames[:, _CENTRE]
-    light = illumination_target(centre, truth)
+    light = exposure * illumination_target(centre, truth)
+    light_weight = 0.5 * _ILLUMINATION_WEIGHT / exposure
     distance = charbonnier if criterion == "cb" else l1
     losses = {
         "enhanced": 0.5 * distance(clean.enhanced, truth),
         "enhanced_noisier": 0.5 * distance(noisy.enhanced, truth),
-        "illumination": _ILLUMINATION_WEIGHT * 0.5 * l1(clean.illumination, light),
-        "illumination_noisier": _ILLUMINATION_WEIGHT * 0.5 * l1(noisy.illumination, light),
-        "denoised": distance(noisy.denoised, centre),
+        "illumination": light_weight * l1(clean.illumination, light),
+        "illumination_noisier": light_weight * l1(noisy.illumination, light),
+        "denoised": denoised_weight / exposure * distance(noisy.denoised, exposure * centre),
     }
     return {name: pixel_weight * loss for name, loss in losses.items()}
 

@@ -1,7 +1,5 @@
 """SDSD bound to the core's contract."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Sequence
 
@@ -32,6 +30,7 @@ from llve_sdsd.data import test_clips, training_set, validation_clips
 from llve_sdsd.fast import combine, part
 from llve_sdsd.network import MULTIPLE, Decomposition, RetinexNet
 from llve_sdsd.objective import LOSSES, supervised_losses
+from llve_sdsd.pixels import begin_with_pixels
 from llve_sdsd.weights import network_arguments
 
 _FUSION = "tsa_fusion."
@@ -67,7 +66,10 @@ def build_network(settings: TrainSettings) -> nn.Module:
         CheckpointError: the file cannot be read or does not fit.
     """
     chosen = settings.network.model_dump()
+    begin = chosen.pop("begin")
     network = RetinexNet(nframes=chosen.pop("frames"), **chosen)
+    if begin == "pixels":
+        begin_with_pixels(network, settings.objective.exposure)
     start_from(network, settings.weights, ABOUT)
     return network
 
@@ -80,6 +82,7 @@ def objective(settings: TrainSettings, device: torch.device) -> Objective:
         return supervised_losses(
             network, batch["frames"], batch["target"],
             criterion=chosen.criterion, pixel_weight=chosen.weight,
+            exposure=chosen.exposure, denoised_weight=chosen.denoised,
         )  # fmt: skip
 
     return losses

@@ -1,7 +1,5 @@
 """What the shapes of published weights, whose names are ours, tell of their network."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from llve_common.paper.contract import State
