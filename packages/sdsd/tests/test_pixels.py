@@ -70,3 +70,8 @@ def test_a_training_begins_with_pixels_where_its_settings_say_so():
 def test_too_few_channels_for_pixels_are_refused(word):
     with pytest.raises(ConfigError, match="pixels need nf of 24"):
         load_settings(TrainSettings, overrides=[*WORDS, word, "network.begin=pixels"])
+
+
+def test_a_setting_that_is_wrong_itself_is_what_the_message_is_of():
+    with pytest.raises(ConfigError, match=r"last_features.*0"):
+        load_settings(TrainSettings, overrides=["network.last_features=0", "network.begin=pixels"])

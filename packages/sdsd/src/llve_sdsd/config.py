@@ -67,7 +67,9 @@ class NetworkSettings(Settings):
     @field_validator("begin")
     @classmethod
     def _has_the_channels(cls, value: str, info: ValidationInfo) -> str:
-        if value == "pixels" and (info.data.get("nf", 64) < 24 or info.data["last_features"] < 3):
+        # Where one of them is refused itself, it is not there.
+        nf, last = info.data.get("nf", 24), info.data.get("last_features", 3)
+        if value == "pixels" and (nf < 24 or last < 3):
             raise ValueError("pixels need nf of 24 and last_features of 3 at least")
         return value
 
