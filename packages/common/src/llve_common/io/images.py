@@ -180,12 +180,19 @@ def to_tensor(pixels: Pixels, device: torch.device | None = None) -> Tensor:
     if device is None or device.type != "cuda":
         floats = np.ascontiguousarray(pixels.transpose(2, 0, 1)).astype(np.float32)
         return (torch.from_numpy(floats) / white(pixels.dtype)).to(device)
-    # The bytes travel, from memory that the device reads by itself, and become floats there.
-    levels = torch.from_numpy(np.ascontiguousarray(pixels)).pin_memory()
-    planes = levels.to(device, non_blocking=True).permute(2, 0, 1)
+    # The bytes travel, and become floats there.
+    planes = to_levels(pixels, device).permute(2, 0, 1)
     units = planes.to(torch.float32, memory_format=torch.contiguous_format)
     # By a tensor: PyTorch multiplies by the reciprocal of a number, which rounds otherwise.
     return units.div_(torch.full((), white(pixels.dtype), device=device))
+
+
+def to_levels(pixels: Pixels, device: torch.device) -> Tensor:
+    """(H, W, 3) pixels to a tensor like them, from memory that a CUDA device reads by itself."""
+    import torch
+
+    levels = torch.from_numpy(np.ascontiguousarray(pixels)).pin_memory()
+    return levels.to(device, non_blocking=True)
 
 
 def to_pixels(image: Tensor, rounding: Rounding, dtype: np.dtype[Any] | None = None) -> Pixels:
@@ -214,24 +221,38 @@ def begin_pixels(
     # Half precision can neither hold 65535 nor tell neighbouring levels apart.
     levels = image.to(torch.promote_types(image.dtype, torch.float32)) * white(target)
     round_(levels, rounding, target)
-    arrived = None
     if levels.is_cuda:
-        levels = levels.permute(1, 2, 0).to(getattr(torch, target.name)).contiguous()
-        levels, nan = (_to_host(each) for each in (levels, nan))
-        arrived = torch.cuda.Event()
-        arrived.record()
+        levels = levels.permute(1, 2, 0).to(getattr(torch, target.name))
+        return begin_levels(levels.contiguous(), nan)
 
     def finish() -> Pixels:
-        if arrived is not None:
-            arrived.synchronize()
         if bool(nan):
             raise MediaError(NOT_A_NUMBER)
-        pixels: Pixels = levels.cpu().numpy()
-        return (
-            pixels
-            if arrived is not None
-            else np.ascontiguousarray(pixels.astype(target).transpose(1, 2, 0))
-        )
+        pixels: Pixels = levels.cpu().numpy().astype(target)
+        return np.ascontiguousarray(pixels.transpose(1, 2, 0))
+
+    return finish
+
+
+def begin_levels(levels: Tensor, faults: Tensor) -> Callable[[], Pixels]:
+    """Levels (H, W, 3) on a CUDA device to pixels like them, as a call that waits for the device.
+
+    The call raises a MediaError where ``faults``, one value on the device, is not 0: the image
+    holds values that are not a number.
+    """
+    import torch
+
+    arriving, said = (_to_host(each) for each in (levels, faults))
+    arrived = torch.cuda.Event()
+    # By default the event would be the current device's, which may be another.
+    arrived.record(torch.cuda.current_stream(levels.device))
+
+    def finish() -> Pixels:
+        arrived.synchronize()
+        if bool(said):
+            raise MediaError(NOT_A_NUMBER)
+        pixels: Pixels = arriving.numpy()
+        return pixels
 
     return finish
 
