@@ -1,5 +1,6 @@
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,19 @@ import pytest
 import torch
 
 from llve_common.clips.frames import Frame
+from llve_common.enhance import frames
 from llve_common.enhance.files import enhance_all
-from llve_common.enhance.frames import as_wished, enhance_frames, frame_enhancer, pad_to_fit
+from llve_common.enhance.frames import (
+    as_wished,
+    enhance_frames,
+    frame_enhancer,
+    pad_to_fit,
+    pixel_enhancer,
+)
 from llve_common.enhance.jobs import naming_faults
 from llve_common.errors import DataError
-from llve_common.io.images import Image, read_image, write_image
-from llve_common.paper.contract import Window
+from llve_common.io.images import Image, read_image, to_tensor, write_image
+from llve_common.paper.contract import Model, Window
 
 
 def frames_of(height, width, count=1):
@@ -55,6 +63,28 @@ def test_padding_reflects_or_replicates_where_a_side_is_too_short(size, missing,
     padded = pad_to_fit(frames, Window(multiple=8))
     expected = np.pad(frames.numpy(), [(0, 0)] * 3 + [(0, each) for each in missing], mode=mode)
     np.testing.assert_array_equal(padded.numpy(), expected)
+
+
+def test_a_kernel_of_a_cuda_device_takes_integers_in_float32(model, picture, monkeypatch):
+    def on_the_cpu(pixels, device):
+        return to_tensor(pixels)
+
+    monkeypatch.setattr(Model, "device", torch.device("cuda"))
+    monkeypatch.setattr(frames, "to_tensor", on_the_cpu)
+    monkeypatch.setattr(frames, "to_levels", lambda pixels, device: torch.from_numpy(pixels))
+    monkeypatch.setattr(frames, "begin_levels", lambda levels, faults: levels.numpy)
+    fused = model(fuse=lambda network: lambda levels: (255 - levels, torch.zeros(1)))
+    levels = picture(2, 3)
+    floats = levels.astype(np.float32) / 255
+    plain = model(fuse=lambda network: None)
+    half = replace(model(fuse=lambda network: pytest.fail("asked for")), precision="fp16")
+    for chosen, pixels, expected in (
+        (fused, levels, 255 - levels), (fused, floats, floats), (plain, levels, levels)
+    ):  # fmt: skip
+        np.testing.assert_array_equal(pixel_enhancer(chosen)(pixels), expected)
+        [frame] = frame_enhancer(chosen, ahead=1)([Frame(Image(pixels), "", "here")])
+        np.testing.assert_array_equal(frame.image.pixels, expected)
+    frame_enhancer(half)
 
 
 def test_sizes_that_fit_are_not_copied():

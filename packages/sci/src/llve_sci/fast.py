@@ -5,11 +5,13 @@ In channels-last memory, five neighbouring pixels of three channels are one pixe
 nothing moved; so each convolution runs as one that gives five pixels at a time: its kernel is five
 copies of the 3x3 one side by side, each a column further, and it steps by five columns.
 
-Where a C compiler is found, all of this is done by one kernel instead: see ``fast.c``.
+Where a C compiler is found, all of this is done by one kernel instead: see ``fast.c``. On a CUDA
+device Triton's kernels do it: see ``triton_kernels.py``.
 """
 
 import ctypes
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,8 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from llve_common.io.images import Pixels
-from llve_common.ops.kernels import enhance_rows, kernel_library
-from llve_common.paper.contract import Kernel, Prepared
+from llve_common.ops.kernels import device_kernels, enhance_rows, kernel_library
+from llve_common.paper.contract import DeviceKernel, Kernel, Prepared
 from llve_sci.network import IlluminationEstimator
 
 # The most pixels of three channels that fit into 16 lanes.
@@ -69,9 +71,7 @@ def prepare(network: nn.Module) -> Prepared:
     The network has an ``IlluminationEstimator`` named ``enhance``, on the CPU; later changes to its
     weights are not seen. Blocks of rows, fastest in channels-last memory, come out in [0, 1].
     """
-    estimator = network.enhance
-    assert isinstance(estimator, IlluminationEstimator)
-    layers = [folded(each) for each in (estimator.in_conv, estimator.conv, estimator.out_conv)]
+    estimator, layers = _layers(network)
     first, block, last = (PackedConvolution(*each) for each in layers)
 
     def run(image: Tensor, first_row: int, seen: None) -> Tensor:
@@ -88,6 +88,29 @@ def prepare(network: nn.Module) -> Prepared:
         return reflectance[..., :width]
 
     return Prepared(run, halo=estimator.layers + 2, kernel=_kernel(layers, estimator.layers))
+
+
+def fuse(network: nn.Module) -> DeviceKernel | None:
+    """The same on the CUDA device of the network; None where PyTorch is to be used."""
+    estimator, layers = _layers(network)
+    kernels = device_kernels("llve_sci", layers[0][0].device)
+    if kernels is None or not _is_narrow(layers):
+        return None
+    rows = [torch.vstack([w.permute(2, 3, 1, 0).flatten(0, 2), bias]) for w, bias in layers]
+    return partial(kernels.enhance, weights=torch.stack(rows), depth=estimator.layers)
+
+
+def _layers(network: nn.Module) -> tuple[IlluminationEstimator, list[tuple[Tensor, Tensor]]]:
+    """The estimator, and its first convolution, its block and its last convolution, folded."""
+    estimator = network.enhance
+    assert isinstance(estimator, IlluminationEstimator)
+    layers = (estimator.in_conv, estimator.conv, estimator.out_conv)
+    return estimator, [folded(each) for each in layers]
+
+
+def _is_narrow(layers: Sequence[tuple[Tensor, Tensor]]) -> bool:
+    """Whether kernels are for it: all features have three channels."""
+    return all(weight.shape == (3, 3, 3, 3) for weight, _ in layers)
 
 
 class _Convolution(ctypes.Structure):
@@ -108,7 +131,7 @@ class _Network(ctypes.Structure):
 def _kernel(layers: Sequence[tuple[Tensor, Tensor]], depth: int) -> Kernel | None:
     """The whole function by ``fast.c``; levels are truncated, as SCI writes images."""
     library = kernel_library("llve_sci")
-    if library is None or any(weight.shape != (3, 3, 3, 3) for weight, _ in layers):
+    if library is None or not _is_narrow(layers):
         return None
     kept = [(_products(weight), bias) for weight, bias in layers]
 

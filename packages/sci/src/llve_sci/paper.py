@@ -29,7 +29,7 @@ from llve_common.weights.published import weights_file
 from llve_sci.browser import shaders
 from llve_sci.config import ABOUT, FinetuneSettings, TestSettings, TrainSettings
 from llve_sci.data import LowLightImages
-from llve_sci.fast import prepare
+from llve_sci.fast import fuse, prepare
 from llve_sci.network import Cascade, Enhancer, divide, initialise
 from llve_sci.objective import illumination_loss
 from llve_sci.weights import from_published, to_published
@@ -208,5 +208,6 @@ PAPER = Paper(
     to_published=to_published,
     from_published=from_published,
     prepare=prepare,
+    fuse=fuse,
     shaders=shaders,
 )

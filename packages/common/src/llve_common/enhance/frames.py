@@ -14,7 +14,7 @@ from llve_common.clips.frames import Frame, of_one_size
 from llve_common.enhance.row_blocks import RowBlocks
 from llve_common.enhance.windows import enhance_clip, enhance_inner_frames, inner_frames
 from llve_common.errors import UserError
-from llve_common.io.images import Pixels, begin_pixels, to_tensor
+from llve_common.io.images import Pixels, begin_levels, begin_pixels, to_levels, to_tensor
 from llve_common.machine.device import computing_in
 from llve_common.paper.contract import Model, Prepared, Window
 
@@ -122,26 +122,38 @@ def pixel_enhancer(model: Model) -> Callable[[Pixels], Pixels]:
     """A function of one frame (H, W, 3) RGB, uint8 or uint16, to the enhanced one, likewise.
 
     It is prepared once for the network, and later changes to its weights may go unseen. On a CPU in
-    float32, a paper that prepares its network or whose halo is finite goes in blocks of rows.
+    float32, a paper that prepares its network or whose halo is finite goes in blocks of rows; on a
+    CUDA device in float32, one that fuses its network goes by its kernel.
     """
     plain = model.device.type == "cpu" and model.precision == "fp32"
     prepared = _prepared(model) if plain else None
     if prepared is not None:
         return RowBlocks(prepared, model.paper.rounding)
-    return lambda pixels: _begun(model, pixels)()
+    begin = _whole_frames(model)
+    return lambda pixels: begin(pixels)()
 
 
 def _beginner(model: Model) -> Callable[[Pixels], Callable[[], Pixels]]:
     """What begins a frame's work, and gives the call that waits for it."""
     if model.device.type == "cuda":
-        return lambda pixels: _begun(model, pixels)
+        return _whole_frames(model)
     enhance = pixel_enhancer(model)
     return lambda pixels: lambda: enhance(pixels)
 
 
-def _begun(model: Model, pixels: Pixels) -> Callable[[], Pixels]:
-    enhanced = enhance_frames(model, to_tensor(pixels, model.device)[None, None])
-    return begin_pixels(enhanced[0, 0], model.paper.rounding, pixels.dtype)
+def _whole_frames(model: Model) -> Callable[[Pixels], Callable[[], Pixels]]:
+    """The same for frames that go through the network in one piece."""
+    paper, device = model.paper, model.device
+    exact = device.type == "cuda" and model.precision == "fp32"
+    kernel = paper.fuse(model.network) if exact and paper.fuse is not None else None
+
+    def begin(pixels: Pixels) -> Callable[[], Pixels]:
+        if kernel is not None and pixels.dtype.kind != "f":
+            return begin_levels(*kernel(to_levels(pixels, device)))
+        enhanced = enhance_frames(model, to_tensor(pixels, device)[None, None])
+        return begin_pixels(enhanced[0, 0], paper.rounding, pixels.dtype)
+
+    return begin
 
 
 def without_tint(enhanced: Pixels, source: Pixels) -> Pixels:

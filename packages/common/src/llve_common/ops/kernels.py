@@ -1,19 +1,27 @@
-"""Papers' own kernels in C, which do a whole network's work, compiled where they are used.
+"""Papers' own kernels, which do a whole network's work, compiled where they are used.
 
-The environment variable ``LLVE_KERNELS`` says: ``torch``, layer by layer in PyTorch; ``c``; or
-``auto``, the default: C, and PyTorch where that cannot be had. What was chosen is logged once.
+The environment variable ``LLVE_KERNELS`` says: ``torch``, layer by layer in PyTorch; ``c``, on a
+CPU; ``triton``, on a CUDA device; or ``auto``, the default: the device's, and PyTorch where that
+cannot be had. What was chosen is logged once.
 """
 
 import ctypes
 import os
 from functools import cache
+from importlib import import_module
 from importlib.resources import as_file, files
+from typing import Any
+
+import torch
 
 from llve_common.io.images import Pixels
 from llve_common.ops.compiler import shared_library
+from llve_common.ops.implementation import Unavailable
 from llve_common.ops.selection import choose
 
 VARIABLE = "LLVE_KERNELS"
+
+_NAMES = ("torch", "c", "triton")
 
 
 def kernel_library(package: str, *definitions: str) -> ctypes.CDLL | None:
@@ -23,6 +31,15 @@ def kernel_library(package: str, *definitions: str) -> ctypes.CDLL | None:
         ConfigError: ``LLVE_KERNELS`` names what does not exist or cannot be had.
     """
     return _choose(os.environ.get(VARIABLE, "auto"), package, definitions)
+
+
+def device_kernels(package: str, device: torch.device) -> Any:
+    """The module ``triton_kernels`` of a paper's package, its kernels tried; None for PyTorch.
+
+    Raises:
+        ConfigError: as :func:`kernel_library`.
+    """
+    return _choose_for_device(os.environ.get(VARIABLE, "auto"), package, device)
 
 
 def enhance_rows(
@@ -54,9 +71,29 @@ def _choose(name: str, package: str, definitions: tuple[str, ...]) -> ctypes.CDL
     def load(wanted: str) -> ctypes.CDLL | None:
         if wanted == "torch":
             return None
+        if wanted == "triton":
+            raise Unavailable("Triton's kernels are for a CUDA device")
         with as_file(files(package).joinpath("fast.c")) as source:
             library = shared_library(source, *definitions)
         library.enhance.restype = ctypes.c_int64
         return library
 
-    return choose(VARIABLE, name, ("torch", "c"), f"{package}'s network on a CPU", ("c",), load)
+    return choose(VARIABLE, name, _NAMES, f"{package}'s network on a CPU", ("c",), load)
+
+
+@cache
+def _choose_for_device(name: str, package: str, device: torch.device) -> Any:
+    def load(wanted: str) -> Any:
+        if wanted == "torch":
+            return None
+        if wanted == "c":
+            raise Unavailable("C's kernels are for a CPU")
+        try:
+            # Only what is asked for is imported: Triton is not installed everywhere.
+            kernels = import_module(f"{package}.triton_kernels")
+            kernels.require(device)
+        except Exception as error:  # without a C compiler Triton raises any
+            raise Unavailable(f"Triton does not run here ({error})") from error
+        return kernels
+
+    return choose(VARIABLE, name, _NAMES, f"{package}'s network on {device}", ("triton",), load)

@@ -101,6 +101,12 @@ written; the rows; what ``look`` gave) to whether all values were numbers. It ro
 does, and may be called by several threads at once."""
 
 
+DeviceKernel = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""A frame (H, W, 3) RGB, uint8 or uint16, contiguous on a CUDA device, to (one like it, enhanced
+and rounded as the paper does; one value, which is 0 if all values were numbers). It works on the
+device's current stream, waits for nothing, and may be called by several threads at once."""
+
+
 @dataclass(frozen=True)
 class Prepared:
     """A network of single frames made ready for a CPU, which takes a frame in blocks of rows.
@@ -339,6 +345,7 @@ class Paper(About):
         prepare: makes a network in evaluation mode ready for frames of any size on a CPU, equal to
             padding, ``enhance`` and cropping but for rounding; later changes to its weights may go
             unseen. None, or a result of None, where ``enhance`` serves.
+        fuse: likewise for frames of integers on a CUDA device.
         shaders: the network as passes of WebGL2, for a page that enhances; it raises a ConfigError
             for a network that has none.
     """
@@ -353,6 +360,7 @@ class Paper(About):
     from_published: Callable[[State], State] = dict
     stream: Stream | None = None
     prepare: Callable[[nn.Module], Prepared | None] | None = None
+    fuse: Callable[[nn.Module], DeviceKernel | None] | None = None
     shaders: Callable[[nn.Module], Sequence[Pass]] | None = None
 
     def paper(self) -> Paper:

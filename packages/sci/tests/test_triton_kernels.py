@@ -1,0 +1,104 @@
+"""The estimator in Triton against the plain one, in its interpreter and on a CUDA device."""
+
+import os
+
+import numpy as np
+import pytest
+import torch
+
+from llve_common.clips.frames import Frame
+from llve_common.enhance.frames import frame_enhancer, pixel_enhancer
+from llve_common.errors import MediaError
+from llve_common.io.images import Image, to_pixels, to_tensor
+from llve_common.paper.contract import Model
+from llve_common.weights.network import load_model
+from llve_sci.fast import fuse
+from llve_sci.network import Enhancer
+from llve_sci.paper import PAPER
+
+SIZES = [(1, 1), (2, 3), (7, 5), (2, 600)]
+
+
+@pytest.fixture(name="kernel")
+def kernel_fixture(monkeypatch):
+    """Makes the kernel of a network on the CPU."""
+    pytest.importorskip("triton", reason="Triton is not installed here")
+    if os.environ.get("TRITON_INTERPRET") != "1":
+        pytest.skip("Triton's kernels run on a CPU with TRITON_INTERPRET=1 only")
+    monkeypatch.setenv("LLVE_KERNELS", "triton")
+    return fuse
+
+
+def network_of(layers):
+    """The bundled one for one layer, and else one whose features are as large, of both signs."""
+    bundled = load_model(PAPER, None, torch.device("cpu")).network.requires_grad_(False)
+    if layers == 1:
+        return bundled
+    network = Enhancer(layers).eval().requires_grad_(False)
+    network.load_state_dict(bundled.state_dict())
+    network.enhance.conv[0].weight *= -0.7
+    return network
+
+
+def random_pixels(size, dtype):
+    """Mostly dark, with some black and some white pixels."""
+    top = np.iinfo(dtype).max
+    levels = np.random.default_rng(0).random((*size, 3)) ** 2.2 * top
+    levels[::7, ::5], levels[3::7, 1::5] = 0, top
+    return levels.astype(dtype)
+
+
+def plain(network, pixels):
+    with torch.inference_mode():
+        enhanced = PAPER.enhance(network, to_tensor(pixels)[None, None])[0, 0]
+    return to_pixels(enhanced, PAPER.rounding, pixels.dtype)
+
+
+def assert_equal_but_for_rounding(found, expected):
+    """One level of 8 bits is 257 of 16, and rounding in float32 is about one level of 16."""
+    pairs = list(zip(found, expected, strict=True))
+    assert all(one.dtype == other.dtype for one, other in pairs)
+    differences = [np.abs(one.astype(int) - other).ravel() for one, other in pairs]
+    difference, is_short = np.concatenate(differences), expected[0].dtype == np.uint8
+    assert difference.max() <= (1 if is_short else 2)
+    assert not is_short or np.count_nonzero(difference) <= 1e-4 * difference.size
+
+
+@pytest.mark.parametrize(
+    ("layers", "dtype"), [(0, np.uint8), (1, np.uint8), (1, np.uint16), (3, np.uint8)]
+)
+def test_frames_equal_the_plain_ones(kernel, layers, dtype):
+    network = network_of(layers)
+    clip = [random_pixels(size, dtype) for size in SIZES]
+    run, expected = kernel(network), [plain(network, pixels) for pixels in clip]
+    results, faults = zip(*(run(torch.from_numpy(pixels)) for pixels in clip), strict=True)
+    assert not any(faults)
+    assert_equal_but_for_rounding([each.numpy() for each in results], expected)
+
+
+@pytest.mark.parametrize("layer", ["in_conv", "conv", "out_conv"])
+def test_results_that_are_not_a_number_are_told(kernel, layer):
+    network = network_of(1)
+    getattr(network.enhance, layer)[0].weight[1, 2, 0, 0] = float("nan")
+    _, faults = kernel(network)(torch.from_numpy(random_pixels((2, 3), np.uint8)))
+    assert faults
+
+
+def test_networks_of_other_widths_go_without(kernel):
+    assert kernel(Enhancer(channels=7).eval()) is None
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_equals_the_cpu_on_a_gpu(dtype, monkeypatch):
+    monkeypatch.setenv("LLVE_KERNELS", "triton")
+    for layers in (1, 2):
+        network = network_of(layers)
+        clip = [random_pixels(size, dtype) for size in [*SIZES, (270, 480)]]
+        expected = [plain(network, pixels) for pixels in clip]
+        enhance = frame_enhancer(Model(PAPER, network.cuda()), ahead=1)
+        frames = enhance(Frame(Image(pixels), "", "here") for pixels in clip)
+        assert_equal_but_for_rounding([frame.image.pixels for frame in frames], expected)
+    network.enhance.in_conv[0].weight[1, 2, 0, 0] = float("nan")
+    with pytest.raises(MediaError, match="not a number"):
+        pixel_enhancer(Model(PAPER, network))(clip[0])
