@@ -1,5 +1,6 @@
 """Deformable convolution: every implementation, the operator, and the errors."""
 
+import importlib
 import itertools
 import math
 import sys
@@ -86,6 +87,7 @@ CASES = [
     {"stride": 2, "padding": 2, "dilation": 2, "kernel": (2, 3)},
     {"groups": 2, "deformable_groups": 4, "padding": 1},
     {"groups": 2, "deformable_groups": 1, "padding": 1},
+    {"channels": 6, "groups": 3, "deformable_groups": 2},
 ]
 
 
@@ -99,6 +101,17 @@ def test_the_definition(case, implementation):
 @pytest.mark.parametrize("case", [*CASES, {"count": 33, "size": (3, 4)}, {"count": 0}], ids=str)
 def test_implementations_agree(case, implementation, monkeypatch):
     arguments = draw(**case)
+    actual = gradients(arguments, torch.float32)
+    monkeypatch.setenv("LLVE_DCN", "torch")
+    assert_equal(actual, gradients(arguments), 2e-4)
+
+
+@pytest.mark.parametrize("implementation", ["triton"], indirect=True)
+def test_tiles_of_positions_and_some_images_at_a_time(implementation, monkeypatch):
+    kernels = importlib.import_module("llve_common.ops.triton_kernels")
+    # Two images at a time; tiles of 8 x 16 positions, three of four channels in use.
+    arguments = draw(count=3, channels=6, size=(11, 18))
+    monkeypatch.setattr(kernels, "_ROOM", 2 * 6 * 6 * 9 * 17)
     actual = gradients(arguments, torch.float32)
     monkeypatch.setenv("LLVE_DCN", "torch")
     assert_equal(actual, gradients(arguments), 2e-4)

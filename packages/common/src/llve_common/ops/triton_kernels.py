@@ -1,13 +1,15 @@
 """Deformable convolution in Triton, for CUDA devices.
 
 Triton comes with CUDA builds of torch; this module is imported only when it is asked for. Some
-images at a time are sampled into columns (N, C K, L), which torch multiplies by the weight;
-L = H' W'. Sums are taken in float32. The gradient of the image is summed atomically, so its last
-digits may vary.
+images at a time are sampled into columns (n L, C K), which torch multiplies by the weight;
+L = H' W'. The channels of a deformable group lie side by side for that, (n, G, H, W, C / G): each
+corner of a sample is then one short read. Sums are taken in float32. The gradient of the image is
+summed atomically, so its last digits may vary.
 
-``TRITON_INTERPRET=1`` makes Triton's interpreter run the kernels on a CPU, slowly, for tests.
+``TRITON_INTERPRET=1`` makes Triton's interpreter run the kernel on a CPU, slowly, for tests.
 """
 
+import math
 import os
 from collections.abc import Iterator
 
@@ -18,10 +20,13 @@ from torch import Tensor
 
 from llve_common.ops.implementation import Operands, Unavailable
 
-# Output positions of a program.
-_BLOCK = 128
+# Bytes of a tile, 16 for each of a program's threads, and the width in positions: neighbours in
+# both directions sample the same pixels.
+_TILE, _TILE_WIDTH = 2048, 16
 # Values in the columns of a launch: half a gigabyte of float32.
 _ROOM = 2**27
+# Parts of the weight's gradient, a sum over all positions, which are summed at the same time.
+_PARTS = 32
 _TYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
@@ -36,182 +41,190 @@ def require(device: torch.device, dtype: torch.dtype) -> None:
 
 
 def forward(operands: Operands, bias: Tensor | None) -> Tensor:
-    """The output (N, C', H', W')."""
+    """The output (N, C', H', W'), channels last in memory."""
+    image, _, mask, weight, _ = operands
     matrix = _matrix(operands)
-    output = operands.image.new_empty(
-        len(operands.image), len(operands.weight), *operands.mask.shape[2:]
-    )
-    for some, (image, offset, mask), columns in _parts(operands, matrix):
-        grid, layer = _launch(operands, len(image))
-        _sample[grid](image, offset, mask, columns, *layer, block=_BLOCK)
-        torch.matmul(matrix, columns, out=_grouped(output[some], matrix))
-    return output if bias is None else output + bias[:, None, None]
+    bias = weight.new_zeros(len(weight)) if bias is None else bias
+    output = torch.empty(
+        (len(image), len(weight), *mask.shape[2:]), dtype=image.dtype, device=image.device,
+        memory_format=torch.channels_last,
+    )  # fmt: skip
+    for some, columns in _parts(operands):
+        _sample(operands, some, columns)
+        added, sampled, result = (
+            _grouped(each, matrix) for each in (bias[None], columns, _rows(output[some]))
+        )
+        torch.baddbmm(added, sampled, matrix.mT, out=result)
+    return output
 
 
 def backward(grad_output: Tensor, operands: Operands) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients of image, offset, mask and weight."""
+    image, offset, mask, weight, _ = operands
     matrix = _matrix(operands)
-    grad_image = torch.zeros(operands.image.shape, device=matrix.device)
-    grad_offset, grad_mask = (
-        torch.empty_like(each, memory_format=torch.contiguous_format)
-        for each in (operands.offset, operands.mask)
-    )
+    shape = _side_by_side(operands, image).shape
+    grad_image = torch.zeros(shape, dtype=torch.float32, device=image.device)
+    grad_offset, grad_mask = offset.new_empty(offset.shape), mask.new_empty(mask.shape)
     grad_matrix = torch.zeros_like(matrix, dtype=torch.float32)
-    grad_output = grad_output.contiguous()
-    for some, (image, offset, mask), columns in _parts(operands, matrix):
-        grad = _grouped(grad_output[some], matrix)
-        grad_columns = torch.matmul(matrix.transpose(1, 2), grad)
-        grid, layer = _launch(operands, len(image))
-        _sample_backward[grid](
-            image, offset, mask, columns, *layer,
-            grad_columns, grad_image[some], grad_offset[some], grad_mask[some], block=_BLOCK,
-        )  # fmt: skip
-        grad_matrix += torch.matmul(grad, columns.transpose(2, 3)).sum(0, dtype=torch.float32)
-    grad_weight = grad_matrix.reshape(operands.weight.shape).to(matrix.dtype)
-    return grad_image.to(operands.image.dtype), grad_offset, grad_mask, grad_weight
+    for some, columns in _parts(operands):
+        grad = _rows(grad_output[some])
+        grad_columns = torch.empty_like(columns)
+        torch.bmm(_grouped(grad, matrix), matrix, out=_grouped(grad_columns, matrix))
+        grads = (grad_columns, grad_image[some], grad_offset[some], grad_mask[some])
+        _sample(operands, some, columns, *grads)
+        parts = (math.gcd(len(columns), _PARTS), -1)
+        grad, columns = (_grouped(each, matrix).unflatten(1, parts) for each in (grad, columns))
+        grad_matrix += torch.matmul(grad.mT, columns).sum(1, dtype=torch.float32)
+    by_image = torch.empty_like(image)
+    _side_by_side(operands, by_image).copy_(grad_image)
+    taps = weight[0, 0].numel()
+    by_weight = grad_matrix.unflatten(2, (-1, taps, _run(operands))).transpose(3, 4)
+    return by_image, grad_offset, grad_mask, by_weight.reshape(weight.shape).to(weight.dtype)
+
+
+def _run(operands: Operands) -> int:
+    """Channels at a time that belong to one group of either kind."""
+    return math.gcd(_side_by_side(operands, operands.image).shape[4], operands.weight.shape[1])
 
 
 def _matrix(operands: Operands) -> Tensor:
-    """The weight as (g, C'/g, C/g K), for g convolution groups."""
+    """The weight as (g, C'/g, C/g K), for g convolution groups, in the order of the columns.
+
+    Those are in runs of channels, and in a run tap by tap.
+    """
     weight = operands.weight
     groups = operands.image.shape[1] // weight.shape[1]
-    return weight.reshape(groups, len(weight) // groups, -1)
+    by_run = weight.reshape(groups, len(weight) // groups, -1, _run(operands), weight[0, 0].numel())
+    return by_run.transpose(3, 4).flatten(2)
 
 
-def _parts(operands: Operands, matrix: Tensor) -> Iterator[tuple[slice, list[Tensor], Tensor]]:
-    """As many images at a time as there is room for, with their offsets, masks and columns.
-
-    The columns (n, g, C/g K, L) are not filled in yet.
-    """
-    image, offset, mask = operands.image, operands.offset, operands.mask
-    rows, positions = matrix.shape[0] * matrix.shape[2], mask.shape[2] * mask.shape[3]
-    count = max(_ROOM // (rows * positions), 1)
-    for first in range(0, len(image), count):
-        some = slice(first, first + count)
-        tensors = [each[some].contiguous() for each in (image, offset, mask)]
-        columns = matrix.new_empty(len(tensors[0]), len(matrix), matrix.shape[2], positions)
-        yield some, tensors, columns
+def _grouped(rows: Tensor, matrix: Tensor) -> Tensor:
+    """(n L, C') or (n L, C K) by convolution groups: (g, n L, C'/g) or (g, n L, C/g K)."""
+    return rows.view(len(rows), len(matrix), -1).transpose(0, 1)
 
 
-def _grouped(images: Tensor, matrix: Tensor) -> Tensor:
-    """(n, C', H', W') as (n, g, C'/g, L)."""
-    return images.view(len(images), *matrix.shape[:2], -1)
+def _rows(images: Tensor) -> Tensor:
+    """(n, C', H', W') as (n L, C')."""
+    return images.permute(0, 2, 3, 1).flatten(0, 2)
 
 
-def _launch(operands: Operands, images: int) -> tuple[tuple[int, int, int], tuple[int, ...]]:
-    """The grid, and the sizes that both kernels take, in the order of their parameters."""
-    image, _, mask, weight, geometry = operands
-    channels, height, width = image.shape[1:]
-    taps = weight.shape[2] * weight.shape[3]
-    groups = mask.shape[1] // taps
+def _side_by_side(operands: Operands, images: Tensor) -> Tensor:
+    """(n, C, H, W) as (n, G, H, W, C / G)."""
+    count, channels, *size = images.shape
+    groups = operands.mask.shape[1] // operands.weight[0, 0].numel()
+    return images.view(count, groups, channels // groups, *size).permute(0, 1, 3, 4, 2)
+
+
+def _parts(operands: Operands) -> Iterator[tuple[slice, Tensor]]:
+    """As many images at a time as there is room for, with their columns, not filled in yet."""
+    image, _, mask, weight, _ = operands
+    length = image.shape[1] * weight[0, 0].numel()
     positions = mask.shape[2] * mask.shape[3]
-    grid = (triton.cdiv(positions, _BLOCK), mask.shape[1], images)
-    sizes = (height, width, channels // groups, taps, weight.shape[3], mask.shape[3], positions)
-    return grid, (*sizes, *geometry.stride, *geometry.padding, *geometry.dilation)
+    count = max(_ROOM // (length * positions), 1)
+    for first in range(0, len(image), count):
+        images = min(count, len(image) - first)
+        yield slice(first, first + images), image.new_empty(images * positions, length)
+
+
+def _sample(operands: Operands, some: slice, columns: Tensor, *grads: Tensor) -> None:
+    """Fill in the columns of some images, and with those of the columns the other gradients."""
+    image, offset, mask, weight, geometry = operands
+    image = _side_by_side(operands, image[some]).contiguous()
+    count, groups, height, width, channels = image.shape
+    lanes = triton.next_power_of_2(channels)
+    # The gradient of the image is float32; to arrange its values anew among threads takes long.
+    tile = max(_TILE // (4 if grads else image.element_size()) // lanes, 1)
+    tile_width = min(tile, _TILE_WIDTH)
+    size = mask.shape[2:]
+    tiles = triton.cdiv(size[0], tile // tile_width) * triton.cdiv(size[1], tile_width)
+    _sample_tile[(count * groups * tiles,)](
+        image, offset[some].contiguous(), mask[some].contiguous(), columns,
+        *(grads or (None,) * 4), groups, height, width, *size, columns.shape[1],
+        *geometry.stride, *geometry.padding, *geometry.dilation,
+        taps=weight[0, 0].numel(), kernel_width=weight.shape[3],
+        channels=channels, run=_run(operands), lanes=lanes, tile=tile, tile_width=tile_width,
+    )  # fmt: skip
 
 
 @triton.jit
-def _locate(
-    offset, map_index, tap, position, live, height, width, kernel_width, output_width, positions,
-    stride_y, stride_x, padding_y, padding_x, dilation_y, dilation_x,
-):  # fmt: skip
-    """Row and column above and left of each sample, the fractions, and whether it is inside."""
-    at = offset + map_index * 2 * positions + position
-    y = (position // output_width) * stride_y - padding_y + (tap // kernel_width) * dilation_y
-    x = (position % output_width) * stride_x - padding_x + (tap % kernel_width) * dilation_x
-    y = y.to(tl.float32) + tl.load(at, mask=live, other=0.0).to(tl.float32)
-    x = x.to(tl.float32) + tl.load(at + positions, mask=live, other=0.0).to(tl.float32)
-    inside = live & (y > -1) & (y < height) & (x > -1) & (x < width)
-    # Positions far outside, or not a number, have no index.
-    y, x = tl.where(inside, y, 0.0), tl.where(inside, x, 0.0)
-    top, left = tl.floor(y), tl.floor(x)
-    return top.to(tl.int32), left.to(tl.int32), y - top, x - left, inside
-
-
-@triton.jit
-def _corners(plane, top, left, width, has_top, has_bottom, has_left, has_right):
+def _corners(at, below, right, has_top, has_bottom, has_left, has_right):
     """The four pixels around each sample, 0 where there is none."""
-    at = plane + top * width + left
     return (
         tl.load(at, mask=has_top & has_left, other=0.0).to(tl.float32),
-        tl.load(at + 1, mask=has_top & has_right, other=0.0).to(tl.float32),
-        tl.load(at + width, mask=has_bottom & has_left, other=0.0).to(tl.float32),
-        tl.load(at + width + 1, mask=has_bottom & has_right, other=0.0).to(tl.float32),
+        tl.load(at + right, mask=has_top & has_right, other=0.0).to(tl.float32),
+        tl.load(at + below, mask=has_bottom & has_left, other=0.0).to(tl.float32),
+        tl.load(at + below + right, mask=has_bottom & has_right, other=0.0).to(tl.float32),
     )
 
 
 @triton.jit
-def _sample(
-    image, offset, mask, columns,
-    height, width, channels, taps, kernel_width, output_width, positions,
+def _sample_tile(
+    image, offset, mask, columns, grad_columns, grad_image, grad_offset, grad_mask,
+    groups, height, width, output_height, output_width, row_length,
     stride_y, stride_x, padding_y, padding_x, dilation_y, dilation_x,
-    block: tl.constexpr,
+    taps: tl.constexpr, kernel_width: tl.constexpr, channels: tl.constexpr, run: tl.constexpr,
+    lanes: tl.constexpr, tile: tl.constexpr, tile_width: tl.constexpr,
 ):  # fmt: skip
-    """Fill in the columns of one tap of one deformable group, for a block of positions."""
-    position = tl.program_id(0) * block + tl.arange(0, block)
-    live = position < positions
-    # Maps are those of a tap of a group of an image, planes are channels of an image.
-    number, maps = tl.program_id(2).to(tl.int64), tl.num_programs(1)
-    map_index = number * maps + tl.program_id(1)
-    group, tap = tl.program_id(1) // taps, tl.program_id(1) % taps
-    first = number * (maps // taps) * channels + group * channels
-    top, left, v, h, inside = _locate(
-        offset, map_index, tap, position, live, height, width, kernel_width, output_width,
-        positions, stride_y, stride_x, padding_y, padding_x, dilation_y, dilation_x,
-    )  # fmt: skip
-    has_top, has_bottom = inside & (top >= 0), inside & (top + 1 < height)
-    has_left, has_right = left >= 0, left + 1 < width
-    share = tl.load(mask + map_index * positions + position, mask=live, other=0.0).to(tl.float32)
-    for channel in range(first, first + channels):
-        plane = image + channel * height * width
-        a, b, c, d = _corners(plane, top, left, width, has_top, has_bottom, has_left, has_right)
-        value = (1 - v) * ((1 - h) * a + h * b) + v * ((1 - h) * c + h * d)
-        tl.store(columns + (channel * taps + tap) * positions + position, share * value, mask=live)
+    """Fill in the columns of a tile of positions for a deformable group.
 
-
-@triton.jit
-def _sample_backward(
-    image, offset, mask, columns,
-    height, width, channels, taps, kernel_width, output_width, positions,
-    stride_y, stride_x, padding_y, padding_x, dilation_y, dilation_x,
-    grad_columns, grad_image, grad_offset, grad_mask,
-    block: tl.constexpr,
-):  # fmt: skip
-    """The same, with the gradients of image, offset and mask from that of the columns."""
-    position = tl.program_id(0) * block + tl.arange(0, block)
-    live = position < positions
-    # Maps are those of a tap of a group of an image, planes are channels of an image.
-    number, maps = tl.program_id(2).to(tl.int64), tl.num_programs(1)
-    map_index = number * maps + tl.program_id(1)
-    group, tap = tl.program_id(1) // taps, tl.program_id(1) % taps
-    first = number * (maps // taps) * channels + group * channels
-    top, left, v, h, inside = _locate(
-        offset, map_index, tap, position, live, height, width, kernel_width, output_width,
-        positions, stride_y, stride_x, padding_y, padding_x, dilation_y, dilation_x,
-    )  # fmt: skip
-    has_top, has_bottom = inside & (top >= 0), inside & (top + 1 < height)
-    has_left, has_right = left >= 0, left + 1 < width
-    share = tl.load(mask + map_index * positions + position, mask=live, other=0.0).to(tl.float32)
-    by_y = tl.zeros((block,), tl.float32)
-    by_x = tl.zeros((block,), tl.float32)
-    by_mask = tl.zeros((block,), tl.float32)
-    for channel in range(first, first + channels):
-        plane = image + channel * height * width
-        a, b, c, d = _corners(plane, top, left, width, has_top, has_bottom, has_left, has_right)
-        value = (1 - v) * ((1 - h) * a + h * b) + v * ((1 - h) * c + h * d)
-        column = (channel * taps + tap) * positions + position
-        tl.store(columns + column, share * value, mask=live)
-        grad = tl.load(grad_columns + column, mask=live, other=0.0).to(tl.float32)
-        by_mask += grad * value
-        by_y += grad * ((1 - h) * (c - a) + h * (d - b))
-        by_x += grad * ((1 - v) * (b - a) + v * (d - c))
-        at = grad_image + channel * height * width + top * width + left
-        grad *= share
-        tl.atomic_add(at, (1 - v) * (1 - h) * grad, mask=has_top & has_left)
-        tl.atomic_add(at + 1, (1 - v) * h * grad, mask=has_top & has_right)
-        tl.atomic_add(at + width, v * (1 - h) * grad, mask=has_bottom & has_left)
-        tl.atomic_add(at + width + 1, v * h * grad, mask=has_bottom & has_right)
-    at = map_index * positions + position
-    tl.store(grad_mask + at, by_mask, mask=live)
-    tl.store(grad_offset + at + map_index * positions, by_y * share, mask=live)
-    tl.store(grad_offset + at + map_index * positions + positions, by_x * share, mask=live)
+    The groups of a tile come one after the other, so that rows of the columns are soon whole. With
+    the gradient of the columns, fill in those of offset and mask, and add to that of the image.
+    """
+    group, block = tl.program_id(0) % groups, tl.program_id(0) // groups
+    across, down = tl.cdiv(output_width, tile_width), tl.cdiv(output_height, tile // tile_width)
+    number = (block // across // down).to(tl.int64)
+    place, lane = tl.arange(0, tile), tl.arange(0, lanes)
+    row = block // across % down * (tile // tile_width) + place // tile_width
+    column = block % across * tile_width + place % tile_width
+    live = (row < output_height) & (column < output_width)
+    wanted = live[:, None] & (lane < channels)[None, :]
+    positions, position = output_height * output_width, row * output_width + column
+    first = number * groups + group
+    channel = group * channels + lane
+    values = ((number * positions + position) * row_length)[:, None]
+    values += (channel // run * (run * taps) + channel % run)[None, :]
+    for tap in range(taps):
+        # Where a map of the mask starts; the offset has two for each.
+        start = (first * taps + tap) * positions
+        at = offset + 2 * start + position
+        y = row * stride_y - padding_y + tap // kernel_width * dilation_y
+        x = column * stride_x - padding_x + tap % kernel_width * dilation_x
+        y = y.to(tl.float32) + tl.load(at, mask=live, other=0.0).to(tl.float32)
+        x = x.to(tl.float32) + tl.load(at + positions, mask=live, other=0.0).to(tl.float32)
+        share = tl.load(mask + start + position, mask=live, other=0.0).to(tl.float32)[:, None]
+        inside = live & (y > -1) & (y < height) & (x > -1) & (x < width)
+        # Positions far outside, or not a number, have no index.
+        y, x = tl.where(inside, y, 0.0), tl.where(inside, x, 0.0)
+        top, left = tl.floor(y), tl.floor(x)
+        v, h = (y - top)[:, None], (x - left)[:, None]
+        has_top = wanted & (inside & (top >= 0))[:, None]
+        has_bottom = wanted & (inside & (top + 1 < height))[:, None]
+        has_left, has_right = (left >= 0)[:, None], (left + 1 < width)[:, None]
+        pixel = top.to(tl.int32) * width + left.to(tl.int32)
+        pixels = (first * height * width + pixel)[:, None] * channels + lane[None, :]
+        below = width * channels
+        a, b, c, d = _corners(
+            image + pixels, below, channels, has_top, has_bottom, has_left, has_right
+        )
+        at_left, at_right = a + v * (c - a), b + v * (d - b)
+        value = at_left + h * (at_right - at_left)
+        tl.store(columns + values + tap * run, share * value, mask=wanted)
+        if grad_columns is not None:
+            grad = tl.load(grad_columns + values + tap * run, mask=wanted, other=0.0)
+            grad = grad.to(tl.float32)
+            by_mask = tl.sum(grad * value, 1)
+            grad *= share
+            by_y = tl.sum(grad * ((c - a) + h * ((d - b) - (c - a))), 1)
+            by_x = tl.sum(grad * (at_right - at_left), 1)
+            tl.store(grad_mask + start + position, by_mask, mask=live)
+            at = grad_offset + 2 * start + position
+            tl.store(at, by_y, mask=live)
+            tl.store(at + positions, by_x, mask=live)
+            at = grad_image + pixels
+            bottom = v * grad
+            upper = grad - bottom
+            tl.atomic_add(at, upper - h * upper, mask=has_top & has_left, sem="relaxed")
+            tl.atomic_add(at + channels, h * upper, mask=has_top & has_right, sem="relaxed")
+            at += below
+            tl.atomic_add(at, bottom - h * bottom, mask=has_bottom & has_left, sem="relaxed")
+            tl.atomic_add(at + channels, h * bottom, mask=has_bottom & has_right, sem="relaxed")
