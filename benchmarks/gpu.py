@@ -28,6 +28,7 @@ from torch.nn.functional import conv2d
 
 from llve_common.clips.frames import Frame
 from llve_common.enhance.frames import frame_enhancer
+from llve_common.errors import ConfigError
 from llve_common.io.images import Image
 from llve_common.metrics.cost import peak_memory
 from llve_common.ops.deform_conv import deform_conv2d
@@ -35,6 +36,7 @@ from llve_common.ops.selection import VARIABLE
 from llve_common.paper.contract import Batch, Model, Objective, Paper
 from llve_common.report.tables import Table
 from llve_common.train.batches import samples_in, to_device
+from llve_common.train.graph import Replayed
 from llve_common.weights.network import load_model
 from llve_sci.paper import PAPER as SCI
 from llve_sdsd.paper import PAPER as SDSD
@@ -61,8 +63,6 @@ HALF = {"bfloat16": "bf16", "float16": "fp16"}
 CHANNELS_LAST = "bfloat16, channels last"
 GRAPHS = ("float32, graph", "bfloat16, graph")
 TRAINING = ("float32", "TF32", "bfloat16", CHANNELS_LAST, *GRAPHS)
-# STCD's matcher and TCE-Net's optical flow are the CPU's.
-ON_THE_DEVICE = ("sci", "sgz", "sdsd")
 DEFORMABLE, TORCH, PLAIN, TORCHVISION = "triton", "torch", "plain convolution", "torchvision"
 # Calls in a row, as in a network: Python launches the next ones while the device computes.
 QUEUED = 10
@@ -167,7 +167,7 @@ def training_row(
     settings = procedure.settings.model_validate(options)
     objective, batch = procedure.objective(settings, GPU), to_device(batch, GPU)
     runs = {}
-    for precision in TRAINING if paper.name in ON_THE_DEVICE else TRAINING[: -len(GRAPHS)]:
+    for precision in TRAINING:
         network = procedure.network(settings).to(GPU).train()
         if precision == CHANNELS_LAST:
             for weight in network.parameters():
@@ -178,9 +178,7 @@ def training_row(
         make = graphed_step if precision in GRAPHS else training_step
         try:
             step = make(network, objective, optimizer, batch, precision.partition(",")[0])
-        except RuntimeError as error:
-            if precision not in GRAPHS:
-                raise
+        except ConfigError as error:
             print(f"{paper.name}, {precision}: not captured: {error}")
         else:
             runs[precision] = finished(step)
@@ -212,35 +210,33 @@ def graphed_step(
     network: torch.nn.Module, objective: Objective, optimizer: torch.optim.Optimizer,
     batch: Batch, precision: str,
 ) -> Callable[[], None]:  # fmt: skip
-    """Likewise, with the kernels of losses and gradients launched as one."""
-    beside = torch.cuda.Stream()
-    beside.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(beside):
-        for _ in range(3):
-            gradients(network, objective, optimizer, batch, precision)
-    torch.cuda.current_stream().wait_stream(beside)
-    graph = torch.cuda.CUDAGraph()
-    optimizer.zero_grad(set_to_none=True)
-    with torch.cuda.graph(graph):
-        gradients(network, objective, optimizer, batch, precision)
+    """Likewise, with the kernels of losses and gradients launched as one, by ``train.graph``."""
+    replayed = Replayed(
+        lambda batch: gradients(network, objective, optimizer, batch, precision),
+        network.parameters(),
+    )
 
     def step() -> None:
-        graph.replay()
+        replayed(batch)
         optimizer.step()
 
+    # A graph is captured at the fourth.
+    for _ in range(4):
+        step()
     return step
 
 
 def gradients(
     network: torch.nn.Module, objective: Objective, optimizer: torch.optim.Optimizer,
     batch: Batch, precision: str,
-) -> None:  # fmt: skip
-    """Those of the losses' sum, in a precision."""
+) -> dict[str, Tensor]:  # fmt: skip
+    """Those of the losses' sum, in a precision; gives the losses."""
     optimizer.zero_grad(set_to_none=True)
     with computed_in(precision):
         losses = objective(network, batch, 1)
         total = torch.stack([loss.float().reshape(()) for loss in losses.values()]).sum()
     total.backward()
+    return losses
 
 
 def frames(*shape: int) -> Tensor:

@@ -132,6 +132,7 @@ class TrainerSettings(Settings):
     clip_norm: PositiveFloat | None = Field(None, description="largest norm of the gradients")
     accumulate: PositiveInt = Field(1, description="parts that a batch is split into")
     precision: Precision = Field("fp32", description="number format: fp32, bf16 or fp16")
+    graph: bool = Field(False, description="on a GPU: launch a step's kernels as one, as a graph")
 
 
 class ScheduleSettings(Settings):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from llve_common.errors import DataError, MediaError, UserError
+from llve_common.errors import ConfigError, DataError, MediaError, UserError
 from llve_common.io.images import write_image
 from llve_common.paper.contract import Clip, Plan
 from llve_common.weights.files import read_checkpoint, read_weights
@@ -215,6 +215,31 @@ def test_half_precision_stays_near_and_keeps_float32_weights(go, losses, precisi
     assert {value.dtype for value in state["network"].values()} == {torch.float32}
     assert state["scaler"].get("_growth_tracker") == (5 if precision == "fp16" else None)
     assert last_checkpoint(full)["scaler"] == {}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("more", [{}, {"precision": "bf16"}, {"batch_size": 4, "accumulate": 2}])
+def test_a_cuda_graph_changes_no_loss(go, losses, more):
+    chosen = {"batch_size": 2, "iterations": 9, "lr": 0.01, **more}
+    usual, replayed = (
+        go({**chosen, "graph": graph}, run={"device": "cuda"}) for graph in (False, True)
+    )
+    assert totals(losses(replayed)) == pytest.approx(totals(losses(usual)), rel=1e-5)
+
+
+@pytest.mark.gpu
+def test_what_a_cuda_graph_cannot_hold_is_said(go):
+    def objective(settings, device):
+        return lambda network, batch, iteration: {"loss": network(batch["low"]).cpu().mean()}
+
+    with pytest.raises(ConfigError, match="cannot be captured") as caught:
+        go({"graph": True}, run={"device": "cuda"}, objective=objective)
+    assert caught.value.where == "train.graph"
+
+
+def test_a_cuda_graph_needs_a_gpu(go):
+    with pytest.raises(ConfigError, match="for one process on a GPU"):
+        go({"graph": True})
 
 
 # Validation

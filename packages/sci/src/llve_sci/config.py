@@ -1,9 +1,9 @@
 """The settings of SCI; the defaults are the published values."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import Field, NonNegativeFloat, PositiveFloat, model_validator
 
 from llve_common import config as common
 from llve_common.config import (
@@ -77,6 +77,12 @@ class FinetuneOptimizerSettings(OptimizerSettings):
     freeze_after: PositiveInt | None = Field(
         10, description="iterations until batch norm freezes, as published; null: never"
     )
+
+    @model_validator(mode="after")
+    def _can_be_replayed(self) -> Self:
+        if self.graph and self.freeze_after is not None:
+            raise ValueError("graph replays one kind of step: it needs freeze_after=null")
+        return self
 
 
 class TrainSettings(Settings):

@@ -1,5 +1,7 @@
 """The unsupervised objective of SCI (CVPR 2022, Section 3.3)."""
 
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -54,11 +56,18 @@ def to_ycbcr(image: Tensor, form: YCbCr = "published") -> Tensor:
     code computes and the paper's weights were trained with: it takes three values that follow each
     other in memory, which are neighbours of one colour plane, for the channels of a pixel.
     """
-    matrix = image.new_tensor(_YCBCR)
-    bias = image.new_tensor([16.0, 128.0, 128.0]) / 255.0
+    matrix, bias = _conversion(image.device, image.dtype)
     if form == "published":
         return (image.reshape(-1, 3) @ matrix + bias).reshape(image.shape)
     return torch.einsum("nchw,cd->ndhw", image, matrix) + bias[:, None, None]
+
+
+@cache
+def _conversion(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The matrix and the bias, kept: a CUDA graph cannot hold copies from the CPU's memory."""
+    with torch.inference_mode(False):
+        matrix = torch.tensor(_YCBCR, device=device, dtype=dtype)
+        return matrix, torch.tensor([16.0, 128.0, 128.0], device=device, dtype=dtype) / 255.0
 
 
 def _neighbour_term(colour: Tensor, illumination: Tensor, down: int, right: int) -> Tensor:

@@ -7,7 +7,7 @@ of the frame's size, are made by blocks of rows: whole, the system would have to
 memory, page by page, for every frame again.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -73,11 +73,32 @@ def combine(network: nn.Module, parts: list[Part], outputs: tuple[int, ...]) -> 
     centre = parts[network.center]
     # A frame stands in for others at a clip's ends, and a single image for all.
     once = {id(each): each for each in parts}
-    aligned = {key: _aligned(network.pcd_align, each, centre) for key, each in once.items()}
+    on_cpu = centre.frame.device.type == "cpu"
+    align = _one_by_one if on_cpu else _at_once
+    aligned = dict(zip(once, align(network.pcd_align, list(once.values()), centre), strict=True))
     fused = network.fuse([aligned[id(each)] for each in parts])
-    reconstruct = _by_rows if fused.device.type == "cpu" else reconstructed
+    reconstruct = _by_rows if on_cpu else reconstructed
     noise, light = (reconstruct(branch, fused) for branch in network.branches())
     return decomposed(centre.frame, noise, light).enhanced[:, None]
+
+
+def _one_by_one(align: PyramidAlignment, parts: list[Part], centre: Part) -> list[Tensor]:
+    """Each frame's features where the centre frame has them; what it works on stays small."""
+    return [_aligned(align, each, centre) for each in parts]
+
+
+def _at_once(align: PyramidAlignment, parts: list[Part], centre: Part) -> list[Tensor]:
+    """The same as one batch: a GPU computes one frame sooner than Python asks for it."""
+    batch = Part(*map(_batched, zip(*parts, strict=True)))
+    centres = Part(*map(_batched, zip(*[centre] * len(parts), strict=True)))
+    return list(_aligned(align, batch, centres).chunk(len(parts)))
+
+
+def _batched(same: tuple[Any, ...]) -> Any:
+    """What several parts have under one name, as one."""
+    if isinstance(same[0], Tensor):
+        return torch.cat(same)
+    return Pyramid(*map(torch.cat, zip(*same, strict=True)))
 
 
 def _aligned(align: PyramidAlignment, part: Part, centre: Part) -> Tensor:

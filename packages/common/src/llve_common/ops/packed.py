@@ -77,8 +77,9 @@ class PackedDeformConv2d(nn.Module):
         )  # fmt: skip
 
     def _warn_of_large(self, predicted: Tensor, offset: Tensor) -> None:
-        # The comparison cannot be part of a compiled graph.
-        if torch.compiler.is_compiling():
+        # The comparison cannot be part of a compiled or a CUDA graph.
+        capturing = predicted.is_cuda and torch.cuda.is_current_stream_capturing()
+        if capturing or torch.compiler.is_compiling():
             return
         self._calls += 1
         if predicted.device.type != "cpu" and self._calls % _CALLS_A_LOOK:

@@ -200,7 +200,7 @@ def stack_samples(samples: list[Sample]) -> Batch:
     Raises:
         DataError: sizes differ within a batch of more than one.
     """
-    each = [[tuple(tensor.shape) for tensor in _tensors(sample)] for sample in samples]
+    each = [[tuple(tensor.shape) for tensor in tensors(sample)] for sample in samples]
     if any(shapes != each[0] for shapes in each):
         raise DataError(
             "the images of a batch differ in size",
@@ -218,31 +218,32 @@ def parts_of(batch: Batch, count: int) -> list[Batch]:
     size = samples_in(batch)
     length = -(-size // count)
     rows = [slice(start, start + length) for start in range(0, size, length)]
-    return [_map(batch, itemgetter(each)) for each in rows]
+    return [mapped(batch, itemgetter(each)) for each in rows]
 
 
 def samples_in(batch: Batch) -> int:
     """How many samples a batch has."""
-    return len(next(_tensors(batch)))
+    return len(next(tensors(batch)))
 
 
 def to_device(batch: Batch, device: torch.device) -> Any:
     """The batch with its tensors on a device."""
-    return _map(batch, lambda tensor: tensor.to(device, non_blocking=True))
+    return mapped(batch, lambda tensor: tensor.to(device, non_blocking=True))
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors of a batch or a sample, in order."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, dict):
         for each in value.values():
-            yield from _tensors(each)
+            yield from tensors(each)
 
 
-def _map(value: Any, change: Callable[[Tensor], Any]) -> Any:
+def mapped(value: Any, change: Callable[[Tensor], Any]) -> Any:
     """The same nesting with every tensor changed."""
     if isinstance(value, Tensor):
         return change(value)
     if isinstance(value, dict):
-        return {key: _map(each, change) for key, each in value.items()}
+        return {key: mapped(each, change) for key, each in value.items()}
     return value

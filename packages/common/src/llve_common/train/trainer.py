@@ -22,7 +22,7 @@ every batch. Either has the whole batch's losses and gradient: losses that are s
 are summed, means are weighted by the samples of a part. Only batch norm sees one part at a time,
 and dropout draws for each; batch norm's running statistics are each process's own, and the first
 process's are published. In half precision the losses are computed under autocast; fp16 has its
-gradients scaled.
+gradients scaled. ``train.graph`` replays losses and gradients from a CUDA graph.
 """
 
 import logging
@@ -32,6 +32,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,7 @@ from llve_common.train.batches import (
     to_device,
 )
 from llve_common.train.checkpoint import restore, save_checkpoint
+from llve_common.train.graph import Replayed
 from llve_common.train.manifest import require_same_data
 from llve_common.train.mishaps import explained
 from llve_common.train.run import Run, stopping_softly
@@ -172,11 +174,14 @@ def _set_up(
     optimizer = procedure.optimizer(settings, network)
     epoch_length = batches_per_epoch(len(data) * procedure.enlarge, chosen.batch_size)
     plan = procedure.plan(settings, epoch_length)
+    if chosen.graph and (device.type != "cuda" or me.count > 1):
+        what, got = "a CUDA graph is for one process on a GPU", f"{me.count} on {device}"
+        raise ConfigError(what, where="train.graph", got=got, mend="use train.graph=false")
     # Once in a run, and by the process that alone scores them and draws from them.
     looking = me.first and (plan.validate_every or plan.preview_every)
     clips = procedure.validation(settings) if looking else []
     require_scorable(clips, paper.window(network, settings), procedure.scoring)
-    return Run(
+    run = Run(
         paper=paper,
         procedure=procedure,
         settings=settings,
@@ -191,6 +196,9 @@ def _set_up(
         me=me,
         clips=clips,
     )
+    if chosen.graph:
+        run.replayed = Replayed(partial(_gradients, run, share=1.0), network.parameters())
+    return run
 
 
 @contextmanager
@@ -259,23 +267,13 @@ def _update(run: Run, batch: Batch, share: float = 1.0) -> dict[str, float]:
     iteration, chosen, scaler = run.iteration + 1, run.settings.train, run.scaler
     run.procedure.schedule(run.settings, run.optimizer, Progress(iteration, run.epoch_length))
     run.network.train()
-    run.optimizer.zero_grad(set_to_none=True)
-    parts = parts_of(batch, chosen.accumulate)
-    values: dict[str, float] = {}
-    for number, part in enumerate(parts, 1):
-        # Whole losses times the number of processes, for gradients are averaged over these.
-        of_sums = run.me.count if share else 0
-        of_means = run.me.count * share * samples_in(part) / samples_in(batch)
-        with _averaging(run.step, at=number == len(parts)):
-            with raise_in_all_processes(run.me):
-                losses = _losses(run, part, iteration, of_sums, of_means)
-                # One copy from the device for all of them, which it waits for.
-                numbers = torch.stack([loss.detach().reshape(()) for loss in losses.values()])
-                for name, number in zip(losses, numbers.tolist(), strict=True):
-                    values[name] = values.get(name, 0.0) + number
-                if not math.isfinite(values["total"]):
-                    raise _not_finite("loss", iteration, record.listed(values))
-            scaler.scale(losses["total"]).backward()
+    losses = run.replayed(batch) if run.replayed else _gradients(run, batch, share)
+    # One copy from the device for all of them, which it waits for.
+    numbers = torch.stack(list(losses.values())).tolist()
+    values: dict[str, float] = dict(zip(losses, numbers, strict=True))
+    with raise_in_all_processes(run.me):
+        if not math.isfinite(values["total"]):
+            raise _not_finite("loss", iteration, record.listed(values))
     scaler.unscale_(run.optimizer)
     norm = nn.utils.clip_grad_norm_(run.network.parameters(), chosen.clip_norm or math.inf)
     # In fp16 an infinite gradient is usual: the scaler leaves the step out and lowers its scale.
@@ -287,6 +285,24 @@ def _update(run: Run, batch: Batch, share: float = 1.0) -> dict[str, float]:
     return values
 
 
+def _gradients(run: Run, batch: Batch, share: float) -> dict[str, Tensor]:
+    """Set the gradients of this process's share of a batch, and give its losses."""
+    run.optimizer.zero_grad(set_to_none=True)
+    parts = parts_of(batch, run.settings.train.accumulate)
+    values: dict[str, Tensor] = {}
+    for number, part in enumerate(parts, 1):
+        # Whole losses times the number of processes, for gradients are averaged over these.
+        of_sums = run.me.count if share else 0
+        of_means = run.me.count * share * samples_in(part) / samples_in(batch)
+        with _averaging(run.step, at=number == len(parts)):
+            with raise_in_all_processes(run.me):
+                losses = _losses(run, part, of_sums, of_means)
+            run.scaler.scale(losses["total"]).backward()
+        for name, loss in losses.items():
+            values[name] = values.get(name, 0) + loss.detach()
+    return values
+
+
 def _averaging(step: nn.Module, *, at: bool) -> AbstractContextManager[None]:
     """Average gradients over processes at a batch's last part only."""
     if at or not isinstance(step, DistributedDataParallel):
@@ -294,17 +310,14 @@ def _averaging(step: nn.Module, *, at: bool) -> AbstractContextManager[None]:
     return step.no_sync()
 
 
-def _losses(
-    run: Run, part: Batch, iteration: int, of_sums: float, of_means: float
-) -> dict[str, Tensor]:
-    """What a part adds to the losses of the whole batch, and their total."""
+def _losses(run: Run, part: Batch, of_sums: float, of_means: float) -> dict[str, Tensor]:
+    """What a part adds to the losses of the whole batch, scalars, and their total."""
     sums = run.procedure.sums(run.settings)
     with computing_in(run.settings.train.precision, run.device):
-        losses = run.step(part, iteration)
+        losses = run.step(part, run.iteration + 1)
     weights = {name: of_sums if name in sums else of_means for name in losses}
-    losses = {name: weights[name] * loss for name, loss in losses.items()}
-    total = torch.stack([loss.reshape(()) for loss in losses.values()]).sum()
-    return {**losses, "total": total}
+    losses = {name: (weights[name] * loss).reshape(()) for name, loss in losses.items()}
+    return {**losses, "total": torch.stack(list(losses.values())).sum()}
 
 
 def _not_finite(what: str, iteration: int, got: str) -> UserError:
