@@ -28,15 +28,14 @@ from torch.nn.functional import conv2d
 
 from llve_common.clips.frames import Frame
 from llve_common.enhance.frames import frame_enhancer
-from llve_common.errors import ConfigError
 from llve_common.io.images import Image
+from llve_common.machine.replay import NotCaptured, Replayed
 from llve_common.metrics.cost import peak_memory
 from llve_common.ops.deform_conv import deform_conv2d
 from llve_common.ops.selection import VARIABLE
 from llve_common.paper.contract import Batch, Model, Objective, Paper
 from llve_common.report.tables import Table
 from llve_common.train.batches import samples_in, to_device
-from llve_common.train.graph import Replayed
 from llve_common.weights.network import load_model
 from llve_sci.paper import PAPER as SCI
 from llve_sdsd.paper import PAPER as SDSD
@@ -169,7 +168,7 @@ def training_row(
     runs = {}
     for precision in TRAINING:
         network = procedure.network(settings).to(GPU).train()
-        if precision == CHANNELS_LAST:
+        if precision == CHANNELS_LAST or precision in GRAPHS:
             for weight in network.parameters():
                 # Module.to stumbles over three-dimensional convolutions.
                 if weight.ndim == 4:
@@ -178,7 +177,7 @@ def training_row(
         make = graphed_step if precision in GRAPHS else training_step
         try:
             step = make(network, objective, optimizer, batch, precision.partition(",")[0])
-        except ConfigError as error:
+        except NotCaptured as error:
             print(f"{paper.name}, {precision}: not captured: {error}")
         else:
             runs[precision] = finished(step)
@@ -211,12 +210,10 @@ def graphed_step(
     batch: Batch, precision: str,
 ) -> Callable[[], None]:  # fmt: skip
     """Likewise, with the kernels of losses and gradients launched as one, by ``train.graph``."""
-    replayed = Replayed(
-        lambda batch: gradients(network, objective, optimizer, batch, precision),
-        network.parameters(),
-    )
+    replayed = Replayed(lambda batch: gradients(network, objective, optimizer, batch, precision))
 
     def step() -> None:
+        # What the function sets besides lies where it was captured.
         replayed(batch)
         optimizer.step()
 

@@ -51,9 +51,11 @@ def test_no_layer_sees_twice_a_frame_that_stands_in_for_others():
 
 
 @pytest.mark.parametrize("attention", [True, False])
-@pytest.mark.parametrize("align", ["_one_by_one", "_at_once"])
-def test_several_clips_at_once_equal_whole_windows(attention, align, monkeypatch):
-    monkeypatch.setattr(fast, "_one_by_one", getattr(fast, align))
+@pytest.mark.parametrize("on_gpu", [False, True])
+def test_several_clips_at_once_equal_whole_windows(attention, on_gpu, monkeypatch):
+    if on_gpu:
+        monkeypatch.setattr(fast, "_one_by_one", fast._at_once)
+        monkeypatch.setattr(fast, "_by_rows", fast._whole)
     network = small_network(attention=attention)
     frames = torch.rand(2, 5, 3, 32, 48) * 0.3
     with torch.inference_mode():

@@ -7,7 +7,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from llve_common.metrics.cost import parameter_count
 from llve_tcenet.attention import as_pixels, co_attend
-from llve_tcenet.network import Encoder, PairConvolution, TCENet, initialise
+from llve_tcenet.network import (
+    Encoder,
+    PairConvolution,
+    TCENet,
+    _by_moments,
+    initialise,
+    layer_norm,
+)
 from llve_tcenet.wavelet import haar, inverse_haar
 
 
@@ -34,6 +41,12 @@ def test_encoding_without_gradients_keeps_nothing_but_what_is_needed():
         encoding = Encoder().eval()(torch.rand(1, 5, 3, 32, 32))
     for part in encoding:
         assert part.untyped_storage().nbytes() == part.numel() * part.element_size()
+
+
+def test_layer_norm_on_a_gpu_is_that_on_a_cpu():
+    features = torch.rand(2, 8, 12, 20) * 3 + 5
+    wanted = layer_norm(features)
+    torch.testing.assert_close(_by_moments(features), wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_initial_weights(network):

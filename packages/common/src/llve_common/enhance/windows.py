@@ -5,7 +5,8 @@ has its parts kept while a later window needs them; memory stays constant with t
 length, and the result is that of the whole windows one by one.
 """
 
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -13,7 +14,10 @@ from torch import Tensor, nn
 
 from llve_common.clips.windows import index_in_clip
 from llve_common.machine.device import computing_in
+from llve_common.machine.replay import NotCaptured, Replayed, mapped
 from llve_common.paper.contract import Model, Stream, Window
+
+log = logging.getLogger(__name__)
 
 
 def enhance_clip(model: Model, frames: Iterable[Tensor]) -> Iterator[Tensor]:
@@ -97,6 +101,27 @@ def whole_windows(model: Model) -> Stream:
     return Stream(frames=(0,), part=lambda network, frames: frames[:, 0], combine=combine)
 
 
+def _quick(device: torch.device, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The function, on a CUDA device replayed from a graph where that can be, with the same result.
+
+    What it makes is the caller's.
+    """
+    if device.type != "cuda":
+        return function
+    replayed: Replayed | None = Replayed(function)
+
+    def call(given: Any) -> Any:
+        nonlocal replayed
+        try:
+            return function(given) if replayed is None else mapped(replayed(given), torch.clone)
+        except NotCaptured as error:
+            log.info("the network runs as usual, without a CUDA graph: %s", error)
+            replayed = None
+            return function(given)
+
+    return call
+
+
 class _Keeper:
     """The frames and parts that windows still need, parts by the frames they were made of."""
 
@@ -104,6 +129,10 @@ class _Keeper:
         window, self.network = model.window, model.network
         self.precision, self.device = model.precision, model.device
         self.stream = model.paper.stream or whole_windows(model)
+        self.first = window.outputs[:1]
+        stream, network, first = self.stream, self.network, self.first
+        self.part = _quick(self.device, lambda frames: stream.part(network, frames))
+        self.whole = _quick(self.device, lambda parts: stream.combine(network, parts, first))
         self.size, self.border = len(window.inputs), window.border
         frames = self.stream.frames
         # Offsets of parts and frames added up are the window's inputs.
@@ -126,6 +155,10 @@ class _Keeper:
         ]
         with torch.inference_mode(), computing_in(self.precision, self.device):
             parts = [self._part(key) for key in keys]
+            # Where parts stand in for others, a paper may spare itself work.
+            if outputs == self.first and len(set(keys)) == len(keys):
+                made: Tensor = self.whole(parts)
+                return made
             return self.stream.combine(self.network, parts, outputs)
 
     def forget(self, before: int) -> None:
@@ -135,5 +168,5 @@ class _Keeper:
     def _part(self, key: tuple[int, ...]) -> Any:
         if key not in self.parts:
             frames = torch.stack([self.frames[index] for index in key], dim=1)
-            self.parts[key] = self.stream.part(self.network, frames)
+            self.parts[key] = self.part(frames)
         return self.parts[key]

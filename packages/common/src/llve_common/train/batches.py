@@ -5,7 +5,7 @@ iteration and rank: a run that goes on at any iteration sees what an unbroken on
 """
 
 import random
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import ExitStack
 from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from llve_common.clips.folders import some_of
 from llve_common.config import TrainerSettings
 from llve_common.errors import DataError, UserError
 from llve_common.machine.processes import ALONE, Processes
+from llve_common.machine.replay import mapped, tensors
 from llve_common.paper.contract import Batch, Sample, TrainingSet
 from llve_common.train.mishaps import end_loaders, has_worked, settle_loader, with_cause, work_of
 
@@ -58,11 +58,13 @@ def load_batches(
     iterations: range,
     me: Processes = ALONE,
     enlarge: int = 1,
+    pinned: bool = False,
 ) -> Generator[Share | UserError]:
     """Load one process's share of the batches that :func:`draw_batches` draws.
 
-    A user's mistake comes in the batch's place, for it may have been made in a loader's process.
-    Those processes end with this generator.
+    They may lie in memory that a CUDA device reads by itself (``pinned``). A user's mistake comes
+    in the batch's place, for it may have been made in a loader's process. Those processes end with
+    this generator.
     """
     size, seed = chosen.batch_size, chosen.seed
     loader = DataLoader(
@@ -73,6 +75,7 @@ def load_batches(
         num_workers=chosen.workers,
         worker_init_fn=settle_loader,
         timeout=_LOOK if chosen.workers else 0,
+        pin_memory=pinned,
         # Its own generator, so that loading leaves the global one alone.
         generator=torch.Generator().manual_seed(seed),
     )
@@ -229,21 +232,3 @@ def samples_in(batch: Batch) -> int:
 def to_device(batch: Batch, device: torch.device) -> Any:
     """The batch with its tensors on a device."""
     return mapped(batch, lambda tensor: tensor.to(device, non_blocking=True))
-
-
-def tensors(value: Any) -> Iterator[Tensor]:
-    """The tensors of a batch or a sample, in order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, dict):
-        for each in value.values():
-            yield from tensors(each)
-
-
-def mapped(value: Any, change: Callable[[Tensor], Any]) -> Any:
-    """The same nesting with every tensor changed."""
-    if isinstance(value, Tensor):
-        return change(value)
-    if isinstance(value, dict):
-        return {key: mapped(each, change) for key, each in value.items()}
-    return value

@@ -13,8 +13,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from llve_common.machine.processes import STOPPING, Processes
+from llve_common.machine.replay import Replayed
 from llve_common.paper.contract import Clip, Paper, Plan, Procedure, Progress, TrainingSet
-from llve_common.train.graph import Replayed
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Run:
         epoch_length: iterations in an epoch.
         device: what it computes on.
         me: which process this is.
-        replayed: gives losses and gradients from a CUDA graph, where that is asked for.
+        replayed: a batch to losses and gradients by a CUDA graph, where that is asked for.
         clips: to validate with and to draw previews from; the first process alone has them.
         folder: where it writes.
         iteration: how many updates were made.

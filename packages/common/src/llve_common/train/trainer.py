@@ -32,7 +32,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +50,7 @@ from llve_common.machine.processes import (
     process_group,
     raise_in_all_processes,
 )
+from llve_common.machine.replay import NotCaptured, Replayed
 from llve_common.paper.contract import Batch, Model, Objective, Paper, Procedure, Progress
 from llve_common.train import record
 from llve_common.train.batches import (
@@ -62,7 +62,6 @@ from llve_common.train.batches import (
     to_device,
 )
 from llve_common.train.checkpoint import restore, save_checkpoint
-from llve_common.train.graph import Replayed
 from llve_common.train.manifest import require_same_data
 from llve_common.train.mishaps import explained
 from llve_common.train.run import Run, stopping_softly
@@ -136,7 +135,8 @@ def train(
         if owed:
             _look(run)
         iterations = range(run.iteration + 1, run.plan.iterations + 1)
-        batches = load_batches(run.data, settings.train, iterations, me, procedure.enlarge)
+        pinned = device.type == "cuda"
+        batches = load_batches(run.data, settings.train, iterations, me, procedure.enlarge, pinned)
         _fit(run, stack.enter_context(closing(batches)), watch)
     return run.folder
 
@@ -170,6 +170,8 @@ def _set_up(
         raise DataError("the training set is empty", where=procedure.name)
     torch.manual_seed(chosen.seed)
     network = procedure.network(settings).to(device)
+    if chosen.graph:
+        _channels_last(network)
     step = Step(network, procedure.objective(settings, device))
     optimizer = procedure.optimizer(settings, network)
     epoch_length = batches_per_epoch(len(data) * procedure.enlarge, chosen.batch_size)
@@ -197,8 +199,16 @@ def _set_up(
         clips=clips,
     )
     if chosen.graph:
-        run.replayed = Replayed(partial(_gradients, run, share=1.0), network.parameters())
+        run.replayed = Replayed(lambda batch: (_gradients(run, batch, 1.0), _held(run)))
     return run
+
+
+def _channels_last(network: nn.Module) -> None:
+    """The memory format in which a GPU's convolutions are fastest."""
+    for parameter in network.parameters():
+        # Module.to stumbles over three-dimensional convolutions.
+        if parameter.ndim == 4:
+            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
 
 
 @contextmanager
@@ -267,7 +277,7 @@ def _update(run: Run, batch: Batch, share: float = 1.0) -> dict[str, float]:
     iteration, chosen, scaler = run.iteration + 1, run.settings.train, run.scaler
     run.procedure.schedule(run.settings, run.optimizer, Progress(iteration, run.epoch_length))
     run.network.train()
-    losses = run.replayed(batch) if run.replayed else _gradients(run, batch, share)
+    losses = _replay(run, run.replayed, batch) if run.replayed else _gradients(run, batch, share)
     # One copy from the device for all of them, which it waits for.
     numbers = torch.stack(list(losses.values())).tolist()
     values: dict[str, float] = dict(zip(losses, numbers, strict=True))
@@ -301,6 +311,27 @@ def _gradients(run: Run, batch: Batch, share: float) -> dict[str, Tensor]:
         for name, loss in losses.items():
             values[name] = values.get(name, 0) + loss.detach()
     return values
+
+
+def _held(run: Run) -> list[Tensor | None]:
+    """The gradients of all parameters."""
+    return [parameter.grad for parameter in run.network.parameters()]
+
+
+def _replay(run: Run, replayed: Replayed, batch: Batch) -> dict[str, Tensor]:
+    """The same from a CUDA graph, whose gradients are always in the same memory."""
+    try:
+        losses, gradients = replayed(batch)
+    except NotCaptured as error:
+        raise ConfigError(
+            "the losses of this training cannot be captured in a CUDA graph",
+            where="train.graph", got=str(error),
+            expected="losses that the device computes alone", mend="use train.graph=false",
+        ) from error  # fmt: skip
+    for parameter, gradient in zip(run.network.parameters(), gradients, strict=True):
+        parameter.grad = gradient
+    found: dict[str, Tensor] = losses
+    return found
 
 
 def _averaging(step: nn.Module, *, at: bool) -> AbstractContextManager[None]:
