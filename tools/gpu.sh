@@ -12,7 +12,8 @@ trap 'rm -rf "$work"' EXIT
 failed=0
 
 # Only the files with such tests, for others need more packages.
-grep -rlZ --include='test_*.py' mark.gpu packages | xargs -0 "$python" -m pytest -q -m gpu || failed=1
+{ grep -rlZ --include='test_*.py' mark.gpu packages; printf '%s\0' packages/*/tests/test_conformance.py; } |
+  xargs -0 "$python" -m pytest -q -m gpu || failed=1
 
 # A group of one process, by nccl.
 "$python" -m llve_common data synthetic "$work/synthetic" --png || failed=1

@@ -304,6 +304,18 @@ class Conformance:
         exact, near = (torch.stack(list(enhance_clip(model, clip))) for model in models)
         assert 0 < (near - exact).abs().mean() < 1 / 255
 
+    @pytest.mark.gpu
+    def test_a_clip_on_a_gpu_is_that_on_a_cpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """From the first frames, computed as usual, to those replayed from a graph."""
+        for backend in (torch.backends.cudnn, torch.backends.cuda.matmul):
+            monkeypatch.setattr(backend, "allow_tf32", False)
+        clip = [to_tensor(pixels)[None] for pixels in dark_frames(12, 48, 96)]
+        expected = enhance_clip(load_model(self.paper, None, CPU), clip)
+        gpu = torch.device("cuda")
+        found = enhance_clip(load_model(self.paper, None, gpu), [each.to(gpu) for each in clip])
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one.cpu(), other, rtol=1e-3, atol=1e-4)
+
     def test_enhance_a_folder(
         self, tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
