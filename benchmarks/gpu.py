@@ -29,13 +29,14 @@ from torch.nn.functional import conv2d
 from llve_common.clips.frames import Frame
 from llve_common.enhance.frames import frame_enhancer
 from llve_common.io.images import Image
-from llve_common.machine.replay import NotCaptured, Replayed
+from llve_common.machine.replay import NotCaptured, Replayed, mapped
 from llve_common.metrics.cost import peak_memory
 from llve_common.ops.deform_conv import deform_conv2d
 from llve_common.ops.selection import VARIABLE
 from llve_common.paper.contract import Batch, Model, Objective, Paper
 from llve_common.report.tables import Table
 from llve_common.train.batches import samples_in, to_device
+from llve_common.train.trainer import channels_last
 from llve_common.weights.network import load_model
 from llve_sci.paper import PAPER as SCI
 from llve_sdsd.paper import PAPER as SDSD
@@ -168,15 +169,15 @@ def training_row(
     runs = {}
     for precision in TRAINING:
         network = procedure.network(settings).to(GPU).train()
+        given = batch
         if precision == CHANNELS_LAST or precision in GRAPHS:
+            given = mapped(batch, channels_last)
             for weight in network.parameters():
-                # Module.to stumbles over three-dimensional convolutions.
-                if weight.ndim == 4:
-                    weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+                weight.data = channels_last(weight.data)
         optimizer = procedure.optimizer(settings, network)
         make = graphed_step if precision in GRAPHS else training_step
         try:
-            step = make(network, objective, optimizer, batch, precision.partition(",")[0])
+            step = make(network, objective, optimizer, given, precision.partition(",")[0])
         except NotCaptured as error:
             print(f"{paper.name}, {precision}: not captured: {error}")
         else:

@@ -50,7 +50,7 @@ from llve_common.machine.processes import (
     process_group,
     raise_in_all_processes,
 )
-from llve_common.machine.replay import NotCaptured, Replayed
+from llve_common.machine.replay import NotCaptured, Replayed, mapped
 from llve_common.paper.contract import Batch, Model, Objective, Paper, Procedure, Progress
 from llve_common.train import record
 from llve_common.train.batches import (
@@ -171,7 +171,8 @@ def _set_up(
     torch.manual_seed(chosen.seed)
     network = procedure.network(settings).to(device)
     if chosen.graph:
-        _channels_last(network)
+        for parameter in network.parameters():
+            parameter.data = channels_last(parameter.data)
     step = Step(network, procedure.objective(settings, device))
     optimizer = procedure.optimizer(settings, network)
     epoch_length = batches_per_epoch(len(data) * procedure.enlarge, chosen.batch_size)
@@ -199,16 +200,15 @@ def _set_up(
         clips=clips,
     )
     if chosen.graph:
-        run.replayed = Replayed(lambda batch: (_gradients(run, batch, 1.0), _held(run)))
+        run.replayed = Replayed(
+            lambda batch: (_gradients(run, mapped(batch, channels_last), 1.0), _held(run))
+        )
     return run
 
 
-def _channels_last(network: nn.Module) -> None:
-    """The memory format in which a GPU's convolutions are fastest."""
-    for parameter in network.parameters():
-        # Module.to stumbles over three-dimensional convolutions.
-        if parameter.ndim == 4:
-            parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+def channels_last(tensor: Tensor) -> Tensor:
+    """Images or convolutions in the memory format in which a GPU's convolutions are fastest."""
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
 @contextmanager
