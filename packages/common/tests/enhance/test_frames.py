@@ -11,13 +11,14 @@ from llve_common.clips.frames import Frame
 from llve_common.enhance import frames
 from llve_common.enhance.files import enhance_all
 from llve_common.enhance.frames import (
-    as_wished,
     enhance_frames,
     frame_enhancer,
     pad_to_fit,
     pixel_enhancer,
+    ready,
 )
 from llve_common.enhance.jobs import naming_faults
+from llve_common.enhance.ready import as_wished
 from llve_common.errors import DataError
 from llve_common.io.images import Image, read_image, to_tensor, write_image
 from llve_common.paper.contract import Model, Window
@@ -32,7 +33,7 @@ def enhance(model):
     """Enhances jobs with the tiny paper, parts of it replaced."""
 
     def run(jobs, **changes):
-        return enhance_all(model(**changes), jobs)
+        return enhance_all(ready(model(**changes)), jobs)
 
     return run
 
@@ -103,7 +104,7 @@ def test_sides_of_a_remainder_that_fits_are_left_as_they_are(side, padded):
 def test_images_are_written_counted_and_told_to_the_watcher(model, image_file, tmp_path):
     told = []
     jobs = [(image_file(f"{n}.png", seed=n), tmp_path / "out" / f"{n}.png") for n in range(3)]
-    result = enhance_all(model(), jobs, watch=lambda *each: told.append(each))
+    result = enhance_all(ready(model()), jobs, watch=lambda *each: told.append(each))
     assert (result.frames, result.failures) == (3, ())
     assert result.seconds > 0
     assert told == [(1, 3), (2, 3), (3, 3)]

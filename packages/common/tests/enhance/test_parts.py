@@ -13,6 +13,7 @@ import pytest
 from clips import frames_of, make_clip, noise, sound_packets
 
 from llve_common.enhance.files import enhance_all
+from llve_common.enhance.frames import ready
 from llve_common.enhance.jobs import Wishes, plan_jobs
 from llve_common.enhance.parts import folder_of, parts_in
 from llve_common.errors import ConfigError
@@ -28,6 +29,7 @@ import os, signal, sys
 from pathlib import Path
 from conftest import make_paper
 from llve_common.enhance.files import enhance_all
+from llve_common.enhance.frames import ready
 from llve_common.enhance.jobs import Wishes
 from llve_common.paper.contract import Model
 from torch import nn
@@ -38,7 +40,7 @@ def watch(done, total):
 
 job = tuple(map(Path, sys.argv[1:]))
 model = Model(make_paper(), nn.Identity())
-enhance_all(model, [job], wishes=Wishes(resume=True), watch=watch)
+enhance_all(ready(model), [job], wishes=Wishes(resume=True), watch=watch)
 """
 
 
@@ -65,7 +67,7 @@ def stopped(model, source, target, at, wishes=IN_PARTS):
             raise Stop
 
     with pytest.raises(Stop):
-        enhance_all(model, [(source, target)], wishes=wishes, watch=watch)
+        enhance_all(ready(model), [(source, target)], wishes=wishes, watch=watch)
 
 
 def killed(model, source, target, at, wishes):
@@ -87,11 +89,11 @@ def test_interrupted_run_goes_on_and_gives_what_an_unbroken_one_does(
     end(model(), clip, broken, 10, wishes)
     assert not broken.exists()
     assert len(parts_in(folder_of(broken))) == 2
-    result = enhance_all(model(), [(clip, broken)], wishes=wishes)
+    result = enhance_all(ready(model()), [(clip, broken)], wishes=wishes)
     assert result.failures == ()
     assert result.frames == len(TIMES) - 9
     assert "goes on after the 9 frames that are there" in caplog.text
-    assert enhance_all(model(), [(clip, whole)], wishes=wishes).frames == len(TIMES)
+    assert enhance_all(ready(model()), [(clip, whole)], wishes=wishes).frames == len(TIMES)
     assert sorted(tmp_path.iterdir()) == sorted([whole, broken])
     for one, other, source in zip(*map(frames_of, (broken, whole, clip)), strict=True):
         assert one.time == other.time == source.time
@@ -118,8 +120,8 @@ def test_a_run_that_ends_while_it_removes_its_parts_goes_on(model, clip, tmp_pat
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", stop)
         with pytest.raises(Stop):
-            enhance_all(model(), [(clip, target)], wishes=IN_PARTS)
-    assert enhance_all(model(), [(clip, target)], wishes=IN_PARTS).failures == ()
+            enhance_all(ready(model()), [(clip, target)], wishes=IN_PARTS)
+    assert enhance_all(ready(model()), [(clip, target)], wishes=IN_PARTS).failures == ()
     assert times_of(target) == times_of(clip)
     assert list(tmp_path.iterdir()) == [target]
 
@@ -129,7 +131,7 @@ def test_folder_of_frames_goes_on_with_the_next_one(model, image_file, tmp_path)
         image_file(f"in/{number}.png")
     wishes = replace(IN_PARTS, rate=Fraction(1, 4))
     stopped(model(), tmp_path / "in", tmp_path / "a.mp4", 4, wishes)
-    result = enhance_all(model(), [(tmp_path / "in", tmp_path / "a.mp4")], wishes=wishes)
+    result = enhance_all(ready(model()), [(tmp_path / "in", tmp_path / "a.mp4")], wishes=wishes)
     assert (result.frames, result.failures) == (2, ())
     assert times_of(tmp_path / "a.mp4") == [0, 4, 8, 12, 16]
 
@@ -144,7 +146,9 @@ def test_what_changed_is_named(model, clip, tmp_path, changed):
         source.write_bytes(clip.read_bytes() + b"\0")
     weights = LoadedWeights(tmp_path, "0" * 64, bundled=False) if changed == "weights" else None
     chosen = replace(model(), weights=weights)
-    [failure] = enhance_all(chosen, [(source, target)], wishes=replace(IN_PARTS, **other)).failures
+    [failure] = enhance_all(
+        ready(chosen), [(source, target)], wishes=replace(IN_PARTS, **other)
+    ).failures
     assert "the parts that are there were made otherwise" in failure
     assert f"got: {changed} " in failure
     assert "," not in failure.partition("got: ")[2].partition("\n")[0]
@@ -156,7 +160,7 @@ def test_part_that_is_missing_is_named(model, clip, tmp_path):
     target = tmp_path / "out.mp4"
     stopped(model(), clip, target, 12)
     parts_in(folder_of(target))[1].path.unlink()
-    [failure] = enhance_all(model(), [(clip, target)], wishes=IN_PARTS).failures
+    [failure] = enhance_all(ready(model()), [(clip, target)], wishes=IN_PARTS).failures
     assert "a part is missing or damaged" in failure
     assert not target.exists()
 
@@ -167,7 +171,7 @@ def test_record_that_is_damaged_is_one_message(model, clip, tmp_path):
     [record] = folder_of(target).glob("*.json")
     for content in (b"", b"[1]", b'{"paper": 1}', b"\xff"):
         record.write_bytes(content)
-        [failure] = enhance_all(model(), [(clip, target)], wishes=IN_PARTS).failures
+        [failure] = enhance_all(ready(model()), [(clip, target)], wishes=IN_PARTS).failures
         assert f"{record}: the content is not what llve writes" in failure
     assert parts_in(folder_of(target))
 

@@ -10,6 +10,7 @@ import tifffile
 
 from llve_common.clips.frames import open_sink, open_source
 from llve_common.enhance.files import enhance_all
+from llve_common.enhance.frames import ready
 from llve_common.enhance.jobs import plan_jobs
 from llve_common.io.images import OF_16_BITS, WRITTEN, read_image, write_image
 
@@ -138,7 +139,7 @@ def test_results_get_a_suffix_that_holds_them(tmp_path, model, paper):
     photograph(folder / "c.jpg")
     jobs = plan_jobs("image", [folder], tmp_path / "out")
     assert [target.name for _, target in jobs] == ["a.png", "b.png", "c.jpg"]
-    result = enhance_all(model(), jobs)
+    result = enhance_all(ready(model()), jobs)
     assert result.failures == ()
     assert read_image(tmp_path / "out" / "b.png").alpha.max() == 7
     assert re.fullmatch(r"2020.*", said(tmp_path / "out" / "c.jpg")[0][306])

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from llve_common.paper.contract import Pass
 from llve_sci.fast import folded
-from llve_sci.network import IlluminationEstimator
 
 
 def shaders(network: nn.Module) -> list[Pass]:
@@ -17,11 +16,10 @@ def shaders(network: nn.Module) -> list[Pass]:
 
     Batch norm is folded, as of evaluation.
     """
-    estimator = network.enhance
-    assert isinstance(estimator, IlluminationEstimator)
-    first, block, last = map(_weights, (estimator.in_conv, estimator.conv, estimator.out_conv))
+    depth, layers = folded(network)
+    first, block, last = (_weights(*each) for each in layers)
     features = _shader("features.glsl")
-    names = [f"features{each}" for each in range(estimator.layers + 1)]
+    names = [f"features{each}" for each in range(depth + 1)]
     return [
         Pass(features, {"features": "frame"}, names[0], first, {"BLOCK": 0}),
         *(
@@ -39,8 +37,7 @@ def _shader(name: str) -> str:
     return "".join((folder / each).read_text("utf-8") for each in ("convolution.glsl", name))
 
 
-def _weights(layers: nn.Sequential) -> Tensor:
+def _weights(weight: Tensor, bias: Tensor) -> Tensor:
     """The three columns of each tap, then the bias, each (3) of (4)."""
-    weight, bias = folded(layers)
     columns = weight.permute(2, 3, 1, 0).reshape(27, 3)
     return F.pad(torch.cat([columns, bias[None]]), (0, 1))

@@ -160,6 +160,7 @@ ABOUT = About(
     package="llve_sci",
     kind="image",
     bundled="sci-photographs.safetensors",
+    has_kernel=True,
     options={
         TrainSettings: TRAIN_OPTIONS,
         FinetuneSettings: FINETUNE_OPTIONS,

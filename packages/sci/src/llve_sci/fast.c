@@ -299,6 +299,11 @@ int64_t enhance(const Network *network, const char *pixels, char *result, int64_
     if (!memory)
         return -1;
     memset(memory, 0, bytes);
+#if defined(__SSE__)
+    /* In this thread numbers below the smallest normal one count as zero from here on: processors
+     * take a hundred times as long for them. */
+    __builtin_ia32_ldmxcsr(__builtin_ia32_stmxcsr() | 0x8040);
+#endif
     int numbers = 1;
     for (int64_t left = 0; left < network->width; left += inner) {
         const int64_t right = SMALLER(left + inner, network->width);

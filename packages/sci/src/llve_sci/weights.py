@@ -5,7 +5,8 @@ is also ``enhance.blocks.0``; ``calibrate.convs`` is also ``calibrate.blocks.0``
 Where the entries of a file differ, the published code ends up with the last that it loads.
 """
 
-from llve_common.paper.contract import State
+from collections.abc import Mapping
+from typing import Any
 
 # Our prefix: the published aliases in the order in which they are loaded.
 _ALIASES = {
@@ -14,7 +15,7 @@ _ALIASES = {
 }
 
 
-def to_published(state: State) -> State:
+def to_published(state: Mapping[str, Any]) -> dict[str, Any]:
     """Our weights under the published names, aliases included."""
     published = dict(state)
     for ours, aliases in _ALIASES.items():
@@ -24,7 +25,7 @@ def to_published(state: State) -> State:
     return published
 
 
-def from_published(state: State) -> State:
+def from_published(state: Mapping[str, Any]) -> dict[str, Any]:
     """Published weights under our names; weights under our names pass unchanged."""
     ours = {key: value for key, value in state.items() if ".blocks." not in key}
     for prefix, aliases in _ALIASES.items():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +22,7 @@ from llve_common.paper.about import About
 if TYPE_CHECKING:
     from llve_common.enhance.files import Enhanced
     from llve_common.enhance.jobs import Job, Wishes
-    from llve_common.paper.contract import Model
+    from llve_common.enhance.ready import Ready
 
 Choose = Callable[[Sequence[str], bool], About]
 """The paper for sources as they were typed, which may be a pipe of raw frames."""
@@ -132,16 +134,25 @@ def enhance_command(choose: Choose) -> Callable[..., None]:
             me = processes()
             mine = jobs[me.rank :: me.count]
             left = jobs_to_do(mine, place, overwrite=overwrite, skip_existing=skip_existing)
-            with lasting_objects():
-                from llve_common.machine.device import choose_device
-                from llve_common.weights.network import load_model
-
-            where = choose_device(device or "auto")
-            model = load_model(paper.paper(), weights, where, precision=precision)
-            result = _enhance(model, left, wishes)
-            _report(result, left, len(mine) - len(left), model)
+            ready = _ready(paper, weights, device or "auto", precision)
+            result = _enhance(ready, left, wishes)
+            _report(result, left, len(mine) - len(left), ready)
 
     return enhance
+
+
+def _ready(paper: About, weights: Path | None, device: str, precision: AnyPrecision) -> Ready:
+    """The paper's network, without PyTorch where that is not needed."""
+    with lasting_objects():
+        from llve_common.enhance.ready import ready_without_torch
+
+        found = ready_without_torch(paper, weights, device, precision)
+        if found is not None:
+            return found
+        from llve_common.enhance.frames import ready
+        from llve_common.machine.device import choose_device
+        from llve_common.weights.network import load_model
+    return ready(load_model(paper.paper(), weights, choose_device(device), precision=precision))
 
 
 def _sources_and_output(words: list[str], output: str | None) -> tuple[list[str], str | None]:
@@ -172,7 +183,7 @@ def _ending(suffix: str | None) -> str | None:
     return suffix
 
 
-def _enhance(model: Model, jobs: Sequence[Job], wishes: Wishes) -> Enhanced:
+def _enhance(ready: Ready, jobs: Sequence[Job], wishes: Wishes) -> Enhanced:
     from llve_common.enhance.files import enhance_all
     from llve_common.video import named_video
 
@@ -185,7 +196,7 @@ def _enhance(model: Model, jobs: Sequence[Job], wishes: Wishes) -> Enhanced:
             advance(done, total, f"{rate:.1f} {what}/s")
 
         try:
-            return enhance_all(model, jobs, wishes=wishes, watch=watch)
+            return enhance_all(ready, jobs, wishes=wishes, watch=watch)
         except KeyboardInterrupt:
             if wishes.resume:
                 messages.print("interrupted; the same command goes on, by its --resume")
@@ -194,12 +205,12 @@ def _enhance(model: Model, jobs: Sequence[Job], wishes: Wishes) -> Enhanced:
             raise
 
 
-def _report(result: Enhanced, jobs: Sequence[Job], skipped: int, model: Model) -> None:
+def _report(result: Enhanced, jobs: Sequence[Job], skipped: int, ready: Ready) -> None:
     if len(jobs) == 1 and result.failures:
         raise UserError(result.failures[0])
     piped = bool(jobs) and jobs[0][1].stem == "-"
     say = messages if piped else console
-    say.print(f"weights: {model.weights}", soft_wrap=True)
+    say.print(f"weights: {ready.weights}", soft_wrap=True)
     if skipped:
         say.print(f"left as they are, since they were there: {skipped}")
     if jobs:
@@ -207,7 +218,7 @@ def _report(result: Enhanced, jobs: Sequence[Job], skipped: int, model: Model) -
         where = "standard output" if piped else target if len(jobs) == 1 else target.parent
         frames = f"{result.frames} {'frame' if result.frames == 1 else 'frames'}"
         rate = f"{result.frames / max(result.seconds, 1e-9):.1f} a second"
-        took = f"{result.seconds:.1f} s ({rate}, in {model.precision})"
+        took = f"{result.seconds:.1f} s ({rate}, in {ready.precision})"
         say.print(f"enhanced {frames} in {took}: {where}", soft_wrap=True)
     if result.failures:
         raise MediaError(
@@ -229,4 +240,9 @@ def recommended_paper(given: Sequence[str], raw: bool) -> About:
             require_there(Path(each))
     name, line = recommended("video" if raw else kind_of([Path(each) for each in given]))
     messages.print(line, highlight=False, soft_wrap=True)
-    return load_paper(find_papers([name])[name])
+    entry = find_papers([name])[name]
+    with suppress(ImportError, AttributeError):  # which load_paper explains
+        about: About = import_module(f"{entry.module.rpartition('.')[0]}.config").ABOUT
+        if about.has_kernel:
+            return about
+    return load_paper(entry)

@@ -14,7 +14,8 @@ import torch
 
 from llve_common.clips.frames import Frame, of_one_size
 from llve_common.config import AnyPrecision, Kind, Precision
-from llve_common.enhance.frames import as_wished, frame_enhancer
+from llve_common.enhance.frames import frame_enhancer
+from llve_common.enhance.ready import as_wished
 from llve_common.enhance.windows import latency
 from llve_common.errors import ConfigError, MediaError
 from llve_common.io.images import Image, Pixels

@@ -14,12 +14,10 @@ from threading import Lock
 from llve_common.clips.frames import Frame, Source, Watcher, as_video, open_sink, open_source
 from llve_common.clips.pipes import PIPE, raw_sink, raw_source
 from llve_common.enhance.background import in_background
-from llve_common.enhance.frames import Enhance, as_wished, frame_enhancer, previewed
 from llve_common.enhance.jobs import AS_IT_IS, Job, Wishes, naming_faults
 from llve_common.enhance.parts import frames_done, held_parts, join, made_by, part_sink
-from llve_common.enhance.windows import latency
+from llve_common.enhance.ready import Enhance, Ready, as_wished, previewed
 from llve_common.errors import MediaError, UserError
-from llve_common.paper.contract import Model
 from llve_common.video import is_image, named_video
 
 log = logging.getLogger(__name__)
@@ -68,18 +66,16 @@ def _opened(source: Path, wishes: Wishes, skip: int = 0) -> AbstractContextManag
     return open_source(source, start=start, end=end, keep_going=keep_going, skip=skip)
 
 
-def _enhance_in_parts(
-    model: Model, enhance: Enhance, job: Job, *, wishes: Wishes, watch: Watcher | None
-) -> int:
+def _enhance_in_parts(ready: Ready, job: Job, wishes: Wishes, watch: Watcher | None) -> int:
     """Enhance a source into a video part by part, from the first frame on that no part holds.
 
     Returns how many frames that were. For its window the network sees the frames before as well.
     """
     source, target = job
-    with held_parts(target, made_by(model, source, wishes)) as folder:
+    with held_parts(target, made_by(ready, source, wishes)) as folder:
         done = frames_done(folder)
         # A window at the clip's end may look twice as far back. One frame tells what it is like.
-        first = max(0, done - max(1, *latency(model.window)))
+        first = max(0, done - max(1, *ready.latency))
         if done:
             log.warning("%s: goes on after the %d frames that are there", target, done)
         with _opened(source, wishes, skip=first) as opened:
@@ -87,7 +83,7 @@ def _enhance_in_parts(
             assert opened.video is not None
 
             def missing(frames: Iterable[Frame]) -> Iterator[Frame]:
-                return islice(enhance(frames), done - first, None)
+                return islice(ready.enhance(frames), done - first, None)
 
             def tell(count: int, total: int | None) -> None:
                 if watch is not None:
@@ -126,7 +122,7 @@ def put_frames_through(
 
 
 def enhance_all(
-    model: Model, jobs: Sequence[Job], *, wishes: Wishes = AS_IT_IS, watch: Watcher | None = None
+    ready: Ready, jobs: Sequence[Job], *, wishes: Wishes = AS_IT_IS, watch: Watcher | None = None
 ) -> Enhanced:
     """Enhance sources one after the other; one that fails, for whatever reason, is in the result.
 
@@ -141,7 +137,7 @@ def enhance_all(
     failures: list[str] = []
     frames = 0
     inner = watch if len(jobs) == 1 else None
-    for done, outcome in enumerate(_outcomes(model, jobs, wishes, inner), 1):
+    for done, outcome in enumerate(_outcomes(ready, jobs, wishes, inner), 1):
         if isinstance(outcome, str):
             failures.append(outcome)
         else:
@@ -153,16 +149,16 @@ def enhance_all(
 
 
 def _outcomes(
-    model: Model, jobs: Sequence[Job], wishes: Wishes, watch: Watcher | None
+    ready: Ready, jobs: Sequence[Job], wishes: Wishes, watch: Watcher | None
 ) -> Iterator[int | str]:
     """Of each job in order: how many frames were enhanced, or why none could be."""
-    enhance = as_wished(frame_enhancer(model, ahead=1), wishes.strength)
+    ready = replace(ready, enhance=as_wished(ready.enhance, wishes.strength))
     if len(jobs) == 1 or not all(is_image(source) for source, _ in jobs):
-        yield from (_outcome(model, enhance, job, wishes, watch) for job in jobs)
+        yield from (_outcome(ready, job, wishes, watch) for job in jobs)
         return
-    enhance = _one_at_a_time(enhance)
+    ready = replace(ready, enhance=_one_at_a_time(ready.enhance))
     with ThreadPoolExecutor(_IMAGES_AT_ONCE, "llve-image") as pool:
-        yield from pool.map(lambda job: _outcome(model, enhance, job, wishes, watch), jobs)
+        yield from pool.map(lambda job: _outcome(ready, job, wishes, watch), jobs)
 
 
 def _one_at_a_time(enhance: Enhance) -> Enhance:
@@ -177,13 +173,11 @@ def _one_at_a_time(enhance: Enhance) -> Enhance:
     return locked
 
 
-def _outcome(
-    model: Model, enhance: Enhance, job: Job, wishes: Wishes, watch: Watcher | None
-) -> int | str:
+def _outcome(ready: Ready, job: Job, wishes: Wishes, watch: Watcher | None) -> int | str:
     try:
         if wishes.resume and named_video(job[1]):
-            return _enhance_in_parts(model, enhance, job, wishes=wishes, watch=watch)
-        return enhance_job(enhance, job, wishes=wishes, watch=watch)
+            return _enhance_in_parts(ready, job, wishes, watch)
+        return enhance_job(ready.enhance, job, wishes=wishes, watch=watch)
     except UserError as error:
         return str(error.at(job[0]))
     except Exception as error:

@@ -2,24 +2,19 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
-from itertools import groupby
+from functools import partial
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from llve_common.clips.frames import Frame, of_one_size
+from llve_common.enhance.ready import Enhance, Ready, finished
 from llve_common.enhance.row_blocks import RowBlocks
-from llve_common.enhance.windows import enhance_clip, enhance_inner_frames, inner_frames
-from llve_common.errors import UserError
+from llve_common.enhance.windows import enhance_clip, enhance_inner_frames, inner_frames, latency
 from llve_common.io.images import Pixels, begin_levels, begin_pixels, to_levels, to_tensor
 from llve_common.machine.device import computing_in
 from llve_common.paper.contract import Model, Prepared, Window
-
-Enhance = Callable[[Iterable[Frame]], Iterator[Frame]]
-"""A clip's frames, or images one by one where the window is one frame, to the enhanced ones."""
 
 
 def enhance_frames(model: Model, frames: Tensor) -> Tensor:
@@ -73,49 +68,14 @@ def frame_enhancer(model: Model, *, inner: bool = False, ahead: int = 0) -> Enha
     ahead = ahead if model.device.type == "cuda" else 0
     if len(model.window.inputs) == 1:
         begin = _beginner(model)
-        return lambda frames: _finished(
-            ((each, begin(each.image.pixels)) for each in frames), ahead
-        )
-    return lambda frames: _finished(_in_windows(model, frames, inner=inner), ahead)
+        return lambda frames: finished(((each, begin(each.image.pixels)) for each in frames), ahead)
+    return lambda frames: finished(_in_windows(model, frames, inner=inner), ahead)
 
 
-def as_wished(enhance: Enhance, strength: float = 1) -> Enhance:
-    """The same for people: grey frames stay grey, and the strength is theirs.
-
-    Tests do without it: a published score holds for what the network gives.
-
-    Args:
-        enhance: what the network does.
-        strength: 1 is the enhanced frame, 0 exactly the source's.
-    """
-
-    def through(frames: Iterable[Frame]) -> Iterator[Frame]:
-        waiting: deque[Pixels] = deque()
-        kept = (waiting.append(frame.image.pixels) or frame for frame in frames)  # type: ignore[func-returns-value]
-        for frame in enhance(kept):
-            source = waiting.popleft()
-            pixels = without_tint(frame.image.pixels, source)
-            if strength != 1:
-                change = strength * (pixels.astype(np.float32) - source)
-                top = np.iinfo(source.dtype).max
-                pixels = np.rint(source + change).clip(0, top).astype(source.dtype)
-            yield _with(frame, pixels)
-
-    return through
-
-
-def previewed(enhance: Enhance, every: int) -> Enhance:
-    """One second of a video in so many, each enhanced by itself, and shown one after the other."""
-
-    def through(frames: Iterable[Frame]) -> Iterator[Frame]:
-        seconds = groupby(frames, key=lambda frame: int(frame.time or 0))
-        for second, within in seconds:
-            if second % every == 0:
-                for frame in enhance(within):
-                    assert frame.time is not None
-                    yield replace(frame, time=frame.time - second + second // every)
-
-    return through
+def ready(model: Model) -> Ready:
+    """A model for the command ``enhance``; a CUDA device works on a frame ahead."""
+    enhance, name, device = frame_enhancer(model, ahead=1), model.paper.name, model.device.type
+    return Ready(name, enhance, model.weights, device, model.precision, latency(model.window))
 
 
 def pixel_enhancer(model: Model) -> Callable[[Pixels], Pixels]:
@@ -125,27 +85,18 @@ def pixel_enhancer(model: Model) -> Callable[[Pixels], Pixels]:
     float32, a paper that prepares its network or whose halo is finite goes in blocks of rows; on a
     CUDA device in float32, one that fuses its network goes by its kernel.
     """
-    plain = model.device.type == "cpu" and model.precision == "fp32"
-    prepared = _prepared(model) if plain else None
-    if prepared is not None:
-        return RowBlocks(prepared, model.paper.rounding)
-    begin = _whole_frames(model)
+    begin = _beginner(model)
     return lambda pixels: begin(pixels)()
 
 
 def _beginner(model: Model) -> Callable[[Pixels], Callable[[], Pixels]]:
     """What begins a frame's work, and gives the call that waits for it."""
-    if model.device.type == "cuda":
-        return _whole_frames(model)
-    enhance = pixel_enhancer(model)
-    return lambda pixels: lambda: enhance(pixels)
-
-
-def _whole_frames(model: Model) -> Callable[[Pixels], Callable[[], Pixels]]:
-    """The same for frames that go through the network in one piece."""
-    paper, device = model.paper, model.device
-    exact = device.type == "cuda" and model.precision == "fp32"
-    kernel = paper.fuse(model.network) if exact and paper.fuse is not None else None
+    paper, device, exact = model.paper, model.device, model.precision == "fp32"
+    prepared = _prepared(model) if exact and device.type == "cpu" else None
+    if prepared is not None:
+        return partial(partial, RowBlocks(prepared, paper.rounding))
+    fuse = paper.fuse if exact and device.type == "cuda" else None
+    kernel = None if fuse is None else fuse(model.network)
 
     def begin(pixels: Pixels) -> Callable[[], Pixels]:
         if kernel is not None and pixels.dtype.kind != "f":
@@ -154,26 +105,6 @@ def _whole_frames(model: Model) -> Callable[[Pixels], Callable[[], Pixels]]:
         return begin_pixels(enhanced[0, 0], paper.rounding, pixels.dtype)
 
     return begin
-
-
-def without_tint(enhanced: Pixels, source: Pixels) -> Pixels:
-    """The enhanced frame, turned to grey where its source is grey, so that no tint appears.
-
-    A source is grey if its three channels are equal in every pixel, as those of a grey image or of
-    an infrared camera's video are. Grey is the luma of BT.601.
-
-    Args:
-        enhanced: (H, W, 3) RGB, uint8 or uint16.
-        source: (H, W, 3) RGB, what it was made of.
-    """
-    # A few pixels tell of nearly every picture in colour.
-    for some in (source[::16, ::16], source):
-        if not (np.array_equal(some[..., 0], some[..., 1])
-                and np.array_equal(some[..., 0], some[..., 2])):  # fmt: skip
-            return enhanced
-    import cv2
-
-    return np.asarray(cv2.merge([cv2.cvtColor(enhanced, cv2.COLOR_RGB2GRAY)] * 3), enhanced.dtype)
 
 
 def _prepared(model: Model) -> Prepared | None:
@@ -187,23 +118,6 @@ def _prepared(model: Model) -> Prepared | None:
         return paper.enhance(model.network, block[:, None])[:, 0]
 
     return Prepared(run, window.halo)
-
-
-def _finished(begun: Iterable[tuple[Frame, Callable[[], Pixels]]], ahead: int) -> Iterator[Frame]:
-    """Each frame with its enhanced pixels, waited for when so many others are begun."""
-    waiting: deque[tuple[Frame, Callable[[], Pixels]]] = deque()
-    for each in begun:
-        waiting.append(each)
-        if len(waiting) > ahead:
-            yield _with_result(*waiting.popleft())
-    yield from (_with_result(*each) for each in waiting)
-
-
-def _with_result(frame: Frame, finish: Callable[[], Pixels]) -> Frame:
-    try:
-        return _with(frame, finish())
-    except UserError as error:
-        raise error.at(frame.where) from None
 
 
 def _in_windows(
@@ -228,7 +142,3 @@ def _in_windows(
         height, width = frame.image.pixels.shape[:2]
         cropped = enhanced[0, :, :height, :width]
         yield frame, begin_pixels(cropped, model.paper.rounding, frame.image.pixels.dtype)
-
-
-def _with(frame: Frame, pixels: Pixels) -> Frame:
-    return replace(frame, image=replace(frame.image, pixels=pixels))

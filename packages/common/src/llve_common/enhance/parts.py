@@ -20,11 +20,11 @@ from llve_common.clips.folders import list_images
 from llve_common.clips.frames import Frame, make_folder
 from llve_common.config import checked
 from llve_common.enhance.jobs import Wishes
+from llve_common.enhance.ready import Ready
 from llve_common.errors import ConfigError, MediaError
 from llve_common.io.atomic import write_text
 from llve_common.io.images import in_8_bits
 from llve_common.machine.locks import LOCK, holding
-from llve_common.paper.contract import Model
 from llve_common.video import VideoInfo, VideoWriter
 from llve_common.video.container import open_input
 from llve_common.video.writer import PART
@@ -57,13 +57,13 @@ def folder_of(target: Path) -> Path:
     return target.with_name(f".llve-{digest[:16]}.parts")
 
 
-def made_by(model: Model, source: Path, wishes: Wishes) -> dict[str, str]:
+def made_by(ready: Ready, source: Path, wishes: Wishes) -> dict[str, str]:
     """What enhanced frames depend on, by names that a user knows."""
     of = {
         "llve": f"{__version__} with PyAV {av.__version__}",
-        "paper": model.paper.name,
-        "weights": model.weights.sha256[:16] if model.weights else None,
-        "device": f"{model.device.type} in {model.precision}",
+        "paper": ready.paper,
+        "weights": ready.weights.sha256[:16] if ready.weights else None,
+        "device": f"{ready.device} in {ready.precision}",
         "source": _fingerprint(source),
         "--strength": wishes.strength, "--fps": wishes.rate, "--start": wishes.start,
         "--end": wishes.end, "--codec": wishes.codec, "--crf": wishes.crf,

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from llve_common.enhance.ready import enhance_by
 from llve_common.errors import MediaError
 from llve_common.io.images import NOT_A_NUMBER, Pixels, Rounding, round_, white
 from llve_common.machine.threads import lone_workers
@@ -56,16 +57,15 @@ class RowBlocks:
         Raises:
             MediaError: the network gave values that are not a number.
         """
+        kernel, pool = self._prepared.kernel, self._pool()
+        seen = pool.submit(self._look, pixels).result()
+        if kernel is not None and pixels.dtype.kind != "f":
+            return enhance_by(kernel, pool, self._workers, pixels, seen)
         result: Pixels = np.empty(pixels.shape, pixels.dtype)
         height, width = pixels.shape[:2]
-        run, rows, pool = self._block, max(_BLOCK // width, 1), self._pool()
-        if self._prepared.kernel is not None and pixels.dtype.kind != "f":
-            # It keeps little of a block at a time: so two for a thread, in case one is late.
-            run, rows = self._fused, -(-height // (2 * self._workers))
-            pixels = np.ascontiguousarray(pixels)
-        seen = pool.submit(self._look, pixels).result()
+        rows = max(_BLOCK // width, 1)
         blocks = [
-            pool.submit(run, pixels, result, range(start, min(start + rows, height)), seen)
+            pool.submit(self._block, pixels, result, range(start, min(start + rows, height)), seen)
             for start in range(0, height, rows)
         ]
         for block in blocks:
@@ -82,11 +82,6 @@ class RowBlocks:
     def _look(self, pixels: Pixels) -> Any:
         with torch.inference_mode():
             return self._prepared.look(pixels)
-
-    def _fused(self, pixels: Pixels, result: Pixels, rows: range, seen: Any) -> None:
-        assert self._prepared.kernel is not None
-        if not self._prepared.kernel(pixels, result, rows, seen):
-            raise MediaError(NOT_A_NUMBER)
 
     def _block(self, pixels: Pixels, result: Pixels, rows: range, seen: Any) -> None:
         """Enhance these rows into ``result``."""

@@ -15,7 +15,8 @@ import torch
 from llve_common.clips.clip import Clip
 from llve_common.clips.frames import Frame
 from llve_common.config import AnyPrecision, Precision
-from llve_common.enhance.frames import Enhance, frame_enhancer, pad_to_fit
+from llve_common.enhance.frames import frame_enhancer, pad_to_fit
+from llve_common.enhance.ready import Enhance
 from llve_common.errors import DataError, UserError
 from llve_common.evaluate.contenders import Contender, NoWeightsError, require_weights
 from llve_common.evaluate.meter import (

@@ -16,7 +16,7 @@ import numpy as np
 
 from llve_common.clips.clip import Clip
 from llve_common.clips.frames import Frame
-from llve_common.enhance.frames import Enhance
+from llve_common.enhance.ready import Enhance
 from llve_common.errors import ConfigError, DataError
 from llve_common.io.images import Image, in_8_bits, size_of, to_webp
 from llve_common.metrics.quality import Eight, further

@@ -1,9 +1,12 @@
 """What the implementations of the deformable convolution have in common."""
 
-from typing import NamedTuple, Protocol
+from __future__ import annotations
 
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Pair = tuple[int, int]
 

@@ -5,21 +5,30 @@ CPU; ``triton``, on a CUDA device; or ``auto``, the default: the device's, and P
 cannot be had. What was chosen is logged once.
 """
 
+from __future__ import annotations
+
 import ctypes
 import os
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.resources import as_file, files
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from llve_common.io.images import Pixels
 from llve_common.ops.compiler import shared_library
 from llve_common.ops.implementation import Unavailable
 from llve_common.ops.selection import choose
 
+if TYPE_CHECKING:
+    import torch
+
 VARIABLE = "LLVE_KERNELS"
+
+Kernel = Callable[[Pixels, Pixels, range, Any], bool]
+"""(a frame (H, W, 3) RGB, uint8 or uint16, contiguous; one like it, of which these rows are
+written; the rows; what ``look`` gave) to whether all values were numbers. It rounds as the paper
+does, and may be called by several threads at once."""
 
 _NAMES = ("torch", "c", "triton")
 

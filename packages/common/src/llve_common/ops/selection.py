@@ -6,17 +6,19 @@ be had torchvision's, and plain PyTorch at last. What was chosen is logged once 
 tensors.
 """
 
+from __future__ import annotations
+
 import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import TypeVar
-
-import torch
+from typing import TYPE_CHECKING, TypeVar
 
 from llve_common.errors import ConfigError
-from llve_common.ops import plain
 from llve_common.ops.implementation import Implementation, Unavailable
+
+if TYPE_CHECKING:
+    import torch
 
 VARIABLE = "LLVE_DCN"
 
@@ -94,14 +96,17 @@ def _best(device: torch.device, dtype: torch.dtype) -> tuple[str, ...]:
     if device.type == "cpu":
         return "c", "torchvision"
     # Triton's kernels sum in float32.
-    return ("triton", "torchvision") if device.type == "cuda" and dtype != torch.float64 else ()
+    exact = str(dtype) == "torch.float64"
+    return ("triton", "torchvision") if device.type == "cuda" and not exact else ()
 
 
 def _load(name: str, device: torch.device, dtype: torch.dtype) -> Implementation:
+    # Only what is asked for is imported: Triton is not installed everywhere.
     if name == "torch":
+        from llve_common.ops import plain
+
         return plain
     if name == "c":
-        # Only what is asked for is imported: Triton is not installed everywhere.
         from llve_common.ops import native
 
         native.require(device, dtype)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llve_common.config import Kind, Settings
@@ -28,6 +32,9 @@ class About:
         bundled: file name of our own weights in the package, or None.
         options: the settings class of each command that has one, whose docstring is the command's
             help and whose ``procedure`` is its name, and the published names of its settings.
+        has_kernel: whether the package has a module ``kernel``, which imports no PyTorch. Its
+            ``kernel_of`` takes a file's weights, arrays by their names, to a
+            :data:`~llve_common.ops.kernels.Kernel`, or to None where PyTorch is needed.
     """
 
     name: str
@@ -36,13 +43,47 @@ class About:
     kind: Kind
     bundled: str | None = None
     options: Mapping[type[Settings], PublishedOptions] = field(default_factory=dict)
+    has_kernel: bool = False
 
     @property
     def settings(self) -> dict[str, type[Settings]]:
         """The settings classes by their commands' names."""
         return {kind.model_fields["procedure"].default: kind for kind in self.options}
 
+    @property
+    def bundled_file(self) -> Path | None:
+        """Our own weights in the package."""
+        own = self.bundled and files(self.package) / "bundled" / self.bundled
+        return Path(str(own)) if own else None
+
     def paper(self) -> Paper:
         """All of the paper, whose import takes PyTorch's time."""
         found: Paper = importlib.import_module(f"{self.package}.paper").PAPER
         return found
+
+
+@dataclass(frozen=True)
+class LoadedWeights:
+    """Where a network's weights come from, so that a result can say it.
+
+    ``purpose`` says of bundled ones in plain words what they are for.
+    """
+
+    path: Path
+    sha256: str
+    bundled: bool
+    purpose: str = "trained by llve, not the paper's"
+
+    def __str__(self) -> str:
+        if self.bundled:
+            return f"{self.path.name}, bundled: {self.purpose}"
+        return f"{self.path} (sha256 {self.sha256[:12]}...)"
+
+    @classmethod
+    def of(cls, path: Path, *, bundled: bool) -> LoadedWeights:
+        """Of a file, whose record says the purpose where it is bundled."""
+        record, purpose = path.with_suffix(".json"), cls.purpose
+        if bundled and record.is_file():
+            purpose = json.loads(record.read_text(encoding="utf-8")).get("purpose", purpose)
+        with path.open("rb") as file:
+            return cls(path, hashlib.file_digest(file, "sha256").hexdigest(), bundled, purpose)

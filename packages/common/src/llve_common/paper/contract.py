@@ -22,7 +22,9 @@ from llve_common.clips.windows import Border
 from llve_common.config import Precision, Settings, Ssim, TestSettings
 from llve_common.io.images import Pixels, Rounding
 from llve_common.metrics.temporal import NamedFlow
+from llve_common.ops.kernels import Kernel as Kernel
 from llve_common.paper.about import About
+from llve_common.paper.about import LoadedWeights as LoadedWeights
 
 Sample = dict[str, Any]
 """One training sample: names to tensors, or to samples where a step uses several data sets."""
@@ -93,12 +95,6 @@ class Stream:
     frames: tuple[int, ...]
     part: Callable[[nn.Module, Tensor], Any]
     combine: Callable[[nn.Module, list[Any], tuple[int, ...]], Tensor]
-
-
-Kernel = Callable[[Pixels, Pixels, range, Any], bool]
-"""(a frame (H, W, 3) RGB, uint8 or uint16, contiguous; one like it, of which these rows are
-written; the rows; what ``look`` gave) to whether all values were numbers. It rounds as the paper
-does, and may be called by several threads at once."""
 
 
 DeviceKernel = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -366,24 +362,6 @@ class Paper(About):
     def paper(self) -> Paper:
         """The paper itself."""
         return self
-
-
-@dataclass(frozen=True)
-class LoadedWeights:
-    """Where a network's weights come from, so that a result can say it.
-
-    ``purpose`` says of bundled ones in plain words what they are for.
-    """
-
-    path: Path
-    sha256: str
-    bundled: bool
-    purpose: str = "trained by llve, not the paper's"
-
-    def __str__(self) -> str:
-        if self.bundled:
-            return f"{self.path.name}, bundled: {self.purpose}"
-        return f"{self.path} (sha256 {self.sha256[:12]}...)"
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ from llve_common.commands.options import flags_of
 from llve_common.config import Settings, as_yaml, field_of, load_settings
 from llve_common.enhance.enhancer import load_enhancer
 from llve_common.enhance.files import Enhanced, enhance_all
-from llve_common.enhance.frames import enhance_frames, frame_enhancer
+from llve_common.enhance.frames import enhance_frames, frame_enhancer, ready
 from llve_common.enhance.jobs import Wishes
 from llve_common.enhance.windows import enhance_clip
 from llve_common.errors import CheckpointError
@@ -374,7 +374,7 @@ class Conformance:
 
         def run(name: str, watch: Watcher | None = None) -> Enhanced:
             job, wishes = (source, tmp_path / name), Wishes(codec="ffv1", resume=True)
-            return enhance_all(model, [job], wishes=wishes, watch=watch)
+            return enhance_all(ready(model), [job], wishes=wishes, watch=watch)
 
         with pytest.raises(KeyboardInterrupt):
             run("broken.mkv", stop)

@@ -1,11 +1,8 @@
 """A paper's network with weights, ready to use."""
 
-import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,7 @@ from llve_common.metrics.cost import parameter_count
 from llve_common.paper.about import About
 from llve_common.paper.contract import LoadedWeights, Model, Paper, State
 from llve_common.paper.installed import installed_papers, load_paper
-from llve_common.weights.files import file_digest, load_into, read_weights, require_fit
+from llve_common.weights.files import load_into, read_weights, require_fit
 from llve_common.weights.published import ways_to_weights, weights_file
 
 _MOST_BY_DEFAULT = 1_000
@@ -32,13 +29,13 @@ def bundled_weights(paper: About) -> Path:
     Raises:
         CheckpointError: the paper has none.
     """
-    if paper.bundled is None:
+    if paper.bundled_file is None:
         raise CheckpointError(
             "no weights come with this package",
             where=paper.name,
             mend=f"give {ways_to_weights(paper)}",
         )
-    return Path(str(files(paper.package) / "bundled" / paper.bundled))
+    return paper.bundled_file
 
 
 def load_model(
@@ -74,11 +71,7 @@ def load_model(
             raise
         what, mend = f"not weights of {paper.name}", f"{owners[0]} enhance ... --weights {path}"
         raise CheckpointError(what, where=path, got=f"weights of {owners[0]}", mend=mend) from error
-    loaded = LoadedWeights(path, file_digest(path), weights is None)
-    record = path.with_suffix(".json")
-    if weights is None and record.is_file():
-        purpose = json.loads(record.read_text(encoding="utf-8")).get("purpose", loaded.purpose)
-        loaded = replace(loaded, purpose=purpose)
+    loaded = LoadedWeights.of(path, bundled=weights is None)
     return Model(paper, network.to(device).eval(), settings, loaded, chosen)
 
 
