@@ -12,6 +12,7 @@ summed atomically, so its last digits may vary.
 import math
 import os
 from collections.abc import Iterator
+from typing import NamedTuple, Self
 
 import torch
 import triton
@@ -40,67 +41,81 @@ def require(device: torch.device, dtype: torch.dtype) -> None:
         )
 
 
+class _Groups(NamedTuple):
+    """How channels are grouped, worked out once for all functions below."""
+
+    convolution: int
+    deformable: int
+    run: int
+    """Channels at a time that belong to one group of either kind."""
+    taps: int
+
+    @classmethod
+    def of(cls, operands: Operands) -> Self:
+        _, each, height, width = operands.weight.shape
+        channels, taps = operands.image.shape[1], height * width
+        deformable = operands.mask.shape[1] // taps
+        run = math.gcd(channels // deformable, each)
+        return cls(channels // each, deformable, run, taps)
+
+
 def forward(operands: Operands, bias: Tensor | None) -> Tensor:
     """The output (N, C', H', W'), channels last in memory."""
     image, _, mask, weight, _ = operands
-    matrix = _matrix(operands)
+    groups = _Groups.of(operands)
+    matrix = _matrix(weight, groups)
     bias = weight.new_zeros(len(weight)) if bias is None else bias
     output = torch.empty(
         (len(image), len(weight), *mask.shape[2:]), dtype=image.dtype, device=image.device,
         memory_format=torch.channels_last,
     )  # fmt: skip
-    for some, columns in _parts(operands):
-        _sample(operands, some, columns)
-        added, sampled, result = (
-            _grouped(each, matrix) for each in (bias[None], columns, _rows(output[some]))
-        )
-        torch.baddbmm(added, sampled, matrix.mT, out=result)
+    for some, columns, (result,) in _parts(operands, groups, output):
+        _sample(some, groups, columns)
+        rows = _rows(result)
+        if groups.convolution == 1:
+            # One kernel, which adds the bias too.
+            torch.addmm(bias, columns, matrix.squeeze(0).t(), out=rows)
+            continue
+        sampled, rows = _grouped(columns, groups), _grouped(rows, groups)
+        torch.baddbmm(_grouped(bias[None], groups), sampled, matrix.mT, out=rows)
     return output
 
 
 def backward(grad_output: Tensor, operands: Operands) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The gradients of image, offset, mask and weight."""
     image, offset, mask, weight, _ = operands
-    matrix = _matrix(operands)
-    shape = _side_by_side(operands, image).shape
+    groups = _Groups.of(operands)
+    matrix = _matrix(weight, groups)
+    shape = _side_by_side(image, groups).shape
     grad_image = torch.zeros(shape, dtype=torch.float32, device=image.device)
     grad_offset, grad_mask = offset.new_empty(offset.shape), mask.new_empty(mask.shape)
     grad_matrix = torch.zeros_like(matrix, dtype=torch.float32)
-    for some, columns in _parts(operands):
-        grad = _rows(grad_output[some])
-        grad_columns = torch.empty_like(columns)
-        torch.bmm(_grouped(grad, matrix), matrix, out=_grouped(grad_columns, matrix))
-        grads = (grad_columns, grad_image[some], grad_offset[some], grad_mask[some])
-        _sample(operands, some, columns, *grads)
-        parts = (math.gcd(len(columns), _PARTS), -1)
-        grad, columns = (_grouped(each, matrix).unflatten(1, parts) for each in (grad, columns))
-        grad_matrix += torch.matmul(grad.mT, columns).sum(1, dtype=torch.float32)
+    parts = _parts(operands, groups, grad_output, grad_image, grad_offset, grad_mask)
+    for some, columns, (result, *grads) in parts:
+        grad, grad_columns = _grouped(_rows(result), groups), torch.empty_like(columns)
+        torch.bmm(grad, matrix, out=_grouped(grad_columns, groups))
+        _sample(some, groups, columns, grad_columns, *grads)
+        sums = (math.gcd(len(columns), _PARTS), -1)
+        grad, sampled = (each.unflatten(1, sums) for each in (grad, _grouped(columns, groups)))
+        grad_matrix += torch.matmul(grad.mT, sampled).sum(1, dtype=torch.float32)
     by_image = torch.empty_like(image)
-    _side_by_side(operands, by_image).copy_(grad_image)
-    taps = weight[0, 0].numel()
-    by_weight = grad_matrix.unflatten(2, (-1, taps, _run(operands))).transpose(3, 4)
+    _side_by_side(by_image, groups).copy_(grad_image)
+    by_weight = grad_matrix.unflatten(2, (-1, groups.taps, groups.run)).transpose(3, 4)
     return by_image, grad_offset, grad_mask, by_weight.reshape(weight.shape).to(weight.dtype)
 
 
-def _run(operands: Operands) -> int:
-    """Channels at a time that belong to one group of either kind."""
-    return math.gcd(_side_by_side(operands, operands.image).shape[4], operands.weight.shape[1])
-
-
-def _matrix(operands: Operands) -> Tensor:
+def _matrix(weight: Tensor, groups: _Groups) -> Tensor:
     """The weight as (g, C'/g, C/g K), for g convolution groups, in the order of the columns.
 
     Those are in runs of channels, and in a run tap by tap.
     """
-    weight = operands.weight
-    groups = operands.image.shape[1] // weight.shape[1]
-    by_run = weight.reshape(groups, len(weight) // groups, -1, _run(operands), weight[0, 0].numel())
-    return by_run.transpose(3, 4).flatten(2)
+    shape = (groups.convolution, len(weight) // groups.convolution, -1, groups.run, groups.taps)
+    return weight.reshape(shape).transpose(3, 4).flatten(2)
 
 
-def _grouped(rows: Tensor, matrix: Tensor) -> Tensor:
+def _grouped(rows: Tensor, groups: _Groups) -> Tensor:
     """(n L, C') or (n L, C K) by convolution groups: (g, n L, C'/g) or (g, n L, C/g K)."""
-    return rows.view(len(rows), len(matrix), -1).transpose(0, 1)
+    return rows.view(len(rows), groups.convolution, -1).transpose(0, 1)
 
 
 def _rows(images: Tensor) -> Tensor:
@@ -108,41 +123,51 @@ def _rows(images: Tensor) -> Tensor:
     return images.permute(0, 2, 3, 1).flatten(0, 2)
 
 
-def _side_by_side(operands: Operands, images: Tensor) -> Tensor:
+def _side_by_side(images: Tensor, groups: _Groups) -> Tensor:
     """(n, C, H, W) as (n, G, H, W, C / G)."""
     count, channels, *size = images.shape
-    groups = operands.mask.shape[1] // operands.weight[0, 0].numel()
-    return images.view(count, groups, channels // groups, *size).permute(0, 1, 3, 4, 2)
+    shape = (count, groups.deformable, channels // groups.deformable, *size)
+    return images.view(shape).permute(0, 1, 3, 4, 2)
 
 
-def _parts(operands: Operands) -> Iterator[tuple[slice, Tensor]]:
-    """As many images at a time as there is room for, with their columns, not filled in yet."""
-    image, _, mask, weight, _ = operands
-    length = image.shape[1] * weight[0, 0].numel()
+def _parts(
+    operands: Operands, groups: _Groups, *others: Tensor
+) -> Iterator[tuple[Operands, Tensor, list[Tensor]]]:
+    """As many images at a time as there is room for, with their columns, not filled in yet.
+
+    The same images' parts of the other tensors come with them.
+    """
+    image, _, mask, weight, geometry = operands
+    total, length = len(image), image.shape[1] * groups.taps
     positions = mask.shape[2] * mask.shape[3]
     count = max(_ROOM // (length * positions), 1)
-    for first in range(0, len(image), count):
-        images = min(count, len(image) - first)
-        yield slice(first, first + images), image.new_empty(images * positions, length)
+    for first in range(0, total, count):
+        image, offset, mask, *rest = (
+            each if count >= total else each[first : first + count]
+            for each in (operands.image, operands.offset, operands.mask, *others)
+        )
+        columns = image.new_empty(len(image) * positions, length)
+        yield Operands(image, offset, mask, weight, geometry), columns, rest
 
 
-def _sample(operands: Operands, some: slice, columns: Tensor, *grads: Tensor) -> None:
+def _sample(operands: Operands, groups: _Groups, columns: Tensor, *grads: Tensor) -> None:
     """Fill in the columns of some images, and with those of the columns the other gradients."""
     image, offset, mask, weight, geometry = operands
-    image = _side_by_side(operands, image[some]).contiguous()
-    count, groups, height, width, channels = image.shape
-    lanes = triton.next_power_of_2(channels)
+    image = _side_by_side(image, groups).contiguous()
+    count, _, height, width, channels = image.shape
+    # By Python's integers: Triton's functions for these take several times as long, from outside.
+    lanes = 1 << (channels - 1).bit_length()
     # The gradient of the image is float32; to arrange its values anew among threads takes long.
     tile = max(_TILE // (4 if grads else image.element_size()) // lanes, 1)
     tile_width = min(tile, _TILE_WIDTH)
-    size = mask.shape[2:]
-    tiles = triton.cdiv(size[0], tile // tile_width) * triton.cdiv(size[1], tile_width)
-    _sample_tile[(count * groups * tiles,)](
-        image, offset[some].contiguous(), mask[some].contiguous(), columns,
-        *(grads or (None,) * 4), groups, height, width, *size, columns.shape[1],
+    rows, across = mask.shape[2:]
+    tiles = -(-rows // (tile // tile_width)) * -(-across // tile_width)
+    _sample_tile[(count * groups.deformable * tiles,)](
+        image, offset.contiguous(), mask.contiguous(), columns,
+        *(grads or (None,) * 4), groups.deformable, height, width, rows, across, columns.shape[1],
         *geometry.stride, *geometry.padding, *geometry.dilation,
-        taps=weight[0, 0].numel(), kernel_width=weight.shape[3],
-        channels=channels, run=_run(operands), lanes=lanes, tile=tile, tile_width=tile_width,
+        taps=groups.taps, kernel_width=weight.shape[3],
+        channels=channels, run=groups.run, lanes=lanes, tile=tile, tile_width=tile_width,
     )  # fmt: skip
 
 
