@@ -11,6 +11,7 @@ with bilinear interpolation and zeros outside. There are several implementations
 
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -159,7 +160,7 @@ def _operator(
     stride: Sequence[int], padding: Sequence[int], dilation: Sequence[int],
 ) -> Tensor:  # fmt: skip
     operands = Operands(image, offset, mask, weight, _geometry(stride, padding, dilation))
-    with torch.autocast(image.device.type, enabled=False):
+    with _without_autocast(image.device.type):
         output = implementation_for(image.device, image.dtype).forward(operands, bias)
     return output.contiguous(memory_format=_layout(image))
 
@@ -172,7 +173,7 @@ def _backward_operator(
     """The gradients of image, offset, mask, weight and bias."""
     operands = Operands(image, offset, mask, weight, _geometry(stride, padding, dilation))
     chosen = implementation_for(image.device, image.dtype)
-    with torch.autocast(image.device.type, enabled=False):
+    with _without_autocast(image.device.type):
         by_image, *others = chosen.backward(grad_output, operands)
     by_offset, by_mask, by_weight = (each.contiguous() for each in others)
     by_image = by_image.contiguous(memory_format=_layout(image))
@@ -221,6 +222,12 @@ def _differentiate(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
 
 
 _operator.register_autograd(_differentiate, setup_context=_save)
+
+
+def _without_autocast(device: str) -> AbstractContextManager[object]:
+    """The operands are in one type already. To turn autocast off takes a while, so only if on."""
+    on = torch.is_autocast_enabled(device)
+    return torch.autocast(device, enabled=False) if on else nullcontext()
 
 
 def _layout(image: Tensor) -> torch.memory_format:

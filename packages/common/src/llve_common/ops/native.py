@@ -241,11 +241,11 @@ def _do(jobs: Sequence[Callable[[], None]]) -> None:
     """On as many threads as torch uses; each takes the next job when it is ready."""
     left = iter(jobs)
 
-    # Grad mode and inference mode are a thread's own, and tensors may be inference tensors.
-    @torch.inference_mode()
     def work() -> None:
-        for job in left:
-            job()
+        # Grad mode and inference mode are a thread's own, and tensors may be inference tensors.
+        with torch.inference_mode():
+            for job in left:
+                job()
 
     workers = min(torch.get_num_threads(), len(jobs))
     if workers < 2:
