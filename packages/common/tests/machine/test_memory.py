@@ -13,16 +13,17 @@ from llve_common.machine.memory import lasting_objects
 PROGRAM = """
 import resource, sys
 import numpy as np
-from llve_common.machine.memory import keep_freed_memory
+from llve_common.machine import memory
 
 def use():
-    [np.ones(20 << 20, np.uint8) for _ in range(4)]
+    [np.ones(size << 20, np.uint8) for size in (20, 20, 20, 40)]
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
-if "keep" in sys.argv:
-    keep_freed_memory()
+for left in sys.argv[1:]:
+    memory.memory_left = lambda: int(left) << 30
+    memory.keep_freed_memory()
 use()
 use()
 before = faults()
@@ -39,9 +40,10 @@ def test_freed_memory_is_kept_unless_the_user_says_otherwise():
         command = [sys.executable, "-c", PROGRAM, *words]
         return int(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
 
-    assert pages("keep") < 1000
-    assert pages() > 10_000
-    assert pages("keep", MALLOC_TRIM_THRESHOLD_="65536") > 10_000
+    assert pages("16") < 1000
+    assert 10_000 < pages("8") < 12_000
+    assert pages() > 20_000
+    assert pages("16", MALLOC_TRIM_THRESHOLD_="65536") > 20_000
 
 
 def test_what_lasts_is_kept_from_the_garbage_collector():
