@@ -63,6 +63,8 @@ class Enhancer(nn.Module):
 
     def extract(self, reduced: Tensor) -> Tensor:
         """The factor at the size of the reduced image, (N, 3, h, w) each."""
+        # Depthwise convolutions are faster where a pixel's channels lie side by side.
+        reduced = reduced.contiguous(memory_format=torch.channels_last)
         x1 = F.relu(self.e_conv1(reduced))
         x2 = F.relu(self.e_conv2(x1))
         x3 = F.relu(self.e_conv3(x2))
