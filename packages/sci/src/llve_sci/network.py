@@ -22,7 +22,7 @@ class IlluminationEstimator(nn.Module):
     def __init__(self, layers: int = 1, channels: int = 3) -> None:
         super().__init__()
         self.layers = layers
-        self.in_conv = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1), nn.ReLU())
+        self.in_conv = nn.Sequential(nn.Conv2d(3, channels, 3, padding=1), nn.ReLU(inplace=True))
         self.conv = nn.Sequential(*_normed(channels, channels))
         self.out_conv = nn.Sequential(nn.Conv2d(channels, 3, 3, padding=1), nn.Sigmoid())
 
@@ -102,7 +102,7 @@ class Cascade(Enhancer):
 
 
 def _normed(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
-    return nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU()
+    return nn.Conv2d(inputs, outputs, 3, padding=1), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
 
 
 def divide(image: Tensor, illumination: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The unsupervised objective of SCI (CVPR 2022, Section 3.3)."""
 
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -44,9 +45,8 @@ def smoothness(image: Tensor, illumination: Tensor, ycbcr: YCbCr = "published") 
     For each of the 24 displacements within a 5x5 neighbourhood: the mean, over pixels with both
     ends inside the image, of exp(-|colour difference|² / 200) times the L1 illumination difference.
     """
-    colour = to_ycbcr(image, ycbcr)
-    terms = [_neighbour_term(colour, illumination, down, right) for down, right in _DISPLACEMENTS]
-    return 2 * torch.stack(terms).sum()
+    result: Tensor = _Smoothness.apply(to_ycbcr(image, ycbcr), illumination)
+    return result
 
 
 def to_ycbcr(image: Tensor, form: YCbCr = "published") -> Tensor:
@@ -70,17 +70,40 @@ def _conversion(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tenso
         return matrix, torch.tensor([16.0, 128.0, 128.0], device=device, dtype=dtype) / 255.0
 
 
-def _neighbour_term(colour: Tensor, illumination: Tensor, down: int, right: int) -> Tensor:
-    colour_change = _difference(colour, down, right)
-    weight = torch.exp(-(colour_change**2).sum(1, keepdim=True) / (2 * _SIGMA**2))
-    change = _difference(illumination, down, right).abs().sum(1, keepdim=True)
-    return (weight * change).mean()
+class _Smoothness(torch.autograd.Function):
+    """Eq. 6 of colours and illumination, with the gradient in the same passes over memory."""
+
+    @staticmethod
+    def forward(ctx: Any, colour: Tensor, illumination: Tensor) -> Tensor:
+        of_colour, of_illumination = torch.zeros_like(colour), torch.zeros_like(illumination)
+        terms = []
+        for down, right in _DISPLACEMENTS:
+            here, there = _ends(illumination, down, right)
+            colour_change = colour[here] - colour[there]
+            weight = colour_change.square().sum(1, keepdim=True).div_(-2 * _SIGMA**2).exp_()
+            change = illumination[here] - illumination[there]
+            term = weight * change.abs().sum(1, keepdim=True)
+            terms.append(term.mean())
+            share = 2 / max(1, term.numel())
+            if ctx.needs_input_grad[0]:
+                slope = colour_change.mul_(term.mul_(-share / _SIGMA**2))
+                of_colour[here] += slope
+                of_colour[there] -= slope
+            slope = change.sgn_().mul_(weight.mul_(share))
+            of_illumination[here] += slope
+            of_illumination[there] -= slope
+        ctx.save_for_backward(of_colour, of_illumination)
+        return 2 * torch.stack(terms).sum()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        of_colour, of_illumination = ctx.saved_tensors
+        return gradients[0] * of_colour, gradients[0] * of_illumination
 
 
-def _difference(image: Tensor, down: int, right: int) -> Tensor:
-    """Each pixel minus its neighbour at (down, right), where both lie inside the image."""
+def _ends(image: Tensor, down: int, right: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Where pixels lie, and their neighbours at (down, right), if both are inside the image."""
     height, width = image.shape[-2:]
     left, overlap = max(0, -right), width - abs(right)
-    pixels = image[..., : height - down, left : left + overlap]
-    neighbours = image[..., down:, left + right : left + right + overlap]
-    return pixels - neighbours
+    columns = slice(left, left + overlap), slice(left + right, left + right + overlap)
+    return (..., slice(height - down), columns[0]), (..., slice(down, None), columns[1])
