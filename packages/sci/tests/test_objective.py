@@ -37,6 +37,17 @@ def test_smoothness_is_its_definition(form):
     torch.testing.assert_close(smoothness(image, illumination, form), expected)
 
 
+def test_smoothness_is_exact_in_half_precision_too():
+    generator = torch.Generator().manual_seed(0)
+    image, illumination = torch.rand(2, 1, 3, 6, 8, generator=generator).requires_grad_()
+    exact, half = [], []
+    for found, enabled in ((exact, False), (half, True)):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = smoothness(image, illumination)
+        found += [loss, *torch.autograd.grad(loss, [image, illumination])]
+    torch.testing.assert_close(half, exact, rtol=0, atol=0)
+
+
 def test_fidelity_is_one_and_a_half_times_the_mean_squared_error():
     image, illumination = torch.zeros(1, 3, 4, 4), torch.full((1, 3, 4, 4), 0.5)
     losses = illumination_loss(image, illumination)

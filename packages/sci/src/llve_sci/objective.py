@@ -45,7 +45,9 @@ def smoothness(image: Tensor, illumination: Tensor, ycbcr: YCbCr = "published") 
     For each of the 24 displacements within a 5x5 neighbourhood: the mean, over pixels with both
     ends inside the image, of exp(-|colour difference|² / 200) times the L1 illumination difference.
     """
-    result: Tensor = _Smoothness.apply(to_ycbcr(image, ycbcr), illumination)
+    # Its gradient is too small for fp16, and colours in bf16 have steps of their own.
+    with torch.autocast(image.device.type, enabled=False):
+        result: Tensor = _Smoothness.apply(to_ycbcr(image, ycbcr), illumination)
     return result
 
 
