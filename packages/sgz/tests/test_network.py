@@ -40,6 +40,19 @@ def test_factors_in_range_keep_images_in_range_and_ends_where_they_are():
     assert enhanced[0, 0, 0, :2].tolist() == [0.0, 1.0]
 
 
+def test_a_factor_near_its_ends_has_a_gradient_in_half_precision():
+    torch.manual_seed(0)
+    network = Enhancer()
+    bias = network.e_conv7.point_conv.bias
+    torch.nn.init.constant_(bias, -4.0)
+    exact, half = [], []
+    for found, enabled in ((exact, False), (half, True)):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            factor = network.extract(torch.full((1, 3, 8, 8), 0.1))
+        found += torch.autograd.grad(factor.sum(), [bias])
+    torch.testing.assert_close(half, exact, rtol=0.1, atol=0)
+
+
 def test_the_head_starts_as_published():
     torch.manual_seed(0)
     head = FeaturePyramid(21)

@@ -39,3 +39,15 @@ def test_weights_tell_the_network(frames, network_of):
     again.load_state_dict(network.state_dict())
     with torch.no_grad():
         assert torch.equal(again(*frames(2)).enhanced1, network(*frames(2)).enhanced1)
+
+
+def test_parts_near_white_have_a_gradient_in_half_precision(frames, network_of):
+    network = network_of()
+    bias = network.conv_last_ill.bias
+    torch.nn.init.constant_(bias, 8.0)
+    exact, half = [], []
+    for found, enabled in ((exact, False), (half, True)):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            parts = network(*frames(2))
+        found += torch.autograd.grad(parts.rgb1.sum(), [bias])
+    torch.testing.assert_close(half, exact, rtol=0.05, atol=0)

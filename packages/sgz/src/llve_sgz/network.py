@@ -71,7 +71,9 @@ class Enhancer(nn.Module):
         x4 = F.relu(self.e_conv4(x3))
         x5 = F.relu(self.e_conv5(torch.cat([x3, x4], 1)))
         x6 = F.relu(self.e_conv6(torch.cat([x2, x5], 1)))
-        return torch.tanh(self.e_conv7(torch.cat([x1, x6], 1)))
+        logits = self.e_conv7(torch.cat([x1, x6], 1))
+        # In a half format tanh has no slope near its ends, and small differences are lost.
+        return torch.tanh(logits.to(torch.promote_types(logits.dtype, torch.float32)))
 
 
 def _separable(inputs: int, outputs: int) -> nn.Sequential:

@@ -238,7 +238,9 @@ def _decode(features: FrameFeatures, joint: Tensor, layers: tuple[nn.Conv2d, ...
     half = _activate(F.pixel_shuffle(upconv1(joint), 2))
     full = _activate(F.pixel_shuffle(upconv2(torch.cat([half, features.half], 1)), 2))
     detailed = _activate(conv(torch.cat([full, features.full], 1)))
-    return torch.sigmoid(last(detailed))
+    logits = last(detailed)
+    # In a half format the sigmoid has no slope near 1, and small differences are lost.
+    return torch.sigmoid(logits.to(torch.promote_types(logits.dtype, torch.float32)))
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, temperature: Tensor) -> Tensor:
