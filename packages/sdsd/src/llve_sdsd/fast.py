@@ -2,9 +2,9 @@
 
 These are the halves of a :class:`Stream`, each part of one frame. In alignment, a convolution over
 two frames' features side by side is the sum of one over each, so each frame's share is computed
-once. On a CPU, memory is channels last, in which convolutions are faster, and the widest features,
-of the frame's size, are made by blocks of rows: whole, the system would have to hand out their
-memory, page by page, for every frame again.
+once. Memory is channels last, in which convolutions are faster, but for a GPU's exact float32. On a
+CPU, the widest features, of the frame's size, are made by blocks of rows: whole, the system would
+have to hand out their memory, page by page, for every frame again.
 """
 
 from typing import Any, NamedTuple
@@ -19,7 +19,6 @@ from llve_sdsd.network import (
     PyramidAlignment,
     RetinexNet,
     decomposed,
-    reconstructed,
 )
 
 # Bytes of the features of a block; larger pieces the C library asks the system for each time.
@@ -53,10 +52,8 @@ def part(network: nn.Module, frames: Tensor) -> Part:
         DataError: other sides.
     """
     assert isinstance(network, RetinexNet)
-    frame = frames[:, 0]
-    if _channels_last(frame.device.type):
-        # All that follows keeps this layout.
-        frame = frame.contiguous(memory_format=torch.channels_last)
+    # All that follows keeps this layout.
+    frame = frames[:, 0].contiguous(memory_format=torch.channels_last)
     features, align = network.pyramid(frame), network.pcd_align
     convs = (align.L1_offset_conv1, align.L2_offset_conv1, align.L3_offset_conv1)
     own, other = (
@@ -77,15 +74,9 @@ def combine(network: nn.Module, parts: list[Part], outputs: tuple[int, ...]) -> 
     align = _one_by_one if on_cpu else _at_once
     aligned = dict(zip(once, align(network.pcd_align, list(once.values()), centre), strict=True))
     fused = network.fuse([aligned[id(each)] for each in parts])
-    whole = _whole if _channels_last(fused.device.type) else reconstructed
-    reconstruct = _by_rows if on_cpu else whole
+    reconstruct = _by_rows if on_cpu else _whole
     noise, light = (reconstruct(branch, fused) for branch in network.branches())
     return decomposed(centre.frame, noise, light).enhanced[:, None]
-
-
-def _channels_last(device: str) -> bool:
-    """Whether convolutions are faster so: on a CPU, and a GPU's in half precision."""
-    return device == "cpu" or torch.is_autocast_enabled(device)
 
 
 def _one_by_one(align: PyramidAlignment, parts: list[Part], centre: Part) -> list[Tensor]:
@@ -126,7 +117,7 @@ def _second_half(conv: nn.Conv2d, features: Tensor) -> Tensor:
 
 
 def _by_rows(branch: Branch, fused: Tensor) -> Tensor:
-    """:func:`reconstructed`, from half the size on by blocks of rows."""
+    """The same, from half the size on by blocks of rows."""
     features = _upsampled(branch.upconv1, branch.trunk(fused))
     height, width = features.shape[-2:]
     row_bytes = 4 * features.element_size() * branch.upconv2.out_channels * width * len(features)
@@ -141,7 +132,7 @@ def _by_rows(branch: Branch, fused: Tensor) -> Tensor:
 
 
 def _whole(branch: Branch, fused: Tensor) -> Tensor:
-    """:func:`reconstructed`, channels last."""
+    """What :func:`llve_sdsd.network.reconstructed` makes, channels last."""
     return _finished(branch, _upsampled(branch.upconv1, branch.trunk(fused)))
 
 

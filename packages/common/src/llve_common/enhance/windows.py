@@ -7,6 +7,7 @@ length, and the result is that of the whole windows one by one.
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -128,11 +129,13 @@ class _Keeper:
     def __init__(self, model: Model) -> None:
         window, self.network = model.window, model.network
         self.precision, self.device = model.precision, model.device
-        self.stream = model.paper.stream or whole_windows(model)
-        self.first = window.outputs[:1]
-        stream, network, first = self.stream, self.network, self.first
-        self.part = _quick(self.device, lambda frames: stream.part(network, frames))
-        self.whole = _quick(self.device, lambda parts: stream.combine(network, parts, first))
+        self.stream = stream = model.paper.stream or whole_windows(model)
+        self.first = first = window.outputs[:1]
+        part = partial(stream.part, self.network)
+        whole = lambda parts: stream.combine(model.network, parts, first)  # noqa: E731
+        # A frame that is its own part is nothing to compute, which makes no graph.
+        self.part = _quick(self.device, part) if model.paper.stream else part
+        self.whole = _quick(self.device, whole)
         self.size, self.border = len(window.inputs), window.border
         frames = self.stream.frames
         # Offsets of parts and frames added up are the window's inputs.

@@ -305,6 +305,7 @@ class Conformance:
         assert 0 < (near - exact).abs().mean() < 1 / 255
 
     @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
     def test_a_clip_on_a_gpu_is_that_on_a_cpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """From the first frames, computed as usual, to those replayed from a graph."""
         for backend in (torch.backends.cudnn, torch.backends.cuda.matmul):
