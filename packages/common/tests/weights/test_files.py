@@ -4,6 +4,7 @@ import os
 import pickle
 import re
 import zipfile
+from pathlib import Path
 
 import PIL.Image
 import pytest
@@ -15,6 +16,7 @@ from llve_common.errors import CheckpointError, MediaError
 from llve_common.weights.files import (
     file_digest,
     load_into,
+    mean_of,
     read_checkpoint,
     read_file,
     read_weights,
@@ -275,3 +277,22 @@ def test_full_disk_keeps_the_old_file_and_leaves_nothing_else(tmp_path, full_dis
 def test_digest(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert file_digest(tmp_path / "a").startswith("ba7816bf8f01cfea")
+
+
+def test_mean_of_several_files():
+    files = [
+        (Path(f"{number}.pt"), {"w": torch.full((2,), number), "n": torch.tensor(int(number))})
+        for number in (1.0, 1.0, 4.0)
+    ]
+    mean = mean_of(files)
+    assert mean["w"].tolist() == [2, 2]
+    assert mean["w"].dtype == torch.float32
+    assert mean["n"] == 2
+    assert not mean["n"].is_floating_point()
+
+
+@pytest.mark.parametrize("other", [{"w": torch.zeros(3)}, {"v": torch.zeros(2)}, {}])
+def test_files_of_two_networks_have_no_mean(other):
+    with pytest.raises(CheckpointError, match="another network") as caught:
+        mean_of([(Path("one.pt"), {"w": torch.zeros(2)}), (Path("other.pt"), other)])
+    assert caught.value.where == Path("other.pt")

@@ -1,4 +1,4 @@
-"""The commands ``weights``: inspect, import, export, onnx, fetch."""
+"""The commands ``weights``: inspect, import, export, average, onnx, fetch."""
 
 from __future__ import annotations
 
@@ -70,6 +70,22 @@ def weights_app(paper: About) -> typer.Typer:
             raise CheckpointError(what, where=target, expected=files.TORCH_SUFFIXES)
         files.write_weights(target, paper.paper().to_published(_fitting(paper, source)))
         console.print(f"wrote {target}", soft_wrap=True)
+
+    @app.command()
+    def average(
+        sources: Annotated[
+            list[Path],
+            typer.Argument(metavar="FILE", help="Of one network, each trained on from another."),
+        ],
+        output: Annotated[Path, typer.Option("-o", "--output", help="A file to write.")],
+    ) -> None:
+        """Write the mean of several files' weights (model soups: Wortsman et al., ICML 2022)."""
+        from llve_common.weights import files
+
+        mean = files.mean_of([(each, _fitting(paper, each)) for each in sources])
+        digests = " ".join(map(files.file_digest, sources))
+        files.write_weights(output, mean, {"paper": paper.name, "mean_of_sha256": digests})
+        console.print(f"wrote {output}", soft_wrap=True)
 
     @app.command()
     def onnx(

@@ -137,6 +137,29 @@ def require_fit(network: nn.Module, state: State, path: Path | str) -> None:
         raise CheckpointError("the weights do not fit the network", where=path, got=faults)
 
 
+def mean_of(states: Sequence[tuple[Path, State]]) -> State:
+    """The mean of weights of one network; a file that is given twice counts twice.
+
+    Raises:
+        CheckpointError: a file's names or shapes are not the first's.
+    """
+    (first, like), *others = states
+    for path, state in others:
+        differing = [
+            key for key in sorted(like.keys() | state.keys())
+            if key not in like or key not in state or like[key].shape != state[key].shape
+        ]  # fmt: skip
+        if differing:
+            what, got = "the weights are of another network", f"others are {_some(differing)}"
+            raise CheckpointError(
+                what, where=path, got=got, expected=f"names and shapes of {first}"
+            )
+    return {
+        key: torch.stack([state[key].double() for _, state in states]).mean(0).to(value.dtype)
+        for key, value in like.items()
+    }
+
+
 def write_weights(path: Path, state: State, metadata: Mapping[str, str] | None = None) -> None:
     """Write a state dict whole or not at all; ``.safetensors`` files take metadata along.
 
