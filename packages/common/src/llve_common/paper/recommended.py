@@ -38,9 +38,9 @@ TABLE: Mapping[Kind, Sequence[Recommended]] = {
     "video": (
         Recommended("stcd", 22.05, 0.828, ", slow on a CPU"),
         Recommended("tcenet", 22.58, 0.801, ", slower"),
+        Recommended("sdsd", 18.60, 0.711, ", slow on a CPU"),
         Recommended("sci", 21.32, 0.707),
         Recommended("sgz", 21.58, 0.655),
-        Recommended("sdsd", 18.13, 0.620, ", slow on a CPU"),
     ),
 }
 """The papers for each kind of source, the one to take first."""
