@@ -218,7 +218,8 @@ def shelf(tmp_path_factory) -> Path:
 
 
 def write_weights_files(folder: Path) -> None:
-    for paper, names in (("sci", ("medium.pt", "medium.safetensors")), ("sdsd", ("indoor_G.pth",))):
+    sci = ("medium.pt", "medium.safetensors", "finetuned.pt")
+    for paper, names in (("sci", sci), ("sdsd", ("indoor_G.pth",))):
         weights = read_weights(bundled_weights(PAPERS[paper]))
         for name in names:
             write_weights(folder / name, PAPERS[paper].to_published(weights))

@@ -295,8 +295,8 @@ def test_settings_cannot_be_changed():
 def test_dotted_names_are_in_order():
     assert list(dotted_names(All)) == [
         "network.stages", "network.seed", "train.seed", "train.batch_size", "train.workers",
-        "train.clip_norm", "train.accumulate", "train.precision", "train.lr", "train.betas",
-        "train.mode", "train.limit", "save",
+        "train.clip_norm", "train.accumulate", "train.precision", "train.graph", "train.lr",
+        "train.betas", "train.mode", "train.limit", "save",
     ]  # fmt: skip
 
 

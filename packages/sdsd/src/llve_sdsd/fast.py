@@ -19,6 +19,7 @@ from llve_sdsd.network import (
     PyramidAlignment,
     RetinexNet,
     decomposed,
+    few_in_float32,
 )
 
 # Bytes of the features of a block; larger pieces the C library asks the system for each time.
@@ -136,11 +137,12 @@ def _whole(branch: Branch, fused: Tensor) -> Tensor:
     return _finished(branch, _upsampled(branch.upconv1, branch.trunk(fused)))
 
 
-def _finished(branch: Branch, features: Tensor) -> Tensor:
+def _finished(branch: Branch, half: Tensor) -> Tensor:
     """From half the size to the image."""
-    features = _upsampled(branch.upconv2, features)
-    image: Tensor = branch.last(F.leaky_relu_(branch.last_but_one(features), 0.1))
-    return image
+    with few_in_float32(branch, half) as features:
+        features = _upsampled(branch.upconv2, features)
+        image: Tensor = branch.last(F.leaky_relu_(branch.last_but_one(features), 0.1))
+        return image
 
 
 def _upsampled(conv: nn.Conv2d, features: Tensor) -> Tensor:

@@ -8,7 +8,8 @@ Frames are (N, T, 3, H, W), float, RGB, [0, 1], H and W multiples of 16. Layers 
 the published weights.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -21,6 +22,8 @@ from llve_common.ops.packed import PackedDeformConv2d
 
 # Three times half the size after a quarter.
 MULTIPLE = 16
+# Last channels.
+_FEW = 16
 
 
 class Pyramid(NamedTuple):
@@ -271,10 +274,24 @@ class RetinexNet(nn.Module):
 
 def reconstructed(branch: Branch, fused: Tensor) -> Tensor:
     """A branch's image (N, 3, H, W) of the fused features (N, nf, H/4, W/4)."""
-    features = _lrelu(F.pixel_shuffle(branch.upconv1(branch.trunk(fused)), 2))
-    features = _lrelu(F.pixel_shuffle(branch.upconv2(features), 2))
-    image: Tensor = branch.last(_lrelu(branch.last_but_one(features)))
-    return image
+    half = _lrelu(F.pixel_shuffle(branch.upconv1(branch.trunk(fused)), 2))
+    with few_in_float32(branch, half) as features:
+        features = _lrelu(F.pixel_shuffle(branch.upconv2(features), 2))
+        image: Tensor = branch.last(_lrelu(branch.last_but_one(features)))
+        return image
+
+
+@contextmanager
+def few_in_float32(branch: Branch, features: Tensor) -> Iterator[Tensor]:
+    """The features at half the size, for last layers that are float32 where they are few.
+
+    Few hold the picture itself, in which a half format's steps would show.
+    """
+    if features.dtype == torch.float32 or branch.last.in_channels > _FEW:
+        yield features
+    else:
+        with torch.autocast(features.device.type, enabled=False):
+            yield features.float()
 
 
 def decomposed(frame: Tensor, noise: Tensor, light: Tensor) -> Decomposition:
