@@ -21,7 +21,8 @@ from torch import nn
 
 from llve_common.errors import UserError
 from llve_common.evaluate.protocols import data_digest
-from llve_common.weights.files import file_digest, write_weights
+from llve_common.io.digest import file_digest
+from llve_common.weights.files import write_weights
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -23,7 +23,7 @@ from string import Template
 
 from llve_common.errors import UserError
 from llve_common.evaluate.protocols import data_digest
-from llve_common.weights.files import file_digest
+from llve_common.io.digest import file_digest
 from reproduce.claims import Claim, Embedded, Measured, agreeing
 from reproduce.ledger import Check, State
 

@@ -14,10 +14,11 @@ from recipes import check_pixels
 import llve
 from llve_common.__main__ import app as llve_app
 from llve_common.enhance.frames import enhance_frames
+from llve_common.io.digest import file_digest
 from llve_common.io.images import read_image, to_pixels, to_tensor, write_image
 from llve_common.testing.conformance import run_command, write_pairs
 from llve_common.testing.reference import shared_file
-from llve_common.weights.files import file_digest, read_weights
+from llve_common.weights.files import read_weights
 from llve_common.weights.network import bundled_weights, load_model
 from llve_common.weights.published import find_published, published_weights
 from llve_sci.__main__ import app

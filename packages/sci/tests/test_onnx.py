@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from llve_common.enhance.frames import enhance_frames
+from llve_common.io.digest import file_digest
 from llve_common.testing.conformance import run_command
-from llve_common.weights.files import file_digest, write_weights
+from llve_common.weights.files import write_weights
 from llve_common.weights.network import load_model
 from llve_sci.__main__ import app
 from llve_sci.network import Cascade

@@ -22,12 +22,13 @@ from torch import Tensor, nn
 
 from llve_common.clips.folders import list_images
 from llve_common.enhance.frames import enhance_frames
+from llve_common.io.digest import file_digest
 from llve_common.io.images import read_image, to_pixels, to_tensor
 from llve_common.metrics.cost import multiply_accumulates, parameter_count
 from llve_common.metrics.fidelity import psnr
 from llve_common.paper.contract import Model
 from llve_common.testing.reference import Case, cases, reference_json, shared_file
-from llve_common.weights.files import file_digest, load_into, read_weights
+from llve_common.weights.files import load_into, read_weights
 from llve_sci.config import FinetuneSettings, TrainSettings
 from llve_sci.data import LowLightImages
 from llve_sci.network import Cascade, Enhancer

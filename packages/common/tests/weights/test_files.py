@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from llve_common.errors import CheckpointError, MediaError
+from llve_common.io.digest import file_digest
 from llve_common.weights.files import (
-    file_digest,
     load_into,
     mean_of,
     read_checkpoint,

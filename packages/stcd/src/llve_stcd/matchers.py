@@ -26,8 +26,8 @@ from torch import Tensor
 from llve_common.errors import ConfigError
 from llve_common.flow.dis import dis_flow, forward_backward_error
 from llve_common.io.atomic import replacing
+from llve_common.io.digest import file_digest
 from llve_common.io.images import to_pixels
-from llve_common.weights.files import file_digest
 from llve_common.weights.published import weights_file
 from llve_stcd.config import ABOUT, MatcherKind, Place
 from llve_stcd.dkm.network import SOURCE, load, require_weights

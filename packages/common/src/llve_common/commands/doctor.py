@@ -21,13 +21,13 @@ from rich.text import Text
 import llve_common
 from llve_common.commands.terminal import console
 from llve_common.errors import UserError, in_one_line
+from llve_common.io.digest import file_digest
 from llve_common.machine.folders import VARIABLE as SHARED
 from llve_common.machine.folders import cache_folder, shared_folder
 from llve_common.ops import native, plain, selection
 from llve_common.ops.implementation import Unavailable
 from llve_common.paper.contract import Paper
 from llve_common.paper.installed import installed_papers, load_paper
-from llve_common.weights.files import file_digest
 from llve_common.weights.network import bundled_weights, load_model
 from llve_common.weights.published import ways_to_weights
 

@@ -10,6 +10,7 @@ import typer
 from llve_common.commands.terminal import Weights, console, progress_bar
 from llve_common.config import PUBLISHED
 from llve_common.errors import CheckpointError
+from llve_common.io.digest import file_digest
 from llve_common.paper.about import About
 from llve_common.report.tables import plain_table
 
@@ -39,7 +40,7 @@ def weights_app(paper: About) -> typer.Typer:
         ]
         console.print(plain_table(str(file), ("name", "shape", "type"), rows).rich())
         network = fitting_network(whole, state, file)
-        console.print(f"sha256 {files.file_digest(file)}", soft_wrap=True)
+        console.print(f"sha256 {file_digest(file)}", soft_wrap=True)
         used, count = used_parameters(Model(whole, network.eval())), parameter_count(network)
         more = "" if used == count else f", and {count - used:,} that only training uses"
         console.print(f"fits {paper.title}: {used:,} parameters{more}", soft_wrap=True)
@@ -53,7 +54,7 @@ def weights_app(paper: About) -> typer.Typer:
         from llve_common.weights import files
 
         state = _fitting(paper, source)
-        facts = {"paper": paper.name, "source_sha256": files.file_digest(source)}
+        facts = {"paper": paper.name, "source_sha256": file_digest(source)}
         files.write_weights(target, state, facts)
         console.print(f"wrote {target}", soft_wrap=True)
 
@@ -83,7 +84,7 @@ def weights_app(paper: About) -> typer.Typer:
         from llve_common.weights import files
 
         mean = files.mean_of([(each, _fitting(paper, each)) for each in sources])
-        digests = " ".join(map(files.file_digest, sources))
+        digests = " ".join(map(file_digest, sources))
         files.write_weights(output, mean, {"paper": paper.name, "mean_of_sha256": digests})
         console.print(f"wrote {output}", soft_wrap=True)
 
@@ -135,7 +136,7 @@ def add_fetch(app: typer.Typer, paper: About | None) -> None:
         ] = None,
     ) -> None:
         """Fetch published weights, or list them; published:NAME then stands for the file."""
-        from llve_common.weights import files, published
+        from llve_common.weights import published
 
         known = published.published_weights(paper)
         if name is None:
@@ -154,4 +155,4 @@ def add_fetch(app: typer.Typer, paper: About | None) -> None:
         with progress_bar("fetching", "bytes") as advance:
             path = published.fetch(published.find_published(paper, name), advance)
         console.print(f"{PUBLISHED}{name} is {path}", soft_wrap=True)
-        console.print(f"sha256 {files.file_digest(path)}", soft_wrap=True)
+        console.print(f"sha256 {file_digest(path)}", soft_wrap=True)

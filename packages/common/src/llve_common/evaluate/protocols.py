@@ -18,6 +18,7 @@ from llve_common.data.sdsd.layout import smid_clips
 from llve_common.data.sdsd.splits import TEST_CLIPS, Split
 from llve_common.errors import ConfigError, DataError
 from llve_common.evaluate.pairing import keyed
+from llve_common.io.digest import file_digest
 from llve_common.video import is_image
 
 log = logging.getLogger(__name__)
@@ -189,8 +190,7 @@ def data_digest(folder: Path) -> str:
         raise DataError("the folder holds no frames", where=folder)
     whole = hashlib.sha256()
     for name in sorted(frames):
-        with frames[name].open("rb") as file:
-            whole.update(f"{hashlib.file_digest(file, 'sha256').hexdigest()}  {name}\n".encode())
+        whole.update(f"{file_digest(frames[name])}  {name}\n".encode())
     return whole.hexdigest()
 
 

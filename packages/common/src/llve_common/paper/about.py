@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import json
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llve_common.config import Kind, Settings
+from llve_common.io.digest import file_digest
 from llve_common.published_options import PublishedOptions
 
 if TYPE_CHECKING:
@@ -85,5 +85,4 @@ class LoadedWeights:
         record, purpose = path.with_suffix(".json"), cls.purpose
         if bundled and record.is_file():
             purpose = json.loads(record.read_text(encoding="utf-8")).get("purpose", purpose)
-        with path.open("rb") as file:
-            return cls(path, hashlib.file_digest(file, "sha256").hexdigest(), bundled, purpose)
+        return cls(path, file_digest(path), bundled, purpose)

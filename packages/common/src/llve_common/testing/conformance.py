@@ -47,6 +47,7 @@ from llve_common.enhance.frames import enhance_frames, frame_enhancer, ready
 from llve_common.enhance.jobs import Wishes
 from llve_common.enhance.windows import enhance_clip
 from llve_common.errors import CheckpointError
+from llve_common.io.digest import file_digest
 from llve_common.io.images import Image, read_image, to_pixels, to_tensor, write_image
 from llve_common.machine.shell import command_line
 from llve_common.paper.configs import settings_class, shipped_configs
@@ -56,7 +57,7 @@ from llve_common.published_options import PublishedOptions
 from llve_common.train.record import read_validations
 from llve_common.train.trainer import train
 from llve_common.video import VideoInfo, VideoReader, VideoWriter
-from llve_common.weights.files import file_digest, read_checkpoint, read_weights, write_weights
+from llve_common.weights.files import read_checkpoint, read_weights, write_weights
 from llve_common.weights.network import bundled_weights, load_model
 from llve_common.weights.published import published_weights
 

@@ -165,21 +165,18 @@ def _set_up(
             got=f"{chosen.batch_size} for {me.count} processes",
             expected=f"a multiple of {me.count}",
         )
+    if chosen.graph and (device.type != "cuda" or me.count > 1):
+        what, got = "a CUDA graph is for one process on a GPU", f"{me.count} on {device}"
+        raise ConfigError(what, where="train.graph", got=got, mend="use train.graph=false")
     data = procedure.data(settings)
     if len(data) == 0:
         raise DataError("the training set is empty", where=procedure.name)
     torch.manual_seed(chosen.seed)
     network = procedure.network(settings).to(device)
-    if chosen.graph:
-        for parameter in network.parameters():
-            parameter.data = channels_last(parameter.data)
     step = Step(network, procedure.objective(settings, device))
     optimizer = procedure.optimizer(settings, network)
     epoch_length = batches_per_epoch(len(data) * procedure.enlarge, chosen.batch_size)
     plan = procedure.plan(settings, epoch_length)
-    if chosen.graph and (device.type != "cuda" or me.count > 1):
-        what, got = "a CUDA graph is for one process on a GPU", f"{me.count} on {device}"
-        raise ConfigError(what, where="train.graph", got=got, mend="use train.graph=false")
     # Once in a run, and by the process that alone scores them and draws from them.
     looking = me.first and (plan.validate_every or plan.preview_every)
     clips = procedure.validation(settings) if looking else []
@@ -200,6 +197,8 @@ def _set_up(
         clips=clips,
     )
     if chosen.graph:
+        for parameter in network.parameters():
+            parameter.data = channels_last(parameter.data)
         run.replayed = Replayed(
             lambda batch: (_gradients(run, mapped(batch, channels_last), 1.0), _held(run))
         )

@@ -1,6 +1,5 @@
 """Weights and checkpoints: whole or absent on disk, and read without running code."""
 
-import hashlib
 import mmap
 import pickle
 import struct
@@ -213,12 +212,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             mend="to start from weights alone, give them as weights",
         )
     return content
-
-
-def file_digest(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _save(content: Mapping[str, Any], path: Path) -> None:

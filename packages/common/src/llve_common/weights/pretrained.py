@@ -16,10 +16,11 @@ from torch import Tensor
 from llve_common.config import Statistics
 from llve_common.errors import CheckpointError
 from llve_common.flow.raft import Raft, raft_frame_flow
+from llve_common.io.digest import file_digest
 from llve_common.metrics.temporal import DIS, NamedFlow
 from llve_common.nn.lpips import Lpips, lpips
 from llve_common.nn.vgg import Vgg19Features, without_unused
-from llve_common.weights.files import file_digest, load_into, read_weights
+from llve_common.weights.files import load_into, read_weights
 from llve_common.weights.published import weights_file
 
 Distance = Callable[[NDArray[np.uint8], NDArray[np.uint8]], float]

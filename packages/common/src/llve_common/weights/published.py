@@ -17,10 +17,10 @@ from typing import Any
 from llve_common.config import PUBLISHED
 from llve_common.errors import CheckpointError, MediaError
 from llve_common.io.atomic import temporary_folder
+from llve_common.io.digest import file_digest
 from llve_common.machine.folders import cache_folder
 from llve_common.machine.locks import holding
 from llve_common.paper.about import About
-from llve_common.weights.files import file_digest
 
 Watch = Callable[[int, int | None], None]
 """Is told (bytes that are here, bytes in all as far as known)."""
