@@ -31,3 +31,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason="slow; run with --slow"))
         if "gpu" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no CUDA device here"))
+
+
+@pytest.fixture
+def triton_on_a_cpu() -> None:
+    """Skips where Triton's interpreter does not run its kernels: ``TRITON_INTERPRET=1 pytest``."""
+    pytest.importorskip("triton", reason="Triton is not installed here")
+    if os.environ.get("TRITON_INTERPRET") != "1":
+        pytest.skip("Triton's kernels run on a CPU with TRITON_INTERPRET=1 only")

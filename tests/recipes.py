@@ -6,7 +6,7 @@ set's README says stands here, and says so.
 
 import hashlib
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -266,6 +266,20 @@ def check_pixels(actual: Any, expected: Any, share: float = 1e-4) -> None:
     difference = np.abs(np.asarray(actual, int) - expected)
     assert difference.max() <= 1
     assert np.count_nonzero(difference) <= share * difference.size
+
+
+def check_frames(actual: Iterable[NDArray[Any]], expected: Iterable[NDArray[Any]]) -> None:
+    """Assert that frames equal others but for float32: see :func:`check_pixels`.
+
+    A level of 8 bits is 257 of 16, and rounding in float32 is about one level of 16.
+    """
+    pairs = [(one.ravel(), other.ravel()) for one, other in zip(actual, expected, strict=True)]
+    assert all(one.shape == other.shape and one.dtype == other.dtype for one, other in pairs)
+    found, wanted = map(np.concatenate, zip(*pairs, strict=True))
+    if found.dtype == np.uint8:
+        check_pixels(found, wanted)
+    else:
+        assert np.abs(found.astype(int) - wanted).max() <= 2
 
 
 def digest(state: Mapping[str, Tensor]) -> str:

@@ -1,6 +1,5 @@
 """What the tests of the core share: a whole paper in a few lines, and files to work on."""
 
-import os
 import random
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
@@ -205,16 +204,10 @@ def full_disk() -> Iterator[None]:
 
 @pytest.fixture(params=["torch", "c", "triton"])
 def implementation(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Asks for one implementation of the deformable convolution after the other.
-
-    Triton's kernels run in its interpreter: ``TRITON_INTERPRET=1 pytest ...``, where it is
-    installed.
-    """
+    """Asks for one implementation of the deformable convolution after the other."""
     name: str = request.param
     if name == "triton":
-        pytest.importorskip("triton", reason="Triton is not installed here")
-        if os.environ.get("TRITON_INTERPRET") != "1":
-            pytest.skip("Triton's kernels run on a CPU with TRITON_INTERPRET=1 only")
+        request.getfixturevalue("triton_on_a_cpu")
     monkeypatch.setenv("LLVE_DCN", name)
     return name
 

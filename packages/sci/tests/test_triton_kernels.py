@@ -1,10 +1,9 @@
 """The estimator in Triton against the plain one, in its interpreter and on a CUDA device."""
 
-import os
-
 import numpy as np
 import pytest
 import torch
+from recipes import check_frames
 
 from llve_common.clips.frames import Frame
 from llve_common.enhance.frames import frame_enhancer, pixel_enhancer
@@ -20,11 +19,8 @@ SIZES = [(1, 1), (2, 3), (7, 5), (2, 600)]
 
 
 @pytest.fixture(name="kernel")
-def kernel_fixture(monkeypatch):
+def kernel_fixture(triton_on_a_cpu, monkeypatch):
     """Makes the kernel of a network on the CPU."""
-    pytest.importorskip("triton", reason="Triton is not installed here")
-    if os.environ.get("TRITON_INTERPRET") != "1":
-        pytest.skip("Triton's kernels run on a CPU with TRITON_INTERPRET=1 only")
     monkeypatch.setenv("LLVE_KERNELS", "triton")
     return fuse
 
@@ -54,16 +50,6 @@ def plain(network, pixels):
     return to_pixels(enhanced, PAPER.rounding, pixels.dtype)
 
 
-def assert_equal_but_for_rounding(found, expected):
-    """One level of 8 bits is 257 of 16, and rounding in float32 is about one level of 16."""
-    pairs = list(zip(found, expected, strict=True))
-    assert all(one.dtype == other.dtype for one, other in pairs)
-    differences = [np.abs(one.astype(int) - other).ravel() for one, other in pairs]
-    difference, is_short = np.concatenate(differences), expected[0].dtype == np.uint8
-    assert difference.max() <= (1 if is_short else 2)
-    assert not is_short or np.count_nonzero(difference) <= 1e-4 * difference.size
-
-
 @pytest.mark.parametrize(
     ("layers", "dtype"), [(0, np.uint8), (1, np.uint8), (1, np.uint16), (3, np.uint8)]
 )
@@ -73,7 +59,7 @@ def test_frames_equal_the_plain_ones(kernel, layers, dtype):
     run, expected = kernel(network), [plain(network, pixels) for pixels in clip]
     results, faults = zip(*(run(torch.from_numpy(pixels)) for pixels in clip), strict=True)
     assert not any(faults)
-    assert_equal_but_for_rounding([each.numpy() for each in results], expected)
+    check_frames([each.numpy() for each in results], expected)
 
 
 @pytest.mark.parametrize("layer", ["in_conv", "conv", "out_conv"])
@@ -98,7 +84,7 @@ def test_equals_the_cpu_on_a_gpu(dtype, monkeypatch):
         expected = [plain(network, pixels) for pixels in clip]
         enhance = frame_enhancer(Model(PAPER, network.cuda()), ahead=1)
         frames = enhance(Frame(Image(pixels), "", "here") for pixels in clip)
-        assert_equal_but_for_rounding([frame.image.pixels for frame in frames], expected)
+        check_frames([frame.image.pixels for frame in frames], expected)
     network.enhance.in_conv[0].weight[1, 2, 0, 0] = float("nan")
     with pytest.raises(MediaError, match="not a number"):
         pixel_enhancer(Model(PAPER, network))(clip[0])

@@ -4,7 +4,7 @@ At full size the published network goes over memory more than thirty times: eigh
 operations, and the enlarged factor. Here the factor is enlarged along the rows only, and down the
 columns block by block; all steps of a block follow at once and in place, two operations each, while
 it lies in the processor's caches. Where a C compiler is found, one kernel does what is left to the
-blocks: see ``fast.c``.
+blocks: see ``fast.c``. On a CUDA device Triton's kernels do it: see ``triton_kernels.py``.
 """
 
 import ctypes
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from llve_common.io.images import Pixels, white
-from llve_common.ops.kernels import enhance_rows, kernel_library
-from llve_common.paper.contract import Kernel, Prepared
+from llve_common.ops.kernels import device_kernels, enhance_rows, kernel_library
+from llve_common.paper.contract import DeviceKernel, Kernel, Prepared
 from llve_sgz.network import STEPS, Enhancer
 
 
@@ -47,6 +47,25 @@ def prepare(network: nn.Module) -> Prepared | None:
         return _brightened(image, factor).reshape(-1, block.shape[-1], 3).permute(2, 0, 1)[None]
 
     return Prepared(run, halo=0, look=look, kernel=_kernel(scale))
+
+
+def fuse(network: nn.Module) -> DeviceKernel | None:
+    """The same on the CUDA device of the network; None where PyTorch is to be used."""
+    assert isinstance(network, Enhancer)
+    kernels = device_kernels("llve_sgz", next(network.parameters()).device)
+    if kernels is None:
+        return None
+
+    @torch.inference_mode()
+    def run(levels: Tensor) -> tuple[Tensor, Tensor]:
+        reduced = kernels.reduce(levels, network.scale_factor)
+        factor = network.extract(reduced.permute(2, 0, 1)[None])[0].permute(1, 2, 0)
+        enhanced: tuple[Tensor, Tensor] = kernels.brighten(
+            levels, factor.contiguous(), network.scale_factor, STEPS
+        )
+        return enhanced
+
+    return run
 
 
 class _Frame(ctypes.Structure):

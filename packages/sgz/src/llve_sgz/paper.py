@@ -26,7 +26,7 @@ from llve_common.weights.published import weights_file
 from llve_sgz.browser import shaders
 from llve_sgz.config import ABOUT, TEST_SCALE, SegmentationSettings, TestSettings, TrainSettings
 from llve_sgz.data import LowLightImages, fitting_size
-from llve_sgz.fast import prepare
+from llve_sgz.fast import fuse, prepare
 from llve_sgz.network import Enhancer, Segmenter
 from llve_sgz.objective import enhancement_losses
 from llve_sgz.weights import conv_type_of, load_segmenter
@@ -170,5 +170,6 @@ PAPER = Paper(
         scoring=lambda settings, device: Scoring(settings.ssim, fit="crop"),
     ),
     prepare=prepare,
+    fuse=fuse,
     shaders=shaders,
 )
