@@ -7,8 +7,9 @@ CPU's, level by level. ``TF32`` is how PyTorch computes float32 convolutions on 
 told otherwise.
 
 Training: a step of each paper at published width on random frames that lie on the device, with
-batches and crops as published as far as one GPU's memory goes. In the last columns losses and
-gradients are replayed from a CUDA graph, where nothing in a step is computed by the CPU.
+batches and crops as published as far as one GPU's memory goes, and random weights of RAFT and
+VGG-19. In the last columns losses and gradients are replayed from a CUDA graph. STCD's matches are
+found in the step, by the CPU, or lie on the device, as they come from the processes that load data.
 """
 
 import os
@@ -16,7 +17,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from itertools import cycle, islice
+from typing import Any
 
 import dcn
 import harness
@@ -28,12 +31,14 @@ from torch.nn.functional import conv2d
 
 from llve_common.clips.frames import Frame
 from llve_common.enhance.frames import frame_enhancer
+from llve_common.flow.raft import Raft, raft_flow
 from llve_common.io.images import Image
 from llve_common.machine.replay import Replayed, mapped
 from llve_common.metrics.cost import peak_memory
+from llve_common.nn.vgg import Vgg19Features
 from llve_common.ops.deform_conv import deform_conv2d
 from llve_common.ops.selection import VARIABLE
-from llve_common.paper.contract import Batch, Model, Objective, Paper
+from llve_common.paper.contract import Batch, Model, Objective, Procedure
 from llve_common.report.tables import Table
 from llve_common.train.batches import samples_in, to_device
 from llve_common.train.trainer import channels_last
@@ -42,15 +47,16 @@ from llve_sci.paper import PAPER as SCI
 from llve_sdsd.paper import PAPER as SDSD
 from llve_sgz.paper import PAPER as SGZ
 from llve_stcd import network as stcd
+from llve_stcd.matchers import dis_matches, match_frames
 from llve_stcd.paper import PAPER as STCD
 from llve_tcenet.network import TCENet, initialise
 from llve_tcenet.paper import PAPER as TCENET
+from llve_tcenet.paper import perceptual_features, stcl
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 HD, SDSD_SIZE = (1080, 1920), (512, 960)
-SIZES = {"sci": [HD], "sgz": [HD], "sdsd": [SDSD_SIZE, HD], "stcd": [SDSD_SIZE, HD]} | {
-    "tcenet": [SDSD_SIZE]
-}
+BOTH = [SDSD_SIZE, HD]
+SIZES = {"sci": [HD], "sgz": [HD], "sdsd": BOTH, "stcd": BOTH, "tcenet": BOTH}
 AGREEMENT = (256, 320)
 PRECISIONS: dict[str, tuple[bool, torch.dtype | None]] = {
     "float32": (False, None),
@@ -63,9 +69,9 @@ HALF = {"bfloat16": "bf16", "float16": "fp16"}
 CHANNELS_LAST = "bfloat16, channels last"
 GRAPHS = ("float32, graph", "bfloat16, graph")
 TRAINING = ("float32", "TF32", "bfloat16", CHANNELS_LAST, *GRAPHS)
-# STCD's matcher and TCE-Net's optical flow are the CPU's. To try is no way out: PyTorch's random
-# numbers on the device are out of order after a capture that failed.
-ON_THE_DEVICE = ("sci", "sgz", "sdsd")
+# Has no graph. To try is no way out: PyTorch's random numbers are out of order after a capture that
+# failed.
+MATCHED_IN_THE_STEP = "stcd, matched in the step"
 DEFORMABLE, TORCH, PLAIN, TORCHVISION = "triton", "torch", "plain convolution", "torchvision"
 # Calls in a row, as in a network: Python launches the next ones while the device computes.
 QUEUED = 10
@@ -84,7 +90,9 @@ def main() -> None:
         print(table.title)
         list(map(shown, table.rows))
     steps = [
-        shown(training_row(*each, comparisons)) for each in trainings() if each[0].name in chosen
+        shown(training_row(*each, comparisons))
+        for each in trainings()
+        if each[0].partition(",")[0] in chosen
     ]
     rows = [
         shown(row) for model in models() if model.paper.name in chosen
@@ -147,30 +155,38 @@ def paper_rows(
     torch.cuda.empty_cache()
 
 
-def trainings() -> Iterator[tuple[Paper, dict[str, object], Batch]]:
-    """Each paper with the settings of its training, and a batch; without others' weights."""
-    yield SCI, {}, {"low": frames(1, 3, 400, 600)}
-    yield SGZ, {"segmentation": {"use": False}}, {"low": frames(6, 3, 512, 512)}
+def trainings() -> Iterator[tuple[str, Procedure[Any], dict[str, object], Batch]]:
+    """Each paper's training, its settings, and a batch."""
+    windows, pairs, clips = (each.procedures["train"] for each in (SDSD, STCD, TCENET))
+    yield "sci", SCI.procedures["train"], {}, {"low": frames(1, 3, 400, 600)}
+    plain = {"segmentation": {"use": False}}
+    yield "sgz", SGZ.procedures["train"], plain, {"low": frames(6, 3, 512, 512)}
     window = {"frames": frames(8, 5, 3, 128, 128), "target": frames(8, 3, 128, 128)}
-    yield SDSD, {}, window
-    sides = ("low1", "high1", "low2", "high2")
-    yield STCD, {}, {side: frames(1, 3, *SDSD_SIZE) for side in sides}
+    yield "sdsd", windows, {}, window
+    pair = {side: frames(1, 3, *SDSD_SIZE) for side in ("low1", "high1", "low2", "high2")}
+    yield MATCHED_IN_THE_STEP, pairs, {}, pair
+    highs = pair["high1"], pair["high2"]
+    yield "stcd", pairs, {}, {**pair, "matches": match_frames(dis_matches, (640, 480), *highs)}
     clip = {"low": frames(2, 6, 3, 256, 256), "target": frames(2, 2, 3, 256, 256)}
-    yield TCENET, {"objective": {"perceptual": False, "flow": "dis"}}, {
-        "real": clip, "synthetic": clip
-    }  # fmt: skip
+    published = replace(clips, objective=lambda settings, device: tcenet_objective(device))
+    yield "tcenet", published, {}, {"real": clip, "synthetic": clip}
+
+
+def tcenet_objective(device: torch.device) -> Objective:
+    """With RAFT and VGG-19 of random weights."""
+    raft, vgg = (each.eval().requires_grad_(False).to(device) for each in (Raft(), Vgg19Features()))
+    return stcl(partial(perceptual_features, vgg), partial(raft_flow, raft))
 
 
 def training_row(
-    paper: Paper, options: dict[str, object], batch: Batch,
+    name: str, procedure: Procedure[Any], options: dict[str, object], batch: Batch,
     comparisons: dict[str, harness.Comparison],
 ) -> tuple[str, ...]:  # fmt: skip
     """A step's time in each precision."""
-    procedure = paper.procedures["train"]
     settings = procedure.settings.model_validate(options)
     objective, batch = procedure.objective(settings, GPU), to_device(batch, GPU)
     runs = {}
-    for precision in TRAINING if paper.name in ON_THE_DEVICE else TRAINING[: -len(GRAPHS)]:
+    for precision in TRAINING[: -len(GRAPHS)] if name == MATCHED_IN_THE_STEP else TRAINING:
         network = procedure.network(settings).to(GPU).train()
         given = batch
         if precision == CHANNELS_LAST or precision in GRAPHS:
@@ -182,15 +198,15 @@ def training_row(
         runs[precision] = finished(
             make(network, objective, optimizer, given, precision.partition(",")[0])
         )
-    compared = comparisons[f"training {paper.name}"] = harness.compare(runs, repeats=9)
+    compared = comparisons[f"training {name}"] = harness.compare(runs, repeats=9)
     times = (
-        harness.milliseconds(compared.timings[name].seconds) if name in runs else "-"
-        for name in TRAINING
+        harness.milliseconds(compared.timings[way].seconds) if way in runs else "-"
+        for way in TRAINING
     )
     peak = peak_memory(runs[TRAINING[0]], device=GPU) or 0
     torch.cuda.empty_cache()
     samples = samples_in(batch.get("real", batch))
-    return paper.name, str(samples), *times, f"{peak / 2**20:.0f}"
+    return name, str(samples), *times, f"{peak / 2**20:.0f}"
 
 
 def training_step(

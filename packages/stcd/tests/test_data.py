@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from recipes import fingerprint, write_sdsd_set
 
 from llve_common.clips.clip import Clip, paired_clips
@@ -14,6 +15,7 @@ from llve_common.errors import DataError
 from llve_common.io.images import write_image
 from llve_common.testing.reference import cases, reference_arrays, reference_json, require_known
 from llve_stcd.data import FramePairs
+from llve_stcd.matchers import Matches
 
 SET = "sdsd_stcd/data_stcd"
 NAMES = {"low1": "LQs", "high1": "GT", "low2": "LQs1", "high2": "GT1"}
@@ -55,6 +57,17 @@ def test_a_clip_of_one_frame_is_its_own_neighbour(clip):
     assert numbers(data.sample(0, random.Random(0))) == {
         "low1": 0, "high1": 100, "low2": 0, "high2": 100,
     }  # fmt: skip
+
+
+def test_ground_truths_are_matched_with_the_data_where_that_is_wanted(clip):
+    def match(first, second):
+        assert first.shape == second.shape == (1, 3, 4, 8)
+        return Matches(torch.cat([first, second], 1), first - second)
+
+    sample = FramePairs([clip], match).sample(1, random.Random(0))
+    warp, certainty = sample["matches"]
+    assert torch.equal(warp, torch.cat([sample["high1"], sample["high2"]]))
+    assert torch.equal(certainty, sample["high1"] - sample["high2"])
 
 
 def test_clips_without_ground_truth_are_refused(clip):

@@ -66,6 +66,12 @@ def matcher_images(frames: Tensor, size: tuple[int, int] = (WIDTH, HEIGHT)) -> I
     return np.stack([np.asarray(image.resize(size)) for image in images])
 
 
+def match_frames(matcher: Matcher, size: tuple[int, int], first: Tensor, second: Tensor) -> Matches:
+    """The matches of two batches of frames (N, 3, H, W), by :func:`matcher_images` of that size."""
+    with torch.no_grad():
+        return matcher(*(matcher_images(frames, size) for frames in (first, second)))
+
+
 def dis_matches(first: Images, second: Images) -> Matches:
     """Match by dense inverse search both ways; needs no weights.
 

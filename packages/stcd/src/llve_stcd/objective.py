@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from llve_common.machine.replay import constant
 from llve_stcd.config import Criterion
 from llve_stcd.dkm.positions import resize
 from llve_stcd.network import Decomposition
@@ -74,7 +75,7 @@ def shading_smoothness(shading: Tensor, target: Tensor) -> Tensor:
     Source: after Farbman et al., "Edge-Preserving Decompositions for Multi-Scale Tone and Detail
     Manipulation", SIGGRAPH 2008, Equation 4.
     """
-    luma = (target * target.new_tensor(_LUMA)[:, None, None]).sum(1, keepdim=True)
+    luma = (target * constant(_LUMA, target)[:, None, None]).sum(1, keepdim=True)
     edges = _steps(torch.log(luma + 1e-4))
     terms = [
         (1.5 / (edge.abs() ** 1.2 + 1e-4) * step**2).sum()

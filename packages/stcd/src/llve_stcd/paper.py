@@ -3,6 +3,7 @@
 import logging
 import random
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import islice
 
 import torch
@@ -37,7 +38,7 @@ from llve_common.weights.network import start_from
 from llve_stcd.config import ABOUT, TestSettings, TrainSettings
 from llve_stcd.data import FramePairs
 from llve_stcd.fast import combine, part
-from llve_stcd.matchers import CachedMatcher, make_matcher, matcher_images
+from llve_stcd.matchers import CachedMatcher, dis_matches, make_matcher, match_frames
 from llve_stcd.network import MULTIPLE, STCD, Decomposition
 from llve_stcd.objective import decomposition_loss, summed
 from llve_stcd.picture import decomposition_pictures
@@ -81,14 +82,17 @@ def build_network(settings: TrainSettings) -> nn.Module:
 
 
 def training_set(settings: TrainSettings) -> FramePairs:
-    """Pairs of frames of the training clips.
+    """Pairs of frames of the training clips, and what the processor can match without a cache.
 
     Raises:
         ConfigError: the batch is larger than the set.
         DataError: a folder is missing, or clips or frames do not match.
     """
     own = training_pairs(settings.pairs, "video")
-    data = FramePairs(own or training_clips(settings.data))
+    chosen = settings.objective.matcher
+    by_loader = chosen.kind == "dis" and chosen.cache is None
+    match = partial(match_frames, dis_matches, chosen.size) if by_loader else None
+    data = FramePairs(own or training_clips(settings.data), match)
     require_whole_batch(len(data), settings.train.batch_size)
     return data
 
@@ -105,7 +109,7 @@ def validation_set(settings: TrainSettings) -> list[Clip]:
 
 
 def objective(settings: TrainSettings, device: torch.device) -> Objective:
-    """All terms on a pair; the matcher sees its ground truth.
+    """All terms on a pair; the matcher sees its ground truth, unless it was matched with the data.
 
     Raises:
         CheckpointError: the matcher's weights are missing or do not fit.
@@ -123,15 +127,13 @@ def objective(settings: TrainSettings, device: torch.device) -> Objective:
         matcher = cached = CachedMatcher(matcher, name, chosen.matcher.cache)
 
     def losses(network: nn.Module, batch: Batch, iteration: int) -> dict[str, Tensor]:
-        with torch.no_grad():
-            size = chosen.matcher.size
-            images = (matcher_images(batch[side], size) for side in ("high1", "high2"))
-            warp, certainty = (each.to(batch["high1"].device) for each in matcher(*images))
+        highs = batch["high1"], batch["high2"]
+        matches = batch.get("matches") or match_frames(matcher, chosen.matcher.size, *highs)
         if cached is not None and iteration % settings.run.log_every == 0:
             log.info("%s", cached.summary())
         return decomposition_loss(
-            network(batch["low1"], batch["low2"]), batch["high1"], batch["high2"],
-            warp, certainty, criterion=chosen.criterion, pixel_weight=chosen.pixel_weight,
+            network(batch["low1"], batch["low2"]), *highs, *matches,
+            criterion=chosen.criterion, pixel_weight=chosen.pixel_weight,
         )  # fmt: skip
 
     return losses

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from llve_common.flow.warp import warp
+from llve_common.machine.replay import constant
 
 FlowEstimator = Callable[[Tensor, Tensor], Tensor]
 """From two images (N, 3, H, W) to the flow (N, 2, H, W) from the first to the second, in pixels."""
@@ -71,7 +72,7 @@ def details(image: Tensor) -> Tensor:
 
 def smoothed(image: Tensor) -> Tensor:
     """Each channel convolved with the 5x5 binomial-like kernel; the border is repeated."""
-    line = image.new_tensor(_GAUSSIAN)
+    line = constant(_GAUSSIAN, image)
     channels = image.shape[1]
     kernel = torch.outer(line, line).expand(channels, 1, 5, 5)
     return F.conv2d(F.pad(image, (2, 2, 2, 2), mode="replicate"), kernel, groups=channels)

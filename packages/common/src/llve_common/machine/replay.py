@@ -6,7 +6,7 @@ by one. A graph launches them at once, with the memory that they had when they w
 Tensors come and go in dicts and tuples, whose form is part of what is captured.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -105,3 +105,11 @@ def mapped(value: Any, change: Callable[[Tensor], Any]) -> Any:
         made = (mapped(each, change) for each in value)
         return type(value)(*made) if hasattr(value, "_fields") else type(value)(made)
     return value
+
+
+def constant(values: Sequence[float], like: Tensor) -> Tensor:
+    """Numbers as a tensor (n) of another's type and device, made on that device.
+
+    ``new_tensor`` would copy them from the host, which a graph cannot hold.
+    """
+    return torch.stack([like.new_full((), value) for value in values])

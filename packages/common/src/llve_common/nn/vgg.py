@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from llve_common.machine.replay import constant
+
 # Convolutions of each block; a ReLU follows each, and a pooling the block's last.
 _WIDTHS = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -42,7 +44,7 @@ class Vgg19Features(nn.Module):
 
 def imagenet_normalised(image: Tensor) -> Tensor:
     """An RGB image (N, 3, H, W) in [0, 1], less ImageNet's mean, over its standard deviation."""
-    mean, std = (image.new_tensor(values).view(3, 1, 1) for values in (_MEAN, _STD))
+    mean, std = (constant(values, image).view(3, 1, 1) for values in (_MEAN, _STD))
     return (image - mean) / std
 
 

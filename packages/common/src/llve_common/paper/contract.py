@@ -27,7 +27,7 @@ from llve_common.paper.about import About
 from llve_common.paper.about import LoadedWeights as LoadedWeights
 
 Sample = dict[str, Any]
-"""One training sample: names to tensors, or to samples where a step uses several data sets."""
+"""One training sample: names to tensors, tuples of them, or samples of several data sets."""
 
 Batch = dict[str, Any]
 """Samples stacked along a new first dimension, in the same nesting."""

@@ -49,6 +49,7 @@ from llve_common.enhance.windows import enhance_clip
 from llve_common.errors import CheckpointError
 from llve_common.io.digest import file_digest
 from llve_common.io.images import Image, read_image, to_pixels, to_tensor, write_image
+from llve_common.machine.replay import mapped
 from llve_common.machine.shell import command_line
 from llve_common.paper.configs import settings_class, shipped_configs
 from llve_common.paper.contract import Paper, Plan, Procedure, Sample, TrainingSet
@@ -125,14 +126,8 @@ class InDouble:
         return self.data.file(index)
 
     def sample(self, index: int, rng: random.Random) -> Sample:
-        return _in_double(self.data.sample(index, rng))
-
-
-def _in_double(sample: Sample) -> Sample:
-    return {
-        name: _in_double(each) if isinstance(each, dict) else each.double()
-        for name, each in sample.items()
-    }
+        sample: Sample = mapped(self.data.sample(index, rng), torch.Tensor.double)
+        return sample
 
 
 @contextmanager
@@ -197,6 +192,8 @@ class Conformance:
     """How many samples of a batch a process needs at least."""
     kinds_of_losses: ClassVar[Sequence[Sequence[str]]] = ((),)
     """Settings that change how losses depend on the samples of a batch."""
+    device_alone: ClassVar[bool] = True
+    """Whether a step of the training below leaves nothing to the processor."""
 
     def how_to_train(self, folder: Path) -> list[str]:
         """Make a tiny training set in ``folder``; the command that trains on it for an instant."""
@@ -586,6 +583,32 @@ class Conformance:
                     scale = 0 if whole is None else float(whole.abs().max())
                     torch.testing.assert_close(own, whole, rtol=0, atol=1e-9 * scale)
 
+    @pytest.mark.gpu
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+    def test_a_training_from_a_graph_is_the_usual_one(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if not self.device_alone:
+            pytest.skip("the processor has a part in a step of this training")
+        for backend in (torch.backends.cudnn, torch.backends.cuda.matmul):
+            monkeypatch.setattr(backend, "allow_tf32", False)
+        plan = Plan(iterations=8, weights_every=8, checkpoint_every=8)
+
+        def longer(paper: Paper, procedure: Procedure[Any], *rest: Any, **more: Any) -> Path:
+            unseen = replace(procedure, plan=lambda *_: plan, validation=lambda settings: [])
+            return train(paper, unseen, *rest, **more)
+
+        monkeypatch.setattr("llve_common.train.trainer.train", longer)
+        words = [*self.how_to_train(tmp_path / "set"), "--save", str(tmp_path), "--device", "cuda"]
+        words += ["run.tensorboard=false", "run.log_every=1"]
+        losses = []
+        for name, graph in (("usual", "false"), ("graph", "true")):
+            self.run(*words, f"run.name={name}", f"train.graph={graph}")
+            lines = (tmp_path / name / "losses.jsonl").read_text(encoding="utf-8").splitlines()
+            losses.append([json.loads(line)["losses"]["total"] for line in lines])
+        assert len(losses[1]) == plan.iterations
+        assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
     @pytest.mark.multiprocess
     def test_two_processes_make_one_run(self, tmp_path: Path) -> None:
         write_pairs(tmp_path / "low", tmp_path / "high", 6, (16, 24))
@@ -770,8 +793,10 @@ class Conformance:
         missing = tmp_path / "missing.png"
         module = str(import_module(f"{self.paper.package}.__main__").__file__)
         monkeypatch.setattr(sys, "argv", [self.paper.name, "enhance", str(missing)])
+        usual = signal.getsignal(signal.SIGINT)
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(module, run_name="__main__")
+        signal.signal(signal.SIGINT, usual)  # a process's own until it ends
         said = capsys.readouterr()
         assert (ended.value.code, said.out) == (1, "")
         assert said.err.startswith(f"error: {missing}: no such file or folder\n")

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from llve_common.machine.replay import constant
+
 LEVELS = 4
 
 
@@ -51,7 +53,7 @@ def look_up(pyramid: list[Tensor], position: Tensor, radius: int) -> Tensor:
     for level, correlation in enumerate(pyramid):
         rows, columns = correlation.shape[2:]
         points = centres / 2**level + offsets
-        grid = 2 * points / points.new_tensor([columns - 1, rows - 1]) - 1
+        grid = 2 * points / constant((columns - 1, rows - 1), points) - 1
         read = F.grid_sample(correlation.flatten(0, 1)[:, None], grid, align_corners=True)
         levels.append(read.view(batch, height, width, -1))
     return torch.cat(levels, -1).permute(0, 3, 1, 2).contiguous()
