@@ -283,16 +283,18 @@ def deformable_table(dtype: torch.dtype, comparisons: dict[str, harness.Comparis
         name: tensor.detach().to(GPU, dtype).requires_grad_()
         for name, tensor in dcn.inputs().items()
     }
+    kinds: dict[str, Callable[[Callable[[], Tensor]], Callable[[], object]]] = {
+        "forward": lambda run: torch.no_grad()(queued(run)),
+        "forward and backward": lambda run: queued(with_backward(run, tensors)),
+        # As within a network that is replayed: Python launches nothing.
+        "forward, CUDA graph": lambda run: graphed(torch.no_grad()(queued(run))),
+    }
     rows = []
-    for kind in ("forward", "forward and backward"):
-        runs = {
-            name: finished(
-                torch.no_grad()(run) if kind == "forward" else with_backward(run, tensors),
-                name,
-                QUEUED,
-            )
-            for name, run in convolutions(tensors).items()
-        }
+    for kind, way in kinds.items():
+        runs = {name: finished(way(run), name) for name, run in convolutions(tensors).items()}
+        # A graph is captured at the fourth call.
+        for run in [*runs.values()] * 4:
+            run()
         compared = harness.compare(runs, repeats=5)
         comparisons[f"deformable, {kind}, {dtype}, {QUEUED} calls"] = compared
         times = (harness.milliseconds(each.seconds / QUEUED) for each in compared.timings.values())
@@ -324,22 +326,30 @@ def convolutions(tensors: dict[str, Tensor]) -> dict[str, Callable[[], Tensor]]:
     return found | {TORCHVISION: lambda: theirs(image, offset, weight, bias, 1, 1, 1, mask)}
 
 
+def queued(run: Callable[[], object]) -> Callable[[], object]:
+    """Calls in a row."""
+    return lambda: [run() for _ in range(QUEUED)]
+
+
+def graphed(run: Callable[[], object]) -> Callable[[], object]:
+    """What it computes, from its fourth call on launched as one."""
+    replayed = Replayed(lambda given: run())
+    return lambda: replayed(())
+
+
 def with_backward(run: Callable[[], Tensor], tensors: dict[str, Tensor]) -> Callable[[], object]:
     """The same, with the gradients of all tensors."""
     return lambda: dcn.backward(run(), tensors)
 
 
-def finished(
-    run: Callable[[], object], implementation: str = "auto", calls: int = 1
-) -> Callable[[], None]:
-    """Calls of it, until the device has finished, with one of our deformable convolutions."""
+def finished(run: Callable[[], object], implementation: str = "auto") -> Callable[[], None]:
+    """A call, until the device has finished, with one of our deformable convolutions."""
     ours = implementation if implementation in (DEFORMABLE, TORCH) else "auto"
 
     def call() -> None:
         # Not patch.dict, which puts the whole environment back while the clock runs.
         os.environ[VARIABLE] = ours
-        for _ in range(calls):
-            run()
+        run()
         torch.cuda.synchronize()
 
     return call
