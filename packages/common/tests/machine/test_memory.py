@@ -11,12 +11,18 @@ import pytest
 from llve_common.machine.memory import lasting_objects
 
 PROGRAM = """
-import resource, sys
+import resource, sys, threading
 import numpy as np
 from llve_common.machine import memory
 
-def use():
+def fill():
     [np.ones(size << 20, np.uint8) for size in (20, 20, 20, 40)]
+
+def use():
+    # Of a thread's own heap too.
+    thread = threading.Thread(target=fill)
+    thread.start()
+    thread.join()
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
