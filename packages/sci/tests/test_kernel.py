@@ -1,8 +1,6 @@
 """Enhancing by the C kernel without PyTorch, against the same kernel with it."""
 
 import platform
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from llve_common.enhance import ready as module
 from llve_common.enhance.frames import ready
 from llve_common.enhance.ready import ready_without_torch
 from llve_common.errors import ConfigError, MediaError
-from llve_common.io.images import Image, write_image
+from llve_common.io.images import Image
 from llve_common.ops import kernels
 from llve_common.weights.files import read_weights, write_weights
 from llve_common.weights.network import bundled_weights, load_model
@@ -26,18 +24,6 @@ from llve_sci.weights import to_published
 
 CPU = torch.device("cpu")
 LAST = "enhance.out_conv.0.weight"
-COMMAND = """
-import importlib, sys
-from typer.main import get_command
-from llve_common.paper import recommended
-program, *words = sys.argv[1:]
-recommended.TABLE = {"image": [each for each in recommended.TABLE["image"] if each.paper == "sci"]}
-try:
-    get_command(importlib.import_module(program).app).main(words, prog_name="program")
-except SystemExit as ended:
-    assert not ended.code
-assert "torch" not in sys.modules
-"""
 
 
 @pytest.fixture(name="weights")
@@ -52,44 +38,25 @@ def weights_fixture(tmp_path):
     return write
 
 
-def random_frames(dtype):
-    rng, top = np.random.default_rng(0), np.iinfo(dtype).max
-    for size in [(1, 1), (7, 33), (31, 43), (50, 44), (121, 2010)]:
-        yield Frame(Image((rng.random((*size, 3)) ** 2.2 * top).astype(dtype)), "", "here")
+def random_frames():
+    rng = np.random.default_rng(0)
+    for size in [(1, 1), (7, 33), (121, 2010)]:
+        yield Frame(Image((rng.random((*size, 3)) ** 2.2 * 255).astype(np.uint8)), "", "here")
 
 
-def pixels_of(way, dtype=np.uint8):
-    return [frame.image.pixels for frame in way.enhance(random_frames(dtype))]
+def pixels_of(way):
+    return [frame.image.pixels for frame in way.enhance(random_frames())]
 
 
-@pytest.mark.parametrize("program", ["llve_sci.__main__", "llve_common.__main__"])
-def test_the_command_enhances_without_torch(tmp_path, program):
-    write_image(tmp_path / "a.png", np.full((9, 13, 3), 30, np.uint8))
-    words = ["enhance", str(tmp_path / "a.png"), "--device", "cpu"]
-    done = subprocess.run(
-        [sys.executable, "-c", COMMAND, program, *words],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert f"weights: {load_model(PAPER, None, CPU).weights}\n" in done.stdout
-    assert "in fp32): " in done.stdout
-    assert (tmp_path / "a-enhanced.png").is_file()
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-@pytest.mark.parametrize("change", [None, dict, to_published])
-def test_both_ways_give_the_same(weights, dtype, change, monkeypatch):
-    """With any number of threads, and with what a report says."""
-    path = None if change is None else weights(change=change)
-    usual = ready(load_model(PAPER, path, CPU))
-    expected = pixels_of(usual, dtype)
-    for threads in ("1", "3", "4,2"):
-        monkeypatch.setenv("OMP_NUM_THREADS", threads)
-        found = ready_without_torch(ABOUT, path, "cpu", "auto")
-        assert replace(found, enhance=None) == replace(usual, enhance=None)
-        for one, other in zip(pixels_of(found, dtype), expected, strict=True):
-            assert one.dtype == dtype
-            np.testing.assert_array_equal(one, other)
+@pytest.mark.parametrize("change", [dict, to_published])
+def test_files_under_both_names(weights, change):
+    path = weights(change=change)
+    usual, found = (
+        ready(load_model(PAPER, path, CPU)),
+        ready_without_torch(ABOUT, path, "cpu", "auto"),
+    )
+    assert replace(found, enhance=None) == replace(usual, enhance=None)
+    assert all(map(np.array_equal, pixels_of(found), pixels_of(usual)))
 
 
 def cascade(state):

@@ -73,13 +73,12 @@ def test_a_kernel_writes_every_row_once_and_says_what_is_not_a_number(picture):
     pixels = np.asfortranarray(picture(23, 5))
     numbers = [True]
 
-    def kernel(frame, result, rows, seen):
+    def kernel(frame, result, rows):
         assert frame.flags.c_contiguous
-        assert seen == "seen"
         result[rows.start : rows.stop] = 255 - frame[rows.start : rows.stop]
         return numbers[0]
 
-    prepared = Prepared(lambda *_: pytest.fail("torch ran"), 1, lambda _: "seen", kernel)
+    prepared = Prepared(lambda *_: pytest.fail("torch ran"), 1, kernel=kernel)
     enhance = RowBlocks(prepared, "round", workers=3)
     np.testing.assert_array_equal(enhance(pixels), 255 - pixels)
     numbers[0] = False

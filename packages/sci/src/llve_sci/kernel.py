@@ -75,7 +75,7 @@ def fused(layers: Sequence[tuple[Array, Array]], depth: int) -> Kernel | None:
         return None
     kept = [(_products(weight), np.ascontiguousarray(bias)) for weight, bias in layers]
 
-    def run(pixels: Pixels, result: Pixels, rows: range, seen: Any) -> bool:
+    def run(pixels: Pixels, result: Pixels, rows: range) -> bool:
         convolutions = [_Convolution(*(each.ctypes.data for each in pair)) for pair in kept]
         size = (*pixels.shape[:2], pixels.itemsize, depth)
         network = _Network(*size, (3 * _Convolution)(*convolutions))

@@ -181,4 +181,5 @@ ABOUT = About(
     kind="image",
     bundled="sgz-photographs.safetensors",
     options={TrainSettings: TRAIN_OPTIONS, TestSettings: TEST_OPTIONS},
+    has_kernel=True,
 )

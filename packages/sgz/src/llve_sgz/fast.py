@@ -3,11 +3,11 @@
 At full size the published network goes over memory more than thirty times: eight steps of four
 operations, and the enlarged factor. Here the factor is enlarged along the rows only, and down the
 columns block by block; all steps of a block follow at once and in place, two operations each, while
-it lies in the processor's caches. Where a C compiler is found, one kernel does what is left to the
-blocks: see ``fast.c``. On a CUDA device Triton's kernels do it: see ``triton_kernels.py``.
-"""
+it lies in the processor's caches.
 
-import ctypes
+Where a C compiler is found, all of this is done by one kernel instead: see ``kernel.py``. On a CUDA
+device Triton's kernels do what is done to whole frames: see ``triton_kernels.py``.
+"""
 
 import numpy as np
 import torch
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from llve_common.io.images import Pixels, white
-from llve_common.ops.kernels import device_kernels, enhance_rows, kernel_library
-from llve_common.paper.contract import DeviceKernel, Kernel, Prepared
+from llve_common.ops.kernels import device_kernels
+from llve_common.paper.contract import DeviceKernel, Prepared
+from llve_sgz.kernel import fused
 from llve_sgz.network import STEPS, Enhancer
 
 
@@ -46,7 +47,8 @@ def prepare(network: nn.Module) -> Prepared | None:
         factor = _enlarged(rows, range(first, first + len(image)), scale)
         return _brightened(image, factor).reshape(-1, block.shape[-1], 3).permute(2, 0, 1)[None]
 
-    return Prepared(run, halo=0, look=look, kernel=_kernel(scale))
+    weights = {name: each.numpy() for name, each in network.state_dict().items()}
+    return Prepared(run, halo=0, look=look, kernel=fused(weights, scale))
 
 
 def fuse(network: nn.Module) -> DeviceKernel | None:
@@ -64,30 +66,6 @@ def fuse(network: nn.Module) -> DeviceKernel | None:
             levels, factor.contiguous(), network.scale_factor, STEPS
         )
         return enhanced
-
-    return run
-
-
-class _Frame(ctypes.Structure):
-    """``Frame`` of the C file."""
-
-    _fields_ = (
-        ("values", ctypes.c_int64), ("bytes", ctypes.c_int64), ("factor_rows", ctypes.c_int64),
-        ("factor", ctypes.c_void_p), ("spacing", ctypes.c_double),
-    )  # fmt: skip
-
-
-def _kernel(scale: int) -> Kernel | None:
-    """What ``run`` does, by ``fast.c``; halves are rounded up, as SGZ writes images."""
-    library = kernel_library("llve_sgz", f"-DSTEPS={STEPS}")
-    if library is None:
-        return None
-
-    def run(pixels: Pixels, result: Pixels, wanted: range, rows: Tensor) -> bool:
-        count, values = rows.shape
-        spacing = (count - 1) / (count * scale - 1)
-        frame = _Frame(values, pixels.itemsize, count, rows.data_ptr(), spacing)
-        return enhance_rows(library, frame, pixels, result, wanted)
 
     return run
 

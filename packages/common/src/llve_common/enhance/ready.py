@@ -12,7 +12,6 @@ from functools import partial
 from importlib import import_module
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file
@@ -86,9 +85,7 @@ def _threads() -> int:
     return int(given) if given.isdecimal() and int(given) else cores
 
 
-def enhance_by(
-    kernel: Kernel, pool: ThreadPoolExecutor, workers: int, pixels: Pixels, seen: Any = None
-) -> Pixels:
+def enhance_by(kernel: Kernel, pool: ThreadPoolExecutor, workers: int, pixels: Pixels) -> Pixels:
     """Enhance one frame (H, W, 3) RGB, uint8 or uint16, in blocks of rows.
 
     Raises:
@@ -100,7 +97,7 @@ def enhance_by(
     # compute two rows together, and which ones must not depend on the number of threads.
     rows = 2 * -(-height // (4 * workers))
     blocks = (range(start, min(start + rows, height)) for start in range(0, height, rows))
-    begun = [pool.submit(kernel, pixels, result, block, seen) for block in blocks]
+    begun = [pool.submit(kernel, pixels, result, block) for block in blocks]
     if not all(each.result() for each in begun):
         raise MediaError(NOT_A_NUMBER)
     return result

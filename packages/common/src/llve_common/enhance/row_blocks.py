@@ -58,9 +58,9 @@ class RowBlocks:
             MediaError: the network gave values that are not a number.
         """
         kernel, pool = self._prepared.kernel, self._pool()
-        seen = pool.submit(self._look, pixels).result()
         if kernel is not None and pixels.dtype.kind != "f":
-            return enhance_by(kernel, pool, self._workers, pixels, seen)
+            return enhance_by(kernel, pool, self._workers, pixels)
+        seen = pool.submit(self._look, pixels).result()
         result: Pixels = np.empty(pixels.shape, pixels.dtype)
         height, width = pixels.shape[:2]
         rows = max(_BLOCK // width, 1)

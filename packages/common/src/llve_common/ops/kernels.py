@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 
 VARIABLE = "LLVE_KERNELS"
 
-Kernel = Callable[[Pixels, Pixels, range, Any], bool]
+Kernel = Callable[[Pixels, Pixels, range], bool]
 """(a frame (H, W, 3) RGB, uint8 or uint16, contiguous; one like it, of which these rows are
-written; the rows; what ``look`` gave) to whether all values were numbers. It rounds as the paper
-does, and may be called by several threads at once."""
+written; the rows) to whether all values were numbers. It rounds as the paper does, and may be
+called by several threads at once."""
 
 _NAMES = ("torch", "c", "triton")
 
 
-def kernel_library(package: str, *definitions: str) -> ctypes.CDLL | None:
+def kernel_library(package: str) -> ctypes.CDLL | None:
     """The compiled ``fast.c`` of a paper's package; None where PyTorch is to be used.
 
     Raises:
         ConfigError: ``LLVE_KERNELS`` names what does not exist or cannot be had.
     """
-    return _choose(os.environ.get(VARIABLE, "auto"), package, definitions)
+    return _choose(os.environ.get(VARIABLE, "auto"), package)
 
 
 def device_kernels(package: str, device: torch.device) -> Any:
@@ -76,14 +76,14 @@ def enhance_rows(
 
 
 @cache
-def _choose(name: str, package: str, definitions: tuple[str, ...]) -> ctypes.CDLL | None:
+def _choose(name: str, package: str) -> ctypes.CDLL | None:
     def load(wanted: str) -> ctypes.CDLL | None:
         if wanted == "torch":
             return None
         if wanted == "triton":
             raise Unavailable("Triton's kernels are for a CUDA device")
         with as_file(files(package).joinpath("fast.c")) as source:
-            library = shared_library(source, *definitions)
+            library = shared_library(source)
         library.enhance.restype = ctypes.c_int64
         return library
 

@@ -117,7 +117,7 @@ class Prepared:
         halo: rows around an output row that can change it.
         look: a whole frame (H, W, 3) RGB, uint8 or uint16, to what its blocks need to know of it;
             by default nothing.
-        kernel: does all of it without torch, where that can be had.
+        kernel: does all of it for integers without torch, where that can be had.
     """
 
     run: Callable[[Tensor, int, Any], Tensor]

@@ -13,6 +13,7 @@ import runpy
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +46,7 @@ from llve_common.enhance.enhancer import load_enhancer
 from llve_common.enhance.files import Enhanced, enhance_all
 from llve_common.enhance.frames import enhance_frames, frame_enhancer, ready
 from llve_common.enhance.jobs import Wishes
+from llve_common.enhance.ready import ready_without_torch
 from llve_common.enhance.windows import enhance_clip
 from llve_common.errors import CheckpointError
 from llve_common.io.digest import file_digest
@@ -111,6 +113,21 @@ def another(field: FieldInfo, default: object) -> object:
 def files_below(folder: Path) -> dict[Path, bytes]:
     """Every file with its content, temporary ones too."""
     return {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+
+
+# A program that enhances images by one paper, and must not import PyTorch.
+WITHOUT_TORCH = """
+import importlib, sys
+from typer.main import get_command
+from llve_common.paper import recommended
+program, paper, *words = sys.argv[1:]
+recommended.TABLE = {"image": [each for each in recommended.TABLE["image"] if each.paper == paper]}
+try:
+    get_command(importlib.import_module(program).app).main(words, prog_name="program")
+except SystemExit as ended:
+    assert not ended.code
+assert "torch" not in sys.modules
+"""
 
 
 class InDouble:
@@ -303,6 +320,45 @@ class Conformance:
         models = [load_model(self.paper, None, CPU, precision=name) for name in ("fp32", "bf16")]
         exact, near = (torch.stack(list(enhance_clip(model, clip))) for model in models)
         assert 0 < (near - exact).abs().mean() < 1 / 255
+
+    @pytest.mark.parametrize("package", ["", "llve_common"])
+    def test_a_kernel_enhances_without_torch(self, tmp_path: Path, package: str) -> None:
+        if not self.paper.has_kernel:
+            pytest.skip("its network has no kernel for a CPU")
+        write_image(tmp_path / "a.png", dark_frames(1, 9, 13)[0])
+        program = f"{package or self.paper.package}.__main__"
+        words = [program, self.paper.name, "enhance", str(tmp_path / "a.png"), "--device", "cpu"]
+        done = subprocess.run(  # noqa: S603
+            [sys.executable, "-c", WITHOUT_TORCH, *words],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert f"weights: {load_model(self.paper, None, CPU).weights}\n" in done.stdout
+        assert "in fp32): " in done.stdout
+        assert (tmp_path / "a-enhanced.png").is_file()
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+    def test_a_kernel_gives_the_same_without_torch(
+        self, dtype: type, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """With any number of threads, and with what a report says."""
+        if not self.paper.has_kernel:
+            pytest.skip("its network has no kernel for a CPU")
+        rng, top = np.random.default_rng(0), np.iinfo(dtype).max
+        clip = [
+            Frame(Image((rng.random((*size, 3)) ** 2.2 * top).astype(dtype)), "", "here")
+            for size in [(1, 1), (7, 33), (31, 43), (50, 44), (121, 2010)]
+        ]
+        usual = ready(load_model(self.paper, None, CPU))
+        expected = [frame.image.pixels for frame in usual.enhance(clip)]
+        for threads in ("1", "3", "4,2"):
+            monkeypatch.setenv("OMP_NUM_THREADS", threads)
+            found = ready_without_torch(self.paper, None, "cpu", "auto")
+            assert found is not None
+            assert replace(found, enhance=usual.enhance) == usual
+            for one, other in zip(found.enhance(clip), expected, strict=True):
+                assert one.image.pixels.dtype == dtype
+                np.testing.assert_array_equal(one.image.pixels, other)
 
     @pytest.mark.gpu
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
