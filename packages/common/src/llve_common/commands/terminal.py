@@ -23,6 +23,7 @@ from llve_common.io.atomic import remove_temporaries
 from llve_common.machine.memory import keep_freed_memory
 from llve_common.machine.processes import STOPPING, processes
 from llve_common.machine.shell import command_line
+from llve_common.machine.waiting import let_idle_threads_sleep
 
 
 class Terminal(Console):
@@ -115,6 +116,7 @@ class Commands(TyperGroup):
         # It warns where its cache cannot be written, which is no concern of anybody here.
         logging.getLogger("matplotlib").setLevel(logging.ERROR)
         keep_freed_memory()
+        let_idle_threads_sleep()
         with _mistakes_as_messages(), _signals_as_ctrl_c():
             return super().invoke(ctx)
 
