@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from llve_common.machine.folders import cache_folder
+from llve_common.ops import compiler
 from llve_common.ops.compiler import shared_library
 from llve_common.ops.implementation import Unavailable
 
@@ -43,6 +44,15 @@ def test_another_definition_or_source_is_another_library(source):
     source.write_text(SOURCE.replace("ANSWER;", "ANSWER + 1;"))
     assert answer(source, 2) == 3
     assert len(libraries()) == 3
+
+
+def test_another_header_is_another_library(source, tmp_path, monkeypatch):
+    source.write_text('#include "kernel.h"\nint answer(void) { return ANSWER + MORE; }\n')
+    monkeypatch.setattr(compiler, "_HEADER", tmp_path / "kernel.h")
+    for more in (0, 1):
+        (tmp_path / "kernel.h").write_text(f"#define MORE {more}\n")
+        assert answer(source) == 42 + more
+    assert len(libraries()) == 2
 
 
 def test_a_damaged_library_is_made_again(source, tmp_path, monkeypatch):

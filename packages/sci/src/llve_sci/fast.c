@@ -8,17 +8,8 @@
  * Two rows of a convolution take four products with sums of rows, not six with rows (Winograd's
  * F(2, 3) down the columns).
  */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "kernel.h"
 
-#if defined(__AVX512F__)
-#define LANES 16
-#elif defined(__AVX__)
-#define LANES 8
-#else
-#define LANES 4
-#endif
 /* So many vectors of three outputs fill most of the vector registers: 32, or else 16 of them. */
 #if defined(__AVX512F__) || defined(__aarch64__)
 #define TOGETHER 4
@@ -44,15 +35,7 @@
 #define KEEP(value)
 #endif
 
-#define INLINE static inline __attribute__((always_inline))
-#define SMALLER(one, other) ((one) < (other) ? (one) : (other))
-#define LARGER(one, other) ((one) > (other) ? (one) : (other))
-
-/* Of images and, in this kernel, of all features. */
-#define CHANNELS 3
-
-typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int32_t Mask __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+/* All features have as many channels as images. */
 typedef float Row[CHANNELS][PLANE];
 typedef float Sums[4][CHANNELS][SPAN];
 
@@ -140,25 +123,6 @@ INLINE void convolve(const Convolution *layer, int are_features, int are_added, 
         multiply(layer->weight[3], sums[3], x, lower);
         keep(lower, are_features, are_added ? rows[2] : NULL, to[1], at);
     }
-}
-
-/* e to the -v for -80 <= v <= 80, within five units of the last place. */
-INLINE float exponential(float v)
-{
-    const float magic = 12582912 + 127; /* adding it rounds to a whole number */
-    const float shifted = magic - v * 1.44269504f, whole = shifted - magic;
-    const float rest = -v * 1.44269504f - whole;
-    float sum = rest * 1.32764725e-3f + 9.67554096e-3f;
-    sum = sum * rest + 5.55071309e-2f;
-    sum = sum * rest + 0.240221202f;
-    sum = sum * rest + 0.693146944f;
-    sum = sum * rest + 1.00000012f;
-    union {
-        float number;
-        uint32_t bits;
-    } power = {shifted}; /* its lowest bits are the whole number's, and the exponent's bias */
-    power.bits <<= 23;
-    return sum * power.number;
 }
 
 /* e to the minus each value of a row; whether all are numbers. Where the function is inlined, GCC
@@ -299,11 +263,7 @@ int64_t enhance(const Network *network, const char *pixels, char *result, int64_
     if (!memory)
         return -1;
     memset(memory, 0, bytes);
-#if defined(__SSE__)
-    /* In this thread numbers below the smallest normal one count as zero from here on: processors
-     * take a hundred times as long for them. */
-    __builtin_ia32_ldmxcsr(__builtin_ia32_stmxcsr() | 0x8040);
-#endif
+    count_small_numbers_as_zero();
     int numbers = 1;
     for (int64_t left = 0; left < network->width; left += inner) {
         const int64_t right = SMALLER(left + inner, network->width);

@@ -5,17 +5,8 @@
  * so all stays in a core's own caches. A pixel's features lie side by side. Beyond the reduced frame
  * they are zero, as padding has it; rows that two callers need are computed twice.
  */
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "kernel.h"
 
-#if defined(__AVX512F__)
-#define LANES 16
-#elif defined(__AVX__)
-#define LANES 8
-#else
-#define LANES 4
-#endif
 /* So many pixels' sums fill the vector registers, of which half are for other things. */
 #if defined(__AVX512F__)
 #define TOGETHER 8
@@ -25,21 +16,13 @@
 #define TOGETHER 1
 #endif
 
-#define INLINE static inline __attribute__((always_inline))
-#define SMALLER(one, other) ((one) < (other) ? (one) : (other))
-#define LARGER(one, other) ((one) > (other) ? (one) : (other))
-
-#define CHANNELS 3
 #define FILTERS 32
 #define VECTORS (FILTERS / LANES)
 #define LAYERS 7
 #define STEPS 8
-/* Rows of a layer's features that are kept, a power of two: the first layer's are read last, by the
- * seventh, which is six rows behind and reads one more. */
+/* Rows of a layer's features that are kept: the first layer's are read last, by the seventh, which
+ * is six rows behind and reads one more. */
 #define KEPT 8
-
-typedef float Vector __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int32_t Mask __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 typedef struct {
     const float *depth, *depth_bias; /* (9, inputs), (inputs) */
@@ -66,25 +49,6 @@ typedef struct {
     float *across;                   /* of a column of the frame: how far it is from `left` */
     int64_t *left, *near[2];         /* its place in the factor; a reduced column's, in the frame */
 } Work;
-
-/* e to the -v for -80 <= v <= 80, within five units of the last place. */
-INLINE float exponential(float v)
-{
-    const float magic = 12582912 + 127; /* adding it rounds to a whole number */
-    const float shifted = magic - v * 1.44269504f, whole = shifted - magic;
-    const float rest = -v * 1.44269504f - whole;
-    float sum = rest * 1.32764725e-3f + 9.67554096e-3f;
-    sum = sum * rest + 5.55071309e-2f;
-    sum = sum * rest + 0.240221202f;
-    sum = sum * rest + 0.693146944f;
-    sum = sum * rest + 1.00000012f;
-    union {
-        float number;
-        uint32_t bits;
-    } power = {shifted}; /* its lowest bits are the whole number's, and the exponent's bias */
-    power.bits <<= 23;
-    return sum * power.number;
-}
 
 /* The hyperbolic tangent of each value; what is not a number stays so. */
 static void tangents(float *values, int64_t count)
@@ -354,11 +318,7 @@ int64_t enhance(const Network *network, const char *pixels, char *result, int64_
         return -1;
     memset(memory, 0, bytes);
     lay_out(&work, memory);
-#if defined(__SSE__)
-    /* In this thread numbers below the smallest normal one count as zero from here on: processors
-     * take a hundred times as long for them. */
-    __builtin_ia32_ldmxcsr(__builtin_ia32_stmxcsr() | 0x8040);
-#endif
+    count_small_numbers_as_zero();
     for (int64_t x = 0; x < work.columns; x++)
         for (int side = 0; side < 2; side++)
             work.near[side][x] = middle(x, width, scale, side, can_mirror(&work));

@@ -27,6 +27,8 @@ _log = logging.getLogger(__name__)
 _FLAGS = (
     "-O3", "-march=native", "-fopenmp-simd", "-fno-trapping-math", "-shared", "-fPIC",
 )  # fmt: skip
+# Where the C files' own header lies.
+_HEADER = Path(__file__).with_name("kernel.h")
 _DIGEST = hashlib.sha256().digest_size
 _SECONDS = 120
 
@@ -83,16 +85,17 @@ def _is_own(path: Path) -> bool:
 
 
 def _identity(source: Path, command: list[str]) -> str:
-    """A digest of the source, the arguments, the compiler and the processor it compiles for."""
+    """A digest of the sources, the arguments, the compiler and the processor it compiles for."""
     # A compiler's predefined macros tell its version and the processor's instruction sets.
     macros = _run([*command, "-dM", "-E", "-x", "c", os.devnull])
-    content = b"\0".join([source.read_bytes(), *map(os.fsencode, command), macros])
+    sources = (source.read_bytes(), _HEADER.read_bytes())
+    content = b"\0".join([*sources, *map(os.fsencode, command), macros])
     return hashlib.sha256(content).hexdigest()[:32]
 
 
 def _compile(command: list[str], source: Path, target: Path) -> None:
     """Compile, and append a digest by which damage shows: loading half a library may crash."""
-    _run([*command, "-o", str(target), str(source), "-lm"])
+    _run([*command, f"-I{_HEADER.parent}", "-o", str(target), str(source), "-lm"])
     content = target.read_bytes()
     target.write_bytes(content + hashlib.sha256(content).digest())
 
