@@ -63,7 +63,7 @@ def fuse(network: nn.Module) -> DeviceKernel | None:
         reduced = kernels.reduce(levels, network.scale_factor)
         factor = network.extract(reduced.permute(2, 0, 1)[None])[0].permute(1, 2, 0)
         enhanced: tuple[Tensor, Tensor] = kernels.brighten(
-            levels, factor.contiguous(), network.scale_factor, STEPS
+            levels, factor.contiguous(), network.scale_factor
         )
         return enhanced
 

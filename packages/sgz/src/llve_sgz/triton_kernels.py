@@ -10,6 +10,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from llve_sgz.network import STEPS
+
 # Values of a row that a program computes.
 _VALUES = 1024
 
@@ -17,7 +19,7 @@ _VALUES = 1024
 def require(device: torch.device) -> None:
     """Enhance one pixel; whatever Triton raises passes, as where it finds no C compiler."""
     pixel = torch.zeros(1, 1, 3, dtype=torch.uint8, device=device)
-    brighten(pixel, reduce(pixel, 1), 1, 1)
+    brighten(pixel, reduce(pixel, 1), 1)
 
 
 def reduce(levels: Tensor, scale: int) -> Tensor:
@@ -42,15 +44,14 @@ def reduce(levels: Tensor, scale: int) -> Tensor:
     return result
 
 
-def brighten(levels: Tensor, factor: Tensor, scale: int, steps: int) -> tuple[Tensor, Tensor]:
-    """Apply x + factor (x² - x) so many times, with the factor enlarged by the scale.
+def brighten(levels: Tensor, factor: Tensor, scale: int) -> tuple[Tensor, Tensor]:
+    """Apply eight times x + factor (x² - x), with the factor enlarged by the scale.
 
     Args:
         levels: (H, W, 3) RGB, uint8 or uint16, contiguous.
         factor: (H / scale, W / scale, 3), sides rounded up, float32, contiguous; it is enlarged
             bilinearly, corners aligned.
         scale: the scale factor.
-        steps: how many times.
 
     Returns:
         The enhanced levels (H, W, 3), halves rounded up, as SGZ writes images, and (1) int32, which
@@ -65,7 +66,7 @@ def brighten(levels: Tensor, factor: Tensor, scale: int, steps: int) -> tuple[Te
     spacings = ((side - 1) / max(side * scale - 1, 1) for side in small)
     with torch.cuda.device_of(levels):
         _brighten[grid](
-            levels, factor, result, faults, width, *small, *spacings, top, steps, _VALUES
+            levels, factor, result, faults, width, *small, *spacings, top, STEPS, _VALUES
         )
     return result, faults
 
