@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from llve_common.io.images import write_image
+from llve_common.enhance.frames import enhance_frames
+from llve_common.io.images import to_pixels, to_tensor, write_image
 from llve_common.metrics.cost import parameter_count
-from llve_common.paper.contract import Paper
+from llve_common.paper.contract import Model, Paper
 from llve_common.testing.reference import Case, reference_json
 from llve_common.train.batches import stack_samples
 
@@ -266,6 +267,12 @@ def check_pixels(actual: Any, expected: Any, share: float = 1e-4) -> None:
     difference = np.abs(np.asarray(actual, int) - expected)
     assert difference.max() <= 1
     assert np.count_nonzero(difference) <= share * difference.size
+
+
+def plain_frame(paper: Paper, network: nn.Module, pixels: NDArray[Any]) -> NDArray[Any]:
+    """Pixels enhanced by a network as it stands, padded and cropped, rounded as the paper does."""
+    enhanced = enhance_frames(Model(paper, network), to_tensor(pixels)[None, None])[0, 0]
+    return to_pixels(enhanced, paper.rounding, pixels.dtype)
 
 
 def check_frames(actual: Iterable[NDArray[Any]], expected: Iterable[NDArray[Any]]) -> None:

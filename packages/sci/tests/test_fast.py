@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from recipes import check_frames, recipe_weights
+from recipes import check_frames, plain_frame, recipe_weights
 
 from llve_common.enhance import row_blocks
 from llve_common.enhance.frames import pixel_enhancer
 from llve_common.errors import MediaError
-from llve_common.io.images import to_pixels, to_tensor
+from llve_common.io.images import to_tensor
 from llve_common.paper.contract import Model
 from llve_common.weights.network import load_model
 from llve_sci.fast import prepare
@@ -43,12 +43,6 @@ NETWORKS = {
 @pytest.fixture(name="network", params=list(NETWORKS))
 def network_fixture(request):
     return NETWORKS[request.param]().eval().requires_grad_(False)
-
-
-def plain(network, pixels):
-    with torch.inference_mode():
-        enhanced = PAPER.enhance(network, to_tensor(pixels)[None, None])[0, 0]
-    return to_pixels(enhanced, PAPER.rounding, pixels.dtype)
 
 
 def dark(picture):
@@ -91,7 +85,7 @@ def test_frames_equal_the_plain_ones(network, dtype, kernels, monkeypatch):
     for size in sizes:
         assert_prepared_equals_plain(network, size)
     clip = [random_pixels(size, dtype) for size in sizes]
-    check_frames(map(enhance, clip), [plain(network, pixels) for pixels in clip])
+    check_frames(map(enhance, clip), [plain_frame(PAPER, network, pixels) for pixels in clip])
 
 
 @pytest.mark.parametrize("kernels", ["torch", "c"])

@@ -38,25 +38,30 @@ def weights_fixture(tmp_path):
     return write
 
 
-def random_frames():
-    rng = np.random.default_rng(0)
-    for size in [(1, 1), (7, 33), (121, 2010)]:
-        yield Frame(Image((rng.random((*size, 3)) ** 2.2 * 255).astype(np.uint8)), "", "here")
+def random_frames(dtype):
+    rng, top = np.random.default_rng(0), np.iinfo(dtype).max
+    for size in [(1, 1), (7, 33), (31, 43), (50, 44), (121, 2010)]:
+        yield Frame(Image((rng.random((*size, 3)) ** 2.2 * top).astype(dtype)), "", "here")
 
 
-def pixels_of(way):
-    return [frame.image.pixels for frame in way.enhance(random_frames())]
+def pixels_of(way, dtype=np.uint8):
+    return [frame.image.pixels for frame in way.enhance(random_frames(dtype))]
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("change", [dict, to_published])
-def test_files_under_both_names(weights, change):
+def test_files_under_both_names(weights, dtype, change, monkeypatch):
+    """With any number of threads, and with what a report says."""
     path = weights(change=change)
-    usual, found = (
-        ready(load_model(PAPER, path, CPU)),
-        ready_without_torch(ABOUT, path, "cpu", "auto"),
-    )
-    assert replace(found, enhance=None) == replace(usual, enhance=None)
-    assert all(map(np.array_equal, pixels_of(found), pixels_of(usual)))
+    usual = ready(load_model(PAPER, path, CPU))
+    expected = pixels_of(usual, dtype)
+    for threads in ("1", "3", "4,2"):
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        found = ready_without_torch(ABOUT, path, "cpu", "auto")
+        assert replace(found, enhance=None) == replace(usual, enhance=None)
+        for one, other in zip(pixels_of(found, dtype), expected, strict=True):
+            assert one.dtype == dtype
+            np.testing.assert_array_equal(one, other)
 
 
 def cascade(state):

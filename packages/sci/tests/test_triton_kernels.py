@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from recipes import check_frames
+from recipes import check_frames, plain_frame
 
 from llve_common.clips.frames import Frame
 from llve_common.enhance.frames import frame_enhancer, pixel_enhancer
 from llve_common.errors import MediaError
-from llve_common.io.images import Image, to_pixels, to_tensor
+from llve_common.io.images import Image
 from llve_common.paper.contract import Model
 from llve_common.weights.network import load_model
 from llve_sci.fast import fuse
@@ -44,19 +44,13 @@ def random_pixels(size, dtype):
     return levels.astype(dtype)
 
 
-def plain(network, pixels):
-    with torch.inference_mode():
-        enhanced = PAPER.enhance(network, to_tensor(pixels)[None, None])[0, 0]
-    return to_pixels(enhanced, PAPER.rounding, pixels.dtype)
-
-
 @pytest.mark.parametrize(
     ("layers", "dtype"), [(0, np.uint8), (1, np.uint8), (1, np.uint16), (3, np.uint8)]
 )
 def test_frames_equal_the_plain_ones(kernel, layers, dtype):
     network = network_of(layers)
     clip = [random_pixels(size, dtype) for size in SIZES]
-    run, expected = kernel(network), [plain(network, pixels) for pixels in clip]
+    run, expected = kernel(network), [plain_frame(PAPER, network, pixels) for pixels in clip]
     results, faults = zip(*(run(torch.from_numpy(pixels)) for pixels in clip), strict=True)
     assert not any(faults)
     check_frames([each.numpy() for each in results], expected)
@@ -81,7 +75,7 @@ def test_equals_the_cpu_on_a_gpu(dtype, monkeypatch):
     for layers in (1, 2):
         network = network_of(layers)
         clip = [random_pixels(size, dtype) for size in [*SIZES, (270, 480)]]
-        expected = [plain(network, pixels) for pixels in clip]
+        expected = [plain_frame(PAPER, network, pixels) for pixels in clip]
         enhance = frame_enhancer(Model(PAPER, network.cuda()), ahead=1)
         frames = enhance(Frame(Image(pixels), "", "here") for pixels in clip)
         check_frames([frame.image.pixels for frame in frames], expected)

@@ -4,16 +4,15 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from recipes import check_frames, check_pixels
+from recipes import check_frames, check_pixels, plain_frame
 
 from llve_common.enhance import row_blocks
 from llve_common.enhance.frames import enhance_frames, pad_to_fit, pixel_enhancer
-from llve_common.io.images import read_image, to_pixels, to_tensor
+from llve_common.io.images import read_image, to_tensor
 from llve_common.paper.contract import Model, Window
 from llve_common.testing.reference import shared_file
 from llve_common.weights.files import read_weights
 from llve_sgz.fast import prepare, reduce
-from llve_sgz.network import Enhancer
 from llve_sgz.paper import PAPER
 
 CPU = torch.device("cpu")
@@ -21,22 +20,9 @@ CPU = torch.device("cpu")
 SIZES = [(1, 1), (5, 30), (12, 24), (13, 35), (23, 25), (3, 70), (97, 61)]
 
 
-def network_of(scale, conv_type="dsc"):
-    torch.manual_seed(0)
-    network = Enhancer(scale, conv_type).eval().requires_grad_(False)
-    # New networks give factors near 0, which hide mistakes.
-    network.e_conv7.load_state_dict({k: 9 * v for k, v in network.e_conv7.state_dict().items()})
-    return network
-
-
 def dark(size, dtype=np.uint8):
     draws = np.random.default_rng(0).random((*size, 3))
     return (draws**2.2 * 0.5 * np.iinfo(dtype).max).astype(dtype)
-
-
-def plain(network, pixels):
-    enhanced = enhance_frames(Model(PAPER, network), to_tensor(pixels)[None, None])[0, 0]
-    return to_pixels(enhanced, PAPER.rounding, pixels.dtype)
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -53,7 +39,7 @@ def test_reduced_frame_is_the_padded_and_resized_one(size, scale, dtype):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("scale", [2, 3, 12])
-def test_blocks_of_rows_equal_the_padded_and_cropped_frame(size, scale):
+def test_blocks_of_rows_equal_the_padded_and_cropped_frame(size, scale, network_of):
     network, pixels = network_of(scale), dark(size)
     prepared = prepare(network)
     with torch.inference_mode():
@@ -71,12 +57,12 @@ def test_blocks_of_rows_equal_the_padded_and_cropped_frame(size, scale):
 @pytest.mark.parametrize("conv_type", ["dsc", "tc"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("kernels", ["torch", "c"])
-def test_frames_equal_the_plain_ones(scale, conv_type, dtype, kernels, monkeypatch):
+def test_frames_equal_the_plain_ones(scale, conv_type, dtype, kernels, network_of, monkeypatch):
     monkeypatch.setenv("LLVE_KERNELS", kernels)
     monkeypatch.setattr(row_blocks, "_BLOCK", 20 * 160)
     network, pixels = network_of(scale, conv_type), dark((121, 160), dtype)
     found = pixel_enhancer(Model(PAPER, network))(pixels)
-    check_frames([found], [plain(network, pixels)])
+    check_frames([found], [plain_frame(PAPER, network, pixels)])
 
 
 @pytest.mark.reference
@@ -87,4 +73,4 @@ def test_published_weights_whose_unused_filters_are_below_the_normal_numbers():
     network = PAPER.network(state, None).eval()
     network.load_state_dict(state)
     pixels = read_image(shared_file("data", "sgz", "F1.png")).pixels
-    check_pixels(pixel_enhancer(Model(PAPER, network))(pixels), plain(network, pixels))
+    check_pixels(pixel_enhancer(Model(PAPER, network))(pixels), plain_frame(PAPER, network, pixels))

@@ -6,14 +6,12 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from recipes import check_frames
+from recipes import check_frames, plain_frame
 
 from llve_common.clips.frames import Frame
-from llve_common.enhance.frames import enhance_frames
 from llve_common.enhance.ready import ready_without_torch
 from llve_common.errors import MediaError
-from llve_common.io.images import Image, to_pixels, to_tensor
-from llve_common.paper.contract import Model
+from llve_common.io.images import Image
 from llve_common.weights.files import read_weights, write_weights
 from llve_common.weights.network import bundled_weights
 from llve_sgz.config import ABOUT
@@ -26,14 +24,6 @@ SIZES = [(1, 1), (5, 30), (12, 24), (13, 35), (23, 25), (3, 70), (97, 61), (30, 
 LAST = "e_conv7.point_conv.bias"
 
 
-def network_of(scale):
-    torch.manual_seed(0)
-    network = Enhancer(scale).eval().requires_grad_(False)
-    # New networks give factors near 0, which hide mistakes.
-    network.e_conv7.load_state_dict({k: 9 * v for k, v in network.e_conv7.state_dict().items()})
-    return network
-
-
 def dark(size, dtype):
     draws = np.random.default_rng(0).random((*size, 3))
     return (draws**2.2 * np.iinfo(dtype).max).astype(dtype)
@@ -42,7 +32,7 @@ def dark(size, dtype):
 @pytest.mark.parametrize("scale", [1, 2, 3, 12])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("rows", [1, 7, 100])
-def test_blocks_of_rows_equal_the_plain_frame(scale, dtype, rows):
+def test_blocks_of_rows_equal_the_plain_frame(scale, dtype, rows, network_of):
     network = network_of(scale)
     kernel = fused({name: each.numpy() for name, each in network.state_dict().items()}, scale)
     found, expected = [], []
@@ -55,8 +45,7 @@ def test_blocks_of_rows_equal_the_plain_frame(scale, dtype, rows):
         with ThreadPoolExecutor(1) as pool:
             assert all(pool.map(partial(kernel, pixels, result), blocks))
         found.append(result)
-        plain = enhance_frames(Model(PAPER, network), to_tensor(pixels)[None, None])[0, 0]
-        expected.append(to_pixels(plain, PAPER.rounding, pixels.dtype))
+        expected.append(plain_frame(PAPER, network, pixels))
     check_frames(found, expected)
 
 

@@ -3,15 +3,14 @@
 import numpy as np
 import pytest
 import torch
-from recipes import check_frames
+from recipes import check_frames, plain_frame
 
 from llve_common.clips.frames import Frame
-from llve_common.enhance.frames import enhance_frames, frame_enhancer, pixel_enhancer
+from llve_common.enhance.frames import frame_enhancer, pixel_enhancer
 from llve_common.errors import MediaError
-from llve_common.io.images import Image, to_pixels, to_tensor
+from llve_common.io.images import Image
 from llve_common.paper.contract import Model
 from llve_sgz.fast import fuse, reduce
-from llve_sgz.network import Enhancer
 from llve_sgz.paper import PAPER
 
 # One pixel, too little to mirror, multiples of 12, one more and one less, more than a program's.
@@ -25,22 +24,9 @@ def kernel_fixture(triton_on_a_cpu, monkeypatch):
     return fuse
 
 
-def network_of(scale, conv_type="dsc"):
-    torch.manual_seed(0)
-    network = Enhancer(scale, conv_type).eval().requires_grad_(False)
-    # New networks give factors near 0, which hide mistakes.
-    network.e_conv7.load_state_dict({k: 9 * v for k, v in network.e_conv7.state_dict().items()})
-    return network
-
-
 def clip_of(dtype):
     draws = [np.random.default_rng(0).random((*size, 3)) for size in SIZES]
     return [(each**2.2 * np.iinfo(dtype).max).astype(dtype) for each in draws]
-
-
-def plain(network, pixels):
-    enhanced = enhance_frames(Model(PAPER, network), to_tensor(pixels)[None, None])[0, 0]
-    return to_pixels(enhanced, PAPER.rounding, pixels.dtype)
 
 
 @pytest.mark.parametrize("scale", [1, 3, 12])
@@ -57,15 +43,17 @@ def test_reduced_frames_equal_the_cpus(kernel, scale, dtype):
     ("scale", "conv_type", "dtype"),
     [(1, "dsc", np.uint8), (3, "tc", np.uint8), (12, "dsc", np.uint8), (12, "dsc", np.uint16)],
 )
-def test_frames_equal_the_plain_ones(kernel, scale, conv_type, dtype):
+def test_frames_equal_the_plain_ones(kernel, network_of, scale, conv_type, dtype):
     network, clip = network_of(scale, conv_type), clip_of(dtype)
     run = kernel(network)
     results, faults = zip(*(run(torch.from_numpy(pixels)) for pixels in clip), strict=True)
     assert not any(faults)
-    check_frames([each.numpy() for each in results], [plain(network, each) for each in clip])
+    check_frames(
+        [each.numpy() for each in results], [plain_frame(PAPER, network, each) for each in clip]
+    )
 
 
-def test_results_that_are_not_a_number_are_told(kernel):
+def test_results_that_are_not_a_number_are_told(kernel, network_of):
     network = network_of(12)
     network.e_conv7.point_conv.bias[1] = float("nan")
     _, faults = kernel(network)(torch.from_numpy(clip_of(np.uint8)[2]))
@@ -74,11 +62,11 @@ def test_results_that_are_not_a_number_are_told(kernel):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_equals_the_cpu_on_a_gpu(dtype, monkeypatch):
+def test_equals_the_cpu_on_a_gpu(dtype, network_of, monkeypatch):
     monkeypatch.setenv("LLVE_KERNELS", "triton")
     for scale in (1, 12):
         network, clip = network_of(scale), clip_of(dtype)
-        expected = [plain(network, pixels) for pixels in clip]
+        expected = [plain_frame(PAPER, network, pixels) for pixels in clip]
         enhance = frame_enhancer(Model(PAPER, network.cuda()), ahead=1)
         frames = enhance(Frame(Image(pixels), "", "here") for pixels in clip)
         check_frames([frame.image.pixels for frame in frames], expected)
