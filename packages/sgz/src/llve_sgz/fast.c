@@ -186,7 +186,8 @@ INLINE void around(const Work *work, int64_t layer, int64_t row, const float *ro
     }
 }
 
-/* A row that a layer, counted from 1, gives. */
+/* A row that a layer, counted from 1, gives. The fifth, sixth and seventh read what the third, second
+ * and first gave beside what the one before them did. */
 static void compute(const Work *work, int64_t layer, int64_t row)
 {
     const Layer *weights = &work->network->layers[layer - 1];
@@ -273,7 +274,7 @@ static size_t lay_out(Work *work, char *memory)
 {
     const int64_t width = work->network->width, columns = work->columns;
     const int64_t some = columns + TOGETHER; /* whole steps of pixels are computed */
-    char *at = memory;
+    uintptr_t at = (uintptr_t)memory;
 #define TAKE(pointer, count)                                                                       \
     pointer = (void *)at, at += ((count) * sizeof *(pointer) + 63) / 64 * 64
     work->stride = (some + 2) * FILTERS;
@@ -288,7 +289,7 @@ static size_t lay_out(Work *work, char *memory)
     TAKE(work->near[0], columns);
     TAKE(work->near[1], columns);
 #undef TAKE
-    return at - memory;
+    return at - (uintptr_t)memory;
 }
 
 /* Neighbouring rows or columns of the frame, in the factor's; corners are aligned, in float as in
