@@ -35,9 +35,8 @@ def keep_freed_memory() -> None:
     GNU's allocator gives memory back as soon as much of it is free, and pieces above 32 MiB at
     once. A network asks for all of it again, page by page: 70 % of a training step of SGZ. The
     large pieces are kept only where 12 GiB are left: their gaps take up to half as much memory
-    again. Threads share one heap, for those of their own are given back whatever is set: at 4K SGZ
-    takes half as long again with them. Nothing happens with other allocators, or where the variable
-    ``MALLOC_TRIM_THRESHOLD_`` has a value.
+    again. Threads share one heap, for those of their own are given back whatever is set. Nothing
+    happens with other allocators, or where the variable ``MALLOC_TRIM_THRESHOLD_`` has a value.
     """
     import ctypes
 
