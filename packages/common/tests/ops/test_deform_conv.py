@@ -12,8 +12,9 @@ from torch.nn.functional import conv2d
 
 from llve_common.errors import ConfigError, DataError
 from llve_common.ops import native, plain, selection, vision
+from llve_common.ops.compiler import shared_library
 from llve_common.ops.deform_conv import deform_conv2d
-from llve_common.ops.implementation import Geometry, Operands
+from llve_common.ops.implementation import Geometry, Operands, Unavailable
 from llve_common.ops.packed import PackedDeformConv2d
 
 
@@ -117,7 +118,23 @@ def test_tiles_of_positions_and_some_images_at_a_time(implementation, monkeypatc
     assert_equal(actual, gradients(arguments), 2e-4)
 
 
-@pytest.mark.parametrize("threads", [2, 3])
+@pytest.fixture
+def choosing():
+    """Forgets what was chosen and loaded, before and after."""
+    for each in range(2):
+        selection._choose.cache_clear()
+        native._library.cache_clear()
+        if each == 0:
+            yield
+
+
+def compiled_without_openmp(source, *definitions):
+    if "-fopenmp" in definitions:
+        raise Unavailable("unsupported option '-fopenmp'")
+    return shared_library(source, *definitions)
+
+
+@pytest.mark.parametrize(("threads", "openmp"), [(2, True), (3, True), (3, False)])
 @pytest.mark.parametrize(
     "case",
     [
@@ -127,7 +144,9 @@ def test_tiles_of_positions_and_some_images_at_a_time(implementation, monkeypatc
     ],
     ids=str,
 )
-def test_threads_and_widths(case, threads, monkeypatch):
+def test_threads_and_widths(case, threads, openmp, choosing, monkeypatch):
+    if not openmp:
+        monkeypatch.setattr(native, "shared_library", compiled_without_openmp)
     arguments = draw(**case, padding=1)
     monkeypatch.setenv("LLVE_DCN", "torch")
     expected = gradients(arguments)
@@ -279,16 +298,6 @@ def test_errors(name, value, said):
 
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def choosing():
-    """Forgets what was chosen and loaded, before and after."""
-    for each in range(2):
-        selection._choose.cache_clear()
-        native._library.cache_clear()
-        if each == 0:
-            yield
 
 
 def test_a_choice_is_logged_once(choosing, monkeypatch, caplog):

@@ -44,6 +44,13 @@ typedef REAL Vector __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REA
 /* For the caller, which lays out memory in whole tiles. */
 const int64_t tile_positions = TILE_POSITIONS, tile_outputs = TILE_OUTPUTS;
 
+/* Likewise: without OpenMP, its own threads call. */
+#ifdef _OPENMP
+const int64_t has_threads = 1;
+#else
+const int64_t has_threads = 0;
+#endif
+
 typedef struct {
     int64_t height, width, channels, groups; /* of the image; deformable groups */
     int64_t kernel[2], stride[2], padding[2], dilation[2];
@@ -215,11 +222,12 @@ static void arrange_border(const Layer *layer, int64_t row, REAL *arranged)
     }
 }
 
-/* Copy rows `first` to `beyond` of an image of any layout into the layout described above. */
-void arrange(const Layer *layer, int64_t first, int64_t beyond, const REAL *image,
-             int64_t pixel_stride, int64_t channel_stride, REAL *arranged)
+/* Copy an image of any layout into the layout described above. */
+void arrange(const Layer *layer, int64_t threads, const REAL *image, int64_t pixel_stride,
+             int64_t channel_stride, REAL *arranged)
 {
-    for (int64_t row = first; row < beyond; row++) {
+#pragma omp parallel for num_threads(threads)
+    for (int64_t row = 0; row < layer->height; row++) {
         arrange_border(layer, row, arranged);
 #define CALL(N) arrange_row(layer, row, image, pixel_stride, channel_stride, arranged, N)
         FOR_CHANNELS(layer->channels / layer->groups, CALL)
@@ -371,22 +379,31 @@ static void convolve_part(const Layer *layer, const Part *part, const REAL *imag
 }
 
 /* Fill in output (positions, outputs), a part at a time, as long as there are parts that no thread
- * has begun: `begun` counts those.
+ * has begun: `begun` counts the threads, and those parts.
  *
  * image as described above, offset (groups, taps, 2, positions) and mask (groups, taps, positions)
  * with the layer's strides. Parts have all groups. Outputs come in tiles: panels are (tiles,
  * groups, taps, channels of a group, TILE_OUTPUTS) of the weight, bias (tiles, TILE_OUTPUTS). Each
  * thread has its own memory: samples (taps) and, for the positions of a row in whole tiles, columns
  * of one group and sums (rows, tiles, positions, TILE_OUTPUTS). */
-void convolve(const Layer *layer, const Part *parts, int64_t count, int64_t *begun,
-              const REAL *image, const REAL *offset, const REAL *mask, const REAL *panels,
-              const REAL *bias, int64_t outputs, REAL *output, Samples *samples, REAL *columns,
-              REAL *sums)
+void convolve(int64_t threads, const Layer *layer, const Part *parts, int64_t count,
+              int64_t begun[2], const REAL *image, const REAL *offset, const REAL *mask,
+              const REAL *panels, const REAL *bias, int64_t outputs, REAL *output,
+              Samples *all_samples, REAL *all_columns, int64_t columns_size, REAL *all_sums,
+              int64_t sums_size)
 {
-    int64_t at;
-    while ((at = __atomic_fetch_add(begun, 1, __ATOMIC_RELAXED)) < count)
-        convolve_part(layer, parts + at, image, offset, mask, panels, bias, outputs, output,
-                      samples, columns, sums);
+#pragma omp parallel num_threads(threads)
+    {
+        const int64_t thread = __atomic_fetch_add(begun, 1, __ATOMIC_RELAXED);
+        Samples *samples = all_samples + thread * layer->kernel[0] * layer->kernel[1];
+        REAL *columns = all_columns + thread * columns_size, *sums = all_sums + thread * sums_size;
+        /* Whole tiles are multiplied, and what memory happens to hold can be slow. */
+        memset(columns, 0, columns_size * sizeof(REAL));
+        int64_t at;
+        while ((at = __atomic_fetch_add(begun + 1, 1, __ATOMIC_RELAXED)) < count)
+            convolve_part(layer, parts + at, image, offset, mask, panels, bias, outputs, output,
+                          samples, columns, sums);
+    }
 }
 
 /* Turn columns (positions, the part's groups, taps, channels of a group) that hold their own

@@ -1,8 +1,9 @@
 """Deformable convolution in C, for CPUs: see ``deform_conv.c``.
 
-The C code convolves a block of output positions. Backward, it samples a block into columns; torch
-multiplies them by the weight while they are in the cache. Torch's number of threads is how many of
-ours share the work.
+The C code convolves, a block of output positions at a time. Backward, it samples a block into
+columns; torch multiplies them by the weight while they are in the cache. Torch's number of threads
+is how many share the work: forward, OpenMP's, which on most systems are those that torch waits
+with; elsewhere, Python's.
 """
 
 from __future__ import annotations
@@ -88,23 +89,17 @@ def forward(operands: Operands, bias: Tensor | None) -> Tensor:
     )
     parts = _parts(layer, range(layer.groups))
     threads = min(torch.get_num_threads(), len(parts))
-    memories = [_memory(library, matrix, bias) for _ in range(threads)]
-    # In turns, so that threads which find no part left of one image can arrange the next.
-    arranged = [_space(layer, image) for _ in image[:2]]
-
-    def convolve(n: int, begun: ctypes.c_int64, memory: Sequence[Tensor]) -> None:
-        library.convolve(
-            layer, parts, len(parts), begun,
-            *_pointers(arranged[n % 2], offset[n], mask[n], panels, bias),
-            len(weight), *_pointers(output[n], *memory),
-        )  # fmt: skip
-
-    convolving: list[Callable[[], None]] = []
+    samples, columns, sums = _memory(library, matrix, bias, threads)
+    arranged = _space(layer, image)
     for n in range(len(image)):
-        _do([*convolving, *_arranging(library, layer, image[n], arranged[n % 2])])
-        begun = ctypes.c_int64(0)
-        convolving = [partial(convolve, n, begun, memory) for memory in memories]
-    _do(convolving)
+        _arrange(library, layer, image[n], arranged)
+        convolve = partial(
+            library.convolve, threads, layer, parts, len(parts), (_NUMBER * 2)(),
+            *_pointers(arranged, offset[n], mask[n], panels, bias), len(weight),
+            *_pointers(output[n], samples, columns), columns[0].numel(),
+            sums.data_ptr(), sums[0].numel(),
+        )  # fmt: skip
+        _do([convolve] * (1 if _constant(library, "has_threads") else threads))
     return output
 
 
@@ -143,7 +138,7 @@ def backward(grad_output: Tensor, operands: Operands) -> tuple[Tensor, Tensor, T
     everything, step = range(layer.groups), -(-layer.groups // torch.get_num_threads())
     shares = [everything[first : first + step] for first in everything[::step]]
     for n in range(len(image)):
-        _do(_arranging(library, layer, image[n], arranged))
+        _arrange(library, layer, image[n], arranged)
         grad_arranged.zero_()
         _do([partial(work, n, groups) for groups in shares])
         inner = grad_arranged[:, 2:-1, 1:-1].permute(0, 3, 1, 2)
@@ -158,31 +153,25 @@ def _space(layer: _Layer, image: Tensor) -> Tensor:
     )
 
 
-def _arranging(
-    library: ctypes.CDLL, layer: _Layer, image: Tensor, arranged: Tensor
-) -> list[Callable[[], None]]:
-    """Jobs that copy an image (C, H, W) into such memory."""
+def _arrange(library: ctypes.CDLL, layer: _Layer, image: Tensor, arranged: Tensor) -> None:
+    """Copy an image (C, H, W) into such memory."""
     image = image.flatten(1)
-
-    def work(rows: range) -> None:
-        library.arrange(
-            layer, rows.start, rows.stop,
-            image.data_ptr(), image.stride(1), image.stride(0), arranged.data_ptr(),
-        )  # fmt: skip
-
-    everything, step = range(layer.height), -(-layer.height // (4 * torch.get_num_threads()))
-    return [partial(work, everything[first : first + step]) for first in everything[::step]]
+    library.arrange(
+        layer, torch.get_num_threads(),
+        image.data_ptr(), image.stride(1), image.stride(0), arranged.data_ptr(),
+    )  # fmt: skip
 
 
-def _memory(library: ctypes.CDLL, matrix: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What a thread needs: samples, columns and sums."""
+def _memory(
+    library: ctypes.CDLL, matrix: Tensor, bias: Tensor, threads: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """What each thread needs: samples, columns and sums."""
     step, taps = _constant(library, "tile_positions"), matrix.shape[2]
     positions = -(-_COLUMNS // step) * step
     return (
-        torch.empty(taps, _constant(library, "samples_size"), dtype=torch.uint8),
-        # Zero, since whole tiles are multiplied, and what memory happens to hold can be slow.
-        matrix.new_zeros(positions, matrix[0, 0].numel()),
-        matrix.new_empty(_ROWS, positions, bias.numel()),
+        torch.empty(threads, taps, _constant(library, "samples_size"), dtype=torch.uint8),
+        matrix.new_empty(threads, positions, matrix[0, 0].numel()),
+        matrix.new_empty(threads, _ROWS, positions, bias.numel()),
     )
 
 
@@ -265,14 +254,20 @@ def _workers(count: int, process: int) -> ThreadPoolExecutor:
 @cache
 def _library(dtype: torch.dtype) -> ctypes.CDLL:
     """The compiled C file for a type."""
+    given = (f"-DREAL={_REAL[dtype]}", f"-DWIDTH={_COLUMNS}")
     with as_file(files("llve_common.ops").joinpath("deform_conv.c")) as source:
-        library = shared_library(source, f"-DREAL={_REAL[dtype]}", f"-DWIDTH={_COLUMNS}")
+        try:
+            library = shared_library(source, *given, "-fopenmp")
+        except Unavailable:
+            # As where Clang is without it.
+            library = shared_library(source, *given)
     structures = (ctypes.POINTER(_Layer), ctypes.POINTER(_Part))
     pointer, number = ctypes.c_void_p, _NUMBER
     arguments = {
-        "arrange": (structures[0], number, number, pointer, number, number, pointer),
+        "arrange": (structures[0], number, pointer, number, number, pointer),
         "convolve": (
-            *structures, number, ctypes.POINTER(number), *(pointer,) * 5, number, *(pointer,) * 4,
+            number, *structures, number, ctypes.POINTER(number), *(pointer,) * 5, number,
+            *(pointer,) * 3, number, pointer, number,
         ),
         "sample_backward": (*structures, *(pointer,) * 7),
     }  # fmt: skip
