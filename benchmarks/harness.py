@@ -25,6 +25,8 @@ RESULTS = Path(__file__).parent / "results"
 
 # Cores' worth of other work above which a run is marked as disturbed.
 DISTURBED = 0.1
+# Seconds between looks whether this process rests, and looks at most.
+_PAUSE, _LOOKS = 0.01, 100
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,8 @@ class Comparison:
 def compare(functions: Mapping[str, Callable[[], Any]], repeats: int = 15) -> Comparison:
     """Call the functions in turns, after one turn that warms up, so that all meet the same load.
 
-    All have the allocator that our commands choose.
+    All have the allocator that our commands choose, and begin when threads of the last have ended
+    or sleep: runtimes' threads wait for more work in a loop, on cores that the next one needs.
     """
     keep_freed_memory()
     for function in functions.values():
@@ -71,6 +74,7 @@ def compare(functions: Mapping[str, Callable[[], Any]], repeats: int = 15) -> Co
     before = _moment()
     for _ in range(repeats):
         for name, function in functions.items():
+            _rest()
             own, started = time.process_time(), time.perf_counter()
             function()
             wall[name].append(time.perf_counter() - started)
@@ -139,6 +143,15 @@ def machine() -> dict[str, str]:
 def milliseconds(seconds: float) -> str:
     """For a table's cell."""
     return f"{seconds * 1e3:.2f}"
+
+
+def _rest() -> None:
+    """Wait until no thread of this process works."""
+    for _ in range(_LOOKS):
+        own = time.process_time()
+        time.sleep(_PAUSE)
+        if time.process_time() - own < DISTURBED * _PAUSE:
+            return
 
 
 def _describe(comparison: Comparison) -> str:
