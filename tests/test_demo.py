@@ -41,6 +41,8 @@ def run(monkeypatch, tmp_path):
 
 def test_demo(run, tmp_path, capsys):
     page = tmp_path / "demo" / "index.html"
+    page.parent.mkdir()
+    page.write_text("an earlier demo")
     run("--epochs", 1)
     said = capsys.readouterr().out
     assert f"The page is at {page}" in said
@@ -56,11 +58,16 @@ def test_demo(run, tmp_path, capsys):
     assert [len(group["frames"]) for group in groups] == [1, 2, 1, 1]
     assert not re.search(r'(src|href)="(?!data:|#)', text)
     assert str(tmp_path) not in text
-    assert (page.parent / "sci.html").is_file()
+    assert {each.name for each in page.parent.iterdir()} == demo.MADE
 
 
-def test_demo_refuses_a_folder_that_holds_other_things(run, tmp_path):
-    (tmp_path / "thesis.tex").write_text("years of work")
-    with pytest.raises(SystemExit, match="holds something other than a demo"):
-        run("--out", tmp_path)
-    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+@pytest.mark.parametrize(
+    "files", [["thesis.tex"], ["index.html", "summary.json"], ["clips", "tested"]]
+)
+def test_demo_refuses_what_holds_other_things(run, tmp_path, files):
+    for file in files:
+        (tmp_path / file).write_text("years of work")
+    for out in (tmp_path, tmp_path / files[0]):
+        with pytest.raises(SystemExit, match="holds something other than a demo"):
+            run("--out", out)
+    assert [(tmp_path / file).read_text() for file in files] == ["years of work"] * len(files)
