@@ -11,7 +11,14 @@ import tifffile
 import torch
 
 from llve_common.errors import MediaError
-from llve_common.io.images import image_size, read_image, to_pixels, to_tensor, write_image
+from llve_common.io.images import (
+    image_size,
+    read_image,
+    to_pixels,
+    to_tensor,
+    to_webp,
+    write_image,
+)
 
 
 def chunk(kind, data):
@@ -233,6 +240,15 @@ def test_picture_too_large_for_its_format_leaves_the_old_file(image_file, tmp_pa
     assert caught.value.where == tmp_path / "a.webp"
     assert "17000x1" in str(caught.value)
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.webp", before)]
+
+
+def test_of_what_is_too_wide_for_a_page_s_webp_some_pixels_are_left_out():
+    wide = np.repeat(np.uint8([0, 255]), 8192)[None, :, None].repeat(3, 2).repeat(5, 0)
+    for pixels, size in ((wide, (8192, 3)), (wide.transpose(1, 0, 2), (3, 8192))):
+        shown = PIL.Image.open(io.BytesIO(to_webp(pixels)))
+        assert shown.size == size
+        assert shown.convert("L").getextrema() == (0, 255)
+    assert PIL.Image.open(io.BytesIO(to_webp(wide[:, 1:]))).size == (16383, 5)
 
 
 def test_tensor_is_planes_in_units_of_one():

@@ -1,14 +1,18 @@
 """The tables and the page of a test."""
 
+import base64
+import io
 import re
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from llve_common.clips.clip import Clip
+from llve_common.evaluate import meter
 from llve_common.evaluate.scores import FrameScore, Scores
 from llve_common.evaluate.test import Tested as Finished
-from llve_common.io.images import write_image
+from llve_common.io.images import read_image, write_image
 from llve_common.metrics.temporal import NamedFlow
 from llve_common.paper.contract import Detail, Pictures, Scoring
 from llve_common.report import tested as report
@@ -158,6 +162,15 @@ def test_cropped_results_and_no_ground_truth(page, read):
     text = page({"a": 1}, truth=False, size=(8, 8))
     assert "ground truth" not in text
     assert len(read(text).pictures) == 2
+
+
+def test_pictures_are_reduced_in_the_page_alone(tmp_path, page, read, monkeypatch):
+    monkeypatch.setattr(meter, "LONGEST_SIDE", 5)
+    shown = read(page({"a": 2}, size=(8, 10))).pictures
+    files = [io.BytesIO(base64.b64decode(each.partition(",")[2])) for each in shown]
+    sizes = [PIL.Image.open(file).size for file in files]
+    assert sizes == [(5, 4)] * 6
+    assert read_image(tmp_path / "out" / "a" / "0.png").pixels.shape == (8, 10, 3)
 
 
 def test_a_video_s_frames_are_shown(tmp_path, tested, video_file):

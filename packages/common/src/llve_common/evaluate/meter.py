@@ -1,7 +1,7 @@
 """One clip through one network and all measures, a frame at a time.
 
-So memory does not grow with the clip's length; of the pictures, one frame is kept, and one row of
-pixels over a bounded time.
+So memory does not grow with the clip's length: of the pictures, those frames are kept that a page
+shows, reduced, and one row of pixels over a bounded time.
 """
 
 import time
@@ -255,7 +255,7 @@ class Camera:
     def add(self, pixels: Eight, name: str, scores: Mapping[str, float]) -> None:
         """The next frame, and what it scored."""
         if self._kept.maxlen and self.count < self._end:
-            self._kept.append((name or f"frame {self.count}", _reduced(pixels), scores))
+            self._kept.append((name or f"frame {self.count}", reduced(pixels), scores))
         if self._kept.maxlen and self.count < STRIP_FRAMES:
             self._strip.append(pixels[pixels.shape[0] // 2].copy())
         self.count += 1
@@ -269,12 +269,13 @@ class Camera:
         return View(names, tuple(map(to_webp, pictures)), scores, strip)
 
 
-def _reduced(pixels: Eight) -> Eight:
+def reduced(pixels: Eight) -> Eight:
+    """Pixels (H, W, 3) as a page shows them, of :data:`LONGEST_SIDE` at most."""
     factor = LONGEST_SIDE / max(pixels.shape[:2])
     if factor >= 1:
         return pixels
-    reduced = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    return np.asarray(reduced, np.uint8)
+    smaller = cv2.resize(pixels, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+    return np.asarray(smaller, np.uint8)
 
 
 def evenly_spread(items: Sequence[T], count: int) -> list[T]:

@@ -5,11 +5,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from llve_common.clips.frames import Frame
-from llve_common.evaluate.meter import evenly_spread
+from llve_common.evaluate.meter import LONGEST_SIDE, evenly_spread, reduced
 from llve_common.evaluate.scores import FrameScore, Scores
 from llve_common.evaluate.test import Tested
-from llve_common.io.images import read_image, to_webp
+from llve_common.io.images import Image, image_size, in_8_bits, read_image, to_webp
 from llve_common.paper.contract import Clip, FileOf
 from llve_common.report.page import HANDLE, Group, Panel, Section, write_page
 from llve_common.report.tables import (
@@ -27,6 +26,8 @@ PICTURES = 4
 """How many images or clips are shown, spread evenly over all."""
 FRAMES = 32
 """How many frames of clips are shown, of all clips together."""
+
+_REDUCED = f"Those of more than {LONGEST_SIDE} pixels a side are reduced here, not in their files."
 
 _FIDELITY = (
     Column("PSNR", "psnr", ".3f"), Column("SSIM", "ssim", ".4f"), Column("FSIM", "fsim", ".4f"),
@@ -100,7 +101,7 @@ def write_test_page(
         for each in tested.details if each.pictures
     ]  # fmt: skip
     sections = [
-        Section("Pictures", HANDLE, groups=_groups(tested)),
+        Section("Pictures", f"{HANDLE} {_REDUCED}", groups=_groups(tested)),
         Section("Scores", commands=[facts["command"]], tables=tables),
         *([Section("In detail", groups=details)] if details else []),
         Section("What this holds for", tables=[Table("", ("", ""), held, words=True)]),
@@ -140,20 +141,22 @@ def _middle(frames: list[FrameScore], count: int) -> list[FrameScore]:
 def _group(clip: Clip, scored: Sequence[FrameScore], saved: FileOf) -> Group:
     first = scored[0].index
     names = [clip.file(one.index).name for one in scored]
-    enhanced = [read_image(saved(clip, clip.file(one.index))).pixels for one in scored]
-    height, width = enhanced[0].shape[:2]
+    files = [saved(clip, clip.file(one.index)) for one in scored]
+    height, width = image_size(files[0])
 
-    def panel(label: str, frames: Iterator[Frame], said: list[str]) -> Panel:
-        # A test may crop what the network cannot take, at the bottom and right.
-        pixels = (frame.image.pixels[:height, :width] for frame in islice(frames, len(scored)))
-        return Panel(label, [to_webp(each) for each in pixels], said=said)
+    def panel(label: str, images: Iterator[Image], said: list[str]) -> Panel:
+        # A test may crop what the network cannot take, at the bottom and right. One by one, since
+        # a clip's frames of full size may be more than the memory holds.
+        pixels = (in_8_bits(each.pixels[:height, :width]) for each in islice(images, len(files)))
+        return Panel(label, [to_webp(reduced(each)) for each in pixels], said=said)
 
     panels = [
-        panel("input", clip.read(first), _said(scored, "input_")),
-        Panel("enhanced", [to_webp(each) for each in enhanced], said=_said(scored, "")),
+        panel("input", (each.image for each in clip.read(first)), _said(scored, "input_")),
+        panel("enhanced", map(read_image, files), _said(scored, "")),
     ]
     if clip.targets is not None:
-        panels.append(panel("ground truth", clip.read_targets(first), []))
+        truth = (each.image for each in clip.read_targets(first))
+        panels.append(panel("ground truth", truth, []))
     return Group(f"{clip.name}, {names[0]}" if len(names) == 1 else clip.name, panels, names)
 
 
