@@ -113,11 +113,20 @@ def backward(grad_output: Tensor, operands: Operands) -> tuple[Tensor, Tensor, T
     layer = _Layer.of(Operands(image, offset, mask, weight, geometry))
     matrix = _matrix(weight, layer)
     grads = grad_output.permute(0, 2, 3, 1)
-    grad_image, grad_matrix = torch.empty_like(image), torch.zeros_like(matrix)
-    arranged = _space(layer, image)
-    grad_arranged = torch.empty_like(arranged)
+    grad_image = torch.empty_like(image)
+    grad_matrix = matrix.new_zeros(len(image), *matrix.shape)
+    # Shares are images, and where these are fewer than threads some deformable groups of one, since
+    # no two write to the same memory: results do not depend on which thread is first.
+    threads, everything = torch.get_num_threads(), range(layer.groups)
+    step = -(-layer.groups // -(-threads // max(len(image), 1)))
+    shares = [everything[first : first + step] for first in everything[::step]]
+    jobs = [(n, groups) for n in range(len(image)) for groups in shares]
+    free = [(_space(layer, image), _space(layer, image)) for _ in range(min(threads, len(jobs)))]
 
     def work(n: int, groups: range) -> None:
+        arranged, grad_arranged = memory = free.pop()
+        _arrange(library, layer, image[n], arranged)
+        grad_arranged.zero_()
         some = matrix[:, groups.start : groups.stop].flatten(1)
         grad_some = torch.zeros_like(some)
         columns = image.new_empty(_ROWS * _COLUMNS, some.shape[1])
@@ -130,20 +139,14 @@ def backward(grad_output: Tensor, operands: Operands) -> tuple[Tensor, Tensor, T
             torch.mm(grad, some, out=filled)
             library.sample_backward(layer, part, *pointers)
             grad_some.addmm_(grad.t(), filled)
-        total = grad_matrix[:, groups.start : groups.stop]
-        total += grad_some.view_as(total)
+        mine = slice(groups.start, groups.stop)
+        grad_matrix[n, :, mine] = grad_some.unflatten(1, (len(groups), -1, matrix.shape[3]))
+        inner = grad_arranged[mine, 2:-1, 1:-1].permute(0, 3, 1, 2)
+        grad_image[n].unflatten(0, (layer.groups, -1))[mine] = inner
+        free.append(memory)
 
-    # Shares are deformable groups, since no two write to the same memory: results do not depend on
-    # which thread is first.
-    everything, step = range(layer.groups), -(-layer.groups // torch.get_num_threads())
-    shares = [everything[first : first + step] for first in everything[::step]]
-    for n in range(len(image)):
-        _arrange(library, layer, image[n], arranged)
-        grad_arranged.zero_()
-        _do([partial(work, n, groups) for groups in shares])
-        inner = grad_arranged[:, 2:-1, 1:-1].permute(0, 3, 1, 2)
-        grad_image[n].unflatten(0, (layer.groups, -1)).copy_(inner)
-    return grad_image, grad_offset, grad_mask, _weight(grad_matrix, weight)
+    _do([partial(work, *job) for job in jobs])
+    return grad_image, grad_offset, grad_mask, _weight(grad_matrix.sum(0), weight)
 
 
 def _space(layer: _Layer, image: Tensor) -> Tensor:
