@@ -47,7 +47,13 @@ def test_official_values_of_several_measures():
 def test_niqe_needs_two_blocks(picture):
     with pytest.raises(DataError, match="two blocks of 96x96"):
         quality.niqe(picture(191, 96))
-    assert quality.niqe(picture(192, 96)) > 0
+    image = picture(192, 96)
+    assert quality.niqe(image) > 0
+    image[96:] = 7
+    for flat in (image, 0 * image):
+        with pytest.raises(DataError, match=r"two blocks .* not flat"):
+            quality.niqe(flat)
+        assert quality.further(flat).keys() == {"de", "eme"}
 
 
 def test_lightness_order_by_hand():
@@ -62,8 +68,10 @@ def test_lightness_order_by_hand():
         quality.loe(image, source[:, :2])
 
 
-def test_lightness_order_samples_a_regular_grid():
-    source = np.repeat(np.arange(200, dtype=np.uint8)[:, None, None], 100, 1).repeat(3, 2)
+@pytest.mark.parametrize("short", [100, 69, 138, 427])
+def test_lightness_order_samples_a_regular_grid(short):
+    levels = np.linspace(0, 255, 2 * short).astype(np.uint8)
+    source = np.repeat(levels[:, None, None], short, 1).repeat(3, 2)
     # Upside down: of 100 x 50 samples each has another order to all that are not in its row.
     assert quality.loe(source[::-1], source) == 99 * 50
 

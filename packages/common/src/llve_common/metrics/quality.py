@@ -92,8 +92,10 @@ def loe(image: Eight, source: Eight, *, samples: int = 50) -> float:
     """
     if image.shape != source.shape:
         raise DataError("image and input differ in size", got=image.shape, expected=source.shape)
-    step = max(min(image.shape[:2]) / samples, 1)
-    rows, columns = (np.arange(0, side, step).astype(int) for side in image.shape[:2])
+    short = max(min(image.shape[:2]), samples)
+    rows, columns = (
+        np.arange(-(-side * samples // short)) * short // samples for side in image.shape[:2]
+    )
     first, second = (each.max(2)[np.ix_(rows, columns)].ravel() for each in (image, source))
     differing = [
         np.count_nonzero((mine >= first) != (before >= second))
@@ -158,15 +160,13 @@ def niqe(image: Eight) -> float:
     IEEE Signal Processing Letters 2013, with its published model of natural images.
 
     Raises:
-        DataError: the image holds fewer than two blocks of 96x96 pixels.
+        DataError: the image holds fewer than two blocks of 96x96 pixels that are not flat.
     """
     rows, columns = (side // _BLOCK for side in image.shape[:2])
+    expected = "two blocks of 96x96 pixels that are not flat"
     if rows * columns < 2:
-        raise DataError(
-            "the image is too small for NIQE",
-            got=f"{image.shape[1]}x{image.shape[0]}",
-            expected="two blocks of 96x96 pixels",
-        )
+        got = f"{image.shape[1]}x{image.shape[0]}"
+        raise DataError("the image is too small for NIQE", got=got, expected=expected)
     model = pristine()
     # Where a picture is flat, the fit sees the signs of what rounding leaves. So all that comes
     # before it is in single precision, and summed in order, as in the published form.
@@ -176,9 +176,11 @@ def niqe(image: Eight) -> float:
     features = np.hstack(
         [_features(_normalised(each, model.window), (rows, columns)) for each in (levels, halves)]
     )
-    mean = np.nanmean(features, 0)
-    covariance = np.cov(features[~np.isnan(features).any(1)], rowvar=False)
-    apart = model.mean - mean
+    whole = features[~np.isnan(features).any(1)]
+    if len(whole) < 2:
+        raise DataError("the image is too flat for NIQE", got=len(whole), expected=expected)
+    covariance = np.cov(whole, rowvar=False)
+    apart = model.mean - np.nanmean(features, 0)
     inverse = np.linalg.pinv((model.covariance + covariance) / 2)
     return float(np.sqrt(apart @ inverse @ apart))
 
