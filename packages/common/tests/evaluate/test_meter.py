@@ -13,7 +13,7 @@ from llve_common.clips.clip import Clip
 from llve_common.errors import DataError
 from llve_common.evaluate import meter
 from llve_common.evaluate.meter import Camera, Guide, Meter, evenly_spread, put_through
-from llve_common.io.images import Image, read_image
+from llve_common.io.images import Image, read_image, write_image
 from llve_common.metrics.fidelity import psnr, ssim
 from llve_common.metrics.temporal import NamedFlow
 
@@ -97,6 +97,16 @@ def test_frames_are_scored_as_they_are_and_as_they_were(clip):
     assert means == pytest.approx({k: np.mean([each[k] for each in frames]) for k in frames[0]})
     assert whole == {}
     assert measured(one, before=False)[0][0].keys() == {"psnr", "ssim"}
+
+
+def test_a_mean_is_over_the_frames_that_have_the_score(clip):
+    one = clip(frames=2)
+    for file, colour in zip(one.targets, ((128, 128, 128), (200, 30, 30)), strict=True):
+        write_image(file, np.full((12, 14, 3), colour, np.uint8))
+    found = Meter({}, None, before=False, quality=True)
+    grey, red = (found.add(passed) for passed in put_through(one, iter))
+    assert "colour_error" not in red
+    assert found.means()["colour_error"] == grey["colour_error"] > 0
 
 
 def test_without_ground_truth_nothing_is_scored(clip):

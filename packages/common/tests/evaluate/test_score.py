@@ -50,6 +50,7 @@ def test_every_protocol_side_by_side(folders):
     assert set(means) == {"RGB", "RGB, GT-mean", "Y", "Y, GT-mean", "grey", "RGB, no border"}
     # 40x56 pixels hold no block of NIQE, and images in a folder are no clip.
     assert set(found.means_alone()) == {"loe", "de", "eme", "colour_error"}
+    assert "niqe: 0 of 5 frames have one" in found.notes[0]
     assert not found.missing
 
 
@@ -138,7 +139,7 @@ def test_what_is_missing_is_named_and_the_rest_scored(folders):
     (folders / "gt" / "3.png").unlink()
     found = score(folders / "result", folders / "gt")
     assert [frame.frame for frame in found.frames] == ["0.png", "2.png", "4.png"]
-    (note,) = found.notes
+    note = found.notes[0]
     assert "gt/1.png has no result" in note
     assert "3.png has no partner" in note
     assert found.missing
@@ -156,6 +157,19 @@ def test_sizes_and_depths_are_rows_of_their_own(folders):
     assert first["RGB"]["psnr"] < first["RGB, cropped"]["psnr"]
     assert second["RGB, truncated"] != second["RGB, 16 bits"]
     assert "0.png: 50x40, not 56x40" in found.notes[0]
+    # Every row's mean is over all frames: of the others these rows are those of RGB.
+    for row in ("RGB, cropped", "RGB, truncated", "RGB, 16 bits"):
+        own = [frame.values.get(row, frame.values["RGB"])["psnr"] for frame in found.frames]
+        assert found.means()[row]["psnr"] == pytest.approx(np.mean(own))
+        assert found.means()[row]["psnr"] == pytest.approx(found.means("clips")[row]["psnr"])
+
+
+def test_images_too_small_to_lose_a_border_have_no_such_row(tmp_path, picture):
+    for side in (19, 18):
+        write_image(tmp_path / f"{side}.png", picture(side, 40))
+        found = score(tmp_path, tmp_path)
+        assert len(found.frames) == 20 - side
+        assert ("RGB, no border" in found.means()) == (side == 19)
 
 
 @pytest.fixture(name="clips")
@@ -172,7 +186,7 @@ def clips_fixture(tmp_path, picture):
 
 def test_clips_have_means_of_their_own_and_measures_over_time(clips):
     found = score(clips / "out", clips / "gt")
-    assert found.notes == [f"left out: {clips}/gt/c has no result"]
+    assert found.notes[0] == f"left out: {clips}/gt/c has no result"
     assert set(found.temporal) == {"a", "b"}
     finite = found.means("clips")["grey"]["ssim_skimage7"]
     assert finite != found.means()["grey"]["ssim_skimage7"]
@@ -219,7 +233,7 @@ def test_what_cannot_be_scored_is_named_and_the_rest_is_scored(clips, of_clip):
     kept = [("b", "0.png"), ("b", "1.png")] if of_clip else [("", "0.png"), ("", "2.png")]
     assert [(frame.clip, frame.frame) for frame in found.frames] == kept
     assert found.missing
-    assert "1.png: " in found.notes[-1]
+    assert "1.png: " in found.notes[-2]
     with pytest.raises(MediaError):
         score(clips / "out" / "a" / "1.png")
 
@@ -263,6 +277,8 @@ def test_equal_images_and_grey_files(tmp_path, picture):
     found = score(tmp_path, tmp_path)
     assert found.means()["RGB"]["psnr"] == float("inf")
     assert found.agreeing("30") != []
+    write_scored(tmp_path / "out", found, [])
+    assert "Infinity" not in (tmp_path / "out" / "scores.json").read_text()
 
 
 def test_a_tables_figure_is_looked_at_before_anything_is_measured(tmp_path):

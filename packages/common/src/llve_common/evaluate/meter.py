@@ -5,7 +5,7 @@ shows, reduced, and one row of pixels over a bounded time.
 """
 
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -20,7 +20,7 @@ from llve_common.enhance.ready import Enhance
 from llve_common.errors import ConfigError, DataError
 from llve_common.io.images import Image, in_8_bits, size_of, to_webp
 from llve_common.metrics.quality import Eight, further
-from llve_common.metrics.temporal import GuideFlow, Mabd, Motion, NamedFlow, WarpingError
+from llve_common.metrics.temporal import GuideFlow, Mabd, Mean, Motion, NamedFlow, WarpingError
 
 LONGEST_SIDE = 1280
 """A picture is shown at no more than this many pixels."""
@@ -174,8 +174,7 @@ class Meter:
         self._measures, self._guide, self._quality = measures, guide, quality
         prefixes = ("", "input_") if before else ("",)
         self._steadiness = [(prefix, WarpingError(), Mabd()) for prefix in prefixes]
-        self._totals: dict[str, float] = {}
-        self._frames = 0
+        self._means = defaultdict[str, Mean](Mean)
 
     def add(self, passed: Passed) -> dict[str, float]:
         """The next frame's scores; of those against ground truth none without it.
@@ -202,14 +201,14 @@ class Meter:
                 values |= {f"{prefix}{name}": value for name, value in own.items()}
         except DataError as error:
             raise error.at(passed.frame.where) from None
-        self._frames += 1
         for name, value in values.items():
-            self._totals[name] = self._totals.get(name, 0.0) + value
+            self._means[name].add(value)
         return values
 
     def means(self) -> dict[str, float]:
-        """The means of the frames' scores."""
-        return {name: total / self._frames for name, total in self._totals.items()}
+        """The means of the frames' scores, each over the frames that have it."""
+        found = {name: mean.value for name, mean in self._means.items()}
+        return {name: value for name, value in found.items() if value is not None}
 
     def over_time(self) -> dict[str, float]:
         """What the clip scored as a whole, as far as it could be measured."""

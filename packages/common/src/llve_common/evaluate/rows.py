@@ -30,6 +30,8 @@ ROWS: dict[str, str] = {
     "they differ in size; the other rows resize the result",
 }
 """What must be true of a table whose figures are those of a row."""
+ELSE_RGB = ("RGB, truncated", "RGB, 16 bits", "RGB, cropped")
+"""Rows that results of one depth or size lack, of which they are those of ``RGB``."""
 
 MEASURES: Mapping[str, Callable[[Real, Real], float]] = {
     "psnr": psnr,
@@ -60,7 +62,7 @@ def rows_of(result: Pixels, target: Pixels) -> dict[str, dict[str, float]]:
         "Y, GT-mean": (luma(matched), luma(wanted)),
         "grey": (np.rint(grey(eight)), np.rint(grey(wanted))),
     }
-    if min(wanted.shape[:2]) > 4 * BORDER:
+    if min(wanted.shape[:2]) >= 2 * BORDER + 11:  # SSIM's wider window is left
         inner = slice(BORDER, -BORDER)
         pairs["RGB, no border"] = eight[inner, inner], wanted[inner, inner]
     if result.dtype == np.uint16:

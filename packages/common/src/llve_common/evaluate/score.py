@@ -6,12 +6,11 @@ is averaged. Here each way is a row, so that a figure can be found among them.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from statistics import fmean
 
 import numpy as np
 
@@ -22,7 +21,8 @@ from llve_common.errors import ConfigError, DataError, MediaError, in_one_line
 from llve_common.evaluate.meter import STRIP_FRAMES, Measure, require_truth
 from llve_common.evaluate.pairing import Matched, match
 from llve_common.evaluate.protocols import find_protocol, find_set
-from llve_common.evaluate.rows import ROWS, rows_of
+from llve_common.evaluate.rows import ELSE_RGB, ROWS, rows_of
+from llve_common.evaluate.scores import mean_of
 from llve_common.io.images import Pixels, in_8_bits, read_image, size_of
 from llve_common.metrics.fidelity import fsim
 from llve_common.metrics.quality import Eight, further
@@ -93,24 +93,21 @@ class Scored:
         groups: dict[str, list[dict[str, dict[str, float]]]] = {}
         for frame in self.frames:
             groups.setdefault(frame.clip if over == "clips" else "", []).append(frame.values)
+        values = [frame.values for frame in self.frames]
         found: dict[str, dict[str, float]] = {}
         for protocol in ROWS:
-            rows = [
-                [each[protocol] for each in group if protocol in each] for group in groups.values()
-            ]
-            rows = [row for row in rows if row]
-            if rows:
-                found[protocol] = {
-                    measure: fmean(fmean(each[measure] for each in row) for row in rows)
-                    for measure in rows[0][0]
-                }
+            # Every row is over all frames: one that some are too small for is none.
+            some = any if protocol in ELSE_RGB else all
+            if values and some(protocol in each for each in values):
+                found[protocol] = mean_of(
+                    [mean_of([each.get(protocol) or each["RGB"] for each in group])
+                     for group in groups.values()]
+                )  # fmt: skip
         return found
 
     def means_alone(self) -> dict[str, float]:
         """The means, over frames, of what needs no ground truth; over time, over clips."""
-        rows = [*(frame.alone for frame in self.frames), *self.temporal.values()]
-        names = dict.fromkeys(name for row in rows for name in row)
-        return {name: fmean(row[name] for row in rows if name in row) for name in names}
+        return mean_of([*(frame.alone for frame in self.frames), *self.temporal.values()])
 
     def by_protocol(self) -> list[str]:
         """The protocol's own figures, and what of it was not at hand; nothing without one."""
@@ -256,7 +253,19 @@ def score(
             scored.notes.append(f"left out: {in_one_line(error.at(each.result.place))}")
     if failure is not None and not scored.frames:
         raise failure
+    scored.notes += _not_of_all([frame.alone for frame in scored.frames])
     return scored
+
+
+def _not_of_all(rows: Sequence[Mapping[str, float]]) -> Iterator[str]:
+    """A sentence for each measure that some frames do not have, and its mean leaves out."""
+    for name in dict.fromkeys(["niqe", *(name for row in rows for name in row)]):
+        count = sum(name in row for row in rows)
+        if count < len(rows):
+            yield (
+                f"{name.replace('_', ' ')}: {count} of {len(rows)} frames have one; the others are "
+                "too small, too flat or not grey enough for it"
+            )
 
 
 def _truth_of(protocol: str, reference: Path) -> Path:

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,20 +52,21 @@ class Scores:
         clips: dict[str, list[dict[str, float]]] = {}
         for frame in self.frames:
             clips.setdefault(frame.clip, []).append(frame.values)
-        return {name: _mean(rows) | self.temporal.get(name, {}) for name, rows in clips.items()}
+        return {name: mean_of(rows) | self.temporal.get(name, {}) for name, rows in clips.items()}
 
     @property
     def mean_of_frames(self) -> dict[str, float]:
         """The mean of all frames, whatever clip they are of."""
-        return _mean([frame.values for frame in self.frames])
+        return mean_of([frame.values for frame in self.frames])
 
     @property
     def mean_of_clips(self) -> dict[str, float]:
         """The mean of the clips' means."""
-        return _mean(list(self.per_clip.values()))
+        return mean_of(list(self.per_clip.values()))
 
 
-def _mean(rows: list[dict[str, float]]) -> dict[str, float]:
+def mean_of(rows: Collection[Mapping[str, float]]) -> dict[str, float]:
+    """Each score's mean over the rows that have it."""
     # A clip without ground truth, or of a single frame, lacks some scores.
     names = {name: None for row in rows for name in row}
     return {name: fmean(row[name] for row in rows if name in row) for name in names}
@@ -122,4 +123,6 @@ def plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, dict):
         return {key: plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
     return value

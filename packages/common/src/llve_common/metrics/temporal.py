@@ -94,7 +94,7 @@ class WarpingError:
 
     def __init__(self) -> None:
         self._frames = 0
-        self._errors = _Mean()
+        self._errors = Mean()
         self._previous: npt.NDArray[np.float32] | None = None
 
     def update(self, frame: Frame, motion: Motion | None) -> None:
@@ -147,7 +147,7 @@ class Mabd:
         self._sequence = _BrightnessDifferences("frame")
         self._target_sequence = _BrightnessDifferences("target frame")
         self._with_target: bool | None = None
-        self._means, self._squared_errors = _Mean(), _Mean()
+        self._means, self._squared_errors = Mean(), Mean()
 
     def update(
         self, frame: Frame, target: Frame | None = None
@@ -181,7 +181,7 @@ class Mabd:
         return MabdResult(mean=self._means.value, mse=self._squared_errors.value)
 
 
-class _Mean:
+class Mean:
     """A running mean that has no value before its first number."""
 
     def __init__(self) -> None:
@@ -189,11 +189,13 @@ class _Mean:
         self._total = 0.0
 
     def add(self, number: float) -> None:
+        """The next number."""
         self.count += 1
         self._total += number
 
     @property
     def value(self) -> float | None:
+        """The mean so far."""
         return self._total / self.count if self.count else None
 
 

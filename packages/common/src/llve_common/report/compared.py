@@ -34,7 +34,8 @@ QUALITY = (*FIDELITY, *STEADINESS)
 _ASKED_FOR = (Column("PSNR, GT-mean", "psnr_gt_mean", ".3f"), *FURTHER, LPIPS)
 
 _DEFINITIONS = (
-    "Every figure is the mean over the items, and an item's the mean over its frames.",
+    "Every figure is the mean over the items, and an item's the mean over its frames, as "
+    "far as they have it.",
     "PSNR and SSIM: of the 8-bit images, after the paper's own rounding. SSIM skimage7: uniform "
     "7x7 window, sample covariance; SSIM gaussian11: 11x11 Gaussian window of sigma 1.5, "
     "population covariance; both for each colour channel. Higher is better.",
