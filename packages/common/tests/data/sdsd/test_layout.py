@@ -16,6 +16,7 @@ from llve_common.data.sdsd.layout import (
     set_folders,
     smid_clips,
 )
+from llve_common.data.sdsd.layout import test_names as names_of_test
 from llve_common.data.sdsd.settings import ClipData, ClipTestData
 from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST, SDSD_OUTDOOR_TEST, SMID_TEST
 from llve_common.errors import DataError
@@ -111,6 +112,23 @@ def test_clips_to_validate_with_need_not_be_there(root, caplog):
 def test_published_splits():
     assert (len(SDSD_INDOOR_TEST), len(SDSD_OUTDOOR_TEST), len(SMID_TEST)) == (12, 13, 49)
     assert all(len(set(names)) == len(names) for names in (SDSD_OUTDOOR_TEST, SMID_TEST))
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [({"root": "SDSD/outdoor_np"}, SDSD_OUTDOOR_TEST), ({"root": "outdoor/np"}, SDSD_OUTDOOR_TEST),
+     ({"root": "outdoor/indoor_np"}, SDSD_INDOOR_TEST), ({"root": "mine"}, SDSD_INDOOR_TEST),
+     ({"low": "Outdoor_png/LQ"}, SDSD_OUTDOOR_TEST), ({"low": "."}, SDSD_OUTDOOR_TEST),
+     ({"root": "outdoor_link"}, SDSD_OUTDOOR_TEST),
+     ({"root": "outdoor_np", "test_clips": "indoor"}, SDSD_INDOOR_TEST),
+     ({"root": "outdoor_np", "layout": "smid"}, SMID_TEST)],
+)  # fmt: skip
+def test_the_folders_name_tells_the_published_split(tmp_path, monkeypatch, given, names):
+    here = tmp_path / "outdoor_np" / "input"
+    here.mkdir(parents=True)
+    (tmp_path / "outdoor_link").symlink_to(tmp_path)
+    monkeypatch.chdir(here if given.get("low") == "." else tmp_path)
+    assert names_of_test(ClipData.model_validate(given)) == names
 
 
 def test_smid_has_one_ground_truth_for_a_scene(tmp_path, write_clip):

@@ -140,10 +140,16 @@ def scene_target(folder: Path) -> Path:
 
 
 def published_split(root: Path) -> Split:
-    """Which published test clips a set has, by its layout and its folder's name."""
+    """Which published test clips a set has, by its layout, or its folder's name or that above it.
+
+    Links count by their own names first.
+    """
     if any((root / low).is_dir() for low, _ in SETS if low.startswith("SMID")):
         return "smid"
-    return "outdoor" if "outdoor" in root.resolve().name.lower() else "indoor"
+    paths = named(root).absolute(), root.resolve()
+    names = [each.name.lower() for path in paths for each in (path, path.parent)]
+    splits: tuple[Split, ...] = ("indoor", "outdoor")
+    return next((split for name in names for split in splits if split in name), "indoor")
 
 
 def all_clips(chosen: ClipData) -> list[Clip]:
@@ -189,7 +195,8 @@ def validation_clips(chosen: ClipData) -> list[Clip]:
 
 def test_names(chosen: ClipData) -> tuple[str, ...]:
     """The names of the test's clips: those given, or the published ones of a split or the set."""
-    names = chosen.test_clips or ("smid" if chosen.layout == "smid" else "indoor")
+    root = chosen.root if chosen.low is None else named(chosen.low).parent
+    names = chosen.test_clips or ("smid" if chosen.layout == "smid" else published_split(root))
     return TEST_CLIPS[names] if isinstance(names, str) else names
 
 

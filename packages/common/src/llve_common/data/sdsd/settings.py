@@ -38,7 +38,8 @@ class ClipData(Settings):
     high: Path | None = Field(None, description="folder of ground truth; null: in the root")
     layout: Layout = Field("sdsd", description="layout; smid has a ground truth per scene")
     test_clips: Split | tuple[str, ...] | None = Field(
-        None, description="clips of the test: names, indoor, outdoor or smid; null: as published"
+        None,
+        description="clips of the test: names, indoor, outdoor or smid; null: by the folder's name",
     )
     size: tuple[Side, Side] | None = Field(
         (960, 512), description="width and height that frames are resized to; null: unchanged"
