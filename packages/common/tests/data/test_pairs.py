@@ -80,6 +80,17 @@ def test_one_ground_truth_serves_a_clip_and_short_clips_go_to_and_fro(image_file
     assert clip.at_least(2) == clip
 
 
+def test_what_is_held_out_is_known_by_any_name(image_file, tmp_path, monkeypatch):
+    for name in ("low/1", "low/2", "low/walk/1"):
+        image_file(f"{name}.png")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "val").mkdir()
+    (tmp_path / "val" / "1.png").symlink_to(tmp_path / "low" / "1.png")
+    for val, left in ((tmp_path / "low" / "walk", "low:2"), ("val", "low walk")):
+        pairs = PairSettings.model_validate({"low": "low", "val_low": val})
+        assert listed(training_pairs(pairs, "image")) == left
+
+
 @pytest.mark.parametrize(
     ("files", "more", "said"),
     [
@@ -95,6 +106,7 @@ def test_one_ground_truth_serves_a_clip_and_short_clips_go_to_and_fro(image_file
             "got: dark\n  expected: two folders .*--low FOLDER .*--pair 'low{}=normal{}'",
         ),
         ("low/a high/a", {"test_clips": ["a"]}, "every clip is held out.*got: a\n.*--test-clips"),
+        ("eval15/low/a eval15/high/a", {}, "every clip is held out.*got: a\n.*--test-clips"),
         ("low/a high/a", {"test_clips": ["b"]}, "no such clip .*\n  got: b\n  expected: some of a"),
     ],
 )

@@ -114,8 +114,9 @@ def _divided(chosen: PairSettings, kind: Kind) -> tuple[list[Clip], list[Clip]]:
     held_out = [clip for clip in clips if clip.name in (names or ())]
     if other is not None:
         held_out = _clips(*other, chosen.names)
-    kept = {file for clip in held_out for file in clip.frames}
-    rest = [clip for clip in clips if kept.isdisjoint(clip.frames)]
+    # Whatever they are called: folders may be linked, or given from elsewhere.
+    kept = {file.resolve() for clip in held_out for file in clip.frames}
+    rest = [clip for clip in clips if kept.isdisjoint(map(Path.resolve, clip.frames))]
     return _as_taken(rest, low, kind), _as_taken(held_out, other[0] if other else low, kind)
 
 
@@ -125,8 +126,9 @@ def _sides(low: Path, high: Path | None) -> tuple[Sides, Sides | None]:
         return (low, high), None
     for parts in _SPLITS:
         train, test = (_sides_in(low / part) for part in parts)
-        if train is not None:
-            return train, test
+        found = train or test
+        if found is not None:
+            return found, test
     return _sides_in(low) or (low, None), None
 
 
