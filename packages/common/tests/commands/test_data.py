@@ -101,6 +101,25 @@ def test_everything_that_is_wrong_is_named_at_once(root):
     assert {clip.name for clip in found.clips if clip.test} == {"pair13"}
 
 
+def test_videos_may_be_the_tests_clips(root, video_file):
+    for side in ("GT", "input"):
+        shutil.rmtree(root / side / "pair13")
+    for name, frames in (("GT/pair13", 9), ("input/pair13", 9), ("input/pair2", 5)):
+        video_file(f"indoor_png/{name}.mp4", range(frames), 16, 24)
+    shutil.rmtree(root / "input" / "pair2")
+    (root / "GT" / "pair15" / "0001.png").rename(root / "GT" / "pair15" / "5.png")
+    found = inspect_clips(root, ["pair13", "pair15"])
+    [clip] = [each for each in found.clips if each.name == "pair13"]
+    assert (clip.test, clip.frames, clip.size) == (True, 9, (16, 24))
+    assert len(found.faults) == 3
+    assert (
+        found.faults[2]
+        == f"{root / 'input/pair2.mp4'}: a video, but training reads folders of frames"
+    )
+    (root / "input" / "pair2.mp4").write_bytes(b"")
+    assert "pair2.mp4: " in inspect_clips(root, ["pair13", "pair15"]).faults[2]
+
+
 def test_a_whole_set_and_one_without_ground_truth(root, tmp_path):
     assert inspect_clips(root, ["pair13", "pair15"]).faults == ()
     for name in SDSD_INDOOR_TEST[2:]:

@@ -198,14 +198,14 @@ def clip_of(
     """
     frames = clip_files(low, recursive=recursive)
     if high is None:
-        return Clip(_name(low), tuple(frames), None, size)
+        return Clip(clip_name(low), tuple(frames), None, size)
     targets = clip_files(high, recursive=recursive)
     if targets == [high] and is_image(high):
         targets *= len(frames)
     elif not is_video(frames[0]) and not is_video(targets[0]):
         below = (low, high) if recursive else None
         targets = [target for _, target in match_by_name(frames, targets, below)]
-    return Clip(_name(low), tuple(frames), tuple(targets), size)
+    return Clip(clip_name(low), tuple(frames), tuple(targets), size)
 
 
 def files_of(clips: Iterable[Clip]) -> list[Path]:
@@ -275,9 +275,9 @@ def clips_in(folder: Path) -> dict[str, Path]:
         raise DataError(
             "the folder holds no clip", where=folder, expected="a folder of frames for each clip"
         )
-    named = {_name(each): each for each in sorted(found, key=_name)}
+    named = {clip_name(each): each for each in sorted(found, key=clip_name)}
     if len(named) < len(found):
-        twins = sorted(each.name for each in found if named[_name(each)] != each)
+        twins = sorted(each.name for each in found if named[clip_name(each)] != each)
         raise DataError("several clips have one name", where=folder, got=", ".join(twins))
     return named
 
@@ -303,7 +303,8 @@ def matched_clips(low: Path, high: Path | None) -> list[tuple[Path, Path | None]
     return [(path, highs[name]) for name, path in lows.items()]
 
 
-def _name(path: Path) -> str:
+def clip_name(path: Path) -> str:
+    """What a clip is called: a video without its suffix, a folder as it is."""
     return path.stem if is_video(path) else named(path).name
 
 
