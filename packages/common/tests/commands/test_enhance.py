@@ -139,6 +139,24 @@ def test_an_interrupted_video_goes_on_by_the_same_line(
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_an_interrupted_batch_goes_on_by_the_same_line(typed, run, video_file, tmp_path):
+    sources, seen = [video_file(f"{name}.mp4", range(5)) for name in "ab"], []
+
+    def stopped(network, frames):
+        seen.append(frames)
+        if len(seen) == 8:
+            os.kill(os.getpid(), signal.SIGINT)
+        return frames
+
+    words = {"target": tmp_path / "out", "more": [sources[1], "--resume"]}
+    assert CliRunner().invoke(*typed(sources[0], enhance=stopped, **words)).exit_code == 130
+    first = (tmp_path / "out" / "a.mp4").stat().st_mtime_ns
+    output = run(sources[0], **words)
+    assert "left as they are, since they were there: 1" in output
+    assert (tmp_path / "out" / "a.mp4").stat().st_mtime_ns == first
+    assert left_in(tmp_path / "out") == ["a.mp4", "b.mp4"]
+
+
 def times_of(file):
     with VideoReader(file) as video:
         return [float(frame.time) for frame in video]

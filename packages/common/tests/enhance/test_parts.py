@@ -156,6 +156,31 @@ def test_what_changed_is_named(model, clip, tmp_path, changed):
     assert not target.exists()
 
 
+def test_a_run_without_a_part_binds_none_to_its_source(model, clip, tmp_path):
+    source, target = tmp_path / "in.mkv", tmp_path / "out.mkv"
+    source.write_bytes(clip.read_bytes()[:20_000])
+    assert enhance_all(ready(model()), [(source, target)], wishes=IN_PARTS).failures
+    assert list(tmp_path.iterdir()) == [source]
+    stopped(model(), clip, target, 7)
+    for part in parts_in(folder_of(target)):  # as of a run that was killed before its first one
+        part.path.unlink()
+    source.write_bytes(clip.read_bytes())
+    assert enhance_all(ready(model()), [(source, target)], wishes=IN_PARTS).failures == ()
+
+
+@pytest.mark.parametrize(("wishes", "said"), [
+    ({"codec": "ffv1"}, ".mov does not take ffv1"),
+    ({"sound": HERE / "conftest.py"}, "conftest.py: not a video that ffmpeg can open"),
+])  # fmt: skip
+def test_what_cannot_be_joined_is_refused_before_any_work(model, clip, tmp_path, wishes, said):
+    done, wishes = [], replace(IN_PARTS, **wishes)
+    jobs = [(clip, tmp_path / "out.mov")]
+    watch = lambda *counts: done.append(counts)  # noqa: E731
+    [failure] = enhance_all(ready(model()), jobs, wishes=wishes, watch=watch).failures
+    assert said in failure
+    assert done == list(tmp_path.iterdir()) == []
+
+
 def test_part_that_is_missing_is_named(model, clip, tmp_path):
     target = tmp_path / "out.mp4"
     stopped(model(), clip, target, 12)

@@ -18,7 +18,7 @@ from llve_common.enhance.jobs import AS_IT_IS, Job, Wishes, naming_faults
 from llve_common.enhance.parts import frames_done, held_parts, join, made_by, part_sink
 from llve_common.enhance.ready import Enhance, Ready, as_wished, previewed
 from llve_common.errors import MediaError, UserError
-from llve_common.video import is_image, named_video
+from llve_common.video import VideoWriter, is_image, named_video
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +81,9 @@ def _enhance_in_parts(ready: Ready, job: Job, wishes: Wishes, watch: Watcher | N
         with _opened(source, wishes, skip=first) as opened:
             opened = as_video(opened, wishes.rate, wishes.sound)
             assert opened.video is not None
+            # What the file cannot hold is refused before hours of work, not after them.
+            codec, crf, strip = wishes.codec, wishes.crf, wishes.strip
+            VideoWriter(target, opened.video, codec=codec, crf=crf, strip=strip).discard()
 
             def missing(frames: Iterable[Frame]) -> Iterator[Frame]:
                 return islice(ready.enhance(frames), done - first, None)

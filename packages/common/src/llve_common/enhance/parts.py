@@ -89,7 +89,8 @@ def _fingerprint(source: Path) -> str:
 def held_parts(target: Path, of: Mapping[str, str]) -> Iterator[Path]:
     """Hold a video's folder of parts, which is made where it is missing, against other processes.
 
-    It is removed where the block succeeds. The frames depend on ``of``, see :func:`made_by`.
+    It is removed where the block succeeds, or fails before there is a part. The frames depend on
+    ``of``, see :func:`made_by`.
 
     Raises:
         ConfigError: the parts that are there were made of or by something else.
@@ -97,9 +98,9 @@ def held_parts(target: Path, of: Mapping[str, str]) -> Iterator[Path]:
     """
     folder = folder_of(target)
     make_folder(folder)
-    with holding(folder):
+    with ExitStack() as then, holding(folder):
         record = folder / _MADE_BY
-        if record.is_file():
+        if parts_in(folder) and record.is_file():
             earlier = checked(_MadeBy, record, record, MediaError).root
             changed = [name for name in of if of[name] != earlier.get(name)]
             if changed:
@@ -111,9 +112,19 @@ def held_parts(target: Path, of: Mapping[str, str]) -> Iterator[Path]:
                     mend="give what the run began with, or remove that folder to begin anew",
                 )
         write_text(record, json.dumps(dict(of)))
-        yield folder
+        then.callback(_remove, folder)
+        try:
+            yield folder
+        except BaseException:
+            if parts_in(folder):
+                then.pop_all()
+            raise
+
+
+def _remove(folder: Path) -> None:
     # Those that are left if this is cut off are still the first ones, and known.
-    files = [*(part.path for part in reversed(parts_in(folder))), record, folder / LOCK]
+    parts = (part.path for part in reversed(parts_in(folder)))
+    files = [*parts, folder / _MADE_BY, folder / LOCK]
     # Nothing that others may have put there.
     with suppress(OSError):
         for file in files:

@@ -128,6 +128,10 @@ class VideoWriter:
             if exc_type is None:
                 self._finish()
 
+    def discard(self) -> None:
+        """End without a file, as where the ``with`` block raises."""
+        self._cleanup.close()
+
     def write(self, pixels: npt.NDArray[np.uint8], time: Fraction) -> None:
         """Encode one frame.
 
