@@ -14,6 +14,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from clips import make_clip
 from typer.testing import CliRunner
 
 from llve_common.__main__ import app
@@ -188,6 +189,10 @@ def test_sound_is_taken_from_another_file(run, image_file, video_file, tmp_path)
     with av.open(str(target)) as video:
         [heard] = video.streams.audio
         assert sum(packet.size for packet in video.demux(heard)) == 16_000
+    late = make_clip(tmp_path / "late.ts", ticks=range(25), muxer={"output_ts_offset": "100"})
+    run(late, target, more=["--sound", sound])
+    with av.open(str(target)) as video:
+        assert sum(packet.size for packet in video.demux(audio=0)) == 16_000
     silent = video_file("silent.mp4", range(2))
     said = run(tmp_path / "in", target, more=["--sound", silent], fails=True)
     assert "silent.mp4: the file has no sound" in said
@@ -220,6 +225,8 @@ def test_sound_is_taken_from_another_file(run, image_file, video_file, tmp_path)
         (["a.mp4"], ["--codec", "h266"], "codec: no such video codec"),
         (["a.png"], ["--start", "1"], "--start: this is for videos, and there is none"),
         (["a.mp4"], ["--end", "inf"], "--end: not a time"),
+        (["-"], ["--raw", "8x8@25", "-o", "x.mp4", "--end", "1"], "--end: this is for videos"),
+        (["twins"], ["-o", "out"], "a.png: two inputs would be written to the same file"),
         (["a.png"], ["--suffix", "/../b"], "--suffix: not the end of a name"),
         (["a.png"], ["--suffix", ""], "the result would be written over its source"),
         (["a.png", "b.png"], [], "b.png: this is there already: is it the output"),
@@ -236,6 +243,8 @@ def test_what_cannot_be_is_refused(
     for name in ("a.png", "b.png", "frames/0.png", "frames/1.png"):
         image_file(name)
     image_file("deep.png", dtype=np.uint16)
+    for name in ("a.bmp", "a.png"):
+        image_file(f"twins/{name}").rename(tmp_path / "twins" / name.replace("bmp", "gif"))
     for name, content in {"notes.txt": b"neither", "empty.png": b"", "text.mp4": b"text"}.items():
         (tmp_path / name).write_bytes(content)
     whole = video_file("half.mkv", range(3)).read_bytes()
@@ -244,7 +253,8 @@ def test_what_cannot_be_is_refused(
     before = files_below(tmp_path)
     monkeypatch.chdir(tmp_path)
     words = ["enhance", *sources, *more, "--weights", weights]
-    assert said in run_command(paper_app(paper()), *words, fails=True)
+    kind = "video" if sources == ["twins"] else "image"
+    assert said in run_command(paper_app(paper(kind=kind)), *words, fails=True)
     assert files_below(tmp_path) == before
 
 
@@ -270,13 +280,19 @@ def test_results_are_replaced_when_it_is_said(run, image_file, tmp_path):
     assert (tmp_path / "last.png").is_file()
 
 
-def test_interrupted_frames_of_a_video_are_not_taken_for_whole(run, video_file, tmp_path):
-    source, out = video_file("dark.mp4", range(4)), tmp_path / "out"
-    run(source, out)
-    (out / "00003.png").unlink()
-    assert "00000.png" in run(source, out, fails=True)
-    assert "enhanced 4 frames" in run(source, out, more=["--skip-existing"])
-    assert "there: 1" in run(source, out, more=["--skip-existing"])
+@pytest.mark.parametrize(("more", "count"), [
+    ([], 45), (["--start", "0.2", "--end", "0.6"], 10), (["--preview", "2"], 25)
+])  # fmt: skip
+def test_frames_of_a_video_are_whole_or_not(run, tmp_path, more, count):
+    """However many they are, which a file with longer sound does not say, and however named."""
+    source = make_clip(tmp_path / "a.mkv", ticks=range(45), audio=("aac",), seconds=3)
+    out, skip = tmp_path / "out", [*more, "--skip-existing"]
+    write_image(out / "00001.png", np.zeros((8, 8, 3), np.uint8))
+    assert "out/00001.png" in run(source, out, more=more, fails=True)
+    assert f"enhanced {count} frames" in run(source, out, more=skip)
+    assert "there: 1" in run(source, out, more=skip)
+    (out / f"{count - 1:05d}.png").unlink()
+    assert f"enhanced {count} frames" in run(source, out, more=skip)
 
 
 def test_an_output_within_its_folder_is_no_source(run, image_file, tmp_path, monkeypatch):

@@ -79,8 +79,10 @@ def test_npy_frames_are_blue_green_red(tmp_path):
     red[..., 2] = 200
     np.save(tmp_path / "a.npy", red)
     assert (read_image(tmp_path / "a.npy").pixels == [200, 0, 0]).all()
-    write_image(tmp_path / "b.npy", read_image(tmp_path / "a.npy").pixels)
-    np.testing.assert_array_equal(np.load(tmp_path / "b.npy"), red)
+    for name in ("b.npy", "B.NPY"):
+        write_image(tmp_path / name, read_image(tmp_path / "a.npy").pixels)
+        np.testing.assert_array_equal(np.load(tmp_path / name), red)
+    assert len(list(tmp_path.iterdir())) == 3
 
 
 def stored(array):

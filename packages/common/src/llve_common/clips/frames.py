@@ -8,6 +8,8 @@ from fractions import Fraction
 from itertools import chain, count
 from pathlib import Path
 
+import av
+
 from llve_common.clips.folders import (
     holds_no_image,
     in_natural_order,
@@ -233,7 +235,8 @@ def as_video(source: Source, rate: Fraction | None, sound: Path | None) -> Sourc
         with open_input(sound) as container:
             if not container.streams.audio:
                 raise MediaError("the file has no sound", where=sound)
-        info = replace(info, path=sound, has_audio=True)
+            origin = Fraction(container.start_time or 0, av.time_base)
+        info = replace(info, path=sound, has_audio=True, origin=origin)
     return Source(frames, source.count, info, source.first)
 
 

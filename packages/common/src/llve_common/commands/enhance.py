@@ -135,7 +135,7 @@ def enhance_command(choose: Choose) -> Callable[..., None]:
             mine = jobs[me.rank :: me.count]
             # A batch that goes on does not begin anew what is done.
             skip = skip_existing or (resume and len(jobs) > 1 and not overwrite)
-            left = jobs_to_do(mine, place, overwrite=overwrite, skip_existing=skip)
+            left = jobs_to_do(mine, place, wishes, overwrite=overwrite, skip_existing=skip)
             ready = _ready(paper, weights, device or "auto", precision)
             result = _enhance(ready, left, wishes)
             _report(result, left, len(mine) - len(left), ready)

@@ -5,16 +5,16 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from threading import Lock
 
-from llve_common.clips.frames import Frame, Source, Watcher, as_video, open_sink, open_source
+from llve_common.clips.frames import Frame, Source, Watcher, as_video, open_sink
 from llve_common.clips.pipes import PIPE, raw_sink, raw_source
 from llve_common.enhance.background import in_background
-from llve_common.enhance.jobs import AS_IT_IS, Job, Wishes, naming_faults
+from llve_common.enhance.jobs import AS_IT_IS, Job, Wishes, naming_faults, opened
 from llve_common.enhance.parts import frames_done, held_parts, join, made_by, part_sink
 from llve_common.enhance.ready import Enhance, Ready, as_wished, previewed
 from llve_common.errors import MediaError, UserError
@@ -44,12 +44,12 @@ def enhance_job(
         UserError: the source cannot be read or the target not written; a video's target is then as
             it was, a folder holds the frames up to there.
     """
-    opened = (
+    given = (
         nullcontext(raw_source(sys.stdin.buffer, wishes.raw))
         if wishes.raw is not None
-        else _opened(job[0], wishes)
+        else opened(job[0], wishes)
     )
-    with opened as source:
+    with given as source:
         if named_video(job[1]):
             source = as_video(source, wishes.rate, wishes.sound)
         if source.video is not None and wishes.preview is not None:
@@ -59,11 +59,6 @@ def enhance_job(
         sink = open_sink(job[1], source, codec=wishes.codec, crf=wishes.crf, strip=wishes.strip)
         with nullcontext(raw_sink(sys.stdout.buffer)) if job[1] == Path(PIPE) else sink as write:
             return put_frames_through(enhance, source, write, watch=watch)
-
-
-def _opened(source: Path, wishes: Wishes, skip: int = 0) -> AbstractContextManager[Source]:
-    start, end, keep_going = wishes.start, wishes.end, wishes.keep_going
-    return open_source(source, start=start, end=end, keep_going=keep_going, skip=skip)
 
 
 def _enhance_in_parts(ready: Ready, job: Job, wishes: Wishes, watch: Watcher | None) -> int:
@@ -78,12 +73,12 @@ def _enhance_in_parts(ready: Ready, job: Job, wishes: Wishes, watch: Watcher | N
         first = max(0, done - max(1, *ready.latency))
         if done:
             log.warning("%s: goes on after the %d frames that are there", target, done)
-        with _opened(source, wishes, skip=first) as opened:
-            opened = as_video(opened, wishes.rate, wishes.sound)
-            assert opened.video is not None
+        with opened(source, wishes, skip=first) as rest:
+            rest = as_video(rest, wishes.rate, wishes.sound)
+            assert rest.video is not None
             # What the file cannot hold is refused before hours of work, not after them.
             codec, crf, strip = wishes.codec, wishes.crf, wishes.strip
-            VideoWriter(target, opened.video, codec=codec, crf=crf, strip=strip).discard()
+            VideoWriter(target, rest.video, codec=codec, crf=crf, strip=strip).discard()
 
             def missing(frames: Iterable[Frame]) -> Iterator[Frame]:
                 return islice(ready.enhance(frames), done - first, None)
@@ -92,9 +87,9 @@ def _enhance_in_parts(ready: Ready, job: Job, wishes: Wishes, watch: Watcher | N
                 if watch is not None:
                     watch(done + count, total)
 
-            with part_sink(folder, opened.video, done, wishes) as write:
-                frames = put_frames_through(missing, opened, write, watch=tell)
-            join(folder, target, opened.video, wishes)
+            with part_sink(folder, rest.video, done, wishes) as write:
+                frames = put_frames_through(missing, rest, write, watch=tell)
+            join(folder, target, rest.video, wishes)
     return frames
 
 

@@ -2,13 +2,23 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import count, islice
 from pathlib import Path
 
 from llve_common.clips.folders import named, some_of, walk
-from llve_common.clips.frames import frame_name, numbered, open_source, require_known, sources_in
+from llve_common.clips.frames import (
+    Source,
+    frame_name,
+    numbered,
+    open_source,
+    require_known,
+    sources_in,
+)
 from llve_common.clips.pipes import PIPE, Raw
+from llve_common.enhance.ready import previewed
 from llve_common.errors import ConfigError, DataError
 from llve_common.io.atomic import require_writable
 from llve_common.io.images import WRITTEN, result_suffix
@@ -104,13 +114,13 @@ def plan_jobs(
 
 def _refuse_idle_wishes(wishes: Wishes, jobs: Sequence[Job]) -> None:
     made = any(named_video(target) for _, target in jobs)
-    taken = wishes.raw is not None or any(is_video(source) for source, _ in jobs)
+    cut = any(is_video(source) for source, _ in jobs)
     for option, value, serves in (
         ("--fps", wishes.rate, made),
         ("--sound", wishes.sound, made),
-        ("--preview", wishes.preview, taken),
-        ("--start", wishes.start, taken),
-        ("--end", wishes.end, taken),
+        ("--preview", wishes.preview, cut or wishes.raw is not None),
+        ("--start", wishes.start, cut),
+        ("--end", wishes.end, cut),
         ("--crf", wishes.crf, made),
         ("--resume", wishes.resume or None, made),
     ):
@@ -195,23 +205,26 @@ def _alike(source: Path, target: Path, ending: str) -> Path:
 
 
 def jobs_to_do(
-    jobs: Sequence[Job], asked: Path | None, *, overwrite: bool, skip_existing: bool
+    jobs: Sequence[Job], asked: Path | None, wishes: Wishes, *, overwrite: bool, skip_existing: bool
 ) -> list[Job]:
     """The jobs whose results are not there, or all if they may be replaced.
 
     Args:
         jobs: as :func:`plan_jobs` makes them.
         asked: the output that was asked for: where it is a file, it may be replaced.
+        wishes: as :func:`plan_jobs` takes them.
         overwrite: whether all may be.
         skip_existing: whether to leave out the jobs whose results are there.
 
     Raises:
-        DataError: results are there, and nothing says what to do with them.
+        DataError: results are there, and nothing says what to do with them; or two frames of a
+            folder have one result.
         MediaError: a target cannot be written.
     """
     files = {job: _files_of(job) for job in jobs}
     if skip_existing:
-        done = {job for job, each in files.items() if each and all(map(Path.is_file, each))}
+        written = [job for job, each in files.items() if each and all(map(Path.is_file, each))]
+        done = {job for job in written if not _is_in_frames(job) or _all_written(job, wishes)}
         files = {job: each for job, each in files.items() if job not in done}
     elif not overwrite:
         there = [each for file in files.values() for each in file if each.exists()]
@@ -228,18 +241,42 @@ def jobs_to_do(
 
 
 def _files_of(job: Job) -> list[Path]:
-    """The files that a job writes; of a video's frames the first and the last."""
+    """The files that a job writes; of a video's frames the first, and those that may be its."""
     source, target = job
     if target == Path(PIPE):
         return []
     if source.is_dir() and not named_video(target):
         files, _ = walk(source, recursive=False)
-        return [target / frame_name(path) for path in files if is_image(path)]
-    if not is_video(source) or named_video(target):
+        frames = [(path, target / frame_name(path)) for path in files if is_image(path)]
+        naming_faults(frames)
+        return [file for _, file in frames]
+    if not _is_in_frames(job):
         return [target]
-    with open_source(source) as opened:
-        # Where the count is not known, the last is a name that no file has.
-        return [target / numbered(0), target / numbered((opened.count or 0) - 1)]
+    # How many they are, decoding alone may tell.
+    there = (each for each in target.glob("?????*.png") if each.stem.isdecimal())
+    return sorted({target / numbered(0), *there})
+
+
+def _is_in_frames(job: Job) -> bool:
+    """Whether a video becomes frames in a folder."""
+    return is_video(job[0]) and not named_video(job[1])
+
+
+def _all_written(job: Job, wishes: Wishes) -> bool:
+    """Whether a folder holds all frames of a video, which is decoded for it."""
+    written = next(n for n in count() if not (job[1] / numbered(n)).is_file())
+    skip = 0 if wishes.preview else written
+    with opened(job[0], wishes, skip) as source:
+        frames = source.frames
+        if wishes.preview:
+            frames = previewed(iter, wishes.preview)(frames)
+        return next(islice(frames, written - skip, None), None) is None
+
+
+def opened(source: Path, wishes: Wishes, skip: int = 0) -> AbstractContextManager[Source]:
+    """The part of a source that is wanted, see :func:`~llve_common.clips.frames.open_source`."""
+    start, end, keep_going = wishes.start, wishes.end, wishes.keep_going
+    return open_source(source, start=start, end=end, keep_going=keep_going, skip=skip)
 
 
 def naming_faults(jobs: Sequence[Job], kept: Iterable[Path] = ()) -> None:

@@ -148,7 +148,8 @@ def write_image(
     options = options_of(kind, metadata or {})
     with replacing(path) as temporary:
         if kind == "NPY":
-            np.save(temporary, pixels[..., ::-1])
+            with temporary.open("wb") as file:  # else .npy would end the name of an .NPY
+                np.save(file, pixels[..., ::-1])
         elif kind == "PNG":
             temporary.write_bytes(encoders.png(planes, options))
         elif planes.dtype == np.uint16:

@@ -54,7 +54,7 @@ class VideoInfo:
         keep_going: whether damage is passed over, in the sound as well.
         metadata: the file's tags.
         stream_metadata: the tags of its picture.
-        chapters: as PyAV gives them, in the file's clock.
+        chapters: as PyAV gives them, in the clip's clock.
     """
 
     path: Path

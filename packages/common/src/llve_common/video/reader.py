@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import av
 import numpy as np
@@ -246,8 +246,12 @@ class VideoReader:
             keep_going=keep_going,
             metadata=self._tags(self._container.metadata),
             stream_metadata=self._tags(self._stream.metadata),
-            chapters=tuple(self._container.chapters()),
+            chapters=tuple(map(self._in_clip, self._container.chapters())),
         )
+
+    def _in_clip(self, chapter: Mapping[str, Any]) -> dict[str, Any]:
+        shift = round((self._origin or 0) / chapter["time_base"])
+        return {**chapter, "start": chapter["start"] - shift, "end": chapter["end"] - shift}
 
     def _video_stream(self) -> VideoStream:
         streams = video_streams(self._container)

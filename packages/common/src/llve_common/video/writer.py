@@ -312,7 +312,7 @@ def _chapters(like: VideoInfo) -> list[Any]:
     moved = []
     for chapter in like.chapters:
         tick = chapter["time_base"]
-        shift = round((like.origin + like.start) / tick)
+        shift = round(like.start / tick)
         start, end = chapter["start"] - shift, chapter["end"] - shift
         last = end if like.end is None else min(end, round((like.end - like.start) / tick))
         if last > max(start, 0):
