@@ -1,6 +1,7 @@
 """The commands end to end, on tiny videos."""
 
 import json
+import shutil
 from functools import partial
 
 import numpy as np
@@ -103,8 +104,12 @@ def test_simulate_a_folder_by_its_dots(tmp_path, videos, monkeypatch, place, sou
 
 def test_two_sources_of_one_name_are_refused(tmp_path, videos):
     write_pairs(videos / "a", tmp_path / "unused", 6)
+    write_pairs(videos / "scene.1", videos / "scene.2", 6)
     output = run("simulate", videos, tmp_path / "set", fails=True)
-    assert "two sources would become one clip" in output
+    assert "a: two sources would become one clip" in output
+    shutil.rmtree(videos / "a")
+    run("simulate", videos, tmp_path / "set")
+    assert (tmp_path / "set" / "normal" / "scene.2").is_dir()
 
 
 # Training

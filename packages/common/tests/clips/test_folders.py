@@ -102,6 +102,13 @@ def test_pairs_are_of_one_stem_whatever_the_order_and_suffix():
     assert match_by_name(low, high) == [(low[0], high[1]), (low[1], high[0])]
 
 
+def test_folders_are_of_one_name_whole(tmp_path):
+    sides = [[tmp_path / side / f"scene.{n}" for n in (1, 2)] for side in ("low", "high")]
+    for folder in (*sides[0], *sides[1]):
+        folder.mkdir(parents=True)
+    assert match_by_name(*sides) == list(zip(*sides, strict=True))
+
+
 def test_every_unmatched_and_repeated_name_is_reported():
     low = [Path("low/a.png"), Path("low/b.png"), Path("low/b.jpg")]
     with pytest.raises(DataError, match="do not match by file name") as caught:

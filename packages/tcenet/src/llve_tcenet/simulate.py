@@ -38,8 +38,8 @@ def clip_names(sources: list[Path], root: Path) -> dict[str, Path]:
     """
     named: dict[str, Path] = {}
     for source in sources:
-        below = source.relative_to(root).with_suffix("") if source != root else Path(root.stem)
-        name = "_".join(below.parts)
+        below = source.relative_to(root) if source != root else Path(root.name)
+        name = "_".join((below if source.is_dir() else below.with_suffix("")).parts)
         if name in named:
             what, got = "two sources would become one clip", f"{named[name]} and {source}"
             raise DataError(what, where=name, got=got, mend="rename one of them")

@@ -123,7 +123,7 @@ def named(path: Path) -> Path:
 def match_by_name(
     inputs: list[Path], targets: list[Path], below: tuple[Path, Path] | None = None
 ) -> list[tuple[Path, Path]]:
-    """Pair each input with the target of the same stem.
+    """Pair each input with the target of the same stem, or folders of the same name.
 
     Where the folders of the two are given, ``below`` them their subfolders have to be the same.
 
@@ -131,7 +131,9 @@ def match_by_name(
         DataError: an input has no target, a target has no input, or a stem appears twice on one
             side; every offender is named.
     """
-    names = [[path.stem for path in side] for side in (inputs, targets)]
+    names = [
+        [path.name if path.is_dir() else path.stem for path in side] for side in (inputs, targets)
+    ]
     if below is not None:
         names = [
             [path.relative_to(root).with_suffix("").as_posix() for path in side]
