@@ -42,6 +42,8 @@ def test_a_video_is_read_as_its_frames(video_file):
     resized = next(Clip("dark", (video,), size=(10, 6)).read()).image.pixels
     assert resized.shape == (6, 10, 3)
     assert first.image.pixels.shape == (40, 48, 3)
+    video.write_bytes(b"no video")
+    assert Clip("dark", (video,)).count is None  # reading says why
 
 
 def test_the_first_frames_of_image_files_are_those_files(image_file):

@@ -236,11 +236,13 @@ def test_a_clip_that_cannot_be_read_or_scored_is_left_out_for_all(contender, pai
     write_image(high / "c.png", flat(1))
     write_image(low / "d.png", flat(1))
     write_image(high / "d.png", flat(1, width=20))
+    (low / "e.mp4").write_bytes(b"no video")
+    write_image(high / "e.png", flat(1))
     found = compare(contender(), find_clips(low, high, clips=False), CPU)
     assert list(found.frames) == ["a.png", "b.png"]
-    assert list(found.left_out) == ["c.png", "d.png"]
+    assert list(found.left_out) == ["e.mp4", "c.png", "d.png"]
     assert all(list(row.figures) == ["a.png", "b.png"] for row in found.rows)
-    assert len(found.failures) == 2
+    assert len(found.failures) == 3
     with pytest.raises(DataError, match=r"nothing can be compared\n  got: \n- c.png: .*c.png: "):
         compare([], find_clips(low / "c.png", None, clips=False), CPU)
 

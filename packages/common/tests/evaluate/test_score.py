@@ -227,13 +227,15 @@ def test_frames_of_one_folder_and_a_video_are_clips(clips, video_file):
 
 @pytest.mark.parametrize("of_clip", [False, True])
 def test_what_cannot_be_scored_is_named_and_the_rest_is_scored(clips, of_clip):
-    (clips / "out" / "a" / "1.png").write_bytes(b"no image")
+    for file in ("out/a/1.png", "out/v.mp4", "gt/v.mp4"):
+        (clips / file).write_bytes(b"neither an image nor a video")
     folders = [clips / side / ("" if of_clip else "a") for side in ("out", "gt")]
     found = score(*folders)
     kept = [("b", "0.png"), ("b", "1.png")] if of_clip else [("", "0.png"), ("", "2.png")]
     assert [(frame.clip, frame.frame) for frame in found.frames] == kept
     assert found.missing
-    assert "1.png: " in found.notes[-2]
+    assert "1.png: " in "".join(found.notes)
+    assert ("v.mp4: " in "".join(found.notes)) == of_clip
     with pytest.raises(MediaError):
         score(clips / "out" / "a" / "1.png")
 

@@ -29,7 +29,7 @@ from llve_common.clips.folders import (
 )
 from llve_common.clips.frames import Frame
 from llve_common.clips.windows import reflected
-from llve_common.errors import DataError
+from llve_common.errors import DataError, MediaError
 from llve_common.io.images import Image, Pixels, in_8_bits, read_image, size_of
 from llve_common.video import is_image, is_video, open_video
 
@@ -76,8 +76,11 @@ class Clip:
         """How many frames are read; of a video, as far as its file tells."""
         if not self.of_video:
             return len(self.frames)
-        with open_video(self.frames[0]) as video:
-            known = [each for each in (video.info.frames, self.length) if each is not None]
+        try:
+            with open_video(self.frames[0]) as video:
+                known = [each for each in (video.info.frames, self.length) if each is not None]
+        except MediaError:  # which reading it says
+            return None
         return min(known, default=None)
 
     def file(self, index: int) -> Path:
@@ -181,7 +184,12 @@ def fitted(image: P, size: Size | None) -> P:
 
 
 def clip_of(
-    low: Path, high: Path | None = None, *, size: Size | None = None, recursive: bool = False
+    low: Path,
+    high: Path | None = None,
+    *,
+    size: Size | None = None,
+    recursive: bool = False,
+    length: int | None = None,
 ) -> Clip:
     """The clip of a video, or of a folder of frames, by its name.
 
@@ -192,20 +200,21 @@ def clip_of(
         high: their ground truth, likewise, or one image for all; None: there is none.
         size: see :class:`Clip`.
         recursive: whether images in subfolders belong to it.
+        length: how many frames it has at most, from the first on.
 
     Raises:
         DataError: a folder is missing or holds no image, or a frame has no partner.
     """
-    frames = clip_files(low, recursive=recursive)
+    frames = clip_files(low, recursive=recursive)[:length]
     if high is None:
-        return Clip(clip_name(low), tuple(frames), None, size)
-    targets = clip_files(high, recursive=recursive)
+        return Clip(clip_name(low), tuple(frames), None, size, length)
+    targets = clip_files(high, recursive=recursive)[:length]
     if targets == [high] and is_image(high):
         targets *= len(frames)
     elif not is_video(frames[0]) and not is_video(targets[0]):
         below = (low, high) if recursive else None
         targets = [target for _, target in match_by_name(frames, targets, below)]
-    return Clip(clip_name(low), tuple(frames), tuple(targets), size)
+    return Clip(clip_name(low), tuple(frames), tuple(targets), size, length)
 
 
 def files_of(clips: Iterable[Clip]) -> list[Path]:
