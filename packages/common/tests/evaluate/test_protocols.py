@@ -65,26 +65,32 @@ def test_a_set_of_pairs_is_found_and_scored_by_its_names(tmp_path, picture, capl
     assert first.endswith("13 images, of 15 images")
     with pytest.raises(DataError, match="got: a protocol, which goes by names"):
         score(tmp_path / "out", tmp_path / "LOL", protocol="lol-v1", pair="order")
+    shutil.rmtree(tmp_path / "LOL" / "eval15" / "high")
+    with pytest.raises(DataError, match=r"ground truth is not there\n  expected: .* eval15/high"):
+        score(tmp_path / "out", tmp_path / "LOL", protocol="lol-v1")
 
 
 def test_a_set_of_clips_is_cut_to_its_split_frames_and_size(tmp_path, picture):
+    names = [f"{n:04}" for n in range(32)]
     for clip in ("pair13", "pair14"):
-        names = [f"{n:04}" for n in range(32)]
         make(tmp_path / "SDSD" / "indoor_png" / "LQ" / clip, names, picture)
-        make(tmp_path / "SDSD" / "indoor_png" / "GT" / clip, names, picture, 60)
+    # Ground truth is needed of no other clip, and of no other frame.
+    make(tmp_path / "SDSD" / "indoor_png" / "GT" / "pair13", names[:30], picture, 60)
     [clip] = protocol_clips("sdsd-indoor", tmp_path / "SDSD")
     assert (clip.name, clip.count, clip.size) == ("pair13", 30, (960, 512))
     assert next(clip.read_targets()).image.pixels.shape == (512, 960, 3)
 
 
 def test_a_folder_of_frames_is_a_clip_where_the_protocol_has_clips(tmp_path, picture, monkeypatch):
-    small = find_protocol("sdsd-indoor").model_copy(update={"size": None})
+    small = find_protocol("sdsd-indoor").model_copy(update={"size": None, "frames": 2})
     monkeypatch.setitem(protocols(), "sdsd-indoor", small)
     for folder, shift in (("input", 0), ("GT", 60), ("out", 50)):
-        make(tmp_path / folder / "pair13", ["0", "1"], picture, shift)
+        frames = ["0", "1"] if folder == "out" else ["0", "1", "2"]
+        make(tmp_path / folder / "pair13", frames, picture, shift)
     found = score(tmp_path / "out" / "pair13", tmp_path, protocol="sdsd-indoor")
     assert set(found.temporal) == {"pair13"}
     assert "pair13" not in found.notes[0]
+    assert "2.png" not in found.notes[0]
     with pytest.raises(DataError, match="no clip of results can be scored"):
         score(tmp_path, tmp_path, protocol="sdsd-indoor")
 
@@ -106,12 +112,21 @@ def test_all_frames_of_a_scene_have_one_ground_truth(tmp_path, picture, monkeypa
     )
 
 
-def test_inputs_and_ground_truth_of_other_names(tmp_path, picture):
+def test_inputs_and_ground_truth_of_other_names(tmp_path, picture, caplog):
     make(tmp_path / "Real_captured" / "Test" / "Low", ["low00690", "low00691"], picture)
     make(tmp_path / "Real_captured" / "Test" / "Normal", ["normal00690"], picture)
+    (tmp_path / "Real_captured" / "Test" / "Normal" / "Thumbs.db").touch()
+    find_set("lol-v2-real", tmp_path)
+    assert caplog.text.count("Thumbs.db") == 1
     [clip] = protocol_clips("lol-v2-real", tmp_path)
     assert clip.targets[0].stem == "normal00690"
     assert find_set("lol-v2-real", tmp_path).missing == ["99 of 100 images"]
+    for name, pair in (("low00690", "name"), ("ours_00690", "ours_{}=normal{}")):
+        make(tmp_path / pair, [name], picture, 50)
+        found = score(
+            tmp_path / pair, tmp_path, inputs=clip.place, pair=pair, protocol="lol-v2-real"
+        )
+        assert found.frames[0].alone["loe"] < 400  # of 16x24 pixels
 
 
 def test_what_is_no_protocol_is_said(tmp_path, picture):
@@ -124,7 +139,7 @@ def test_what_is_no_protocol_is_said(tmp_path, picture):
         score(tmp_path, protocol="lol-v1")
 
 
-def test_the_command_lists_explains_and_recognises(tmp_path, picture):
+def test_the_command_lists_explains_and_recognises(tmp_path, picture, monkeypatch):
     def printed(*words):
         done = CliRunner().invoke(app, ["protocols", *map(str, words)], env={"COLUMNS": "300"})
         assert done.exit_code == 0, done.output
@@ -135,6 +150,16 @@ def test_the_command_lists_explains_and_recognises(tmp_path, picture):
     make(tmp_path / "LIME", ["1", "2"], picture)
     assert "2 images" in printed(tmp_path / "LIME")
     assert "3; 4; 5; 6; 7; 8; 9; 10" in printed(tmp_path)
+    hashed = []
+    monkeypatch.setattr(
+        "llve_common.evaluate.protocols.data_digest", lambda folder: hashed.append(folder) or "0"
+    )
+    for name in ("input/pair13/0", "input/pair14/0", "GT/pair13/0", "GT/pair14/0"):
+        make(tmp_path / "SDSD", [name], picture)
+    listed = printed(tmp_path / "SDSD")
+    assert "sdsd-indoor" in listed
+    assert "sdsd-outdoor" in listed
+    assert hashed == [tmp_path / "SDSD"]
     make(tmp_path / "other", ["1"], picture)
     assert "no protocol's set" in printed(tmp_path / "other")
 

@@ -1,5 +1,6 @@
 """The command ``protocols``."""
 
+from functools import cache
 from pathlib import Path
 from typing import Annotated
 
@@ -67,11 +68,11 @@ def _held(folder: Path) -> Table:
     from llve_common.clips.folders import some_of
     from llve_common.evaluate.protocols import data_digest, find_protocol, recognised
 
-    rows = []
+    rows, digest_of = [], cache(data_digest)  # several sets may be in one folder
     for each in recognised(folder):
         protocol = find_protocol(each.name)
         alone = each.high is None or each.high.parent != each.low.parent
-        digest = data_digest(each.low if alone else each.low.parent)
+        digest = digest_of(each.low if alone else each.low.parent)
         said = "the published files" if digest == protocol.sha256 else "other files than published"
         rows.append((
             each.name, f"{len(each.there)} {protocol.kind}", some_of(each.missing) or "nothing",

@@ -51,7 +51,7 @@ def score_labels(
     """
     left_out: list[str] = []
     files = [list_images(folder, recursive=True) for folder in (results, reference)]
-    predicted, targets = with_partners(files, pair, left_out, ())
+    predicted, targets = with_partners(files, pair, left_out, None)
     agreement = Agreement()
     for number, (mine, theirs) in enumerate(zip(predicted, targets, strict=True), 1):
         maps = [read_labels(file) for file in (mine, theirs)]

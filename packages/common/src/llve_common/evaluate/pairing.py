@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -49,8 +50,8 @@ def keyed(files: Sequence[Path], pair: str, side: int) -> dict[str, Path]:
         keys, files = [key for key, _ in fitting], [file for _, file in fitting]
     held = dict(zip(keys, files, strict=True))
     if len(held) < len(files):
-        twins = sorted(zip(keys, map(str, files), strict=True))
-        same = [file for key, file in twins if keys.count(key) > 1]
+        counts, twins = Counter(keys), sorted(zip(keys, map(str, files), strict=True))
+        same = [file for key, file in twins if counts[key] > 1]
         raise DataError("several files have one name", got=some_of(same))
     return held
 
@@ -135,18 +136,16 @@ def _matched(
 ) -> Matched:
     """The frames of a clip that have all their partners; beside a video, all, in order."""
     recursive = name == ""
-    files = [[] if each is None else clip_files(each, recursive=recursive)
+    size, frames = (None, None) if protocol is None else (protocol.size, protocol.frames)
+    files = [[] if each is None else clip_files(each, recursive=recursive)[:frames]
              for each in (results, *others)]  # fmt: skip
     if protocol is not None and protocol.one_truth and others[0] is not None:
         files[1] = [scene_target(others[0])] * len(files[0])
     elif not any(is_video(each[0]) for each in files if each):
-        test = protocol.test if protocol is not None and protocol.kind == "images" else ()
-        files = with_partners(files, pair, left_out, test)
-    size, frames = (None, None) if protocol is None else (protocol.size, protocol.frames)
-    clips = [Clip(name, tuple(each), None, size) if each else None for each in files]
-    if frames is not None:
-        clips = [each and each.first(frames) for each in clips]
-    result, target, source = clips
+        files = with_partners(files, pair, left_out, protocol)
+    result, target, source = (
+        Clip(name, tuple(each), None, size, frames) if each else None for each in files
+    )
     assert result is not None
     return Matched(result, target, source)
 
@@ -159,14 +158,18 @@ def _template(results: Iterable[str], others: Iterable[str]) -> str:
 
 
 def with_partners(
-    files: Sequence[Sequence[Path]], pair: str, left_out: list[str], test: Sequence[str]
+    files: Sequence[Sequence[Path]], pair: str, left_out: list[str], protocol: Protocol | None
 ) -> list[list[Path]]:
     """The files of every side that all sides have, in the results' order; a side may be empty.
+
+    The sides are results, ground truth and inputs. Inputs have a protocol's own names, if there is
+    one; otherwise they are paired as ground truth is.
 
     Raises:
         ConfigError: the template is not one.
         DataError: nothing has a partner.
     """
+    test = protocol.test if protocol is not None and protocol.kind == "images" else ()
     counts = [len(each) for each in files if each]
     if pair == "order" and (test or len(set(counts)) > 1):
         raise DataError(
@@ -176,7 +179,9 @@ def with_partners(
             expected="a protocol of clips" if test else "as many files on each side",
             mend="--pair name, or a template such as '{}_out=gt_{}'",
         )
-    sides = [keyed(each, pair, min(n, 1)) if each else {} for n, each in enumerate(files)]
+    own = (pair, 1) if protocol is None or pair == "order" else (protocol.pair, 0)
+    ways = (pair, 0), (pair, 1), own
+    sides = [keyed(each, *way) if each else {} for each, way in zip(files, ways, strict=False)]
     if test:
         sides = [{key: each[key] for key in test if key in each} for each in sides]
     kept, keys = sides[0], list(sides[0])

@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt, TypeAdapter
 
-from llve_common.clips.clip import Clip, clips_in, paired_clips
+from llve_common.clips.clip import Clip, clip_of, clips_in
 from llve_common.clips.folders import list_images, some_of, walk
 from llve_common.config import Settings, Ssim, nearest
-from llve_common.data.sdsd.layout import smid_clips
+from llve_common.data.sdsd.layout import scene_target
 from llve_common.data.sdsd.splits import TEST_CLIPS, Split
 from llve_common.errors import ConfigError, DataError
 from llve_common.evaluate.pairing import keyed
@@ -164,11 +164,13 @@ def protocol_clips(name: str, root: Path) -> list[Clip]:
             for each in found.there
         ]
     else:
-        read = smid_clips if protocol.one_truth else paired_clips
+        lows = {each: path for each, path in clips_in(found.low).items() if each in found.there}
+        highs = clips_in(found.high) if found.high else {}
+        if protocol.one_truth:
+            highs = {each: scene_target(highs[each]) for each in lows if each in highs}
         clips = [
-            clip.first(protocol.frames) if protocol.frames else clip
-            for clip in read(found.low, found.high, protocol.size)
-            if clip.name in found.there
+            clip_of(low, highs.get(each), size=protocol.size, length=protocol.frames)
+            for each, low in lows.items()
         ]
     if not clips:
         raise DataError(f"nothing of {name}'s test is there", where=root, expected=protocol.title)
@@ -203,7 +205,8 @@ def _look(name: str, root: Path) -> Found | None:
     high = _first_there(root, protocol.high)
     there = _names_in(protocol, low, 0)
     if high is not None:
-        there = [each for each in there if each in _names_in(protocol, high, 1)]
+        inside = set(_names_in(protocol, high, 1))
+        there = [each for each in there if each in inside]
     if protocol.test:
         there = [each for each in protocol.test if each in there]
     return Found(name, low, high, there, protocol.missing(set(there)))

@@ -193,7 +193,8 @@ def score(
     Args:
         results: a folder of images, of clips (folders of frames, or videos), or a video.
         reference: the ground truth, likewise; with a protocol, also the data set's folder.
-        inputs: the images as they were, for LOE; paired as the ground truth is.
+        inputs: the images as they were, for LOE; paired as the ground truth is, or under a
+            protocol by its own names.
         pair: ``name``: files of one stem; ``order``; or a template such as ``{}_out=gt_{}`` for
             the stems of results and of the others.
         clip: the images in one folder are the frames of a clip.
@@ -269,11 +270,19 @@ def _not_of_all(rows: Sequence[Mapping[str, float]]) -> Iterator[str]:
 
 
 def _truth_of(protocol: str, reference: Path) -> Path:
-    """The ground truth in a data set's folder, or the folder itself where it holds just that."""
+    """The ground truth in a data set's folder, or the folder itself where it holds just that.
+
+    Raises:
+        DataError: the folder is the data set's, and holds its inputs alone.
+    """
     try:
-        return find_set(protocol, reference).high or reference
+        found, expected = find_set(protocol, reference), find_protocol(protocol).high
     except DataError:
         return reference
+    if found.high is None and expected:
+        what = "the data set's ground truth is not there"
+        raise DataError(what, where=reference, expected=f"in it: {' or '.join(expected)}")
+    return found.high or reference
 
 
 class _OverTime:
