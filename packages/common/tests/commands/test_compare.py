@@ -138,6 +138,7 @@ def test_what_fails_is_said_and_the_rest_is_there(data, tmp_path):
         (["--weights", "tiny"], "expected: NAME=FILE"),
         (["--papers", "sci", "--weights", "tiny=x"], "does not take part"),
         (["--reference", "nowhere"], "nowhere: no such file or folder"),
+        (["--protocol", "smid", "--clip"], "brings its own ground truth and clips\n  got: --clip"),
         (["--clip"], "nowhere: no such file or folder"),
         (["--raft", "nowhere.pth"], "nowhere.pth: the weights of RAFT are not here"),
         (["--raft", "nowhere.pth"], "without --raft it is by DIS"),

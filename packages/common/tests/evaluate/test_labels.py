@@ -68,10 +68,13 @@ def test_what_is_no_label_map_is_said(tmp_path):
     save(tmp_path / "a" / "1.png", np.zeros((2, 2, 3)))
     with pytest.raises(DataError, match=r"one channel.*\n  got: 3 channels"):
         read_labels(tmp_path / "a" / "1.png")
+    damaged = (tmp_path / "a" / "1.png").read_bytes().replace(b"IDAT", b"I AT")
     (tmp_path / "b").mkdir()
-    (tmp_path / "b" / "1.png").write_bytes(b"no image")
-    with pytest.raises(MediaError, match="cannot be decoded"):
-        score_labels(tmp_path / "b", tmp_path / "a", label_ids=False)
+    PIL.Image.new("L", (2, 2)).save(tmp_path / "b" / "1.png", format="EPS")
+    for content in (b"no image", damaged, (tmp_path / "b" / "1.png").read_bytes()):
+        (tmp_path / "b" / "1.png").write_bytes(content)
+        with pytest.raises(MediaError, match=r"cannot be decoded\n  got: (it holds no|broken)"):
+            score_labels(tmp_path / "b", tmp_path / "a", label_ids=False)
     save(tmp_path / "c" / "1.png", [[0, 1]])
     save(tmp_path / "d" / "1.png", [[0]])
     with pytest.raises(DataError, match="differ in size") as caught:

@@ -207,11 +207,18 @@ def test_a_data_sets_protocol_says_what_is_tested_and_how(paper, settings, image
             low = image_file(f"eval15/{side}/{name}.png", 20, 24).parent
     root = low.parents[1]
     tiny = paper(window=Window((-1, 0, 1)), enhance=lambda network, frames: frames[:, 1:2])
-    whose = replace(tiny, test=replace(tiny.test, root=lambda settings: settings.low))
-    tested = run_test(whose, settings(low=root, protocol="lol-v1", ssim="gaussian11"))
+    own = Scoring("gaussian11")
+    tests = replace(tiny.test, root=lambda given: given.low, scoring=lambda given, device: own)
+    whose = replace(tiny, test=tests)
+    tested = run_test(whose, settings(low=root, protocol="lol-v1"))
     # Each image is a clip: no window mixes them.
     assert [clip.name for clip in tested.clips] == ["1", "22"]
     assert (tested.facts["protocol"], tested.facts["ssim"]) == ("lol-v1", "skimage7")
+    tested = run_test(whose, settings(low=root, protocol="lol-v1", ssim="gaussian11"))
+    assert tested.facts["ssim"] == "gaussian11"
+    pairs = {"low": root / "low", "high": root / "high"}
+    with pytest.raises(ConfigError, match="--protocol or --low, not both"):
+        run_test(whose, settings(low=root, protocol="lol-v1", pairs=pairs))
 
 
 def test_frames_of_a_clip_have_one_size(score, clip, image_file):

@@ -75,6 +75,11 @@ def compare(
     from llve_common.report.compared import comparison_tables, dashes, write_comparison
     from llve_common.weights.pretrained import perceptual_distance, warping_flow
 
+    if protocol and (reference or clip):
+        raise ConfigError(
+            "a protocol brings its own ground truth and clips", where="--protocol",
+            got="--reference" if reference else "--clip",
+        )  # fmt: skip
     chosen = find_papers([name.strip() for name in papers.split(",")] if papers else None)
     contenders = find_contenders(chosen, _files_by_paper(weights or ()))
     clips = (

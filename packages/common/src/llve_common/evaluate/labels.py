@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 
 from llve_common.clips.folders import list_images, some_of
-from llve_common.errors import DataError, MediaError
+from llve_common.errors import DataError
 from llve_common.evaluate.pairing import with_partners
+from llve_common.io.decoders import opened, refuse_too_large
+from llve_common.io.images import explained
 from llve_common.metrics.segmentation import Agreement, Labels, train_ids
 
 
@@ -70,13 +71,11 @@ def read_labels(file: Path) -> Labels:
 
     Raises:
         DataError: it has colours.
-        MediaError: it is no image.
+        MediaError: it is no image of a kind that is read, or a damaged one.
     """
-    try:
-        with PIL.Image.open(file) as image:
-            pixels: np.ndarray[Any, np.dtype[Any]] = np.asarray(image)
-    except (OSError, ValueError, PIL.Image.DecompressionBombError) as error:
-        raise MediaError("cannot be decoded", where=file, got=error) from None
+    with explained(file, "the label map cannot be decoded"), opened(file) as image:
+        refuse_too_large(file, image.width, image.height, 1)
+        pixels: np.ndarray[Any, np.dtype[Any]] = np.asarray(image)
     if pixels.ndim != 2:
         raise DataError(
             "a label map has one channel", where=file, got=f"{pixels.shape[2]} channels",

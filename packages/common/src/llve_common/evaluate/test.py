@@ -80,9 +80,11 @@ def run_test(paper: Paper, settings: Any, watch: Watcher | None = None) -> Teste
 
     Raises:
         ConfigError: there is neither ground truth nor a picture to write, or FSIM or LPIPS was
-            asked for without ground truth.
+            asked for without ground truth, or both a protocol and one's own pairs.
         UserError: data or weights are missing or do not fit, and as :func:`evaluate`.
     """
+    if settings.protocol is not None and settings.pairs.low is not None:
+        raise ConfigError("give --protocol or --low, not both", got=settings.pairs.low)
     protocol, device = paper.test, choose_device(settings.device)
     distance = perceptual_distance(settings.lpips, device)
     model = load_model(paper, protocol.weights(settings), device, settings, settings.precision)
@@ -99,13 +101,9 @@ def run_test(paper: Paper, settings: Any, watch: Watcher | None = None) -> Teste
             mend="give --save-images to write the enhanced frames, or --quality for NIQE",
         )
     scoring = protocol.scoring(settings, device)
-    whose = None if settings.protocol is None else find_protocol(settings.protocol)
-    scoring = replace(
-        scoring,
-        quality=settings.quality,
-        distance=distance,
-        ssim=(whose and whose.ssim) or scoring.ssim,
-    )
+    if settings.protocol is not None and "ssim" not in settings.model_fields_set:
+        scoring = replace(scoring, ssim=find_protocol(settings.protocol).ssim or scoring.ssim)
+    scoring = replace(scoring, quality=settings.quality, distance=distance)
     asked = _measures(scoring).keys() - {"psnr", "ssim"}
     require_truth(sorted(asked), there=clips[0].targets is not None)
     if own:

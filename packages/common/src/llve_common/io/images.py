@@ -78,7 +78,7 @@ def read_image(path: Path, *, srgb: bool = False) -> Image:
     """
     if not path.is_file():
         raise MediaError("no such image file", where=path, mend="check the path")
-    with _explained(path, "the image cannot be decoded"):
+    with explained(path, "the image cannot be decoded"):
         if path.suffix.lower() == ".npy":
             return Image(np.ascontiguousarray(_open_array(path)[..., ::-1]))
         if path.suffix.lower() in decoders.RAW_SUFFIXES:
@@ -93,7 +93,7 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         MediaError: the header cannot be read.
     """
-    with _explained(path, "not an image that can be read"):
+    with explained(path, "not an image that can be read"):
         if path.suffix.lower() == ".npy":
             height, width = _open_array(path).shape[:2]
             return height, width
@@ -287,7 +287,7 @@ def to_webp(pixels: Pixels) -> bytes:
 
 
 @contextmanager
-def _explained(path: Path, what: str) -> Iterator[None]:
+def explained(path: Path, what: str) -> Iterator[None]:
     """Decoders raise anything for damaged files, depending on the byte that is wrong."""
     try:
         yield
