@@ -50,11 +50,11 @@ def test_no_epoch_of_two_seeds_has_the_same_order():
     assert len(set(epochs)) == 8
 
 
-@pytest.mark.parametrize("enlarge", [1, 4])
-def test_started_anywhere_it_is_the_tail_of_the_whole(enlarge):
-    whole = listed(enlarge=enlarge)
+@pytest.mark.parametrize("more", [{}, {"enlarge": 4}, {"turn": 2}])
+def test_started_anywhere_it_is_the_tail_of_the_whole(more):
+    whole = listed(**more)
     for first in range(1, 14):
-        assert listed(first=first, enlarge=enlarge) == whole[first - 1 :]
+        assert listed(first=first, **more) == whole[first - 1 :]
 
 
 def test_every_epoch_is_a_permutation_with_a_short_last_batch():
@@ -62,6 +62,18 @@ def test_every_epoch_is_a_permutation_with_a_short_last_batch():
     assert [len(batch) for batch in batches] == [3, 3, 1] * 4
     epochs = [samples_of(batches[start : start + 3]) for start in (0, 3, 6, 9)]
     assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+
+
+def test_an_epoch_in_turns_permutes_one_after_the_other(tiny_set):
+    epochs = [samples_of(listed(11, 4, first=first, last=first + 2, turn=4)) for first in (1, 4)]
+    assert epochs[0] != epochs[1]
+    for epoch in epochs:
+        turns = [epoch[start : start + 4] for start in (0, 4, 8)]
+        assert [sorted(turn) for turn in turns] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10]]
+    assert listed(turn=7) == listed(turn=None) == listed()
+    data = tiny_set()
+    data.turn = 1
+    assert (loaded(data, 5)[0]["low"].mean((1, 2, 3)).diff() > 0).all()
 
 
 def test_augmentation_differs_between_samples_epochs_and_seeds():

@@ -5,6 +5,7 @@ and SDSD's may be ``.npy``. Synthetic ones (DS-LOL, or what ``tcenet simulate`` 
 alike. A list file names the videos to use, one on a line.
 """
 
+import math
 import random
 from pathlib import Path
 
@@ -82,8 +83,9 @@ class PairedVideos:
 class RealAndSynthetic:
     """One sample of a real set and one of a synthetic set at a time, as STCL's step takes them.
 
-    An epoch draws each real video ``repeat`` times; the synthetic videos take turns meanwhile, and
-    meet another real one at each repeat.
+    An epoch draws each real video once, then again, ``repeat`` times; the synthetic videos take
+    turns meanwhile, and meet another real one at each repeat. Where an epoch has no room for all of
+    them, they are drawn by chance.
 
     Args:
         real: motion is not needed, the ground truth is.
@@ -97,7 +99,7 @@ class RealAndSynthetic:
         self, real: PairedVideos, synthetic: PairedVideos, repeat: int, batch_size: int
     ) -> None:
         self.real, self.synthetic = real, synthetic
-        self.files = real.files + synthetic.files
+        self.files, self.turn = real.files + synthetic.files, len(real)
         self.length = -(-len(real) * repeat // batch_size) * batch_size
 
     def __len__(self) -> int:
@@ -113,9 +115,11 @@ class RealAndSynthetic:
         Raises:
             UserError: as :meth:`PairedVideos.sample`.
         """
-        turn, video = divmod(index, len(self.real))
-        partner = (video + turn) % len(self.synthetic)
-        real = self.real.sample(video, rng)
+        among, others = len(self.real), len(self.synthetic)
+        partner = (index + index // math.lcm(among, others)) % others
+        if others > self.length:
+            partner = rng.randrange(others)
+        real = self.real.sample(index % among, rng)
         return {"real": real, "synthetic": self.synthetic.sample(partner, rng)}
 
 

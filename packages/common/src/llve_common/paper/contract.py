@@ -40,7 +40,10 @@ Objective = Callable[[nn.Module, Batch, int], dict[str, Tensor]]
 
 
 class TrainingSet(Protocol):
-    """Samples by index. All chance comes from ``rng``, so that a sample can be drawn again."""
+    """Samples by index. All chance comes from ``rng``, so that a sample can be drawn again.
+
+    A set may have a ``turn``: an epoch permutes so many of its samples, then the next ones.
+    """
 
     @property
     def files(self) -> Iterable[Path]:

@@ -67,11 +67,12 @@ def load_batches(
     this generator.
     """
     size, seed = chosen.batch_size, chosen.seed
+    turn: int | None = getattr(data, "turn", None)
     loader = DataLoader(
         _Loaded(data),
         # A batch is one item for torch, so that a mistake in one sample can stand for it.
         batch_size=None,
-        sampler=draw_batches(len(data), size, seed, iterations, me, enlarge),
+        sampler=draw_batches(len(data), size, seed, iterations, me, enlarge, turn),
         num_workers=chosen.workers,
         worker_init_fn=settle_loader,
         timeout=_LOOK if chosen.workers else 0,
@@ -153,6 +154,7 @@ def draw_batches(
     iterations: range,
     me: Processes = ALONE,
     enlarge: int = 1,
+    turn: int | None = None,
 ) -> Iterator[Share]:
     """Draw one process's share of the batches of some iterations.
 
@@ -167,7 +169,9 @@ def draw_batches(
         iterations: counted from 1.
         me: which process this is.
         enlarge: above 1, an epoch goes through the set so often, in :func:`enlarged_order`.
+        turn: otherwise, how many samples are permuted before the next ones come; None: all.
     """
+    lots = range(0, length, turn or length)
     epoch_length = batches_per_epoch(length * enlarge, batch_size)
     drawn, order = -1, list[int]()
     for iteration in iterations:
@@ -176,7 +180,10 @@ def draw_batches(
             order = enlarged_order(length, epoch, enlarge, me.count)
         elif epoch != drawn:
             # Not torch's generator: it looks at the lower 32 bits of its seed alone.
-            order = np.random.default_rng((seed, epoch)).permutation(length).tolist()
+            chance = np.random.default_rng((seed, epoch))
+            order = np.concatenate(
+                [lot + chance.permutation(min(lots.step, length - lot)) for lot in lots]
+            ).tolist()
         drawn = epoch
         batch = order[number * batch_size : (number + 1) * batch_size]
         first, end = (-(-len(batch) * rank // me.count) for rank in (me.rank, me.rank + 1))
