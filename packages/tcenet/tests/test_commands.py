@@ -165,6 +165,7 @@ def test_missing_networks_say_what_does_without_them(tmp_path, pairs):
         ("train version=../../x", "string should match pattern"),
         ("train train.workers=2147483648", "less than or equal to 256"),
         ("train --use_pretrained_raft=maybe", "input should be True or False"),
+        ("train --geometry_aug 0", "--geometry_aug: input should be '1'"),
         ("test --is_test_psnr_ssim maybe", "--is_test_psnr_ssim: input should be True or False"),
         ("test --version ../x", "string should match pattern"),
     ],

@@ -9,9 +9,10 @@ import torch
 from llve_common.errors import ConfigError, DataError
 from llve_common.io.images import write_image
 from llve_common.testing.conformance import dark_frames, write_video
+from llve_common.train.batches import draw_batches
 from llve_tcenet.config import TrainSettings
 from llve_tcenet.data import PairedVideos, RealAndSynthetic, video_clips
-from llve_tcenet.paper import training_set
+from llve_tcenet.paper import training_set, validation_clips
 
 
 @pytest.fixture
@@ -81,8 +82,40 @@ def test_an_epoch_draws_every_real_video_as_often(ramps):
     pairs = [tuple(data.sample(index, random.Random(0)).values()) for index in range(len(data))]
     assert sorted(drawn) == [0] * 4 + [1] * 4 + [2] * 4
     assert {pair[1] for pair in pairs if pair[0] == 0} == {0, 1}
+    draws = draw_batches(len(data), 4, 0, range(1, 4), turn=data.turn)
+    order = [pairs[draw.sample][0] for share in draws for draw in share.samples]
+    assert all(sorted(order[start : start + 3]) == [0, 1, 2] for start in range(0, 12, 3))
     # An epoch is filled up to whole batches.
     assert len(RealAndSynthetic(real, synthetic, repeat=1, batch_size=2)) == 4
+
+
+@pytest.mark.parametrize(
+    ("real", "synthetic", "repeat", "epochs"),
+    [
+        (70, 100, 10, 1),
+        (1, 10, 10, 1),
+        (6, 4, 2, 1),
+        (5, 5, 3, 1),
+        (10, 30, 2, 9),
+        (10, 300, 10, 30),
+    ],
+)
+def test_every_synthetic_video_is_trained_on(ramps, real, synthetic, repeat, epochs):
+    [clip] = video_clips(*ramps(frames=6, size=(4, 4)))
+    sets = [PairedVideos([clip] * count, 16, (1.0, 1.0)) for count in (real, synthetic)]
+    for each in sets:
+        each.sample = lambda index, rng: index
+    data = RealAndSynthetic(*sets, repeat, 1)
+    met = [
+        tuple(data.sample(draw, random.Random(f"{epoch}/{draw}")).values())
+        for epoch in range(epochs) for draw in range(len(data))
+    ]  # fmt: skip
+    assert {partner for _, partner in met} == set(range(synthetic))
+    assert epochs > 1 or len(set(met)) == min(len(met), real * synthetic)
+    if real == synthetic:
+        assert [partner for _, partner in met] == [
+            (video + turn) % synthetic for turn in range(repeat) for video in range(real)
+        ]
 
 
 def test_one_truth_serves_a_whole_video(ramps):
@@ -119,6 +152,25 @@ def test_a_set_needs_no_list_that_nobody_named(ramps):
     assert settings.data.synthetic == TrainSettings().data.synthetic
     settings = TrainSettings.model_validate({"data": {"real": own, "synthetic": own}})
     assert len(training_set(settings)) == 12
+
+
+def test_the_published_test_videos_validate_where_they_are(ramps, tmp_path):
+    for name in ("a", "b"):
+        low, normal = map(str, ramps(name))
+    real = {"low": low, "normal": normal}
+
+    def validated(**data):
+        settings = TrainSettings.model_validate({"data": {"real": real, **data}})
+        return [
+            (clip.name, [file.stem for file in clip.frames]) for clip in validation_clips(settings)
+        ]
+
+    assert validated() == []
+    (tmp_path / "test_list.txt").write_text("b\n")
+    assert validated() == [("b", [f"0000{number}" for number in range(2, 8)])]
+    assert [name for name, _ in validated(validation=real)] == ["a", "b"]
+    real["list"] = str(tmp_path / "lists" / "train_list.txt")
+    assert validated() == []
 
 
 def test_video_files_may_be_tested_but_not_trained_on(ramps):

@@ -44,9 +44,11 @@ class PairedSet(Settings):
 
 
 class ValidationSettings(Settings):
-    """Videos to score during training; none where ``low`` is not given."""
+    """Videos to score during training."""
 
-    low: Path | None = Field(None, description="folder of videos in low light; null: none")
+    low: Path | None = Field(
+        None, description="folder of videos in low light; null: real ones that test_list.txt names"
+    )
     normal: Path | None = Field(None, description="folder of ground truth")
     list: Path | None = Field(None, description="file of the videos' names; null: all videos")
     every: PositiveInt = Field(1, description="epochs between two validations")
@@ -278,6 +280,7 @@ _TRAINING: dict[str, str | Convert] = {
     "--model_save_epoch": "train.save_every",
     "--scale_min": "train.scale_min",
     "--scale_max": "train.scale_max",
+    "--geometry_aug": only("1"),
     "--crop_size": "train.crop",
     "--sample_frames": only("6"),
     "--input_channels": only("3"),
@@ -314,7 +317,7 @@ _IDLE = (
     "--adv_loss_type", "--init_type", "--parallel", "--gpu_ids", "--is_test_nima",
     "--is_print_network", "--sample_path", "--log_path", "--val_SDSD", "--val_syn", "--test_SDSD",
     "--test_syn", "--res_block_num", "--d_conv_dim", "--d_use_sn", "--d_act_fun", "--d_norm_fun",
-    "--info_step", "--sample_step", "--geometry_aug", "--alpha", "--small/--no-small",
+    "--info_step", "--sample_step", "--alpha", "--small/--no-small",
     "--mixed_precision/--no-mixed_precision", "--wdecay", "--epsilon", "--dropout", "--raft_lr",
 )  # fmt: skip
 
