@@ -235,13 +235,24 @@ def test_unknown_format_is_refused(tmp_path, picture, name, got):
     assert got in str(caught.value)
 
 
-def test_picture_too_large_for_its_format_leaves_the_old_file(image_file, tmp_path):
-    before = image_file("a.webp").read_bytes()
+@pytest.mark.parametrize(("name", "width"), [
+    ("a.webp", 17_000), ("a.jpg", 66_000), ("a.png", 1_000_001),
+])  # fmt: skip
+def test_picture_too_large_for_its_format_leaves_the_old_file(image_file, tmp_path, name, width):
+    before = image_file(name).read_bytes()
     with pytest.raises(MediaError, match="this format cannot hold the image") as caught:
-        write_image(tmp_path / "a.webp", np.zeros((1, 17_000, 3), np.uint8))
-    assert caught.value.where == tmp_path / "a.webp"
-    assert "17000x1" in str(caught.value)
-    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("a.webp", before)]
+        write_image(tmp_path / name, np.zeros((1, width, 3), np.uint8))
+    assert caught.value.where == tmp_path / name
+    assert f"{width}x1" in str(caught.value)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(name, before)]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jp2", ".tif", ".npy"])
+def test_a_full_disk_is_one_message(tmp_path, full_disk, suffix):
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
+    with pytest.raises(MediaError, match="cannot be written"):
+        write_image(tmp_path / f"a{suffix}", noise)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_of_what_is_too_wide_for_a_page_s_webp_some_pixels_are_left_out():

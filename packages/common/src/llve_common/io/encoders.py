@@ -7,11 +7,32 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import PIL.Image
 from numpy.typing import NDArray
 
+_LONGEST = 1_000_000
 
-def png(planes: NDArray[np.uint8 | np.uint16], options: Mapping[str, Any]) -> bytes:
-    """RGB or RGBA (H, W, 3 or 4) as a PNG; ``options`` as for Pillow.
+
+def encoded(kind: str, planes: NDArray[np.uint8 | np.uint16], options: Mapping[str, Any]) -> bytes:
+    """RGB or RGBA (H, W, 3 or 4) as a file of a kind that Pillow names; ``options`` as for it.
+
+    In memory: a full disk is then the writer's error alone, and OpenJPEG would try for ever.
+
+    Raises:
+        OSError, ValueError, KeyError, RuntimeError: the kind cannot hold it.
+    """
+    if kind == "PNG":
+        return _png(planes, options)
+    if planes.dtype == np.uint16:
+        return _tiff_of_16_bits(planes.astype(np.uint16), options)
+    file = io.BytesIO()
+    quality = {"quality": 95} if kind in {"JPEG", "WEBP", "AVIF"} else {}
+    PIL.Image.fromarray(planes).save(file, kind, **quality, **options)
+    return file.getvalue()
+
+
+def _png(planes: NDArray[np.uint8 | np.uint16], options: Mapping[str, Any]) -> bytes:
+    """A PNG.
 
     OpenCV packs run lengths: photographs get as small as by Pillow, in a tenth of the time, and
     other threads go on meanwhile.
@@ -20,7 +41,9 @@ def png(planes: NDArray[np.uint8 | np.uint16], options: Mapping[str, Any]) -> by
     from PIL.PngImagePlugin import putchunk
 
     order = cv2.COLOR_RGB2BGR if planes.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
-    encoded = cv2.imencode(".png", cv2.cvtColor(planes, order))[1].tobytes()
+    if max(planes.shape) > _LONGEST:
+        raise ValueError(f"OpenCV writes no PNG with a side of more than {_LONGEST} pixels")
+    data = cv2.imencode(".png", cv2.cvtColor(planes, order))[1].tobytes()
     chunks = io.BytesIO()
     for name, text, *_ in options["pnginfo"].chunks:
         putchunk(chunks, name, text)
@@ -30,11 +53,11 @@ def png(planes: NDArray[np.uint8 | np.uint16], options: Mapping[str, Any]) -> by
         a_metre = [round(each / 0.0254) for each in options["dpi"]]
         putchunk(chunks, b"pHYs", struct.pack(">IIB", *a_metre, 1))
     header = 8 + 25  # the signature and the first chunk
-    return encoded[:header] + chunks.getvalue() + encoded[header:]
+    return data[:header] + chunks.getvalue() + data[header:]
 
 
-def tiff_of_16_bits(planes: NDArray[np.uint16], options: Mapping[str, Any]) -> bytes:
-    """Likewise as a TIFF, deflated by the differences along rows."""
+def _tiff_of_16_bits(planes: NDArray[np.uint16], options: Mapping[str, Any]) -> bytes:
+    """A TIFF of 16 bits, deflated by the differences along rows."""
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
     height, width, samples = planes.shape

@@ -150,18 +150,13 @@ def write_image(
         if kind == "NPY":
             with temporary.open("wb") as file:  # else .npy would end the name of an .NPY
                 np.save(file, pixels[..., ::-1])
-        elif kind == "PNG":
-            temporary.write_bytes(encoders.png(planes, options))
-        elif planes.dtype == np.uint16:
-            temporary.write_bytes(encoders.tiff_of_16_bits(planes.astype(np.uint16), options))
         else:
-            if kind in {"JPEG", "WEBP", "AVIF"}:
-                options["quality"] = 95
             try:
-                PIL.Image.fromarray(planes).save(temporary, kind, **options)
-            except (ValueError, KeyError, RuntimeError) as error:
+                data = encoders.encoded(kind, planes, options)
+            except (OSError, ValueError, KeyError, RuntimeError) as error:
                 what, got = "this format cannot hold the image", f"{error} ({size_of(planes)})"
-                raise MediaError(what, where=path, got=got, expected=".png") from error
+                raise MediaError(what, where=path, got=got, expected=".png or .npy") from error
+            temporary.write_bytes(data)
 
 
 def in_8_bits(pixels: Pixels) -> NDArray[np.uint8]:
