@@ -202,6 +202,7 @@ def test_sound_is_taken_from_another_file(run, image_file, video_file, tmp_path)
     ("sources", "more", "said"),
     [
         (["notes.txt"], [], "notes.txt: neither an image nor a video by its name"),
+        (["pipe.png"], [], "pipe.png: neither a file nor a folder"),
         (["empty.png"], ["-o", "b.png"], "empty.png: the image cannot be decoded"),
         (["half.mkv"], ["-o", "a.mp4"], "half.mkv: the video is damaged"),
         (["text.mp4"], ["-o", "a.mp4"], "text.mp4: not a video that ffmpeg can open"),
@@ -243,6 +244,7 @@ def test_what_cannot_be_is_refused(
     for name in ("a.png", "b.png", "frames/0.png", "frames/1.png"):
         image_file(name)
     image_file("deep.png", dtype=np.uint16)
+    os.mkfifo(tmp_path / "pipe.png")
     for name in ("a.bmp", "a.png"):
         image_file(f"twins/{name}").rename(tmp_path / "twins" / name.replace("bmp", "gif"))
     for name, content in {"notes.txt": b"neither", "empty.png": b"", "text.mp4": b"text"}.items():
@@ -301,6 +303,21 @@ def test_an_output_within_its_folder_is_no_source(run, image_file, tmp_path, mon
     run("./", "out")
     run(".", "out", more=["--overwrite"])
     assert left_in(tmp_path / "in" / "out") == ["a.png"]
+    image_file("b/b.png"), image_file("c/c.png")
+    for _ in range(2):
+        run("../b", "../c/out", more=["../c", "--overwrite"])
+    assert left_in(tmp_path / "c") == ["b.png", "c.png", "c.png"]
+
+
+def test_an_ending_of_frames_in_the_folder_of_work(
+    paper, weights, image_file, tmp_path, monkeypatch
+):
+    image_file("b/b.png")
+    (tmp_path / "in").mkdir()
+    monkeypatch.chdir(tmp_path / "in")
+    words = ["enhance", "../b", "-o", ".", "--suffix", "_x", "--weights", weights]
+    run_command(paper_app(paper(kind="video")), *words)
+    assert left_in(tmp_path / "in_x") == ["b.png"]
 
 
 def test_strength_mixes_with_the_input(run, picture, tmp_path):
@@ -364,6 +381,15 @@ def test_pipes(typed, image_file, tmp_path):
     assert piped(raw, *form).stdout_bytes == raw
     assert piped(raw, *form, "-o", tmp_path / "c.mp4").exit_code == 0
     assert times_of(tmp_path / "c.mp4") == pytest.approx([n / 10 for n in range(5)])
+    exact = ["--raw", "6x4@29.97002997", "-o", tmp_path / "d.mp4"]
+    assert piped(raw, *exact).exit_code == 0
+    assert times_of(tmp_path / "d.mp4") == pytest.approx([n * 1001 / 30000 for n in range(5)])
+    frames = [*form, "-o", tmp_path / "frames"]
+    (tmp_path / "frames").mkdir()
+    assert piped(raw, *frames).exit_code == 0
+    assert left_in(tmp_path / "frames") == [f"{n:05d}.png" for n in range(5)]
+    assert "results are there already" in piped(raw, *frames).output
+    assert "enhanced 5 frames" in piped(raw, *frames, "--skip-existing").output
     broken = piped(raw[:-1], *form)
     assert (broken.exit_code, broken.stdout_bytes) == (1, raw[: 4 * 72])
     assert "frame 4: the raw frames end within a frame" in broken.stderr

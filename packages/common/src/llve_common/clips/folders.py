@@ -90,7 +90,7 @@ def entries(folder: Path) -> list[Path]:
     try:
         if folder.is_dir():
             return sorted(folder.iterdir())
-        what = "is a file, not a folder" if folder.is_file() else "no such folder"
+        what = "is a file, not a folder" if folder.exists() else "no such folder"
     except OSError as error:
         raise DataError("the folder may not be read", where=folder, got=error.strerror) from error
     raise DataError(what, where=folder, expected="a folder of images", mend="check the path")

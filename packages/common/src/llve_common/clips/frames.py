@@ -130,10 +130,13 @@ def require_there(path: Path) -> None:
     """Refuse a source that is missing, before anything is imported that computes.
 
     Raises:
-        MediaError: there is no such file or folder.
+        MediaError: there is no such file or folder, or it is a pipe.
     """
     if not path.exists():
         raise MediaError("no such file or folder", where=path, mend="check the path")
+    if not (path.is_file() or path.is_dir()):
+        what, mend = "neither a file nor a folder", "give - and redirect the pipe: - < PIPE"
+        raise MediaError(what, where=path, mend=mend)
 
 
 def sources_in(path: Path, *, clips: bool, but: Path | None = None) -> list[Path]:

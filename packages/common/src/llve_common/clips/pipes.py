@@ -49,13 +49,14 @@ def raw_format(text: str) -> Raw:
 
 
 def rate_of(text: str, where: str) -> Fraction:
-    """Frames a second, such as ``25``, ``29.97`` or ``30000/1001``.
+    """Frames a second, such as ``25``, ``29.97`` or ``30000/1001``, which 29.97002997 means too.
 
     Raises:
         ConfigError: it is none.
     """
     try:
-        rate = Fraction(text) if re.fullmatch(r"[\d./]{1,20}", text) else Fraction(0)
+        rate = Fraction(text if re.fullmatch(r"[\d./]{1,20}", text) else 0)
+        rate = rate.limit_denominator(1001)  # ffmpeg keeps 32 bits of each part
     except (ValueError, ZeroDivisionError):
         rate = Fraction(0)
     if not Fraction(1, 1000) <= rate <= 1000:

@@ -141,11 +141,11 @@ def _jobs_of(
         if output is not None and is_video(source) and len(given) == 1:
             return [(source, output)]
         return [(source, _alike(source, (output or source.parent) / source.name, ending))]
+    paths = sources_in(source, clips=kind == "video", but=output)
     if output is None:
         output, ending = source.parent / f"{source.name}{ending}", ""
     elif len(given) > 1:
         output = output / source.name
-    paths = sources_in(source, clips=kind == "video", but=output)
     return [(path, _alike(path, output / path.relative_to(source), ending)) for path in paths]
 
 
@@ -197,7 +197,7 @@ def _job_of_one_file(given: Sequence[Path], output: Path) -> Job:
 def _alike(source: Path, target: Path, ending: str) -> Path:
     """The target with an ending, of a kind that can be written and holds what the source does."""
     if source.is_dir():
-        return target.with_name(target.name + ending) if ending else target
+        return Path(f"{named(target)}{ending}") if ending else target
     suffix = result_suffix(source)
     if is_video(source):
         suffix = target.suffix if target.suffix.lower() in OUTPUT_FORMATS else ".mp4"
@@ -258,12 +258,14 @@ def _files_of(job: Job) -> list[Path]:
 
 
 def _is_in_frames(job: Job) -> bool:
-    """Whether a video becomes frames in a folder."""
-    return is_video(job[0]) and not named_video(job[1])
+    """Whether a video, or raw frames, become frames in a folder."""
+    return (is_video(job[0]) or job[0] == Path(PIPE)) and not named_video(job[1])
 
 
 def _all_written(job: Job, wishes: Wishes) -> bool:
-    """Whether a folder holds all frames of a video, which is decoded for it."""
+    """Whether a folder holds all frames of a video, which is decoded for it; raw ones come once."""
+    if wishes.raw is not None:
+        return False
     written = next(n for n in count() if not (job[1] / numbered(n)).is_file())
     skip = 0 if wishes.preview else written
     with opened(job[0], wishes, skip) as source:
