@@ -50,7 +50,7 @@ def test_every_protocol_side_by_side(folders):
     assert set(means) == {"RGB", "RGB, GT-mean", "Y", "Y, GT-mean", "grey", "RGB, no border"}
     # 40x56 pixels hold no block of NIQE, and images in a folder are no clip.
     assert set(found.means_alone()) == {"loe", "de", "eme", "colour_error"}
-    assert "niqe: 0 of 5 frames have one" in found.notes[0]
+    assert "NIQE: 0 of 5 frames have one" in found.notes[0]
     assert not found.missing
 
 

@@ -263,9 +263,10 @@ def _not_of_all(rows: Sequence[Mapping[str, float]]) -> Iterator[str]:
     for name in dict.fromkeys(["niqe", *(name for row in rows for name in row)]):
         count = sum(name in row for row in rows)
         if count < len(rows):
+            said = name.replace("_", " ") if "_" in name else name.upper()
             yield (
-                f"{name.replace('_', ' ')}: {count} of {len(rows)} frames have one; the others are "
-                "too small, too flat or not grey enough for it"
+                f"{said}: {count} of {len(rows)} frames have one; the others are too small, too "
+                "flat or not grey enough for it"
             )
 
 

@@ -53,7 +53,7 @@ def discrete_entropy(image: Eight) -> float:
     levels = np.rint(grey(image)).astype(np.uint8)
     shares = np.bincount(levels.ravel(), minlength=256) / levels.size
     shares = shares[shares > 0]
-    return float(-(shares * np.log2(shares)).sum())
+    return abs(float((shares * np.log2(shares)).sum()))
 
 
 def eme(image: Eight, *, blocks: tuple[int, int] = (8, 8), c: float = 1.0) -> float:
