@@ -1,6 +1,7 @@
 """The commands end to end, on tiny videos."""
 
 import json
+import os
 import shutil
 from functools import partial
 
@@ -47,8 +48,11 @@ def pairs(tmp_path):
 
 def test_simulate(tmp_path, videos):
     out = tmp_path / "set"
-    assert "2 clips, 13 frames" in run("simulate", videos, out, "--seed", 3)
-    assert (out / "train_list.txt").read_text().split() == ["a", "clips_b"]
+    shutil.copytree(videos / "clips" / "b", videos / os.fsdecode(b"c\n\xff"))
+    assert "3 clips, 19 frames" in run("simulate", videos, out, "--seed", 3)
+    names = (out / "train_list.txt").read_text().splitlines()
+    assert names == ["a", r"c\n\udcff", "clips_b"]
+    assert [(out / "normal" / each).is_dir() for each in names] == [True] * 3
     drawn = json.loads((out / "low_and_noise" / "a.json").read_text())
     assert {"alpha", "beta", "gamma", "shot_gain", "read_std", "seed", "frames"} <= drawn.keys()
     for side in ("low_and_noise", "normal"):

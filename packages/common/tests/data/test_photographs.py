@@ -2,7 +2,9 @@
 
 import json
 import logging
+import os
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -82,7 +84,9 @@ def test_every_pixel_follows_from_photographs_and_seed_alone(photographs, made, 
 
 def test_images_for_papers_that_take_folders_of_them(photographs, tmp_path):
     options = OPTIONS | {"layout": "images", "frames": 1, "clips": 1}
-    write_photograph_set(photographs, tmp_path / "set", **options)
+    some = shutil.copytree(photographs, tmp_path / "photographs") / "some"
+    (some / "rocket.png").rename(some / os.fsdecode(b"\xff.png"))
+    write_photograph_set(some, tmp_path / "set", **options)
     files = list(pixels(tmp_path / "set"))
     assert len([file for file in files if file.startswith("train/low")]) == 3
     assert [file.replace("low", "high") for file in files if "/low/" in file] == [

@@ -1,6 +1,7 @@
 """Protocols by name: what the file says, folders that follow it, and scores by it."""
 
 import hashlib
+import os
 import shutil
 
 import numpy as np
@@ -165,14 +166,15 @@ def test_the_command_lists_explains_and_recognises(tmp_path, picture, monkeypatc
 
 
 def test_manifest_is_what_sha256sum_prints(tmp_path):
-    for name, text in (("low/b.png", "1"), ("low/a.npy", "2"), ("high/b.png", "3")):
+    odd = os.fsdecode(b"low/\xff.png")
+    for name, text in (("low/b.png", "1"), ("low/a.npy", "2"), ("high/b.png", "3"), (odd, "4")):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     for ignored in ("notes.txt", "low/.hidden.png"):
         (tmp_path / ignored).write_text("no frame")
     listing = "".join(
         f"{hashlib.sha256(text.encode()).hexdigest()}  {name}\n"
-        for name, text in (("high/b.png", "3"), ("low/a.npy", "2"), ("low/b.png", "1"))
+        for name, text in (("high/b.png", "3"), ("low/a.npy", "2"), ("low/b.png", "1"), (odd, "4"))
     )
     (tmp_path / "linked").mkdir()
     for side in ("high", "low"):
@@ -180,7 +182,7 @@ def test_manifest_is_what_sha256sum_prints(tmp_path):
     before = data_digest(tmp_path / "linked")
     shutil.rmtree(tmp_path / "linked")
     assert data_digest(tmp_path) == before
-    assert before == hashlib.sha256(listing.encode()).hexdigest()
+    assert before == hashlib.sha256(os.fsencode(listing)).hexdigest()
     (tmp_path / "low" / "b.png").rename(tmp_path / "low" / "c.png")
     assert data_digest(tmp_path) != before
 

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from llve_common.clips.frames import open_source
 from llve_common.config import NonNegativeInt, checked
 from llve_common.data.lowlight import DarkeningRanges, darken, draw_darkening
-from llve_common.errors import DataError
+from llve_common.errors import DataError, printable
 from llve_common.io.atomic import write_text
 from llve_common.io.images import in_8_bits, write_image
 from llve_tcenet.data import WINDOW
@@ -39,7 +39,8 @@ def clip_names(sources: list[Path], root: Path) -> dict[str, Path]:
     named: dict[str, Path] = {}
     for source in sources:
         below = source.relative_to(root) if source != root else Path(root.name)
-        name = "_".join((below if source.is_dir() else below.with_suffix("")).parts)
+        # A line of the list.
+        name = printable("_".join((below if source.is_dir() else below.with_suffix("")).parts))
         if name in named:
             what, got = "two sources would become one clip", f"{named[name]} and {source}"
             raise DataError(what, where=name, got=got, mend="rename one of them")

@@ -121,7 +121,8 @@ def _settle() -> None:
 
 
 def _render(task: _Task) -> SyntheticClip:
-    rng = random.Random(f"{task.seed}/{task.name}/{task.number}")  # noqa: S311
+    seed = f"{task.seed}/{task.name}/{task.number}".encode(errors="surrogateescape")
+    rng = random.Random(seed)  # noqa: S311
     others = rng.sample(list(task.files), min(rng.randint(0, 2), len(task.files) - 1))
     pictures = [read_frame(task.files[each]) for each in (task.name, *others)]
     sensor = draw_sensor(task.ranges, rng)
@@ -150,7 +151,8 @@ def _readable(folder: Path) -> dict[str, Path]:
     if len(found) < 2:
         expected = "at least two photographs, one of them for the test"
         raise DataError("too few photographs", where=folder, got=len(found), expected=expected)
-    return dict(sorted(found.items(), key=lambda each: _hash(each[0].encode())))
+    names = sorted(found, key=lambda name: _hash(name.encode(errors="surrogateescape")))
+    return {name: found[name] for name in names}
 
 
 def _digest(files: Sequence[Path]) -> str:

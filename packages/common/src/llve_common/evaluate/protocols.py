@@ -192,7 +192,7 @@ def data_digest(folder: Path) -> str:
         raise DataError("the folder holds no frames", where=folder)
     whole = hashlib.sha256()
     for name in sorted(frames):
-        whole.update(f"{file_digest(frames[name])}  {name}\n".encode())
+        whole.update(f"{file_digest(frames[name])}  {name}\n".encode(errors="surrogateescape"))
     return whole.hexdigest()
 
 
