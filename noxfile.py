@@ -104,7 +104,7 @@ for name, module in sys.modules.items():
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Give every command damaged and crafted input; options of tools/fuzz after a "--"."""
+    """Give the commands damaged and crafted input; options of tools/fuzz after a "--"."""
     session.run(
         python(session), "-m", "fuzz", *session.posargs, external=True,
         env={"PYTHONPATH": str(ROOT / "tools"), "OMP_NUM_THREADS": "1"}, interrupt_timeout=30,

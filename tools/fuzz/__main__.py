@@ -1,9 +1,12 @@
-"""The fuzz session: damaged, crafted and absurd input to every command, each case in a process.
+"""The fuzz session: damaged, crafted and absurd input to the commands, each case in a process.
 
-A case ends well as a result (status 0), as one message (status 1, one line ``error:``), or as a
-usage message (status 2). A traceback, a signal, more than the limits, a process or a file left
-behind, a control character in the output, or a message of many pages is a fault; the case's folder
-is kept then, and ``--only KIND/NUMBER`` runs it again.
+Files that a command reads are damaged: weights, settings, options, images, videos, clips, label
+maps, and what llve wrote. Not given are ``weights average``, ``finetune``, and networks of others.
+
+A case ends well as a result (status 0), as one message (status 1, one line ``error:``, or what a
+score has ``left out:``), or as a usage message (status 2). A traceback, a signal, more than the
+limits, a process or a file left behind, a control character in the output, or a message of many
+pages is a fault; the case's folder is kept then, and ``--only KIND/NUMBER`` runs it again.
 
 PyTorch and the papers are imported once; each case is a fork, under limits of memory, time, file
 size and files. What a case is made of depends on ``--seed``, its kind and its number alone.
@@ -222,7 +225,8 @@ def _judge(status: int, out: str, err: str) -> list[str]:
         faults.append(f"ended with {status}")
     if "Traceback" in out + err:
         faults.append("a traceback: " + (err.strip().splitlines() or [""])[-1][:150])
-    if (status == 1 and messages != 1) or (status == 0 and messages):
+    told = messages == 1 or (messages == 0 and "left out: " in out)
+    if (status == 1 and not told) or (status == 0 and messages):
         faults.append(f"{messages} messages and status {status}")
     if strange := _STRANGE.findall(out + err):
         faults.append(f"control characters: {strange[:3]!a}")

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import torch
 import yaml
 from reproduce.claims import claims_file, read_claims
@@ -30,6 +31,7 @@ from llve_common.testing.conformance import dark_frames, write_pairs, write_vide
 from llve_common.weights.files import read_checkpoint, write_weights
 from llve_common.weights.network import bundled_weights
 
+PAPERS = ("sci", "sgz", "sdsd", "stcd", "tcenet")
 IMAGES = (".png", ".jpg", ".bmp", ".tif", ".webp")
 VIDEOS = (".mp4", ".mkv", ".mov")
 
@@ -91,6 +93,11 @@ def make_base(folder: Path) -> Base:
             write_weights(folder / f"{name}.safetensors", state)
     program("llve")
     write_pairs(folder / "low" / "clip", folder / "high" / "clip", 2)
+    write_pairs(folder / "clips" / "input" / "pair13", folder / "clips" / "GT" / "pair13", 5)
+    maps = folder / "maps"
+    maps.mkdir()
+    for number in range(2):
+        PIL.Image.new("L", (9, 8), 7 + number).save(maps / f"{number}.png")
     _run("sci", "train", f"data.train={folder}/low", "train.epochs=2", "network.stages=1",
          f"run.save={folder}", "run.name=run", "run.tensorboard=false")  # fmt: skip
     _run("tcenet", "simulate", str(folder / "low"), str(folder / "set"))
@@ -142,6 +149,7 @@ ODD_TEXT = (
     "a\nb", "[/b]", "[bold]x", "$\\frac$", "\u202e", "null", "true", "maybe", "1e-4", ".inf", "é夜",
 )  # fmt: skip
 ODD_NUMBERS = (0, -1, 1, 2**31, 2**63, 2**64, -(2**63), 10**30, 0.5, 1e308, 1e-320, 100_000)
+ODD_NAMES = ("b\x1b[31m", "x[bold]y", "a\nb", "\udcff", "$x$")
 
 
 def odd(rng: random.Random, depth: int = 0) -> Any:
@@ -220,6 +228,8 @@ def _weights(rng: random.Random, base: Base, folder: Path) -> Case:
         file.write_bytes(_deflated(content) if what == 2 else content)
     if rng.random() < 0.7:
         return Case([name, "weights", "inspect", file.name])
+    if name in ("sci", "sgz") and rng.random() < 0.5:
+        return Case([name, "page", "--weights", file.name, "-o", "out.html"])
     target = rng.choice(("out.safetensors", "out.pt", "out.onnx"))
     return Case([name, "weights", rng.choice(("import", "export")), file.name, target])
 
@@ -363,9 +373,8 @@ def _pictures(rng: random.Random, name: str, folder: Path, content: bytes, suffi
     if rng.random() < 0.6:
         (folder / f"a{suffix}").write_bytes(content)
         return Case([name, "enhance", f"a{suffix}", "-o", "out.png"])
-    names = ("b\x1b[31m", "x[bold]y", "a\nb", "\udcff", "$x$")
     write_image(folder / "in" / "whole.png", np.zeros((8, 8, 3), np.uint8))
-    (folder / "in" / f"{rng.choice(names)}{suffix}").write_bytes(content)
+    (folder / "in" / f"{rng.choice(ODD_NAMES)}{suffix}").write_bytes(content)
     return Case([name, "enhance", "in", "-o", "out"], may_write=True)
 
 
@@ -377,6 +386,48 @@ def _videos(rng: random.Random, base: Base, folder: Path) -> Case:
         content = b"ffconcat version 1.0\nfile other.mp4\n"
     (folder / f"v{suffix}").write_bytes(content)
     return Case(["sci", "enhance", f"v{suffix}", "-o", f"out{suffix}"])
+
+
+_OVER_FILES = (
+    "llve score clips/input --reference clips/GT --input clips/input -o out",
+    "llve score clips/input/pair13 --reference clips/GT/pair13 --clip -o out",
+    "llve score maps --reference maps --labels ids -o out",
+    "llve compare clips --papers sci -o out",
+    "llve compare clips/input/pair13 --reference clips/GT/pair13 --papers sgz --quality -o out",
+    "llve protocols clips",
+    "llve data photographs clips --frames 2 --height 16 --width 16 -o out",
+    "sdsd data check clips",
+    "sdsd data convert clips out",
+    "tcenet simulate clips/input out",
+    "stcd match clips/input/pair13/0000.png clips/GT/pair13/0000.png -o out.png",
+    "stcd decompose clips/input/pair13/0000.png clips/input/pair13/0001.png -o out.png",
+    "sgz video --choice I2V --image_folder clips/input/pair13 --save_path out.mp4",
+    *(f"{paper} test --low clips --save_path out" for paper in PAPERS),
+    "sci train --low clips/input/pair13 --high clips/GT/pair13 train.epochs=1 --save out",
+)
+
+
+def _files(rng: random.Random, base: Base, folder: Path) -> Case:
+    """A command over clips, or over label maps, of which one file is amiss."""
+    words = rng.choice(_OVER_FILES).split()
+    kind = "maps" if "maps" in words else "clips"
+    shutil.copytree(base.folder / kind, folder / kind)
+    file = rng.choice(sorted((folder / kind).rglob("*.png")))
+    what = rng.randrange(6)
+    if what == 0:
+        old = rng.choice((file, file.parent))
+        old.rename(old.with_name(f"{rng.choice(ODD_NAMES)}{old.suffix}"))
+    elif what == 1:
+        file.unlink()
+    elif what == 2:
+        shutil.copy(base.folder / f"picture{rng.choice((*IMAGES, '.npy'))}", file)
+    elif what == 3:
+        video = spoilt(rng, (base.folder / "video.mp4").read_bytes())
+        rng.choice((file, file.parent)).with_suffix(".mp4").write_bytes(video)
+    else:
+        file.write_bytes(spoilt(rng, file.read_bytes()))
+    # Of a folder the rest is written, where one file cannot be used.
+    return Case(words, may_write=words[-1] == "out")
 
 
 def _own(rng: random.Random, base: Base, folder: Path) -> Case:
@@ -430,5 +481,6 @@ KINDS: dict[str, Callable[[random.Random, Base, Path], Case]] = {
     "images": _images,
     "npy": _npy,
     "videos": _videos,
+    "files": _files,
     "own": _own,
 }
