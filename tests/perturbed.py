@@ -21,7 +21,14 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from recipes import fingerprint, normal_values, recipe_weights, sdsd_frame, told_values
+from recipes import (
+    fingerprint,
+    normal_values,
+    recipe_weights,
+    sdsd_frame,
+    thinned,
+    told_values,
+)
 from torch import nn
 
 from llve_common.clips.windows import window_indices
@@ -45,6 +52,13 @@ CASES = (
     ("tcenet/vtce_forward", "cases", "{}_"),
     ("tcenet/train_steps", None, "{}_"),
 )
+# Files of arrays that keep some rows and columns, and the axes of these.
+THINNED = (
+    *((f"tcenet/{name}", (-2, -1)) for name in ("vtce_forward", "raft_forward", "losses")),
+    ("sdsd_stcd/data_sdsd", (-2, -1)),
+    ("sdsd_stcd/stcd_steps", (0, 1)),
+    ("sci_sgz/official_outputs", (0, 1)),
+)
 CLIPS = ("data_sdsd", "data_stcd", "e2e_sdsd", "e2e_stcd", "metrics")
 # Texts and names to replace.
 TEXTS = (
@@ -53,6 +67,7 @@ TEXTS = (
     ("sdsd_stcd/sdsd_forward", "input_sizes_small_", "input_sizes_small_2_"),
     ("tcenet/vtce_forward", "(grad_case_|for case )a", r"\1a_2"),
     ("tcenet/tester", "clipA", "reel"),
+    ("tcenet/utils", r"(align_to|center_crop)_\d+", r"\1_48"),
 )
 
 
@@ -75,7 +90,7 @@ def perturb(shared: Path, target: Path) -> Path:
     for each in (folder, *folder.rglob("*/")):
         each.chmod(0o755)
     (target / "data").symlink_to((shared / "data").resolve())
-    for change in (names, images, schedules, parts, clips, options, losses):
+    for change in (names, images, schedules, parts, clips, options, losses, steps):
         change(folder)
     return target
 
@@ -268,6 +283,19 @@ def losses(folder: Path) -> None:
         facts["value"] = value.item()
         for frame, number in zip(pair, (3, 4), strict=True):
             arrays[f"temporal_fixed_grad{number}_s2"] = frame.grad[..., ::2, ::2].numpy()
+
+
+def steps(folder: Path) -> None:
+    """Half of the rows and columns that arrays keep."""
+    for file, axes in THINNED:
+        with edited(folder, file) as (_, arrays):
+            for old in list(arrays):
+                name, step = thinned(old)
+                if step > 1:
+                    value, form = arrays.pop(old), "_every_{}th" if "_every_" in old else "_s{}"
+                    for axis in axes:
+                        value = value.take(range(0, value.shape[axis], 2), axis)
+                    arrays[name + form.format(2 * step)] = value
 
 
 if __name__ == "__main__":

@@ -80,9 +80,12 @@ def tcenet_recipe_weights(keys: Mapping[str, Any], seed: int, scale: float) -> d
     return recipe_weights(keys["keys"], seed, scale, norms=keys["norm_weight_keys"])
 
 
-def with_tcenet_recipe(network: Network, keys: str, seed: int, scale: float) -> Network:
-    """A network with the weights of such a file, for evaluation."""
+def with_tcenet_recipe(
+    build: Callable[[dict[str, Tensor]], Network], keys: str, seed: int, scale: float
+) -> Network:
+    """The network that ``build`` makes for the weights of such a file, with them, to evaluate."""
     state = tcenet_recipe_weights(reference_json(f"tcenet/{keys}"), seed, scale)
+    network = build(state)
     network.load_state_dict(state)
     return network.eval()
 
@@ -251,15 +254,22 @@ def check_arrays(case: Case, found: Mapping[str, Any], *inputs: str) -> None:
             case.check(array, found[array])
 
 
+def thinned(array: str) -> tuple[str, int]:
+    """Of an array ``NAME_s4``, ``NAME_every_4th`` or ``NAME``: of what, and at which step it is."""
+    found = re.fullmatch(r"(.+?)(?:_s(\d+)|_every_(\d+)(?:st|nd|rd|th))?", array)
+    assert found, array
+    return found[1], int(found[2] or found[3] or 1)
+
+
 def check_thinned(case: Case, found: Mapping[str, tuple[Tensor, float]]) -> None:
     """Compare every array of a case, ``NAME_sSTEP``, with some pixels of planes (C, H, W).
 
     ``found`` holds the planes and their noise by name.
     """
     for array in case.arrays:
-        name, _, step = array.rpartition("_s")
+        name, step = thinned(array)
         planes, noise = found[name]
-        case.check(array, planes[:, :: int(step), :: int(step)].permute(1, 2, 0), noise)
+        case.check(array, planes[:, ::step, ::step].permute(1, 2, 0), noise)
 
 
 def check_pixels(actual: Any, expected: Any, share: float = 1e-4) -> None:

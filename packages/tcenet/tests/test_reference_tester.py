@@ -5,14 +5,14 @@ from functools import partial
 import pytest
 import torch
 from recipes import check_pixels, with_tcenet_recipe
+from torch import nn
 
 from llve_common.enhance.windows import enhance_inner_frames, inner_frames
 from llve_common.flow.raft import Raft, raft_flow
 from llve_common.io.images import to_pixels, to_tensor
 from llve_common.paper.contract import Model
 from llve_common.testing.reference import reference_arrays, reference_json
-from llve_tcenet.network import TCENet
-from llve_tcenet.paper import PAPER
+from llve_tcenet.paper import PAPER, inference_network
 from llve_tcenet.pictures import draw, output_pairs
 
 pytestmark = pytest.mark.reference
@@ -23,9 +23,10 @@ SHARE = 0.005
 
 
 @pytest.fixture(scope="module")
-def network() -> TCENet:
+def network() -> nn.Module:
     facts = reference_json(f"{SET}/tester")
-    return with_tcenet_recipe(TCENet(), "keys_vtce", facts["g_seed"], facts["g_scale"])
+    recipe = "keys_vtce", facts["g_seed"], facts["g_scale"]
+    return with_tcenet_recipe(inference_network, *recipe)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,8 @@ def test_which_frames_are_saved():
 
 def test_pictures(network, clip):
     facts, arrays = reference_json(f"{SET}/tester"), reference_arrays(f"{SET}/tester")
-    raft = with_tcenet_recipe(Raft(), "keys_raft", facts["raft_seed"], facts["raft_scale"])
+    recipe = "keys_raft", facts["raft_seed"], facts["raft_scale"]
+    raft = with_tcenet_recipe(lambda _: Raft(), *recipe)
     raft.train(facts["raft_training_mode"])
     with torch.inference_mode():
         found = [
