@@ -231,6 +231,7 @@ def clips(folder: Path) -> None:
         content["index_generation_even_N6"] = even
         content["test_keeps_first_20_frames"] = first | last
         content["crop_and_flip_draws_for_300x420_crop96"] = {"rows": rows}
+        content["folders_are_paired_by_sorted_position"].reverse()
         content["DistIterSampler"]["results"].popitem()
         facts = content["dataset"]
         size = facts["height"], facts["width"]

@@ -385,10 +385,6 @@ def check_moments(
 
 # The video of the SDSD and STCD set
 
-# Width and height of its item ``train_resized``, which neither the file nor the README tells: found
-# from the values.
-SDSD_RESIZED = (64, 48)
-
 
 def sdsd_frame(
     seed: int, pair: int, time: int, kind: int, height: int, width: int

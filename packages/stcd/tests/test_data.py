@@ -10,12 +10,14 @@ import torch
 from recipes import fingerprint, write_sdsd_set
 
 from llve_common.clips.clip import Clip, paired_clips
+from llve_common.clips.windows import index_in_clip
 from llve_common.data.sdsd.layout import clips_to_test, clips_to_train
 from llve_common.errors import DataError
 from llve_common.io.images import write_image
 from llve_common.testing.reference import cases, reference_arrays, reference_json, require_known
 from llve_stcd.data import FramePairs
 from llve_stcd.matchers import Matches
+from llve_stcd.paper import WINDOW
 
 SET = "sdsd_stcd/data_stcd"
 NAMES = {"low1": "LQs", "high1": "GT", "low2": "LQs1", "high2": "GT1"}
@@ -113,7 +115,7 @@ def test_published_neighbours(published, monkeypatch):
         return np.zeros((4, 4, 3), np.uint8)
 
     monkeypatch.setattr("llve_common.clips.clip.read_frame", note)
-    data, _ = pairs_of(published)
+    data, test = pairs_of(published)
     for name, facts in reference_json(SET)["train_neighbours"]["rows"].items():
         index, seed = (int(part.partition("=")[2]) for part in name.split())
         rng = random.Random(seed)
@@ -122,6 +124,17 @@ def test_published_neighbours(published, monkeypatch):
         assert read == facts["read_order"], name
         assert rng.random() == facts["next_random"], name
         assert (read[0], read[-1]) == (facts["center"], facts["neighbour"]), name
+    # There, the test drew a number too, and used it for nothing.
+    items = FramePairs(test).items
+    for index, facts in reference_json(SET)["test_neighbours"]["rows"].items():
+        assert frames_at_test(*items[int(index)]) == [facts["center"], facts["neighbour"]]
+
+
+def frames_at_test(clip, place):
+    """The window around a frame, of which the window engine makes the test's items."""
+    last, size = len(clip.frames) - 1, len(WINDOW.inputs)
+    around = (place + offset for offset in WINDOW.inputs)
+    return [index_in_clip(index, place, last, size, WINDOW.border) for index in around]
 
 
 @pytest.mark.reference
@@ -136,7 +149,6 @@ def test_published_items(case, published):
     if facts["split"] == "train":
         found = data.sample(facts["index"], random.Random(facts["seed"]))
     else:
-        # Items of the test are windows here: their end is the window engine's business.
         clip, place = FramePairs(test).items[facts["index"]]
         # A clip of one frame has no other choice.
         one, other = (
@@ -144,7 +156,7 @@ def test_published_items(case, published):
             for k in (first, second)
         )
         found = one | {"low2": other["low1"], "high2": other["high1"]}
-        assert (place, min(place + 1, len(clip.frames) - 1)) == (first, second)
+        assert frames_at_test(clip, place) == [first, second]
     # OpenCV versions may round resized values differently.
     tolerance = 1 / 255 if resized else 0
     for ours, theirs in NAMES.items():
@@ -156,3 +168,11 @@ def test_published_items(case, published):
         stored = arrays.get(f"items/{case.name}/{theirs}")
         if stored is not None:
             np.testing.assert_array_equal(found[ours], stored)
+
+
+@pytest.mark.reference
+def test_all_of_the_published_data_is_looked_at():
+    covered = ("dataset", "(train|test)_split", "(train|test)_neighbours", "items", "note")
+    require_known(reference_json(SET), *covered)
+    items = (f"items/{name}/(LQs|GT)1?" for name in reference_json(SET)["items"])
+    require_known(reference_arrays(SET), *items, "color/.*")  # colours: the core's test_quality.py

@@ -17,6 +17,7 @@ from recipes import (
     low_light_input,
     relative_l2,
     smooth_warp,
+    thinned,
     with_recipe,
 )
 from torch import nn
@@ -227,8 +228,7 @@ def step_data(case: Case, dtype: torch.dtype) -> tuple:
 def check_thinned(values: np.ndarray, name: str) -> None:
     """Compare with the array that keeps some of the rows and columns: ``NAME_every_40th``."""
     stored = reference_arrays(STEPS_FILE)
-    [full] = [each for each in stored if re.fullmatch(rf"{name}_every_\d+th", each)]
-    step = int(re.search(r"(\d+)th$", full)[1])
+    [(full, step)] = [(each, thinned(each)[1]) for each in stored if thinned(each)[0] == name]
     np.testing.assert_allclose(values[::step, ::step], stored[full], rtol=0, atol=1e-6)
 
 

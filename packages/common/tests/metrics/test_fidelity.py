@@ -279,3 +279,6 @@ def test_what_of_the_published_metrics_does_not_apply():
     }  # fmt: skip
     covered = {"pairs", "odd_inputs", "gaussian_kernel_.*", "tensor2img", "aggregation"}
     require_known(reference_json(PUBLISHED), *covered, *reasons)
+    # A downsampling that is tested by itself; nothing here makes frames smaller so.
+    arrays = ("(pairs|tensor2img|flipx4)/.*", "duf_downsample/.*")
+    require_known(reference_arrays(PUBLISHED), *arrays)

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import re
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ from llve_common.errors import DataError
 from llve_common.io.images import read_image
 from llve_common.metrics import quality
 from llve_common.metrics.fidelity import psnr, ssim
-from llve_common.testing.reference import reference_json, shared_file
+from llve_common.testing.reference import reference_arrays, reference_json, shared_file
 
 
 def published(name):
@@ -86,6 +87,21 @@ def test_entropy_and_enhancement_by_hand():
     assert quality.eme(image, blocks=(16, 1), c=0.5) == 0
     with pytest.raises(DataError, match="too small for EME"):
         quality.eme(image, blocks=(17, 1))
+
+
+@pytest.mark.reference
+def test_luma_of_the_published_code():
+    """Rounded, or of floating-point images; nothing here takes chroma, or goes back to RGB."""
+    arrays = reference_arrays("sdsd_stcd/data_stcd")
+    names = {name for name in arrays if name.startswith("color/")}
+    for name in names - {"color/input_uint8", "color/ycbcr2rgb"}:
+        order, real = re.fullmatch(r"color/(rgb|bgr)2ycbcr(?:_y)?(_float)?", name).groups()
+        found = quality.luma(arrays["color/input_uint8"][..., :: 1 if order == "rgb" else -1])
+        expected = arrays[name] if arrays[name].ndim == 2 else arrays[name][..., 0]
+        if real:
+            np.testing.assert_allclose(found / 255, expected, rtol=0, atol=1e-6)
+        else:
+            np.testing.assert_array_equal(np.rint(found), expected)
 
 
 def test_luma_and_matched_mean_by_hand():
