@@ -58,6 +58,7 @@ THINNED = (
     ("sdsd_stcd/data_sdsd", (-2, -1)),
     ("sdsd_stcd/stcd_steps", (0, 1)),
     ("sci_sgz/official_outputs", (0, 1)),
+    ("sci_sgz/pipeline", (-2, -1)),
 )
 CLIPS = ("data_sdsd", "data_stcd", "e2e_sdsd", "e2e_stcd", "metrics")
 # Texts and names to replace.
@@ -293,10 +294,10 @@ def steps(folder: Path) -> None:
             for old in list(arrays):
                 name, step = thinned(old)
                 if step > 1:
-                    value, form = arrays.pop(old), "_every_{}th" if "_every_" in old else "_s{}"
+                    value, joint = arrays.pop(old), re.match(r"\D+", old.removeprefix(name))[0]
                     for axis in axes:
                         value = value.take(range(0, value.shape[axis], 2), axis)
-                    arrays[name + form.format(2 * step)] = value
+                    arrays[f"{name}{joint}{2 * step}" + "th" * ("every" in joint)] = value
 
 
 if __name__ == "__main__":

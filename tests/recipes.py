@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from llve_common.enhance.frames import enhance_frames
+from llve_common.evaluate.protocols import data_digest, find_protocol
 from llve_common.io.images import to_pixels, to_tensor, write_image
 from llve_common.metrics.cost import parameter_count
 from llve_common.paper.contract import Model, Paper
@@ -256,7 +257,7 @@ def check_arrays(case: Case, found: Mapping[str, Any], *inputs: str) -> None:
 
 def thinned(array: str) -> tuple[str, int]:
     """Of an array ``NAME_s4``, ``NAME_every_4th`` or ``NAME``: of what, and at which step it is."""
-    found = re.fullmatch(r"(.+?)(?:_s(\d+)|_every_(\d+)(?:st|nd|rd|th))?", array)
+    found = re.fullmatch(r"(.+?)(?:[_/]s(\d+)|_every_(\d+)(?:st|nd|rd|th))?", array)
     assert found, array
     return found[1], int(found[2] or found[3] or 1)
 
@@ -299,6 +300,11 @@ def check_frames(actual: Iterable[NDArray[Any]], expected: Iterable[NDArray[Any]
         assert np.abs(found.astype(int) - wanted).max() <= 2
 
 
+def is_published_lol(folder: Path) -> bool:
+    """Whether a folder holds the images of LOL's test, of which the specifications give scores."""
+    return data_digest(folder) == find_protocol("lol-v1").sha256
+
+
 def digest(state: Mapping[str, Tensor]) -> str:
     """The digest of a state dict's floating values in the order of their names."""
     floats = [v.numpy().tobytes() for _, v in sorted(state.items()) if v.is_floating_point()]
@@ -329,13 +335,15 @@ def relative_l2(actual: Any, expected: Any) -> float:
 
 
 def state_summary(state: Mapping[str, Tensor]) -> dict[str, NDArray[np.float64]]:
-    """What the SCI and SGZ training cases keep of each tensor: ``p/KEY/stats`` and ``/samples``."""
+    """What the SCI and SGZ training cases keep: ``p/KEY/stats`` and ``/samples``, and counters."""
     found = {}
     for key, value in state.items():
         flat = value.double().numpy().ravel()
         places = np.unique(np.linspace(0, flat.size - 1, min(flat.size, 8)).astype(int))
         found[f"p/{key}/stats"] = np.array([flat.mean(), flat.std(), np.linalg.norm(flat)])
         found[f"p/{key}/samples"] = flat[places]
+        if not value.is_floating_point():
+            found[f"p/{key}"] = value.numpy()
     return found
 
 

@@ -27,7 +27,7 @@ from llve_common.io.images import read_image, to_pixels, to_tensor
 from llve_common.metrics.cost import multiply_accumulates, parameter_count
 from llve_common.metrics.fidelity import psnr
 from llve_common.paper.contract import Model
-from llve_common.testing.reference import Case, cases, reference_json, shared_file
+from llve_common.testing.reference import Case, cases, reference_json, require_known, shared_file
 from llve_common.weights.files import load_into, read_weights
 from llve_sci.config import FinetuneSettings, TrainSettings
 from llve_sci.data import LowLightImages
@@ -158,23 +158,39 @@ def test_loss(case: Case, dtype):
         check_arrays(case, found, "input", "illu")
 
 
+def freeze_after(settings: dict) -> int | None:
+    """After how many steps batch norm freezes, which a case says by its mode."""
+    told = re.fullmatch(r"train(?: until step (\d+), eval afterwards)?", settings["mode"])
+    return int(told[1]) if told[1] else None
+
+
 def train_steps(case: Case, dtype: torch.dtype, steps: int) -> dict:
     settings = case.settings
     network = network_of(settings, dtype)
-    chosen = (TrainSettings if isinstance(network, Cascade) else FinetuneSettings)(
-        train={key: settings[key] for key in ("lr", "betas", "weight_decay")}
-        | {"clip_norm": settings["clip"]}
-    )
-    image = case_image(settings).to(dtype)
-    taken = list(training_steps(PAPER, chosen, network, image, steps))
+    train = {key: settings[key] for key in ("lr", "betas", "weight_decay")}
+    train["clip_norm"] = settings["clip"]
+    if isinstance(network, Cascade):
+        chosen = TrainSettings(train=train)
+    else:
+        chosen = FinetuneSettings(train=train | {"freeze_after": freeze_after(settings)})
+    image, taken, looks = case_image(settings).to(dtype), [], {}
+    for step, each in enumerate(training_steps(PAPER, chosen, network, image, steps), 1):
+        taken.append(each)
+        if f"refl_step{step}" in case.arrays:
+            looks[f"refl_step{step}"] = network.eval()(image)[1].detach()
     after = state_summary(to_published(network.state_dict()))
+    if isinstance(network, Cascade):
+        with torch.no_grad():
+            for k, stage in enumerate(network.eval().unroll(image)):
+                looks |= {f"eval_illu{k}": stage.illumination, f"eval_refl{k}": stage.reflectance}
     losses, norms = [sum(parts) for parts, _ in taken], [norm for _, norm in taken]
-    return {"losses": losses, "grad_norms": norms, **after}
+    return {"losses": losses, "grad_norms": norms, **looks, **after}
 
 
-@pytest.mark.parametrize("case", cases(f"{SET}/sci_train", holding="f64"))
+@pytest.mark.parametrize("case", cases(f"{SET}/sci_train"))
 def test_training_steps_in_double_precision(case: Case):
     found = train_steps(case, torch.float64, case.settings["steps"])
+    check_arrays(case, found)
     # Published weights moved by running statistics amplify rounding (the set's README).
     case.check_exact(found, 1e-6 if case.settings.get("official_weights") else 1e-8)
 
@@ -182,7 +198,7 @@ def test_training_steps_in_double_precision(case: Case):
 @pytest.mark.parametrize("case", cases(f"{SET}/sci_train"))
 def test_training_losses_in_single_precision(case: Case):
     # Batch norm over variances near 1e-6 makes later float32 steps noise (the set's README).
-    steps = min(case.settings["steps"], FinetuneSettings().train.freeze_after)
+    steps = min(case.settings["steps"], freeze_after(case.settings) or case.settings["steps"])
     losses = train_steps(case, torch.float32, steps)["losses"]
     case.check("losses", losses, first=steps)
 
@@ -231,6 +247,19 @@ def test_published_weights_on_published_images(case: Case):
         assert psnr(to_pixels(enhanced, "truncate"), published) >= 36
     else:
         check_pixels(to_pixels(enhanced, "truncate"), published)
+
+
+def test_all_of_the_published_pipeline_is_looked_at():
+    require_known(
+        reference_json(f"{SET}/pipeline"),
+        "sci_init", "sci_loader", "sgz_loader(_shuffle)?", "sgz_crop", "save", "versions",
+    )  # fmt: skip
+
+
+def test_rounding():
+    facts = reference_json(f"{SET}/pipeline")["save"]
+    pixels = to_pixels(torch.tensor(facts["values"]).expand(3, 1, -1), PAPER.rounding)
+    assert pixels[0, :, 0].tolist() == facts["sci_truncate"]
 
 
 def test_loader_order(tmp_path):

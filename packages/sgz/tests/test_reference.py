@@ -18,6 +18,7 @@ from recipes import (
     recipe_weights,
     sha256,
     state_summary,
+    thinned,
     training_steps,
     uniform_values,
 )
@@ -29,7 +30,14 @@ from llve_common.evaluate.test import Pictures, evaluate
 from llve_common.io.images import read_image, to_pixels, to_tensor, write_image
 from llve_common.metrics.cost import multiply_accumulates, parameter_count
 from llve_common.paper.contract import Clip, Model, Scoring, State
-from llve_common.testing.reference import Case, cases, reference_json, require_known, shared_file
+from llve_common.testing.reference import (
+    Case,
+    cases,
+    reference_arrays,
+    reference_json,
+    require_known,
+    shared_file,
+)
 from llve_common.weights.files import load_into, read_weights
 from llve_sgz.config import NetworkSettings, ObjectiveSettings, SegmentationSettings, TrainSettings
 from llve_sgz.data import LowLightImages, shuffled
@@ -289,12 +297,19 @@ def train_steps(case: Case, dtype: torch.dtype, monkeypatch, steps: int) -> dict
     }
     if segmenter is not None:
         found["seg_bn1_running_mean"] = segmenter.resnet.bn1.running_mean.numpy()
+    with torch.no_grad():
+        outputs = dict(zip(("enhanced_after", "x_r_after"), network(image), strict=True))
+    for array in case.arrays:
+        name, step = thinned(array)
+        if name in outputs:
+            found[array] = outputs[name][..., ::step, ::step]
     return found
 
 
-@pytest.mark.parametrize("case", cases(f"{SET}/sgz_train", holding="f64"))
+@pytest.mark.parametrize("case", cases(f"{SET}/sgz_train"))
 def test_training_steps_in_double_precision(case: Case, monkeypatch):
     found = train_steps(case, torch.float64, monkeypatch, case.settings["steps"])
+    check_arrays(case, found)
     case.check_exact(found, 1e-6 if case.settings["seg"] else 1e-8)
 
 
@@ -310,7 +325,8 @@ def test_training_losses_in_single_precision(case: Case, monkeypatch):
 
 
 def test_loader_tensors():
-    present = 0
+    arrays, present = reference_arrays(f"{SET}/pipeline"), 0
+    require_known(arrays, r"sgz_loader/[^/]+/s\d+")
     for name, facts in reference_json(f"{SET}/pipeline")["sgz_loader"].items():
         folder = shared_file("data", "sci", PurePosixPath(facts["source"]).parent.name, "low")
         # The shared README lists files of some entries as not at hand.
@@ -322,6 +338,9 @@ def test_loader_tensors():
         tensor = data.sample(index, random.Random(0))["low"]
         assert list(tensor.shape) == facts["shape"]
         assert sha256(tensor) == facts["sha256"]
+        for array, (whole, step) in {each: thinned(each) for each in arrays}.items():
+            if whole == f"sgz_loader/{PurePosixPath(name).stem}":
+                np.testing.assert_array_equal(tensor[:, ::step, ::step], arrays[array])
     if not present:
         pytest.skip("none of the listed images is at hand")
 
@@ -331,6 +350,13 @@ def test_shuffle_order(tmp_path):
     for count, order in facts.items():
         paths = [tmp_path / f"{number:04d}.jpg" for number in range(int(count))]
         assert [int(path.stem) for path in shuffled(paths)] == order
+
+
+def test_rounding():
+    facts = reference_json(f"{SET}/pipeline")["save"]
+    pixels = to_pixels(torch.tensor(facts["values"]).expand(3, 1, -1), PAPER.rounding)
+    assert pixels[0, :, 0].tolist() == facts["sgz_round"]
+    require_known(facts, "values", "sci_truncate", "sgz_round")
 
 
 def test_crop(tmp_path):
