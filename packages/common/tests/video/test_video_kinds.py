@@ -2,6 +2,7 @@
 
 import io
 import re
+from contextlib import nullcontext
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +15,7 @@ from clips import (
     BT709,
     FULL,
     LIMITED,
+    ORANGE,
     copy_clip,
     frames_of,
     make_clip,
@@ -21,14 +23,17 @@ from clips import (
     noise,
     picture,
     sound_packets,
+    to_yuv,
     video_packets,
 )
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from llve_common.clips.frames import open_source
+from llve_common.clips.frames import as_video, open_sink, open_source
+from llve_common.clips.pipes import Raw, raw_source
 from llve_common.errors import ConfigError, MediaError
+from llve_common.io.images import write_image
 from llve_common.video import (
     OUTPUT_CODECS,
     OUTPUT_FORMATS,
@@ -122,6 +127,28 @@ def test_high_dynamic_range_is_mapped_to_bt709_and_tagged_so(tmp_path, caplog, t
     assert caplog.text.count(f"({name})") == 1
     stored = stored_frames(tmp_path / "b.mp4")[0]
     assert (stored.colorspace, stored.color_primaries, stored.color_trc) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["frames", "a.webp", "a.gif", "raw"])
+def test_what_is_made_of_rgb_is_bt709_and_tagged_so(tmp_path, name):
+    """Players take HD for that where no tag says otherwise; MP4 keeps all tags or none."""
+    path = tmp_path / name
+    if name == "frames":
+        write_image(path / "0.png", picture())
+    elif name != "raw":
+        options = {"lossless": True} if name == "a.webp" else {}
+        animated(path, path.suffix[1:], 2, **options)
+    raw = raw_source(io.BytesIO(picture().tobytes()), Raw(64, 48, Fraction(25)))
+    with nullcontext(raw) if name == "raw" else open_source(path) as source:
+        source = as_video(source, None, None)
+        with open_sink(tmp_path / "b.mp4", source, crf=0) as write:
+            write(next(source.frames))
+    (stored,) = stored_frames(tmp_path / "b.mp4")
+    tags = (stored.color_range, stored.colorspace, stored.color_primaries, stored.color_trc)
+    assert tags == (LIMITED, BT709, BT709, BT709)
+    assert b"colr" in (tmp_path / "b.mp4").read_bytes()
+    expected = to_yuv(np.full((1, 1, 3), ORANGE, np.uint8), LIMITED, BT709).ravel()
+    assert [memoryview(plane)[0] for plane in stored.planes] == pytest.approx(expected, abs=1)
 
 
 @pytest.mark.parametrize("pix_fmt", ["yuv444p", "yuv422p", "yuv420p"])

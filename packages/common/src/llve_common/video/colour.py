@@ -147,7 +147,11 @@ def encoded_colour(colour: Colour, path: Path, *, as_rgb: bool) -> Colour:
     if as_rgb:
         return replace(colour, range=FULL_RANGE, matrix=_RGB_MATRIX)
     if colour.matrix == _RGB_MATRIX:
-        return replace(colour, range=LIMITED_RANGE, matrix=_BT709)
+        # sRGB has BT.709's primaries, and MP4 leaves out all tags where one is missing.
+        tags = (colour.primaries, colour.transfer)
+        return Colour(
+            LIMITED_RANGE, _BT709, *(_BT709 if tag == _UNSPECIFIED else tag for tag in tags)
+        )
     _known_matrix(colour, path)
     return colour
 

@@ -44,7 +44,8 @@ class VideoInfo:
         time_base: seconds that one tick of the frame times lasts, 0.1 ms at most.
         frames: their number, as the file states or its duration suggests; None if unknown.
         pixel_aspect: width of a pixel over its height, upright; 1 where the file does not say.
-        colour: of the frames read; a clip of high dynamic range is mapped to BT.709.
+        colour: of the frames read; RGB by default, as images are. A clip of high dynamic range is
+            mapped to BT.709.
         chroma: sampling of the stored colour: 420, 422 or 444; 420 for RGB.
         has_audio: whether there is sound.
         has_subtitles: whether there are subtitles.
@@ -64,7 +65,7 @@ class VideoInfo:
     time_base: Fraction
     frames: int | None = None
     pixel_aspect: Fraction = Fraction(1)
-    colour: Colour = Colour()
+    colour: Colour = Colour(matrix=0)
     chroma: str = "420"
     has_audio: bool = False
     has_subtitles: bool = False
