@@ -127,11 +127,16 @@ def test_a_run_that_ends_while_it_removes_its_parts_goes_on(model, clip, tmp_pat
 
 
 def test_folder_of_frames_goes_on_with_the_next_one(model, image_file, tmp_path):
+    """If it is the same or a copy, which other frames of the same size are not."""
     for number in range(5):
-        image_file(f"in/{number}.png")
-    wishes = replace(IN_PARTS, rate=Fraction(1, 4))
-    stopped(model(), tmp_path / "in", tmp_path / "a.mp4", 4, wishes)
-    result = enhance_all(ready(model()), [(tmp_path / "in", tmp_path / "a.mp4")], wishes=wishes)
+        image_file(f"in/{number}.npy")
+    wishes, jobs = replace(IN_PARTS, rate=Fraction(1, 4)), [(tmp_path / "in", tmp_path / "a.mp4")]
+    stopped(model(), *jobs[0], 4, wishes)
+    image_file("in/2.npy", seed=1)
+    [failure] = enhance_all(ready(model()), jobs, wishes=wishes).failures
+    assert "got: source " in failure
+    image_file("in/2.npy")
+    result = enhance_all(ready(model()), jobs, wishes=wishes)
     assert (result.frames, result.failures) == (2, ())
     assert times_of(tmp_path / "a.mp4") == [0, 4, 8, 12, 16]
 

@@ -23,6 +23,7 @@ from llve_common.enhance.jobs import Wishes
 from llve_common.enhance.ready import Ready
 from llve_common.errors import ConfigError, MediaError
 from llve_common.io.atomic import write_text
+from llve_common.io.digest import file_digest
 from llve_common.io.images import in_8_bits
 from llve_common.machine.locks import LOCK, holding
 from llve_common.video import VideoInfo, VideoWriter
@@ -72,16 +73,21 @@ def made_by(ready: Ready, source: Path, wishes: Wishes) -> dict[str, str]:
 
 
 def _fingerprint(source: Path) -> str:
-    """A video's size and ends, or a folder's names and sizes, as a digest."""
+    """A video's size and ends, or a folder's names and contents, as a digest.
+
+    Frames of one size may differ within alone, and a copy of them has other times of change.
+    """
     digest = hashlib.sha256()
-    for path in list_images(source) if source.is_dir() else [source]:
-        size = path.stat().st_size
-        digest.update(f"{path.name if source.is_dir() else ''}{size}\n".encode(errors="replace"))
-        if path == source:
-            with path.open("rb") as file:
-                digest.update(file.read(_END))
-                file.seek(max(0, size - _END))
-                digest.update(file.read(_END))
+    if source.is_dir():
+        for path in list_images(source):
+            digest.update(f"{path.name} {file_digest(path)}\n".encode(errors="replace"))
+    else:
+        size = source.stat().st_size
+        digest.update(f"{size}\n".encode())
+        with source.open("rb") as file:
+            digest.update(file.read(_END))
+            file.seek(max(0, size - _END))
+            digest.update(file.read(_END))
     return digest.hexdigest()[:16]
 
 
