@@ -64,6 +64,15 @@ def test_16_bit_png_of_grey_with_a_transparent_level(tmp_path):
     np.testing.assert_array_equal(image.alpha, np.where(grey == grey[3, 4], 0, 65535))
 
 
+def test_12_bits_of_grey_become_16(tmp_path):
+    packed = np.frombuffer(bytes.fromhex("0000643e8fff"), np.uint8)[None]
+    tifffile.imwrite(tmp_path / "a.tif", packed, byteorder="<")
+    with tifffile.TiffFile(tmp_path / "a.tif", mode="r+") as tiff:
+        for tag, value in ((256, 4), (258, 12)):
+            tiff.pages[0].tags[tag].overwrite(value)
+    assert read_image(tmp_path / "a.tif").pixels[0, :, 1].tolist() == [0, 1600, 16003, 65535]
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("separate", [False, True], ids=["contiguous", "planes"])
 def test_cielab_tiff_has_the_colours_of_littlecms(tmp_path, dtype, separate):
@@ -187,6 +196,11 @@ def deep_jp2(path):
     cv2.imwrite(str(path), np.full((48, 64, 3), 10_000, np.uint16))
 
 
+def deep_cmyk(path):
+    cmyk = np.full((48, 64, 4), (0, 0, 0, 55_500), np.uint16)
+    tifffile.imwrite(path, cmyk, photometric="separated")
+
+
 def deep_avif(path):
     with av.open(path, "w", format="avif") as container:
         stream = container.add_stream("libsvtav1", 25, options={"svtav1-params": "log-level=0"})
@@ -198,6 +212,7 @@ def deep_avif(path):
 @pytest.mark.parametrize(
     ("name", "make", "bits"),
     [("a.heic", deep_heic, 10), ("a.jp2", deep_jp2, 16), ("a.avif", deep_avif, 10),
+     ("a.tif", deep_cmyk, 16),
      ("b.heic", heic, 0), ("b.jp2", saved("JPEG2000"), 0), ("b.avif", saved("AVIF"), 0)],
 )  # fmt: skip
 def test_bits_that_are_not_read_are_said(tmp_path, caplog, name, make, bits):

@@ -106,7 +106,10 @@ def decode(path: Path, file: PIL.Image.Image, *, srgb: bool) -> Decoded:
     refuse_too_large(path, file.width, file.height, 2 if sixteen else 1)
     profile = file.info.get("icc_profile") if srgb else None
     if sixteen:
-        if file.format == "TIFF":
+        if file.format == "TIFF" and _bits_of_tiff(file) == {12}:
+            planes = np.asarray(file, np.uint16)[..., None]
+            planes = planes * np.uint16(16) + planes // np.uint16(256)
+        elif file.format == "TIFF":
             planes = _tiff_of_16_bits(path)
         elif file.format == "PNG":
             planes = _by_opencv(path.read_bytes())
@@ -154,17 +157,23 @@ def pictures_in(path: Path, file: PIL.Image.Image) -> int:
 
 
 def has_16_bits(path: Path, file: PIL.Image.Image) -> bool:
-    """Whether a picture has 16 bits a channel, where Pillow may cut RGB to 8 bits unasked."""
+    """Whether a picture has 16 bits a channel, or 12 of grey; Pillow may cut RGB to 8 unasked."""
     if file.format == "PNG":
         with path.open("rb") as head:
             return head.read(25)[24:] == b"\x10"
     if file.format == "TIFF":
-        tags = file.tag_v2  # type: ignore[attr-defined]
-        return set(tags.get(258, (8,))) == {16} and tags.get(262) in {0, 1, 2, 8}
+        known = file.tag_v2.get(262) in {0, 1, 2, 8}  # type: ignore[attr-defined]
+        return (_bits_of_tiff(file) == {16} and known) or file.mode == "I;16"
     return file.mode.startswith("I;16")
 
 
+def _bits_of_tiff(file: PIL.Image.Image) -> set[int]:
+    return set(file.tag_v2.get(258, (8,)))  # type: ignore[attr-defined]
+
+
 def _bits_stored(path: Path, file: PIL.Image.Image) -> int:
+    if file.format == "TIFF":
+        return max(_bits_of_tiff(file))
     if file.format not in _BITS:
         return 8
     with path.open("rb") as opened:
