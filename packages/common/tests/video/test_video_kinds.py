@@ -109,6 +109,15 @@ def test_grey_stays_grey(tmp_path, pix_fmt):
     np.testing.assert_array_equal(after, before)
 
 
+@pytest.mark.parametrize(("name", "codec"), [("a.apng", "apng"), ("a.mov", "png")])
+@pytest.mark.parametrize("pix_fmt", ["gray", "ya8"])
+def test_grey_png_that_moves_has_no_matrix(tmp_path, name, codec, pix_fmt):
+    path = plane_clip(tmp_path / name, pix_fmt, (108, 9), codec=codec)
+    copy_clip(path, tmp_path / "b.mp4")
+    for video in (path, tmp_path / "b.mp4"):
+        assert [np.unique(frame.pixels).tolist() for frame in frames_of(video)] == [[108], [9]]
+
+
 @pytest.mark.parametrize(("transfer", "name"), [(16, "PQ"), (18, "HLG")])
 def test_high_dynamic_range_is_mapped_to_bt709_and_tagged_so(tmp_path, caplog, transfer, name):
     tags = {"color_trc": transfer, "color_primaries": 9, "colorspace": 9, "color_range": LIMITED}
@@ -147,7 +156,7 @@ def test_what_is_made_of_rgb_is_bt709_and_tagged_so(tmp_path, name):
     tags = (stored.color_range, stored.colorspace, stored.color_primaries, stored.color_trc)
     assert tags == (LIMITED, BT709, BT709, BT709)
     assert b"colr" in (tmp_path / "b.mp4").read_bytes()
-    expected = to_yuv(np.full((1, 1, 3), ORANGE, np.uint8), LIMITED, BT709).ravel()
+    expected = to_yuv(np.full((1, 1, 3), ORANGE, np.uint8), LIMITED, BT709).ravel().tolist()
     assert [memoryview(plane)[0] for plane in stored.planes] == pytest.approx(expected, abs=1)
 
 
@@ -323,6 +332,15 @@ def test_part_of_a_clip(tmp_path, suffix, start, end, expected):
     assert sound[-1][0] < (2 if end is None else end - start)
 
 
+def test_part_of_every_track_of_a_file_that_is_fragmented(tmp_path):
+    fragments = {"muxer": {"movflags": "frag_keyframe+empty_moov"}, "seconds": 1.5}
+    path = make_clip(tmp_path / "a.mp4", ticks=range(45), audio=("aac", "aac"), **fragments)
+    copy_clip(path, tmp_path / "b.mkv", part={"end": 0.9})
+    assert [round(float(track[-1][0]), 1) for track in sound_packets(tmp_path / "b.mkv")] == 2 * [
+        0.9
+    ]
+
+
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
 def test_what_an_edit_list_cuts_off_is_left_out(tmp_path, suffix):
     whole = make_clip(tmp_path / "whole.mp4", audio=("aac",), ticks=range(40), seconds=1.6)
@@ -414,6 +432,36 @@ def test_sound_that_the_container_does_not_take_becomes_aac(tmp_path, caplog, co
         assert [p for _, p in sound_packets(tmp_path / "b.mkv")[0]] == [
             p for _, p in sound_packets(path)[0]
         ]
+
+
+def test_sound_that_is_damaged_where_it_is_encoded_anew(tmp_path, caplog):
+    path = make_clip(tmp_path / "a.avi", codec="mpeg4", options={}, audio=("adpcm_ima_wav",))
+    data, packet = bytearray(path.read_bytes()), sound_packets(path)[0][5][1]
+    data[data.find(packet) + 2] = 255  # a step that its table has not
+    path.write_bytes(data)
+    with pytest.raises(MediaError, match=r"a\.avi: the sound is damaged"):
+        copy_clip(path, tmp_path / "b.mp4")
+    copy_clip(path, tmp_path / "b.mp4", part={"keep_going": True})
+    assert len(sound_packets(tmp_path / "b.mp4")[0]) > 15
+    assert "a.avi: the sound is damaged; 1 pieces of it are left out" in caplog.text
+
+
+@pytest.mark.parametrize("tracks", [1, 2])
+def test_sound_without_a_decoder_is_left_out_beside_other(tmp_path, caplog, tracks):
+    """As a phone writes spatial sound beside AAC."""
+    path = make_clip(tmp_path / "a.mp4", audio=("aac",) * tracks)
+    data = bytearray(path.read_bytes())
+    last = data.rfind(b"mp4a")
+    data[last : last + 4], config = b"apac", data.find(b"esds", last)
+    data[config : config + 4] = b"free"
+    path.write_bytes(data)
+    if tracks == 1:
+        with pytest.raises(MediaError, match="--sound takes that of another file"):
+            copy_clip(path, tmp_path / "b.mp4")
+    else:
+        copy_clip(path, tmp_path / "b.mp4")
+        assert sound_packets(tmp_path / "b.mp4") == sound_packets(path)[:1]
+        assert "so it is left out" in caplog.text
 
 
 def tagged_clip(path):
@@ -564,6 +612,16 @@ def test_animations_keep_their_times(tmp_path, kind, options, tolerance):
             assert abs(frame.image.pixels.astype(int) - picture(index)).max() <= tolerance
     with pytest.raises(MediaError, match="no frames in that part"), open_source(path, start=2):
         pass
+
+
+def test_times_of_an_animation_do_not_drift(tmp_path):
+    path = animated(tmp_path / "a.avif", "AVIF", 10, duration=33)
+    data = path.read_bytes()
+    scale = data.index(b"mdhd") + (24 if data[data.index(b"mdhd") + 4] else 16)
+    assert data[scale : scale + 4] == (1000).to_bytes(4, "big")
+    path.write_bytes(data[:scale] + (990).to_bytes(4, "big") + data[scale + 4 :])
+    with open_source(path) as source:
+        assert [*source.frames][9].time == Fraction(9, 30)
 
 
 def test_damaged_animation(tmp_path, caplog):

@@ -197,7 +197,8 @@ def clip_of(
 
     Args:
         low: the frames.
-        high: their ground truth, likewise, or one image for all; None: there is none.
+        high: their ground truth, likewise, or one image for all files of frames; None: there is
+            none.
         size: see :class:`Clip`.
         recursive: whether images in subfolders belong to it.
         length: how many frames it has at most, from the first on.

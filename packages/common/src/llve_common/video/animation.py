@@ -77,7 +77,7 @@ class Animation:
                 yield VideoFrame(frame.pixels, frame.time - shift)
 
     def _decoded(self) -> Iterator[VideoFrame]:
-        file, time = self._file, Fraction(0)
+        file, unstated = self._file, 0
         orientation, profile = orientation_of(file), file.info.get("icc_profile")
         said = False
         for number in range(file.n_frames):  # type: ignore[attr-defined]
@@ -99,5 +99,7 @@ class Animation:
             if not said and alpha is not None and alpha.min() < 255:
                 log.warning("%s: its transparency is not kept", self._path)
                 said = True
+            # An AVIF's durations are rounded, so that their sum drifts.
+            time = Fraction(file.info["timestamp"] + unstated, 1000)
             yield VideoFrame(upright(np.asarray(pixels, np.uint8), orientation), time)
-            time += Fraction(file.info["duration"] or _UNSTATED, 1000)
+            unstated += 0 if file.info["duration"] else _UNSTATED

@@ -128,12 +128,14 @@ def is_transparent(frame: av.VideoFrame) -> bool:
 
 
 def swscale_matrix(frame: av.VideoFrame, path: Path) -> Colorspace | None:
-    """The matrix that turns a decoded frame into RGB; None for a frame that is RGB.
+    """The matrix that turns a decoded frame into RGB; None for a frame that is RGB or grey.
 
     Raises:
         MediaError: the matrix is not supported.
     """
-    return None if frame.format.is_rgb else SWSCALE_MATRIX[_known_matrix(colour_of(frame), path)]
+    if frame.format.is_rgb or len(frame.format.components) < 3:
+        return None
+    return SWSCALE_MATRIX[_known_matrix(colour_of(frame), path)]
 
 
 def encoded_colour(colour: Colour, path: Path, *, as_rgb: bool) -> Colour:

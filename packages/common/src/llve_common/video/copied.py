@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 _AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 _LAYOUTS = ("mono", "stereo", "3.0", "4.0", "5.0", "5.1", "6.1", "7.1")
 
+_FURTHEST = 10
+"""Seconds that one stream's packets may lie behind another's of the same time."""
+
 _Way: TypeAlias = "Callable[[Packet[Any] | None], Iterable[Packet[Any]]]"
 """From a packet of the source to those of the output; None ends the stream."""
 
@@ -32,8 +35,8 @@ _Way: TypeAlias = "Callable[[Packet[Any] | None], Iterable[Packet[Any]]]"
 class StreamCopy:
     """The sound and subtitles of a file on their way into another, one packet at a time.
 
-    Sound that the container does not take is encoded anew as AAC, and subtitles that it does not
-    take are left out; both is said.
+    Sound that the container does not take is encoded anew as AAC; subtitles that it does not take
+    are left out, and so is sound without a decoder beside other sound. All this is said.
 
     Args:
         like: the clip, whose part and clock are kept.
@@ -41,7 +44,7 @@ class StreamCopy:
         strip: leave out the subtitles, and the sound's tags but its language.
 
     Raises:
-        MediaError: the file cannot be opened, or its sound is damaged or cannot be decoded.
+        MediaError: the file cannot be opened, its sound is damaged, or no track can be decoded.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class StreamCopy:
         self._container = open_input(like.path)
         self._ways: dict[int, _Way] = {}
         self._clocks: dict[int, Clock] = {}
+        self._lost = 0
         try:
             for source in self._container.streams:
                 if source.type == "audio" or (source.type == "subtitle" and not strip):
@@ -78,6 +82,7 @@ class StreamCopy:
         known = cast("object", source.codec_context) is not None
         name = source.codec_context.name if known else "of an unknown kind"
         refused = f"{self._target.suffix} does not take the {source.type} ({name})"
+        sounds = self._container.streams.audio
         in_matroska = _takes("matroska", source)
         if in_matroska:
             refused += ", which .mkv takes as it is"
@@ -89,8 +94,8 @@ class StreamCopy:
             copy = self._output.add_stream("aac", rate, layout=_layout(source))
             self._ways[source.index] = _encoding(source, copy)
             log.warning("%s: %s, so it is encoded anew as AAC", self._target, refused)
-        elif isinstance(source, AudioStream):
-            mend = "write to a .mkv file" if in_matroska else "convert the sound to AAC"
+        elif source in sounds[-1:] and not self._ways.keys() & {each.index for each in sounds}:
+            mend = "write to a .mkv file" if in_matroska else "--sound takes that of another file"
             raise MediaError(refused, where=self._target, mend=mend)
         else:
             log.warning("%s: %s, so it is left out", self._target, refused)
@@ -107,13 +112,27 @@ class StreamCopy:
             shift = round((like.origin + like.start) / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts - shift
             packet.dts = None if packet.dts is None else packet.dts - shift
-            if like.end is not None and _time_of(packet) >= like.end - like.start:
+            late = -1 if like.end is None else _time_of(packet) - (like.end - like.start)
+            if late >= _FURTHEST:
                 break
+            if late >= 0:
+                continue
             # The whole clip's sound may begin with silence from before 0; more was cut off.
             if _time_of(packet) >= (0 if like.start else -PRIMING):
-                yield from self._ways[packet.stream_index](packet)
-        for way in self._ways.values():
-            yield from way(None)
+                yield from self._through(packet.stream_index, packet)
+        for index in self._ways:
+            yield from self._through(index, None)
+        if self._lost:
+            what = f"the sound is damaged; {self._lost} pieces of it are left out"
+            log.warning("%s: %s", like.path, what)
+
+    def _through(self, index: int, packet: Packet[Any] | None) -> Iterator[Packet[Any]]:
+        try:
+            yield from self._ways[index](packet)
+        except av.FFmpegError as error:
+            if not self._like.keep_going:
+                raise self._damaged(error.strerror) from error
+            self._lost += 1
 
     def _whole_packets(self) -> Iterator[Packet[Any]]:
         streams = [self._container.streams[index] for index in self._ways]
