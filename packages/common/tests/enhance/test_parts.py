@@ -14,8 +14,8 @@ from clips import frames_of, make_clip, noise, sound_packets
 
 from llve_common.enhance.files import enhance_all
 from llve_common.enhance.frames import ready
-from llve_common.enhance.jobs import Wishes, plan_jobs
-from llve_common.enhance.parts import folder_of, parts_in
+from llve_common.enhance.jobs import Wishes, folder_of, jobs_to_do, plan_jobs
+from llve_common.enhance.parts import parts_in
 from llve_common.errors import ConfigError
 from llve_common.paper.contract import LoadedWeights
 from llve_common.video.writer import PART
@@ -121,7 +121,10 @@ def test_a_run_that_ends_while_it_removes_its_parts_goes_on(model, clip, tmp_pat
         patch.setattr(Path, "unlink", stop)
         with pytest.raises(Stop):
             enhance_all(ready(model()), [(clip, target)], wishes=IN_PARTS)
-    assert enhance_all(ready(model()), [(clip, target)], wishes=IN_PARTS).failures == ()
+    jobs = [(clip, target)]
+    assert jobs_to_do(jobs, None, IN_PARTS, overwrite=False, skip_existing=True) == jobs
+    assert enhance_all(ready(model()), jobs, wishes=IN_PARTS).failures == ()
+    assert not jobs_to_do(jobs, None, IN_PARTS, overwrite=False, skip_existing=True)
     assert times_of(target) == times_of(clip)
     assert list(tmp_path.iterdir()) == [target]
 

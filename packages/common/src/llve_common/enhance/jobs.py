@@ -1,5 +1,6 @@
 """Which files are enhanced into which: planned, and refused, before PyTorch is imported."""
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
@@ -225,6 +226,8 @@ def jobs_to_do(
     if skip_existing:
         written = [job for job, each in files.items() if each and all(map(Path.is_file, each))]
         done = {job for job in written if not _is_in_frames(job) or _all_written(job, wishes)}
+        if wishes.resume:  # a run that was cut off while it removed its parts goes on
+            done = {job for job in done if not folder_of(job[1]).exists()}
         files = {job: each for job, each in files.items() if job not in done}
     elif not overwrite:
         there = [each for file in files.values() for each in file if each.exists()]
@@ -238,6 +241,12 @@ def jobs_to_do(
     for file in {file.parent: file for each in files.values() for file in each}.values():
         require_writable(file)
     return list(files)
+
+
+def folder_of(target: Path) -> Path:
+    """The hidden folder beside a video for its parts, whose name is of fixed length."""
+    digest = hashlib.sha256(target.name.encode("utf-8", "surrogateescape")).hexdigest()
+    return target.with_name(f".llve-{digest[:16]}.parts")
 
 
 def _files_of(job: Job) -> list[Path]:

@@ -19,7 +19,7 @@ from llve_common import __version__
 from llve_common.clips.folders import list_images
 from llve_common.clips.frames import Frame, make_folder
 from llve_common.config import checked
-from llve_common.enhance.jobs import Wishes
+from llve_common.enhance.jobs import Wishes, folder_of
 from llve_common.enhance.ready import Ready
 from llve_common.errors import ConfigError, MediaError
 from llve_common.io.atomic import write_text
@@ -50,12 +50,6 @@ class Part:
     path: Path
     first: int
     tick: int
-
-
-def folder_of(target: Path) -> Path:
-    """The hidden folder beside a video for its parts, whose name is of fixed length."""
-    digest = hashlib.sha256(target.name.encode("utf-8", "surrogateescape")).hexdigest()
-    return target.with_name(f".llve-{digest[:16]}.parts")
 
 
 def made_by(ready: Ready, source: Path, wishes: Wishes) -> dict[str, str]:
