@@ -1,3 +1,4 @@
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,6 +11,7 @@ from llve_common.enhance.frames import pixel_enhancer
 from llve_common.enhance.row_blocks import RowBlocks
 from llve_common.errors import MediaError
 from llve_common.io.images import to_pixels, to_tensor
+from llve_common.machine.threads import lone_workers
 from llve_common.paper.contract import Prepared, Window
 
 ROWS, WIDTH = 6, 10
@@ -135,6 +137,25 @@ def test_torch_computes_alone_inside_and_as_before_outside(picture, threads):
         assert ThreadPoolExecutor(1).submit(torch.get_num_threads).result() == threads
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("kind", ["llve-worker", "set_num_threads"])
+def test_no_thread_waits_for_one_that_the_system_refuses(monkeypatch, kind):
+    start, asked = threading.Thread.start, []
+
+    def limited(thread):
+        asked.append(thread)
+        if kind in thread.name and sum(kind in each.name for each in asked) == 2:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", limited)
+    with pytest.raises(RuntimeError):
+        lone_workers(3)
+    for thread in asked:
+        if thread.ident is not None:
+            thread.join(10)
+            assert not thread.is_alive()
 
 
 def test_several_callers_at_once_and_always_the_same(network, picture):

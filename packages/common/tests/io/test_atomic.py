@@ -8,7 +8,13 @@ from pathlib import Path
 import pytest
 
 from llve_common.errors import MediaError
-from llve_common.io.atomic import remove_temporaries, replacing, write_text
+from llve_common.io.atomic import (
+    open_temporary,
+    remove_leftovers,
+    remove_temporaries,
+    replacing,
+    write_text,
+)
 
 WRITES_FOR_EVER = """
 import sys, time
@@ -133,6 +139,18 @@ def test_the_next_process_removes_a_killed_one_s_temporary_folder(tmp_path, monk
         strange = tmp_path / ".llve-0123456789abcdef"
         assert set(tmp_path.iterdir()) == {strange, held, held.with_suffix(".folder")}
         other.kill()
+
+
+def test_another_machine_s_file_is_spared_for_an_hour(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("socket.gethostname", lambda: "another")
+        with open_temporary(tmp_path / "a.txt") as file:  # whose lock ends with it
+            left = Path(file.name)
+    remove_leftovers(tmp_path)
+    assert left.exists()
+    os.utime(left, (0, 0))
+    remove_leftovers(tmp_path)
+    assert not left.exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked off here")

@@ -187,6 +187,7 @@ def test_leftovers_of_killed_writers_are_removed_and_a_users_hidden_files_are_no
     for file in (*ours, *(folder / each for each in theirs)):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
+        os.utime(file, (0, 0))
     go(resume=folder)
     assert not [file for file in ours if file.exists()]
     assert [file for file in theirs if (folder / file).exists()] == theirs

@@ -7,6 +7,7 @@ import torch
 
 from llve_common.config import RunSettings, load_settings
 from llve_common.errors import MediaError
+from llve_common.io.atomic import open_temporary
 from llve_common.io.images import read_image
 from llve_common.paper.contract import Plan
 from llve_common.train.record import new_folder, train_log
@@ -30,7 +31,7 @@ def test_a_named_folder_never_overwrites_one(tmp_path, caplog):
         assert folder == tmp_path / "runs" / "indoor"
         assert list(folder.iterdir()) == []
         (folder / "mark").write_text(str(number))
-        (folder / ".llve-0123456789abcdef.ckpt").touch()  # a killed process's
+        open_temporary(folder / "a.ckpt").close()  # as a killed process leaves it
     archived = sorted(tmp_path.glob("runs/indoor_archived_*"))
     assert [(each / "mark").read_text() for each in archived] == ["0", "1"]
     assert [len(list(each.iterdir())) for each in archived] == [1, 1]

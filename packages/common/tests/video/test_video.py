@@ -184,6 +184,14 @@ def test_webm_is_read_whole(tmp_path, codec, fast, muxer):
     assert times(path) == [Fraction(40 * i, 1000) for i in range(12)]
 
 
+def test_avi_that_was_written_to_a_pipe_is_read_whole(tmp_path):
+    path = make_clip(tmp_path / "a.avi", codec="mpeg4", options={})
+    data = bytearray(path.read_bytes())
+    data[4:8] = b"\xff" * 4  # the size, which is filled in at the end
+    path.write_bytes(data)
+    assert len(times(path)) == 12
+
+
 @pytest.mark.parametrize("kind", ["missing", "folder", "empty", "text", "sound", "no moov"])
 def test_what_is_no_video_is_said_once(tmp_path, kind):
     path = tmp_path / "a.mp4"

@@ -1,11 +1,14 @@
 """Output that is either whole or absent."""
 
 import errno
+import hashlib
 import os
 import re
 import secrets
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -17,6 +20,8 @@ from llve_common.machine.locks import lock
 
 _TEMPORARY = re.compile(r"\.llve-[0-9a-f]{16}(\.\w+)?")
 _FOLDER = ".folder"
+# Seconds within which what is being written changes.
+_AT_WORK = 3600
 # By whose they are: a signal may end a process before a block removes them, or within. One that is
 # forked off has its parent's too.
 _made: dict[Path, int] = {}
@@ -88,7 +93,7 @@ def open_temporary(path: Path) -> BinaryIO:
     """
     _clean_once(path.parent.absolute())
     while True:
-        temporary = path.with_name(f".llve-{secrets.token_hex(8)}{path.suffix}")
+        temporary = path.with_name(f"{_of_this_machine()}{secrets.token_hex(5)}{path.suffix}")
         _made[temporary] = os.getpid()
         file = temporary.open("xb")
         # Another process may take a file for a leftover before it is locked.
@@ -144,12 +149,22 @@ def require_writable(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files in a folder that killed processes left, and no other file."""
+    """Remove the temporary files in a folder that killed processes left, and no other file.
+
+    Some file systems show a lock to its own machine alone: what another one left is spared for an
+    hour.
+    """
     for path in folder.glob(".llve-*"):
         if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
             with suppress(OSError), path.open("rb") as file:
-                if lock(file):
+                old = time.time() - path.stat().st_mtime > _AT_WORK
+                if (old or path.name.startswith(_of_this_machine())) and lock(file):
                     _remove(path)
+
+
+def _of_this_machine() -> str:
+    """What names of this machine's temporary files begin with."""
+    return f".llve-{hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]}"
 
 
 _clean_once = cache(remove_leftovers)

@@ -5,7 +5,7 @@ can be cut into independent parts is done faster by threads that each take whole
 """
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import torch
 
@@ -15,8 +15,13 @@ def lone_workers(count: int) -> ThreadPoolExecutor:
     pool = ThreadPoolExecutor(count, "llve-worker", initializer=_compute_alone)
     # Each waits for all: so none starts later, when other code may be asking for torch's threads.
     together = threading.Barrier(count)
-    for started in [pool.submit(together.wait) for _ in range(count)]:
-        started.result()
+    try:
+        for started in as_completed([pool.submit(together.wait) for _ in range(count)]):
+            started.result()
+    except BaseException:  # the system starts no more; the others would wait for ever
+        together.abort()
+        pool.shutdown(wait=False)
+        raise
     return pool
 
 

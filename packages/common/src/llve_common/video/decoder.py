@@ -263,6 +263,8 @@ def _stated_size(path: Path) -> int:
     with path.open("rb") as file:
         head = file.read(4096)
     if head.startswith(b"RIFF"):
+        if head[4:8] == _UNKNOWN_SIZE[:4]:  # it was written to a pipe
+            return 0
         return 8 + int.from_bytes(head[4:8], "little")
     before, segment, rest = head.partition(_SEGMENT)
     if not before.startswith(_MATROSKA) or not segment or rest[:7] == _UNKNOWN_SIZE:
