@@ -13,7 +13,7 @@ from llve_common.clips.clip import Clip, paired_clips
 from llve_common.clips.windows import index_in_clip
 from llve_common.data.sdsd.layout import clips_to_test, clips_to_train
 from llve_common.errors import DataError
-from llve_common.io.images import write_image
+from llve_common.io.images import Image, write_image
 from llve_common.testing.reference import cases, reference_arrays, reference_json, require_known
 from llve_stcd.data import FramePairs
 from llve_stcd.matchers import Matches
@@ -110,11 +110,11 @@ def test_published_split(published):
 def test_published_neighbours(published, monkeypatch):
     read = []
 
-    def note(path, size=None):
+    def note(path):
         read.append(int(path.stem))
-        return np.zeros((4, 4, 3), np.uint8)
+        return Image(np.zeros((4, 4, 3), np.uint8))
 
-    monkeypatch.setattr("llve_common.clips.clip.read_frame", note)
+    monkeypatch.setattr("llve_common.clips.clip.read_image", note)
     data, test = pairs_of(published)
     for name, facts in reference_json(SET)["train_neighbours"]["rows"].items():
         index, seed = (int(part.partition("=")[2]) for part in name.split())

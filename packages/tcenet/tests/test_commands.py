@@ -229,6 +229,22 @@ def test_pad_gives_every_frame(tmp_path, random_weights, pairs):
     assert len(list((tmp_path / "out" / "frames" / "a").iterdir())) == 4
 
 
+def test_all_of_16_bits_are_tested(tmp_path):
+    """DRV's frames: of the upper 8 bits of these, nothing would be left."""
+    frames = np.random.default_rng(0).integers(0, 256, (7, 24, 32, 3)).astype(np.uint16)
+    for number, pixels in enumerate(frames):
+        write_image(tmp_path / "VBM4D_rawRGB" / "a" / f"{number}.png", pixels)
+        write_image(tmp_path / "long" / "a" / f"{number}.png", 255 * pixels)
+    run("test", "--DRV_dir", tmp_path / "VBM4D_rawRGB", "--save_path", tmp_path / "out")
+    run("enhance", tmp_path / "VBM4D_rawRGB" / "a", "-o", tmp_path / "whole")
+    for name in ("2.png", "3.png"):
+        tested = read_image(tmp_path / "out" / "frames" / "a" / name).pixels
+        whole = read_image(tmp_path / "whole" / name).pixels
+        assert (tested.dtype, whole.dtype) == (np.uint8, np.uint16)
+        np.testing.assert_array_equal(tested, whole.astype(np.int64) * 255 // 65535)
+        assert tested.std() > 1
+
+
 def test_pictures(tmp_path, random_weights, pairs):
     low, _ = pairs(7)
     command = ["test", "--data_path", low, "--model", random_weights, "--pictures"]

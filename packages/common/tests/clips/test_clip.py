@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from llve_common.clips.clip import Clip, clip_of, clips_in, image_clips, paired_clips, read_frame
+from llve_common.clips.clip import (
+    Clip,
+    clip_of,
+    clips_in,
+    image_clips,
+    paired_clips,
+    read_alike,
+    read_frame,
+)
 from llve_common.errors import DataError
 from llve_common.io.images import write_image
 
@@ -16,14 +24,19 @@ def levels(frames):
 # Reading
 
 
-def test_image_files_are_read_in_8_bits_and_resized(tmp_path, picture):
+def test_image_files_are_read_in_all_bits_or_resized_in_8(tmp_path, picture):
     pixels = picture(6, 8)
     write_image(tmp_path / "eight.npy", pixels)
     write_image(tmp_path / "deep.png", pixels.astype(np.uint16) * 256 + 7)
     files = (tmp_path / "eight.npy", tmp_path / "deep.png")
-    for frame, file in zip(Clip("a", files, files).read_targets(), files, strict=True):
-        np.testing.assert_array_equal(frame.image.pixels, pixels)
+    stored = (pixels, pixels.astype(np.uint16) * 256 + 7)
+    read = Clip("a", files, files).read_targets()
+    for frame, file, expected in zip(read, files, stored, strict=True):
+        np.testing.assert_array_equal(frame.image.pixels, expected)
         assert (frame.name, frame.where) == (file.name, file)
+        np.testing.assert_array_equal(read_frame(file), pixels)
+    for found, expected in zip(read_alike(files, None, "pair"), stored, strict=True):
+        np.testing.assert_array_equal(found, expected)
     [small] = Clip("a", files, size=(4, 3)).read(start=1)
     np.testing.assert_array_equal(small.image.pixels, read_frame(files[0], (4, 3)))
     assert small.image.pixels.shape == (3, 4, 3)

@@ -87,6 +87,16 @@ def test_a_set_brings_its_clips_and_ground_truth(tmp_path, low, high):
     assert row.mean("psnr") == pytest.approx(20 * math.log10(255 / error))
 
 
+def test_networks_see_all_of_16_bits(contender, tmp_path):
+    write_image(tmp_path / "low.png", flat(100).astype(np.uint16) * 256 + 250)
+    write_image(tmp_path / "high.png", flat(101))
+    clips = find_clips(tmp_path / "low.png", tmp_path / "high.png", clips=False)
+    # Rounded to the nearest of 8 bits, but the input's are the upper 8.
+    assert [row.mean("psnr") for row in compare(contender(), clips, CPU).rows] == [
+        pytest.approx(20 * math.log10(255)), math.inf,
+    ]  # fmt: skip
+
+
 # Who takes part
 
 

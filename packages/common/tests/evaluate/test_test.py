@@ -1,20 +1,24 @@
 """Clips enhanced and scored, and a paper's whole test."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
+import torch
 
-from llve_common.clips.clip import read_frame
+from llve_common.clips.clip import Clip, read_frame
 from llve_common.errors import CheckpointError, ConfigError, DataError, MediaError
 from llve_common.evaluate import test as evaluator
 from llve_common.evaluate.test import evaluate, run_test
-from llve_common.io.images import read_image
+from llve_common.io.images import Rounding, read_image, to_pixels, write_image
 from llve_common.metrics.fidelity import psnr
 from llve_common.metrics.temporal import NamedFlow
 from llve_common.nn.lpips import Lpips
 from llve_common.paper.contract import Pictures, Scoring, Window
 from llve_common.weights.files import write_weights
+
+MIDDLE = Window(inputs=(-1, 0, 1), outputs=(0,))
 
 
 @pytest.fixture
@@ -59,6 +63,34 @@ def test_pictures_are_kept_as_scored_at_the_size_they_were_used_at(score, clip, 
         assert frame.seconds > 0
 
 
+@pytest.mark.parametrize("rounding", get_args(Rounding))
+@pytest.mark.parametrize("window", [Window(), Window(halo=1), MIDDLE])
+def test_a_network_sees_all_of_16_bits(score, image_file, tmp_path, window, rounding):
+    """Of 10 bits in 16, 8 bits would leave four levels."""
+    dark = np.random.default_rng(0).integers(0, 1024, (2, 12, 14, 3)).astype(np.uint16)
+    low, high = ([tmp_path / side / f"{n}.png" for n in range(2)] for side in ("low", "high"))
+    for files, frames in ((low, dark), (high, 64 * dark)):
+        for file, pixels in zip(files, frames, strict=True):
+            write_image(file, pixels)
+    kept = {name: below(tmp_path / name) for name in ("enhanced", "input", "target")}
+
+    def enhance(network, frames):
+        return 64 * frames[:, len(window.inputs) // 2][:, None]
+
+    scores = score(
+        Clip("a", tuple(low), tuple(high)),
+        window=window, rounding=rounding, enhance=enhance, pictures=kept,
+    )  # fmt: skip
+    whole = torch.from_numpy(dark.astype(np.float32)).movedim(-1, 1) / 65535 * 64
+    for n, frame in enumerate(scores.frames):
+        expected = to_pixels(whole[n], rounding), dark[n] // 256, 64 * dark[n] // 256
+        for name, pixels in zip(kept, expected, strict=True):
+            written = read_image(tmp_path / name / "a" / f"{n}.png").pixels
+            np.testing.assert_array_equal(written, pixels)
+        assert frame.values["psnr"] > 45
+        assert frame.values["input_psnr"] < 10
+
+
 def test_scores_by_what_is_asked_for(score, clip, monkeypatch):
     # The library of FSIM is an extra; what it computes is tested with the metric.
     monkeypatch.setattr(evaluator, "fsim", lambda image, target: psnr(image, target) / 100)
@@ -83,8 +115,6 @@ def test_each_clip_is_measured_over_time(score, clip):
 
 
 # How frames are fitted, and which count
-
-MIDDLE = Window(inputs=(-1, 0, 1), outputs=(0,))
 
 
 def test_cropping_to_the_multiple_crops_the_ground_truth_alike(score, clip, tmp_path):

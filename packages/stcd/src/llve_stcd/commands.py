@@ -29,15 +29,14 @@ def match(
     From top to bottom: the images at 640x480, each one's matches in the other, the way to them
     (hue: direction, saturation: length), and their certainty.
     """
-    from llve_common.clips.clip import read_frame
-    from llve_common.io.images import to_tensor, write_image
+    from llve_common.io.images import read_image, to_tensor, write_image
     from llve_common.machine.device import choose_device
     from llve_stcd.matchers import make_matcher, matcher_images
     from llve_stcd.picture import matches_picture
 
     written = _beside(first, second, output, "matches")
     find, name = make_matcher(matcher, weights, place, choose_device(device or "auto"))
-    images = [matcher_images(to_tensor(read_frame(path))[None]) for path in (first, second)]
+    images = [matcher_images(to_tensor(read_image(path).pixels)[None]) for path in (first, second)]
     matches = find(*images)
     write_image(written, matches_picture(images[0][0], images[1][0], matches))
     share = float((matches.certainty > 0.5).float().mean())
@@ -63,8 +62,7 @@ def decompose(
     """
     import torch
 
-    from llve_common.clips.clip import read_frame
-    from llve_common.io.images import to_tensor, write_image
+    from llve_common.io.images import read_image, to_tensor, write_image
     from llve_common.machine.device import choose_device
     from llve_common.weights.network import load_model
     from llve_stcd.paper import PAPER, decomposed
@@ -73,7 +71,7 @@ def decompose(
     second = first if second is None else second
     written = _beside(first, second, output, "parts")
     model = load_model(PAPER, weights, choose_device(device or "auto"))
-    pair = [to_tensor(read_frame(path))[None].to(model.device) for path in (first, second)]
+    pair = [to_tensor(read_image(path).pixels)[None].to(model.device) for path in (first, second)]
     if pair[0].shape != pair[1].shape:
         raise DataError("the two frames differ in size", where=second, expected=f"that of {first}")
     with torch.inference_mode():

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from llve_common.enhance.frames import pad_to_fit
 from llve_common.flow.colours import flow_picture
 from llve_common.flow.warp import warp
-from llve_common.io.images import Pixels, read_image, to_pixels, to_tensor, write_image
+from llve_common.io.images import Pixels, to_pixels, to_tensor, write_image
 from llve_common.paper.contract import Clip, Model, Window
 from llve_tcenet.fast import combine, part
 from llve_tcenet.network import Encoding
@@ -38,10 +38,7 @@ def write_pictures(model: Model, flow: FlowEstimator, clip: Clip, folder: Path) 
         MediaError: a frame cannot be read or a picture not written.
     """
     window, device = model.window, model.device
-    # Image files in all their bits.
-    files = (read_image(path).pixels for path in clip.frames)
-    found = (frame.image.pixels for frame in clip.read()) if clip.of_video else files
-    frames = (to_tensor(pixels)[None].to(device) for pixels in found)
+    frames = (to_tensor(frame.image.pixels)[None].to(device) for frame in clip.read())
     count = 0
     with torch.inference_mode():
         for first, second in output_pairs(model.network, frames, window):

@@ -112,7 +112,7 @@ class Clip:
         return replace(self, frames=frames, targets=targets)
 
     def read(self, start: int = 0) -> Iterator[Frame]:
-        """The frames from ``start`` on, one by one, in 8 bits and resized.
+        """The frames from ``start`` on, one by one, in all bits, or resized in 8.
 
         Raises:
             MediaError: a frame cannot be decoded.
@@ -133,12 +133,16 @@ def _read(files: Sequence[Path], clip: Clip, start: int) -> Iterator[Frame]:
         with open_video(files[0]) as video:
             for number, frame in islice(enumerate(video), start, clip.length):
                 where = f"{files[0]}, frame {number}"
-                yield Frame(
-                    Image(fitted(in_8_bits(frame.pixels), clip.size)), "", where, frame.time
-                )
+                yield Frame(Image(_sized(frame.pixels, clip.size)), "", where, frame.time)
     else:
         for file in files[start : clip.length]:
-            yield Frame(Image(read_frame(file, clip.size)), file.name, file)
+            pixels = _sized(read_image(file).pixels, clip.size)
+            yield Frame(Image(pixels), file.name, file)
+
+
+def _sized(pixels: Pixels, size: Size | None) -> Pixels:
+    """All bits of a frame, or those 8 that the published code resizes."""
+    return pixels if size is None else fitted(in_8_bits(pixels), size)
 
 
 def read_frame(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
@@ -147,14 +151,13 @@ def read_frame(path: Path, size: Size | None = None) -> NDArray[np.uint8]:
     Raises:
         MediaError: the file cannot be decoded.
     """
-    # The published tests read every image as 8 bits; so do the scores.
     return fitted(in_8_bits(read_image(path).pixels), size)
 
 
 def read_alike(
     paths: Sequence[Path], size: Size | None, what: str, multiple: int = 1
-) -> list[NDArray[np.uint8]]:
-    """Frames as :func:`read_frame` gives them, all of one size.
+) -> list[Pixels]:
+    """Frames in all bits, or resized in 8, all of one size.
 
     They are cut at the bottom and right to sides that are multiples of ``multiple``.
 
@@ -162,7 +165,7 @@ def read_alike(
         MediaError: a file cannot be decoded.
         DataError: they differ in size; the message says that those of a ``what`` do.
     """
-    images = [read_frame(path, size) for path in paths]
+    images = [_sized(read_image(path).pixels, size) for path in paths]
     for path, image in zip(paths, images, strict=True):
         if image.shape != images[0].shape:
             raise DataError(

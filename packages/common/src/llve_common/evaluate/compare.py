@@ -15,7 +15,7 @@ import torch
 from llve_common.clips.clip import Clip
 from llve_common.clips.frames import Frame
 from llve_common.config import AnyPrecision, Precision
-from llve_common.enhance.frames import frame_enhancer, pad_to_fit
+from llve_common.enhance.frames import enhancer_to_8_bits, frame_enhancer, pad_to_fit
 from llve_common.enhance.ready import Enhance
 from llve_common.errors import DataError, UserError
 from llve_common.evaluate.contenders import Contender, NoWeightsError, require_weights
@@ -189,7 +189,7 @@ def compare(
         untouched.append(Row(GAMMA, "each frame under the gamma curve that brings its mean to 0.4"))
     opened = [_open(each, device, precision) for each in contenders]
     running: dict[str, Enhance] = {INPUT: iter, **({GAMMA: gamma_curves} if quality else {})}
-    running |= {row.name: frame_enhancer(model) for row, model in opened if model is not None}
+    running |= {row.name: enhancer_to_8_bits(model) for row, model in opened if model is not None}
     shown = evenly_spread([clip.name for clip in clips], PICTURES)
     counts = [clip.count for clip in clips]
     total = None if None in counts else sum(each or 0 for each in counts) * len(running)

@@ -18,7 +18,7 @@ from llve_common.clips.clip import Clip
 from llve_common.clips.frames import Frame
 from llve_common.enhance.ready import Enhance
 from llve_common.errors import ConfigError, DataError
-from llve_common.io.images import Image, in_8_bits, size_of, to_webp
+from llve_common.io.images import Image, Pixels, in_8_bits, size_of, to_webp
 from llve_common.metrics.quality import Eight, further
 from llve_common.metrics.temporal import GuideFlow, Mabd, Mean, Motion, NamedFlow, WarpingError
 
@@ -67,7 +67,7 @@ class Passed:
 def put_through(
     clip: Clip, enhance: Enhance, *, multiple: int = 1, first: int = 0
 ) -> Iterator[Passed]:
-    """Enhance a clip's frames, read in 8 bits as the papers' tests read them.
+    """Enhance a clip's frames in all their bits; of what is scored the upper 8 count.
 
     Args:
         clip: to read.
@@ -86,7 +86,7 @@ def put_through(
         for index, frame in enumerate(clip.read()):
             cropped = _cropped(frame, multiple)
             if index >= first:
-                waiting.append((cropped, frame.image.pixels.shape))
+                waiting.append((in_8_bits(cropped), frame.image.pixels.shape))
             yield replace(frame, image=Image(cropped))
 
     started = time.perf_counter()
@@ -113,11 +113,11 @@ def _target(target: Frame | None, frame: Frame, size: tuple[int, ...], multiple:
             where=frame.where,
             got=f"{size[1]}x{size[0]}, and {target.where} {size_of(target.image.pixels)}",
         )
-    return _cropped(target, multiple)
+    return in_8_bits(_cropped(target, multiple))
 
 
-def _cropped(frame: Frame, multiple: int) -> Eight:
-    pixels = in_8_bits(frame.image.pixels)
+def _cropped(frame: Frame, multiple: int) -> Pixels:
+    pixels = frame.image.pixels
     height, width = (side // multiple * multiple for side in pixels.shape[:2])
     if height == 0 or width == 0:
         raise DataError(

@@ -12,7 +12,7 @@ import torch
 from llve_common.clips.clip import files_of
 from llve_common.clips.frames import Watcher
 from llve_common.data.pairs import pairs_to_test
-from llve_common.enhance.frames import frame_enhancer
+from llve_common.enhance.frames import enhancer_to_8_bits
 from llve_common.enhance.jobs import naming_faults
 from llve_common.enhance.windows import inner_frames
 from llve_common.errors import ConfigError, DataError
@@ -148,7 +148,7 @@ def evaluate(
     places = [_places(window, clip, inner=inner) for clip in clips]
     total = sum(map(len, places)) or None
     multiple = window.multiple if scoring.fit == "crop" else 1
-    enhance = frame_enhancer(model, inner=inner)
+    enhance = enhancer_to_8_bits(model, inner=inner)
     frames: list[FrameScore] = []
     temporal: dict[str, dict[str, float]] = {}
     for clip, wanted in zip(clips, places, strict=True):

@@ -5,15 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from llve_common.clips.clip import Clip, files_of, read_alike, require_pairs
 from llve_common.clips.windows import Border, window_indices
 from llve_common.errors import ConfigError, DataError
-from llve_common.io.images import to_tensor
+from llve_common.io.images import Pixels, to_tensor
 
 
 class Windows:
@@ -97,7 +95,7 @@ def require_length(clip: Clip, frames: int, border: Border) -> None:
 
 
 def crop_and_flip(
-    images: Sequence[NDArray[np.uint8]],
+    images: Sequence[Pixels],
     rng: random.Random,
     *,
     crop: int | None,
@@ -109,8 +107,8 @@ def crop_and_flip(
     The draws are the published ones: row, column, horizontal, vertical; what is switched off draws
     nothing.
 
-    Images are (H, W, 3) uint8, all of one size, and become (3, h, w) float32 in [0, 1]. What is
-    switched on has the meaning that :class:`Windows` gives it.
+    Images are (H, W, 3) uint8 or uint16, all of one size, and become (3, h, w) float32 in [0, 1].
+    What is switched on has the meaning that :class:`Windows` gives it.
     """
     height, width = images[0].shape[:2]
     rows, columns = slice(None), slice(None)
