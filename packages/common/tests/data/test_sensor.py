@@ -18,6 +18,7 @@ from llve_common.data.sensor import (
 )
 from llve_common.data.synthetic import read_photograph
 from llve_common.io.profiles import from_linear, to_linear
+from llve_common.video import Colour, VideoWriter
 
 CLEAN = Sensor(
     mean=0.1, contrast=0, red=1, blue=1, shot_gain=0, read_std=0, row_std=0, smoothing=0, black=0,
@@ -131,3 +132,15 @@ def test_compression_changes_pixels_but_not_the_picture(compression):
     plain, stored = darkened(frames), darkened(frames, **compression)
     assert stored.shape == plain.shape
     assert 0 < abs(stored - plain).mean() < 5
+
+
+def test_clips_are_compressed_in_the_matrix_that_the_bundled_weights_learned_with(monkeypatch):
+    seen = []
+
+    def writer(file, like, **more):
+        seen.append(like.colour)
+        return VideoWriter(file, like, **more)
+
+    monkeypatch.setattr("llve_common.data.sensor.VideoWriter", writer)
+    darkened([PHOTOGRAPH], crf=26)
+    assert seen == [Colour()]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from llve_common.clips.frames import open_source
 from llve_common.io.atomic import temporary_folder
 from llve_common.io.profiles import from_linear, to_linear
-from llve_common.video import VideoInfo, VideoWriter
+from llve_common.video import Colour, VideoInfo, VideoWriter
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -221,7 +221,9 @@ def _compressed(frames: list[Pixels], sensor: Sensor) -> list[Pixels]:
         height, width = frames[0].shape[:2]
         with temporary_folder() as folder:
             file = folder / "clip.mp4"
-            like = VideoInfo(file, width, height, Fraction(25), Fraction(1, 12800))
+            # BT.601, as in the sets of which the bundled weights learned.
+            times = Fraction(25), Fraction(1, 12800)
+            like = VideoInfo(file, width, height, *times, colour=Colour())
             with VideoWriter(file, like, crf=round(sensor.crf)) as out:
                 for number, frame in enumerate(frames):
                     out.write(frame, Fraction(number, 25))
