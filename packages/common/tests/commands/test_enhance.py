@@ -290,8 +290,9 @@ def test_frames_of_a_video_are_whole_or_not(run, tmp_path, more, count):
     source = make_clip(tmp_path / "a.mkv", ticks=range(45), audio=("aac",), seconds=3)
     out, skip = tmp_path / "out", [*more, "--skip-existing"]
     write_image(out / "00001.png", np.zeros((8, 8, 3), np.uint8))
-    assert "out/00001.png" in run(source, out, more=more, fails=True)
-    assert f"enhanced {count} frames" in run(source, out, more=skip)
+    for words in (more, skip):
+        assert "out/00001.png" in run(source, out, more=words, fails=True)
+    assert f"enhanced {count} frames" in run(source, out, more=[*more, "--overwrite"])
     assert "there: 1" in run(source, out, more=skip)
     (out / f"{count - 1:05d}.png").unlink()
     assert f"enhanced {count} frames" in run(source, out, more=skip)

@@ -223,21 +223,25 @@ def jobs_to_do(
         MediaError: a target cannot be written.
     """
     files = {job: _files_of(job) for job in jobs}
+    kept = files
     if skip_existing:
         written = [job for job, each in files.items() if each and all(map(Path.is_file, each))]
         done = {job for job in written if not _is_in_frames(job) or _all_written(job, wishes)}
         if wishes.resume:  # a run that was cut off while it removed its parts goes on
             done = {job for job in done if not folder_of(job[1]).exists()}
         files = {job: each for job, each in files.items() if job not in done}
-    elif not overwrite:
-        there = [each for file in files.values() for each in file if each.exists()]
-        if set(there) - {asked}:
-            raise DataError(
-                "results are there already",
-                got=some_of(list(map(str, there))),
-                mend="--overwrite replaces them, --skip-existing makes the others; -o chooses a "
-                "new place",
-            )
+        # What an interrupted run left of a video begins with the first frame.
+        kept = {
+            job: each for job, each in files.items() if _is_in_frames(job) and not each[0].exists()
+        }
+    there = [file for each in kept.values() for file in each if file.exists()]
+    if set(there) - {asked} and not overwrite:
+        raise DataError(
+            "results are there already",
+            got=some_of(list(map(str, there))),
+            mend="--overwrite replaces them, --skip-existing makes the others; -o chooses a new "
+            "place",
+        )
     for file in {file.parent: file for each in files.values() for file in each}.values():
         require_writable(file)
     return list(files)
