@@ -1,5 +1,6 @@
 """A video that was interrupted goes on: the parts are joined to what an unbroken run gives."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -127,6 +128,19 @@ def test_a_run_that_ends_while_it_removes_its_parts_goes_on(model, clip, tmp_pat
     assert not jobs_to_do(jobs, None, IN_PARTS, overwrite=False, skip_existing=True)
     assert times_of(target) == times_of(clip)
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_parts_are_on_the_disk_before_they_get_their_names(model, clip, tmp_path, monkeypatch):
+    sync, replace_, synced = os.fsync, Path.replace, set()
+    monkeypatch.setattr(os, "fsync", lambda file: sync(file) or synced.add(os.fstat(file).st_ino))
+
+    def moved(path, target):
+        assert path.suffix == ".json" or path.stat().st_ino in synced
+        return replace_(path, target)
+
+    monkeypatch.setattr(Path, "replace", moved)
+    jobs = [(clip, tmp_path / "a.mkv")]
+    assert enhance_all(ready(model()), jobs, wishes=IN_PARTS).failures == ()
 
 
 def test_folder_of_frames_goes_on_with_the_next_one(model, image_file, tmp_path):

@@ -282,6 +282,8 @@ class VideoWriter:
             if self._copied:
                 self._copied.mux_until(None)
             self._output.close()
+            self._file.flush()
+            os.fsync(self._file.fileno())  # else a power cut may leave its name without its content
             move_into_place(self._file, self._target)
 
     def _close_file(self) -> None:
