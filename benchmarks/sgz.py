@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from llve_common.enhance.frames import pixel_enhancer
+from llve_common.enhance.frames import beginner
 from llve_common.io.images import Pixels
 from llve_common.metrics.cost import multiply_accumulates
 from llve_common.paper.contract import Model
@@ -41,11 +41,11 @@ def measured(
     name: str, network: nn.Module, pixels: Pixels
 ) -> tuple[harness.Comparison, tuple[str, ...]]:
     """Times, their ratio, and how far the results agree."""
-    enhance = pixel_enhancer(Model(PAPER, network))
+    begin = beginner(Model(PAPER, network))
     comparison = harness.compare(
-        {"published": lambda: published(network, pixels), "ours": lambda: enhance(pixels)}
+        {"published": lambda: published(network, pixels), "ours": lambda: begin(pixels)()}
     )
-    difference = np.abs(published(network, pixels).astype(int) - enhance(pixels).astype(int))
+    difference = np.abs(published(network, pixels).astype(int) - begin(pixels)().astype(int))
     macs = multiply_accumulates(lambda: network(harness.to_float(pixels)))
     times = [harness.milliseconds(each.seconds) for each in comparison.timings.values()]
     return comparison, (

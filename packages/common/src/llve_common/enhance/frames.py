@@ -79,7 +79,7 @@ def frame_enhancer(model: Model, *, inner: bool = False, ahead: int = 0) -> Enha
     """
     ahead = ahead if model.device.type == "cuda" else 0
     if len(model.window.inputs) == 1:
-        begin = _beginner(model)
+        begin = beginner(model)
         return lambda frames: finished(((each, begin(each.image.pixels)) for each in frames), ahead)
     return lambda frames: finished(_in_windows(model, frames, inner=inner), ahead)
 
@@ -116,19 +116,13 @@ def ready(model: Model) -> Ready:
     return Ready(name, enhance, model.weights, device, model.precision, latency(model.window))
 
 
-def pixel_enhancer(model: Model) -> Callable[[Pixels], Pixels]:
-    """A function of one frame (H, W, 3) RGB, uint8 or uint16, to the enhanced one, likewise.
+def beginner(model: Model) -> Callable[[Pixels], Callable[[], Pixels]]:
+    """What begins work on a frame (H, W, 3) RGB, and gives the call that waits for the result.
 
     It is prepared once for the network, and later changes to its weights may go unseen. On a CPU in
     float32, a paper that prepares its network or whose halo is finite goes in blocks of rows; on a
     CUDA device in float32, one that fuses its network goes by its kernel.
     """
-    begin = _beginner(model)
-    return lambda pixels: begin(pixels)()
-
-
-def _beginner(model: Model) -> Callable[[Pixels], Callable[[], Pixels]]:
-    """What begins a frame's work, and gives the call that waits for it."""
     paper, device, exact = model.paper, model.device, model.precision == "fp32"
     prepared = _prepared(model) if exact and device.type == "cpu" else None
     if prepared is not None:
