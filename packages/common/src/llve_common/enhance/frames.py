@@ -117,11 +117,12 @@ def ready(model: Model) -> Ready:
 
 
 def beginner(model: Model) -> Callable[[Pixels], Callable[[], Pixels]]:
-    """What begins work on a frame (H, W, 3) RGB, and gives the call that waits for the result.
+    """What begins work on a frame (H, W, 3), RGB, and gives the call that waits for the result.
 
-    It is prepared once for the network, and later changes to its weights may go unseen. On a CPU in
-    float32, a paper that prepares its network or whose halo is finite goes in blocks of rows; on a
-    CUDA device in float32, one that fuses its network goes by its kernel.
+    Both are uint8, uint16 or floats in units of 1. It is prepared once for the network, and later
+    changes to its weights may go unseen. On a CPU in float32, a paper that prepares its network or
+    whose halo is finite goes in blocks of rows; on a CUDA device in float32, one that fuses its
+    network goes by its kernel.
     """
     paper, device, exact = model.paper, model.device, model.precision == "fp32"
     prepared = _prepared(model) if exact and device.type == "cpu" else None
