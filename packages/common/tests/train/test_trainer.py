@@ -360,11 +360,11 @@ def trained(tmp_path_factory):
 
 
 @pytest.mark.multiprocess
-@pytest.mark.parametrize("norm", ["plain", "norm"])
-def test_two_processes_equal_one_with_twice_the_batch(trained, losses, norm):
+@pytest.mark.parametrize("kind", ["plain", "norm", "parts"])
+def test_two_processes_equal_one_with_twice_the_batch(trained, losses, kind):
     """Or with two parts of it, where batch norm looks at each process's share alone."""
     runs, *_ = trained
-    one, two = (runs[f"{norm} {count}"] for count in (1, 2))
+    one, two = (runs[f"{kind} {count}"] for count in (1, 2))
     assert totals(losses(two)) == pytest.approx(totals(losses(one)), abs=1e-9)
     wanted, state = (last_checkpoint(folder) for folder in (one, two))
     for name in (name for name in wanted["network"] if "running" not in name):
@@ -372,7 +372,7 @@ def test_two_processes_equal_one_with_twice_the_batch(trained, losses, norm):
             torch.testing.assert_close(
                 state["network"][name], wanted["network"][name], rtol=0, atol=1e-9
             )
-    if norm == "norm":
+    if kind == "norm":
         first, second = (each["buffers"]["1.running_mean"] for each in state["processes"])
         assert torch.equal(state["network"]["1.running_mean"], first)
         assert not torch.equal(first, second)

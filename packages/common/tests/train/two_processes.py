@@ -97,6 +97,9 @@ def by_two(folder, rank, ports):
     next_group()
     run(folder / "norm 2", norm=True, data=MorePictures)
     next_group()
+    # Of the batch of three, the first has two parts and the second one.
+    run(folder / "parts 2", norm=False, data=MorePictures, accumulate=2)
+    next_group()
     stopped = mistake(folder / "stopped 2", norm=True, data=MorePictures, stop=3)
     next_group()
     run(folder / "stopped 2", norm=True, data=MorePictures, resume=stopped.where)
@@ -115,7 +118,7 @@ def by_two(folder, rank, ports):
 def main(folder):
     torch.set_num_threads(1)
     torch.optim.Adam([torch.zeros(1, requires_grad=True)]).step()  # imports a great deal more
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(7)]
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(8)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:
         each.close()
@@ -129,6 +132,7 @@ def main(folder):
     assert codes == [0, -signal.SIGKILL]
     run(folder / "plain 1", norm=False)
     run(folder / "norm 1", norm=True, data=MorePictures, accumulate=2)
+    run(folder / "parts 1", norm=False, data=MorePictures)
 
 
 if __name__ == "__main__":

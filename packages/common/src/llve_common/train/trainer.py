@@ -299,16 +299,19 @@ def _gradients(run: Run, batch: Batch, share: float) -> dict[str, Tensor]:
     run.optimizer.zero_grad(set_to_none=True)
     parts = parts_of(batch, run.settings.train.accumulate)
     values: dict[str, Tensor] = {}
-    for number, part in enumerate(parts, 1):
-        # Whole losses times the number of processes, for gradients are averaged over these.
-        of_sums = run.me.count if share else 0
-        of_means = run.me.count * share * samples_in(part) / samples_in(batch)
-        with _averaging(run.step, at=number == len(parts)):
-            with raise_in_all_processes(run.me):
+    # One exchange for all parts: of a short batch, processes may have unequally many.
+    with raise_in_all_processes(run.me):
+        for number, part in enumerate(parts, 1):
+            # Whole losses times the number of processes, for gradients are averaged over these.
+            of_sums = run.me.count if share else 0
+            of_means = run.me.count * share * samples_in(part) / samples_in(batch)
+            with _averaging(run.step, at=number == len(parts)):
                 losses = _losses(run, part, of_sums, of_means)
-            run.scaler.scale(losses["total"]).backward()
-        for name, loss in losses.items():
-            values[name] = values.get(name, 0) + loss.detach()
+                if number < len(parts):
+                    run.scaler.scale(losses["total"]).backward()
+            for name, loss in losses.items():
+                values[name] = values.get(name, 0) + loss.detach()
+    run.scaler.scale(losses["total"]).backward()
     return values
 
 
