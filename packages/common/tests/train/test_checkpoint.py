@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import nn
 
 from llve_common.errors import CheckpointError, DataError, MediaError, UserError
 from llve_common.paper.contract import Clip, Plan
+from llve_common.train.checkpoint import newest_checkpoint
 from llve_common.weights.files import read_checkpoint, write_checkpoint
 
 
@@ -390,3 +392,13 @@ def test_only_the_newest_checkpoints_are_kept(go, stopped, keep):
     assert checkpoints(folder) == ["00000006.ckpt", "00000007.ckpt"][-keep:]
     go(run={"keep_checkpoints": keep}, resume=folder)
     assert checkpoints(folder) == ["00000008.ckpt", "00000009.ckpt"][-keep:]
+
+
+def test_a_damaged_newer_checkpoint_goes_first_and_a_users_copy_is_left_alone(go, stopped):
+    folder, run = stopped(4, run={"keep_checkpoints": 1}), {"keep_checkpoints": 1}
+    damaged, mine = (folder / "checkpoints" / f"{name}.ckpt" for name in ("00000011", "mine"))
+    damaged.touch()
+    shutil.copy(folder / "checkpoints" / "00000005.ckpt", mine)
+    go(run=run, resume=folder)
+    assert checkpoints(folder) == ["00000009.ckpt", "mine.ckpt"]
+    assert newest_checkpoint(folder).stem == "00000009"

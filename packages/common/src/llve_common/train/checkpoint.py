@@ -80,10 +80,20 @@ def save_checkpoint(run: Run) -> None:
     }
     with raise_in_all_processes(run.me):
         if run.me.first:
-            folder = run.folder / "checkpoints"
-            write_checkpoint(folder / f"{run.iteration:08d}.ckpt", state)
-            for old in sorted(folder.glob("*.ckpt"))[: -run.settings.run.keep_checkpoints]:
+            write_checkpoint(run.folder / "checkpoints" / f"{run.iteration:08d}.ckpt", state)
+            # One of a later iteration was damaged when the run went on: it goes first.
+            oldest_first = sorted(
+                checkpoints_in(run.folder), key=lambda each: int(each.stem) <= run.iteration
+            )
+            for old in oldest_first[: -run.settings.run.keep_checkpoints]:
                 old.unlink(missing_ok=True)
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """A run's checkpoints, oldest first; copies under other names are their owner's."""
+    found = (folder / "checkpoints").glob("*.ckpt")
+    numbered = (each for each in found if each.stem.isdecimal())
+    return sorted(numbered, key=lambda each: int(each.stem))
 
 
 def restore(run: Run) -> None:
@@ -117,7 +127,7 @@ def newest_checkpoint(folder: Path) -> Path | None:
         CheckpointError: there are checkpoints, but none is whole.
     """
     faults = []
-    for path in sorted((folder / "checkpoints").glob("*.ckpt"), reverse=True):
+    for path in reversed(checkpoints_in(folder)):
         try:
             read_checkpoint(path)
         except CheckpointError as error:
