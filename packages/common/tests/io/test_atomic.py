@@ -41,9 +41,11 @@ def umask():
     os.umask(before)
 
 
-def test_text_is_written_into_folders_that_were_missing(tmp_path):
+def test_text_is_written_into_folders_that_were_missing_and_lasts(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr("os.fsync", lambda file: synced.append(Path(file.name).read_bytes()))
     write_text(tmp_path / "a" / "b" / "c.txt", "grün\n")
-    assert (tmp_path / "a" / "b" / "c.txt").read_bytes() == "grün\n".encode()
+    assert [(tmp_path / "a" / "b" / "c.txt").read_bytes()] == synced == ["grün\n".encode()]
 
 
 def test_failure_leaves_the_old_file_and_nothing_else(tmp_path):

@@ -274,6 +274,16 @@ def test_full_disk_keeps_the_old_file_and_leaves_nothing_else(tmp_path, full_dis
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "old")]
 
 
+@pytest.mark.parametrize("name", ["w.pt", "w.safetensors", "c.ckpt"])
+def test_a_power_cut_leaves_no_name_without_content(tmp_path, monkeypatch, name):
+    synced = []
+    monkeypatch.setattr("os.fsync", lambda file: synced.append(os.fstat(file.fileno())))
+    write = write_checkpoint if name == "c.ckpt" else write_weights
+    write(tmp_path / name, {"weight": torch.zeros(100, 100)})
+    written = (tmp_path / name).stat()
+    assert [(each.st_ino, each.st_size) for each in synced] == [(written.st_ino, written.st_size)]
+
+
 def test_digest(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     assert file_digest(tmp_path / "a").startswith("ba7816bf8f01cfea")

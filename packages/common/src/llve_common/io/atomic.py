@@ -28,12 +28,12 @@ _made: dict[Path, int] = {}
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; move it into place only if the block succeeds.
 
     The temporary file has the same suffix, because encoders choose the format by it. What stood at
     ``path`` before is untouched until the new file is complete, and nothing is left behind by a
-    failure.
+    failure. If ``synced``, a power cut leaves the old file or the new one too, never an empty one.
 
     Raises:
         MediaError: the folder cannot be made or written to, or the disk is full.
@@ -43,6 +43,8 @@ def replacing(path: Path) -> Iterator[Path]:
         with open_temporary(path) as held:
             try:
                 yield Path(held.name)
+                if synced:
+                    os.fsync(held)
                 move_into_place(held, path)
             finally:
                 remove_temporary(held)
@@ -176,6 +178,6 @@ def write_text(path: Path, text: str) -> None:
     Raises:
         MediaError: as :func:`replacing`.
     """
-    with replacing(path) as temporary:
+    with replacing(path, synced=True) as temporary:
         # Names of files that are not UTF-8 are shown by their bytes.
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")

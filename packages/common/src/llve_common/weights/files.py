@@ -173,7 +173,7 @@ def write_weights(path: Path, state: State, metadata: Mapping[str, str] | None =
             got=path.suffix or "no suffix",
             expected=" or ".join(WEIGHTS_SUFFIXES),
         )
-    with replacing(path) as temporary:
+    with replacing(path, synced=True) as temporary:
         if path.suffix == ".safetensors":
             # safetensors refuses names that share memory, which published files have.
             plain = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
@@ -193,7 +193,7 @@ def write_published(path: Path, content: Mapping[str, Any]) -> None:
     Raises:
         MediaError: the file cannot be written.
     """
-    with replacing(path) as temporary:
+    with replacing(path, synced=True) as temporary:
         _save(content, temporary)
 
 
