@@ -83,14 +83,25 @@ def test_published_weights_by_name_wherever_weights_are_taken(tmp_path, images, 
 
 
 def test_test_without_ground_truth_writes_pictures_only(tmp_path, images):
-    """Under the images' names, dots and all."""
+    """Under the images' names, dots and all; once more where the results lie among the images."""
     (images / "low" / "notes.txt").write_text("not an image")
     write_image(images / "low" / "a.b.c.jpg", np.zeros((8, 8, 3), np.uint8))
-    run("test", "--data_path", images / "low", "--save_path", tmp_path / "out")
-    names = {file.name for file in (tmp_path / "out").iterdir()}
+    out = images / "low" / "out"
+    for _ in range(2):
+        run("test", "--data_path", images / "low", "--save_path", out)
+    names = {file.name for file in out.iterdir()}
     pictures = {"0000.png", "0001.png", "a.b.c.png"}
     assert names == pictures | {"command.txt", "index.html", "scores.jsonl", "summary.json"}
-    assert json.loads((tmp_path / "out" / "summary.json").read_text())["mean_of_frames"] == {}
+    assert json.loads((out / "summary.json").read_text())["mean_of_frames"] == {}
+
+
+def test_test_of_one_image(tmp_path, images):
+    words = ("--target_path", images / "high", "--save_path", tmp_path / "out")
+    (images / "high" / "0001.png").unlink()
+    assert "mean of 1 frames" in run("test", "--data_path", images / "low" / "0000.png", *words)
+    assert (tmp_path / "out" / "0000.png").is_file()
+    said = run("test", "--data_path", tmp_path / "none.png", *words[2:], fails=True)
+    assert "none.png: no such image file" in said
 
 
 @pytest.mark.reference
@@ -125,12 +136,15 @@ def test_pictures_and_scores_of_a_training(tmp_path, images):
 
 @pytest.mark.parametrize(("more", "moved"), [((), 10), (("train.freeze_after=null",), 12)])
 def test_finetune(tmp_path, images, more, moved):
-    """Batch norm stands still from the first preview on, unless that is refused."""
+    """Batch norm stands still from the first preview on, unless that is refused.
+
+    Previews among the images are not previewed.
+    """
+    low = images / "low"
     output = run(
-        "finetune", "--data_path", images / "low", "--epochs", 6, "--save", tmp_path / "EXP",
-        "run.tensorboard=false", *more,
-    )  # fmt: skip
-    [folder] = (tmp_path / "EXP").glob("Finetune-*")
+        "finetune", "--data_path", low, "--epochs", 6, "--save", low, "run.tensorboard=false", *more
+    )
+    [folder] = low.glob("Finetune-*")
     assert str(folder) in output.replace("\n", "")
     assert {file.name for file in (folder / "image_steps").iterdir()} == {
         f"000{number}_{step}_ref_.png" for number in (0, 1) for step in (10, 12)

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from recipes import is_published_lol
@@ -73,17 +74,23 @@ def test_test_crops_rounds_keeps_names_and_reads_subfolders(tmp_path, images):
     pixels = read_image(images / "0000.png").pixels[:, :26]
     write_image(tmp_path / "in" / "day" / "a.b.jpg", pixels)
     write_image(tmp_path / "in" / "c.png", pixels)
+    PIL.Image.fromarray(pixels).save(tmp_path / "in" / "read-only.gif")
     torch.manual_seed(0)
     network = Enhancer(12)
     write_weights(tmp_path / "new.pth", network.state_dict())
     words = ("--input_dir", tmp_path / "in", "--weight_dir", tmp_path / "new.pth")
     output = run("test", *words, "--test_dir", tmp_path / "out")
-    assert "wrote 2 images" in output
+    assert "wrote 3 images" in output
     assert re.search(r"\d\.\d s to enhance", output)
     assert read_image(tmp_path / "out" / "day" / "a.b.jpg").pixels.shape == (24, 24, 3)
     with torch.no_grad():
         expected = to_pixels(network(to_tensor(pixels)[None, ..., :24, :24])[0][0], "round")
     np.testing.assert_array_equal(read_image(tmp_path / "out" / "c.png").pixels, expected)
+    run(
+        "test", "--input_dir", tmp_path / "in" / "read-only.gif", *words[2:], "--test_dir", tmp_path
+    )
+    assert (tmp_path / "read-only.png").is_file()
+    assert (tmp_path / "out" / "read-only.png").is_file()
 
 
 # Training

@@ -46,6 +46,21 @@ def test_what_is_left_out_is_named_in_the_log(folder, caplog, monkeypatch):
         list_images(folder / "locked")
 
 
+def test_results_beside_images_are_left_out_of_them_and_named(folder, caplog):
+    """A folder of results alone is what is meant."""
+    for name in ("EXP/a/command.txt", "EXP/a/steps/a.png", "EXP/mine.png"):
+        write_text(folder / name, "")
+    with caplog.at_level(logging.WARNING):
+        found = names(folder, list_images(folder, recursive=True))
+    assert [each for each in found if "EXP" in each] == ["EXP/mine.png"]
+    assert "EXP/a/ (results)\n" in caplog.text
+    for inside in ("EXP/a", "EXP/a/steps"):
+        [found] = list_images(folder / inside, recursive=True)
+        assert found.name == "a.png"
+    (folder / "EXP" / "mine.png").unlink()
+    assert len(list_images(folder / "EXP", recursive=True)) == 1
+
+
 def test_linked_folders_are_followed_without_loops(folder, tmp_path_factory):
     outside = tmp_path_factory.mktemp("outside")
     (outside / "d.png").touch()
@@ -100,6 +115,11 @@ def test_folder_without_images_is_named(tmp_path, make, message):
 def test_pairs_are_of_one_stem_whatever_the_order_and_suffix():
     low, high = [Path("low/a.png"), Path("low/b.png")], [Path("high/b.jpg"), Path("high/a.png")]
     assert match_by_name(low, high) == [(low[0], high[1]), (low[1], high[0])]
+
+
+def test_a_file_alone_has_its_pair_in_a_folder():
+    low, high = Path("low/a.png"), Path("high")
+    assert match_by_name([low], [high / "a.jpg"], (low, high)) == [(low, high / "a.jpg")]
 
 
 def test_folders_are_of_one_name_whole(tmp_path):

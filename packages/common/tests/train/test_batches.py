@@ -14,6 +14,7 @@ from llve_common.train.batches import (
     draw_batches,
     enlarged_order,
     load_batches,
+    parts_of,
     stack_samples,
     to_device,
 )
@@ -185,3 +186,14 @@ def test_mixed_sizes_one_by_one_are_fine():
 def test_stacked_samples_keep_their_values():
     batch = stack_samples([{"a": {"b": torch.tensor(number)}} for number in (0.0, 1.0)])
     assert batch["a"]["b"].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("size", "count", "sizes"),
+    [(7, 3, [2, 2, 3]), (10, 4, [2, 3, 2, 3]), (6, 1, [6]), (2, 3, [1, 1])],
+)
+def test_parts_of_a_batch_differ_by_one_sample_at_most(size, count, sizes):
+    batch = {"low": torch.arange(size)}
+    parts = parts_of(batch, count)
+    assert [len(part["low"]) for part in parts] == sizes
+    assert torch.equal(torch.cat([part["low"] for part in parts]), batch["low"])

@@ -1,5 +1,7 @@
 import logging
+import os
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -46,6 +48,16 @@ def test_parent_that_is_a_file(tmp_path, name):
         with pytest.raises(MediaError, match="the run's folder cannot be made") as caught:
             new_folder(RunSettings(save=parent, name=name), "Train")
         assert str(parent) in str(caught.value)
+
+
+def test_names_that_are_not_utf8(go, tmp_path, monkeypatch):
+    """Are written by their bytes; TensorBoard cannot write to such a folder."""
+    odd = os.fsdecode(b"\xff")
+    monkeypatch.setattr(sys, "argv", ["sci", "train", odd])
+    folder = go({"iterations": 1}, {"save": tmp_path / odd})
+    assert (folder / "command.txt").read_text() == "sci train '\\udcff'\n"
+    with pytest.raises(MediaError, match=r"tensorboard: .* UTF-8"):
+        go({"iterations": 1}, {"save": tmp_path / odd, "tensorboard": True})
 
 
 # The log

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from llve_common.clips.clip import image_clips
-from llve_common.clips.folders import list_images
+from llve_common.clips.folders import below_root, list_images
 from llve_common.data.pairs import held_out_pairs, training_images
 from llve_common.io.images import image_size, read_image, to_tensor
 from llve_common.paper.contract import (
@@ -159,7 +159,7 @@ def validation_clips(settings: TrainSettings) -> list[Clip]:
 def test_pictures(settings: TestSettings) -> Pictures:
     """The enhanced images, under the names that the images have in their folder."""
     low, folder = settings.data.low, settings.folder
-    return Pictures(lambda clip, frame: folder / frame.relative_to(low).with_suffix(".png"))
+    return Pictures(lambda clip, frame: folder / below_root(frame, low).with_suffix(".png"))
 
 
 def _enhanced(folder: Path, network: nn.Module) -> Iterator[tuple[Path, Tensor]]:

@@ -1,16 +1,19 @@
 """SGZ bound to the core's contract."""
 
 import logging
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from llve_common.clips.clip import image_clips
-from llve_common.clips.folders import list_images
+from llve_common.clips.folders import below_root, list_images
 from llve_common.data.pairs import held_out_pairs, training_images
+from llve_common.io.images import WRITTEN
 from llve_common.machine.processes import processes
 from llve_common.paper.contract import (
     Batch,
+    Clip,
     Objective,
     Paper,
     Pictures,
@@ -138,9 +141,17 @@ def window(network: nn.Module, settings: object = None) -> Window:
 
 
 def test_pictures(settings: TestSettings) -> Pictures:
-    """The enhanced images, under the names that the images have in their folder."""
+    """The enhanced images, under the names that the images have in their folder.
+
+    What cannot be written in the image's own format becomes a PNG.
+    """
     low, folder = settings.data.low, settings.folder
-    return Pictures(lambda clip, frame: folder / frame.relative_to(low))
+
+    def name(clip: Clip, frame: Path) -> Path:
+        suffix = frame.suffix if frame.suffix.lower() in WRITTEN else ".png"
+        return folder / below_root(frame, low).with_suffix(suffix)
+
+    return Pictures(name)
 
 
 PAPER = Paper(

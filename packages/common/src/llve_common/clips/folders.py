@@ -9,6 +9,7 @@ from pathlib import Path
 
 from llve_common.errors import DataError
 from llve_common.io.images import IMAGE_SUFFIXES
+from llve_common.machine.shell import COMMAND
 from llve_common.video import is_image
 
 log = logging.getLogger(__name__)
@@ -17,13 +18,19 @@ log = logging.getLogger(__name__)
 def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
     """The images in a folder, sorted by their path as a plain string.
 
-    What :func:`walk` leaves out, and files that are not images by their suffix, are named in the
-    log.
+    What :func:`walk` leaves out, files that are not images by their suffix, and results of ours
+    beside other images, are named in the log.
 
     Raises:
         DataError: the folder is missing, is a file, may not be read, or holds no image.
     """
     files, left_out = walk(folder, recursive=recursive)
+    # A run's previews would be its own data from then on. A folder of results alone is meant.
+    ours = {file.parent for file in files if file.name == COMMAND} - {folder}
+    others = [file for file in files if ours.isdisjoint(file.parents)]
+    if any(map(is_image, others)):
+        left_out += [f"{each.relative_to(folder).as_posix()}/ (results)" for each in ours]
+        files = others
     images = [file for file in files if is_image(file)]
     if not images:
         raise holds_no_image(folder, len(files) + len(left_out))
@@ -120,6 +127,11 @@ def named(path: Path) -> Path:
     return path if path.name not in ("", "..") else path.resolve()
 
 
+def below_root(file: Path, root: Path) -> Path:
+    """A file's path in a folder, or its name where the file itself was given for the folder."""
+    return file.relative_to(root.parent if file == root else root)
+
+
 def match_by_name(
     inputs: list[Path], targets: list[Path], below: tuple[Path, Path] | None = None
 ) -> list[tuple[Path, Path]]:
@@ -136,7 +148,7 @@ def match_by_name(
     ]
     if below is not None:
         names = [
-            [path.relative_to(root).with_suffix("").as_posix() for path in side]
+            [below_root(path, root).with_suffix("").as_posix() for path in side]
             for side, root in zip((inputs, targets), below, strict=True)
         ]
     by_name = dict(zip(names[1], targets, strict=True))

@@ -33,7 +33,7 @@ from llve_common.io.atomic import write_text
 from llve_common.machine.folders import shown_command
 from llve_common.machine.locks import alone_in
 from llve_common.machine.processes import processes
-from llve_common.machine.shell import command_line
+from llve_common.machine.shell import COMMAND, command_line
 from llve_common.paper.about import About
 from llve_common.paper.configs import find_config
 
@@ -219,7 +219,7 @@ def _report(tested: Tested, folder: Path) -> None:
     facts = {**tested.facts, "command": shown_command(command)}
     new = (file for frame in scores.frames for file in frame.pictures)
     remove_earlier(folder, (*new, *files_of(tested.clips)))
-    write_text(folder / "command.txt", f"{command}\n")
+    write_text(folder / COMMAND, f"{command}\n")
     write_scores(scores, folder, facts)
     console.print(f"weights: {tested.model.weights}", soft_wrap=True)
     tables = test_tables(tested)

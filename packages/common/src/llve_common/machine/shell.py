@@ -5,6 +5,9 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+COMMAND = "command.txt"
+"""In a folder of results: the command that wrote them."""
+
 
 def command_line(words: Sequence[str]) -> str:
     """The words quoted so that the shell, typed this line, gives them again."""

@@ -18,6 +18,7 @@ from llve_common.evaluate.meter import STRIP_FRAMES
 from llve_common.evaluate.scores import plain
 from llve_common.io.atomic import write_text
 from llve_common.machine.folders import shown_command, shown_path, shown_text
+from llve_common.machine.shell import COMMAND
 from llve_common.report.page import HANDLE, Group, Panel, Section, Strips, scatter, write_page
 from llve_common.report.tables import (
     FIDELITY,
@@ -137,7 +138,7 @@ def write_comparison(folder: Path, comparison: Comparison, command: Command) -> 
         MediaError: a file cannot be written.
     """
     lines = [command.whole, *(line for name in command.rows for line in command.rows[name])]
-    write_text(folder / "command.txt", "".join(f"{line}\n" for line in lines))
+    write_text(folder / COMMAND, "".join(f"{line}\n" for line in lines))
     rows = {name: [shown_command(line) for line in own] for name, own in command.rows.items()}
     command = Command(shown_command(command.whole), rows)
     write_text(folder / "comparison.md", _markdown(comparison, command))

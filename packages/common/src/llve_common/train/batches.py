@@ -7,6 +7,7 @@ iteration and rank: a run that goes on at any iteration sees what an unbroken on
 import random
 from collections.abc import Collection, Generator, Iterator
 from contextlib import ExitStack
+from itertools import pairwise
 from multiprocessing import active_children
 from multiprocessing.process import BaseProcess
 from operator import itemgetter
@@ -222,13 +223,14 @@ def stack_samples(samples: list[Sample]) -> Batch:
 
 
 def parts_of(batch: Batch, count: int) -> list[Batch]:
-    """Cut a batch along its first dimension into at most ``count`` parts of almost one size."""
-    if count == 1:
-        return [batch]
+    """Cut a batch along its first dimension into at most ``count`` parts.
+
+    None is empty, and their sizes differ by one at most.
+    """
     size = samples_in(batch)
-    length = -(-size // count)
-    rows = [slice(start, start + length) for start in range(0, size, length)]
-    return [mapped(batch, itemgetter(each)) for each in rows]
+    count = min(count, size)
+    bounds = pairwise(size * part // count for part in range(count + 1))
+    return [mapped(batch, itemgetter(slice(*each))) for each in bounds]
 
 
 def samples_in(batch: Batch) -> int:

@@ -27,7 +27,7 @@ from llve_common.io.atomic import remove_leftovers, write_text
 from llve_common.io.images import to_pixels, to_tensor, write_image
 from llve_common.machine.locks import LOCK, holding
 from llve_common.machine.processes import gather, raise_in_all_processes
-from llve_common.machine.shell import command_line
+from llve_common.machine.shell import COMMAND, command_line
 from llve_common.paper.contract import Clip, Model
 from llve_common.train.run import Run
 from llve_common.weights.files import write_published, write_weights
@@ -142,7 +142,7 @@ def train_log(package: str = "llve_common") -> Iterator[Callable[[Path], None]]:
 def describe(run: Run, notes: Sequence[str]) -> None:
     """Say what is run, on how many samples, in the run's folder and in the log."""
     write_text(run.folder / "settings.yml", as_yaml(with_absolute_paths(run.settings)))
-    _append(run.folder / "command.txt", command_line(sys.argv))
+    _append(run.folder / COMMAND, command_line(sys.argv))
     for note in notes:
         log.warning("%s", note)
     log.info("%s %s: %s", run.paper.name, run.procedure.name, run.folder)
@@ -162,11 +162,20 @@ def versions() -> dict[str, str]:
 
 
 def tensorboard(run: Run) -> Any:
-    """TensorBoard's writer; what an interrupted process wrote after the checkpoint is hidden."""
+    """TensorBoard's writer; what an interrupted process wrote after the checkpoint is hidden.
+
+    Raises:
+        MediaError: the folder's name is not UTF-8, which TensorBoard cannot write to.
+    """
     # Imported here: it takes a second, and a run without it should not wait.
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(run.folder / "tensorboard"), purge_step=run.iteration + 1)
+    folder = run.folder / "tensorboard"
+    try:
+        return SummaryWriter(str(folder), purge_step=run.iteration + 1)
+    except UnicodeError as error:
+        what, mend = "TensorBoard writes to names in UTF-8 alone", "give run.tensorboard=false"
+        raise MediaError(what, where=folder, mend=mend) from error
 
 
 def log_losses(run: Run) -> None:
@@ -282,7 +291,7 @@ def _append(file: Path, line: str) -> None:
         MediaError: the disk is full, or the file may not be written.
     """
     try:
-        with file.open("a", encoding="utf-8") as stream:
+        with file.open("a", encoding="utf-8", errors="backslashreplace") as stream:
             stream.write(line + "\n")
     except OSError as error:
         raise MediaError("cannot be written", where=file, got=error.strerror) from error
