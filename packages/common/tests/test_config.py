@@ -133,6 +133,11 @@ def test_all_faults_are_told_at_once_each_with_its_line(faults):
     assert "got 0; input should be greater than 0" in told["train.batch_size"][1]
 
 
+@pytest.mark.parametrize("given", [("save: ''",), ("", "save=''")])
+def test_an_empty_path_is_not_the_working_folder(faults, given):
+    assert faults(*given)[1].endswith("save: got ''; it is empty")
+
+
 def test_setting_that_fits_no_kind_is_one_line(faults):
     assert len(faults("train: {limit: hello, betas: [a, b]}")) == 3
 
@@ -147,7 +152,7 @@ def test_section_that_is_a_value_and_a_seed_that_torch_cannot_take(faults):
     assert "train.seed: got 4294967296" in faults("train: {seed: 4294967296}")[1]
 
 
-@pytest.mark.parametrize("text", ["train.lr", "=3", ""])
+@pytest.mark.parametrize("text", ["train.lr", "=3", "", "save="])
 def test_override_without_key_or_value(faults, text):
     lines = faults("", text)
     assert lines[0] == "not an override"

@@ -39,6 +39,13 @@ class Settings(BaseModel):
         extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False, defer_build=True
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_given(cls, value: Any) -> Any:
+        if value == "":
+            raise ValueError("it is empty")  # as a path it would mean the working folder
+        return value
+
     @field_validator("*")
     @classmethod
     def _can_be_a_path(cls, value: Any) -> Any:
@@ -544,10 +551,9 @@ def _content(node: yaml.Node) -> object:
 
 def _parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
-    if not equals or not key:
-        raise ConfigError(
-            "not an override", got=text, expected="section.key=value, such as train.lr=1e-4"
-        )
+    if not equals or not key or not value:
+        expected = "section.key=value, such as train.lr=1e-4, or train.clip_norm=null for none"
+        raise ConfigError("not an override", got=text, expected=expected)
     try:
         return key, _parse(value)[1]
     except _NOT_YAML as error:

@@ -1,5 +1,8 @@
 import json
+import os
 import shutil
+import subprocess
+import sys
 from importlib.metadata import EntryPoint
 from types import SimpleNamespace
 
@@ -13,6 +16,7 @@ from llve_common.commands import doctor
 from llve_common.commands.doctor import examine
 from llve_common.ops import native, plain, selection
 from llve_common.ops.implementation import Unavailable
+from llve_common.weights import network
 from llve_common.weights.network import bundled_weights
 from llve_sci.paper import PAPER
 
@@ -87,7 +91,7 @@ def bundle(monkeypatch, tmp_path):
     own = bundled_weights(PAPER)
     for file in (own, own.with_suffix(".json")):
         shutil.copy(file, tmp_path / file.name)
-    monkeypatch.setattr(doctor, "bundled_weights", lambda paper: tmp_path / own.name)
+    monkeypatch.setattr(network, "bundled_weights", lambda paper: tmp_path / own.name)
     return tmp_path / own.name
 
 
@@ -146,6 +150,17 @@ def test_an_operator_that_falls_back_says_why(monkeypatch):
     found = line("deformable convolution on cpu")
     assert found.state == "missing"
     assert "there is no C compiler" in found.found
+
+
+def test_libraries_that_cannot_be_imported_are_broken(tmp_path):
+    for library in ("av", "cv2", "torch"):
+        (tmp_path / f"{library}.py").write_text(f"raise ImportError('lib{library}.so: no such')")
+    words = [sys.executable, "-m", "llve_common", "doctor"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (1, "")
+    for library in ("av", "cv2", "torch"):
+        assert f"broken  {library}: lib{library}.so: no such\n        -> " in ended.stdout
 
 
 @pytest.mark.parametrize(

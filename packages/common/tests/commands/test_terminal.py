@@ -12,11 +12,11 @@ from llve_common.commands import terminal
 from llve_common.commands.terminal import Commands, progress_bar
 
 
-def result_of(command):
+def result_of(command, *words):
     app = typer.Typer(cls=Commands)
     app.command("one")(command)
     app.command("other")(lambda: None)
-    return CliRunner().invoke(app, ["one"])
+    return CliRunner().invoke(app, ["one", *words])
 
 
 def test_full_standard_output_is_one_message():
@@ -26,6 +26,11 @@ def test_full_standard_output_is_one_message():
     result = result_of(full)
     assert result.exit_code == 1
     assert result.output.startswith("error: standard output cannot be written\n  got: No space")
+
+
+@pytest.mark.parametrize("words", [[""], ["--out", ""], ["--out="]])
+def test_a_variable_that_is_not_set_is_no_name(words):
+    assert "a name is empty\n  to mend: is a variable" in result_of(lambda: None, *words).output
 
 
 @pytest.mark.parametrize(("every", "lines"), [(0.0, 2), (60.0, 0)])

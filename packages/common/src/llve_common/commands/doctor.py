@@ -1,4 +1,9 @@
-"""What is installed here, what of it works, and what to do about the rest."""
+"""What is installed here, what of it works, and what to do about the rest.
+
+Libraries that may be broken are imported by what looks at them.
+"""
+
+from __future__ import annotations
 
 import importlib
 import importlib.util
@@ -10,11 +15,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint, packages_distributions
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-import av
-import cv2
-import torch
 import typer
 from rich.text import Text
 
@@ -24,15 +26,18 @@ from llve_common.errors import UserError, in_one_line
 from llve_common.io.digest import file_digest
 from llve_common.machine.folders import VARIABLE as SHARED
 from llve_common.machine.folders import cache_folder, shared_folder
-from llve_common.ops import native, plain, selection
-from llve_common.ops.implementation import Unavailable
-from llve_common.paper.contract import Paper
 from llve_common.paper.installed import installed_papers, load_paper
-from llve_common.weights.network import bundled_weights, load_model
-from llve_common.weights.published import ways_to_weights
+
+if TYPE_CHECKING:
+    from llve_common.paper.contract import Paper
 
 State = Literal["ok", "missing", "broken"]
 
+_NEEDED = {
+    "torch": "install it again, see https://pytorch.org/get-started",
+    "cv2": "pip uninstall opencv-python, then pip install --force-reinstall opencv-python-headless",
+    "av": "pip install --force-reinstall --only-binary av av",
+}
 _EXTRAS = {
     "onnx": ("onnx", "onnxscript", "onnxruntime"), "fsim": ("piq",),
     "photos": ("pillow_heif", "rawpy"), "fetch": ("pooch",),
@@ -40,7 +45,6 @@ _EXTRAS = {
 _COLOURS = {"ok": "green", "missing": "yellow", "broken": "bold red"}
 _DECODERS = ("h264", "hevc", "vp9", "av1", "mpeg4")
 _ENCODER = "libx264"
-_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -57,26 +61,45 @@ class Check:
 
 
 def examine() -> list[Check]:
-    """Look at everything; nothing is changed but the operator's compiler cache."""
+    """Look at everything; nothing is changed but the operator's compiler cache.
+
+    Where a library that all commands need is broken, the rest waits for it.
+    """
     python = Check("python", "ok", f"{platform.python_version()} at {sys.executable}")
+    if broken := [*_broken_libraries()]:
+        return [python, *broken, _core()]
+    import torch
+
     checks = [python, _torch(), _cuda(), _core()]
     for entry in installed_papers().values():
         checks += _paper(entry)
     if not installed_papers():
         checks.append(Check("papers", "missing", "none", "pip install -e packages/sci"))
-    devices = [_CPU, torch.device("cuda")] if torch.cuda.is_available() else [_CPU]
-    checks += map(_deformable_convolution, devices)
+    checks += map(_deformable_convolution, ["cpu", "cuda"][: 1 + torch.cuda.is_available()])
     checks += [_extra(name, modules) for name, modules in _EXTRAS.items()]
     return [*checks, _opencv(), _encoder(), *_decoders(), _cache(), _shared()]
 
 
+def _broken_libraries() -> Iterator[Check]:
+    """Such as for want of a library of the system's."""
+    for name, mend in _NEEDED.items():
+        try:
+            importlib.import_module(name)
+        except (ImportError, OSError) as error:
+            yield Check(name, "broken", _line(error), mend)
+
+
 def _torch() -> Check:
+    import torch
+
     build = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPU"
     threads = f"{torch.get_num_threads()} of {os.cpu_count()} processors' threads"
     return Check("torch", "ok", f"{torch.__version__}, a build for {build}; uses {threads}")
 
 
 def _cuda() -> Check:
+    import torch
+
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
         return Check("CUDA", "ok", ", ".join(names))
@@ -122,6 +145,11 @@ def _paper(entry: EntryPoint) -> Iterator[Check]:
 
 def _weights(paper: Paper) -> Check:
     """Whether the bundled weights are those that their provenance describes, and load."""
+    import torch
+
+    from llve_common.weights.network import bundled_weights, load_model
+    from llve_common.weights.published import ways_to_weights
+
     subject = f"{paper.name}'s weights"
     if paper.bundled is None:
         mend = f"{paper.name} ... --weights FILE: {ways_to_weights(paper)}"
@@ -131,31 +159,40 @@ def _weights(paper: Paper) -> Check:
         recorded = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["sha256"]
         if file_digest(path) != recorded:
             raise UserError("not the file that was bundled", where=path)
-        weights = load_model(paper, None, _CPU).weights
+        weights = load_model(paper, None, torch.device("cpu")).weights
     except (UserError, OSError, ValueError, KeyError) as error:
         return Check(subject, "broken", _line(error), f"install llve-{paper.name} again")
     return Check(subject, "ok", f"{weights}; sha256 {recorded[:12]}... as recorded")
 
 
-def _deformable_convolution(device: torch.device) -> Check:
+def _deformable_convolution(device: str) -> Check:
     """Which implementation of the operator runs, as it is chosen when it is called."""
-    subject = f"deformable convolution on {device.type}"
+    import torch
+
+    from llve_common.ops import plain, selection
+
+    subject = f"deformable convolution on {device}"
     asked = os.environ.get(selection.VARIABLE, "auto")
     try:
-        chosen = selection.implementation_for(device, torch.float32)
+        chosen = selection.implementation_for(torch.device(device), torch.float32)
     except UserError as error:
         return Check(subject, "broken", _line(error), f"unset {selection.VARIABLE}")
     found = f"{getattr(chosen, '__name__', chosen)}, as {selection.VARIABLE} is {asked}"
     if asked == "auto" and chosen is plain:
-        mend = "install a C compiler, `cc`" if device.type == "cpu" else "pip install triton"
+        mend = "install a C compiler, `cc`" if device == "cpu" else "pip install triton"
         return Check(subject, "missing", f"{found}; more slowly: {_why_plain(device)}", mend)
     return Check(subject, "ok", found)
 
 
-def _why_plain(device: torch.device) -> str:
-    if device.type == "cpu":
+def _why_plain(device: str) -> str:
+    import torch
+
+    from llve_common.ops import native
+    from llve_common.ops.implementation import Unavailable
+
+    if device == "cpu":
         try:
-            native.require(device, torch.float32)
+            native.require(torch.device(device), torch.float32)
         except Unavailable as error:
             return str(error)
     return "the kernels cannot be had, as the warning says"
@@ -181,6 +218,8 @@ def _extra(name: str, modules: tuple[str, ...]) -> Check:
 
 def _opencv() -> Check:
     """The distributions that bring ``cv2``, of which only one can be there."""
+    import cv2
+
     found = sorted(set(packages_distributions().get("cv2", ())))
     if len(found) < 2:
         return Check("OpenCV", "ok", f"{cv2.__version__}, of {', '.join(found) or 'no package'}")
@@ -190,10 +229,12 @@ def _opencv() -> Check:
 
 
 def _encoder() -> Check:
+    import av
+
     if _has_codec(_ENCODER, "w"):
         return Check("video encoder", "ok", f"{_ENCODER} of PyAV {av.__version__}")
-    mend = "pip install --force-reinstall --only-binary av av"
-    return Check("video encoder", "broken", f"PyAV {av.__version__} without {_ENCODER}", mend)
+    what = f"PyAV {av.__version__} without {_ENCODER}"
+    return Check("video encoder", "broken", what, _NEEDED["av"])
 
 
 def _decoders() -> Iterator[Check]:
@@ -206,6 +247,8 @@ def _decoders() -> Iterator[Check]:
 
 
 def _has_codec(name: str, mode: Literal["r", "w"]) -> bool:
+    import av
+
     try:
         av.Codec(name, mode)
     except av.codec.codec.UnknownCodecError:

@@ -161,10 +161,8 @@ def _sources_and_output(words: list[str], output: str | None) -> tuple[list[str]
     """The sources, and the output by its option, or as the last word where nothing is there yet.
 
     Raises:
-        ConfigError: a name is empty, or it does not show whether the last word is an output.
+        ConfigError: it does not show whether the last word is an output.
     """
-    if "" in (*words, output):
-        raise ConfigError("a name is empty", where="enhance", mend="is a variable not set?")
     if output is not None or len(words) == 1:
         return words, output
     *before, last = words

@@ -3,12 +3,14 @@
 import errno
 import logging
 import os
+import re
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -104,6 +106,7 @@ class Commands(TyperGroup):
         """Take the command line apart, the published launchers' own words first."""
         with _mistakes_as_messages():
             args = _without_launcher(args, str(ctx.info_name))
+            _refuse_empty_names(args)
             self._refuse_option_file(str(ctx.info_name), args)
         return super().parse_args(ctx, args)
 
@@ -227,6 +230,14 @@ def _without_launcher(words: Sequence[str], command: str) -> list[str]:
             + command_line([command, *kept]),
         )
     return kept
+
+
+def _refuse_empty_names(words: Sequence[str]) -> None:
+    """Refuse an empty word, which would mean the working folder; an ending may be empty."""
+    for option, word in pairwise(["", *words]):
+        if (word == "" and option != "--suffix") or re.fullmatch("--(?!suffix=)[^=]+=", word):
+            what = "a name is empty"
+            raise ConfigError(what, where=word or option or None, mend="is a variable not set?")
 
 
 @contextmanager
