@@ -68,6 +68,10 @@ def test_published_weights_by_name_wherever_weights_are_taken(tmp_path, images, 
         assert each.is_here, "size and SHA-256 are those of weights.toml"
     name, low = "published:medium", images / "low"
     digest, one = file_digest(find_published(PAPER, "medium").path), low / "0000.png"
+    assert digest in run("weights", "inspect", name)
+    run("weights", "import", name, tmp_path / "own.safetensors")
+    run("weights", "export", name, tmp_path / "back.pt")
+    run("weights", "average", name, name, "-o", tmp_path / "mean.pt")
     assert digest[:12] in run("enhance", one, "-o", tmp_path / "a.png", "--weights", name)
     pixels = llve.load("sci", weights=name, device="cpu")(read_image(one).pixels)
     assert np.array_equal(pixels, read_image(tmp_path / "a.png").pixels)

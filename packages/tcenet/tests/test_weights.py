@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from llve_common.errors import CheckpointError
-from llve_common.weights.files import read_file, read_weights, write_published
+from llve_common.testing.conformance import run_command
+from llve_common.weights.files import read_file, read_weights, write_published, write_weights
 from llve_common.weights.network import load_model
+from llve_tcenet.__main__ import app
 from llve_tcenet.config import TrainSettings
 from llve_tcenet.network import TCENet
 from llve_tcenet.paper import PAPER, adam, build_network
@@ -42,6 +44,13 @@ def test_checkpoints_of_several_gpus_are_read(trained, tmp_path):
     loaded = load_model(PAPER, tmp_path / "a_epoch_3.pth", torch.device("cpu")).network
     for key, value in loaded.state_dict().items():
         assert torch.equal(value, network.state_dict()[key])
+
+
+def test_exported_weights_are_wrapped_as_the_published_code_reads_them(trained, tmp_path):
+    write_weights(tmp_path / "own.pt", trained[0].state_dict())
+    run_command(app, "weights", "export", tmp_path / "own.pt", tmp_path / "published.pth")
+    content = torch.load(tmp_path / "published.pth", weights_only=True)
+    trained[0].load_state_dict(content["G_net"])
 
 
 def test_training_goes_on_from_a_published_checkpoint(trained, tmp_path):

@@ -337,5 +337,6 @@ PAPER = Paper(
         scoring=scoring,
         details=flow_pictures,
     ),
+    to_published=lambda state: {"G_net": dict(state)},
     stream=Stream(frames=(-2, -1, 0, 1, 2), part=part, combine=combine),
 )

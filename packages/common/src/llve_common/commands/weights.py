@@ -31,8 +31,9 @@ def weights_app(paper: About) -> typer.Typer:
         from llve_common.paper.contract import Model
         from llve_common.weights import files
         from llve_common.weights.network import fitting_network, used_parameters
+        from llve_common.weights.published import weights_file
 
-        whole = paper.paper()
+        whole, file = paper.paper(), weights_file(file, paper)
         state = whole.from_published(files.read_weights(file))
         rows = [
             (key, "x".join(map(str, value.shape)) or "scalar", str(value.dtype).split(".")[-1])
@@ -53,8 +54,8 @@ def weights_app(paper: About) -> typer.Typer:
         """Convert published weights to our names, as .safetensors or a torch file."""
         from llve_common.weights import files
 
-        state = _fitting(paper, source)
-        facts = {"paper": paper.name, "source_sha256": file_digest(source)}
+        file, state = _fitting(paper, source)
+        facts = {"paper": paper.name, "source_sha256": file_digest(file)}
         files.write_weights(target, state, facts)
         console.print(f"wrote {target}", soft_wrap=True)
 
@@ -69,7 +70,7 @@ def weights_app(paper: About) -> typer.Typer:
         if target.suffix not in files.TORCH_SUFFIXES:
             what = "the published code reads torch files"
             raise CheckpointError(what, where=target, expected=files.TORCH_SUFFIXES)
-        files.write_weights(target, paper.paper().to_published(_fitting(paper, source)))
+        files.write_published(target, paper.paper().to_published(_fitting(paper, source)[1]))
         console.print(f"wrote {target}", soft_wrap=True)
 
     @app.command()
@@ -83,8 +84,8 @@ def weights_app(paper: About) -> typer.Typer:
         """Write the mean of several files' weights (model soups: Wortsman et al., ICML 2022)."""
         from llve_common.weights import files
 
-        mean = files.mean_of([(each, _fitting(paper, each)) for each in sources])
-        digests = " ".join(map(file_digest, sources))
+        states = [_fitting(paper, each) for each in sources]
+        mean, digests = files.mean_of(states), " ".join(file_digest(file) for file, _ in states)
         files.write_weights(output, mean, {"paper": paper.name, "mean_of_sha256": digests})
         console.print(f"wrote {output}", soft_wrap=True)
 
@@ -116,14 +117,16 @@ def weights_app(paper: About) -> typer.Typer:
     return app
 
 
-def _fitting(about: About, source: Path) -> State:
+def _fitting(about: About, source: Path) -> tuple[Path, State]:
+    """The file that is meant, and its weights under our names, which fit the network."""
     from llve_common.weights import files
     from llve_common.weights.network import fitting_network
+    from llve_common.weights.published import weights_file
 
-    paper = about.paper()
-    state = paper.from_published(files.read_weights(source))
-    fitting_network(paper, state, source)
-    return state
+    paper, file = about.paper(), weights_file(source, about)
+    state = paper.from_published(files.read_weights(file))
+    fitting_network(paper, state, file)
+    return file, state
 
 
 def add_fetch(app: typer.Typer, paper: About | None) -> None:

@@ -338,7 +338,8 @@ class Paper(About):
         rounding: how the paper's test turns [0, 1] into 8 bits.
         procedures: the ways of training by command name, ``train`` first.
         test: the protocol of the test.
-        to_published: weights of one of our networks in the published key names, by default ours.
+        to_published: what a published file holds, of weights of one of our networks; by default
+            these, under our key names.
         from_published: published key names to ours; ours pass unchanged.
         stream: the network cut in two, where windows share work.
         prepare: makes a network in evaluation mode ready for frames of any size on a CPU, equal to
@@ -355,7 +356,7 @@ class Paper(About):
     rounding: Rounding
     procedures: Mapping[str, Procedure[Any]]
     test: Test[Any]
-    to_published: Callable[[State], State] = dict
+    to_published: Callable[[State], Mapping[str, Any]] = dict
     from_published: Callable[[State], State] = dict
     stream: Stream | None = None
     prepare: Callable[[nn.Module], Prepared | None] | None = None

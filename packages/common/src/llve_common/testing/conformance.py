@@ -265,13 +265,19 @@ class Conformance:
         assert {"commands", "data", "seed", "versions"} <= facts.keys()
         assert facts["purpose"] in str(load_model(self.paper, None, CPU).weights)
 
-    def test_published_weights_are_listed_with_a_way_to_get_them(self) -> None:
+    def test_published_weights_are_listed_with_a_way_to_get_them(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
         listed = self.run("weights", "fetch")
         for each in published_weights(self.paper).values():
             assert f"{each.name}: {each.file}, " in listed
             assert f", licence: {each.licence}\n    " in listed
             assert each.address or each.page or each.dead
             assert each.sha256 is None or re.fullmatch("[0-9a-f]{64}", each.sha256)
+            for command in (["inspect"], ["average", "-o", tmp_path / "mean.pt"]):
+                words = ["weights", *command, f"published:{each.name}"]
+                assert each.way in self.run(*words, fails=True)
 
     def test_weights_commands(self, tmp_path: Path, weights: Path, images: Path) -> None:
         """Out to a file that plain torch reads, back in, and both enhance alike."""
@@ -501,9 +507,8 @@ class Conformance:
             file.name for file in trained.iterdir()
         }
         [*_, weights] = sorted(trained.rglob("*.pt*"))
-        state = read_weights(weights)
-        published = self.paper.to_published(self.paper.from_published(state))
-        assert state.keys() == {name.removeprefix("module.") for name in published}
+        self.run("weights", "export", weights, tmp_path / "exported.pt")
+        assert read_weights(weights).keys() == read_weights(tmp_path / "exported.pt").keys()
         [*_, checkpoint] = sorted((trained / "checkpoints").iterdir())
         command, scores = self.how_to_test(tmp_path / "test"), []
         for file in (weights, checkpoint):
@@ -806,7 +811,8 @@ class Conformance:
 
     def test_weights_whose_shapes_are_made_up(self, tmp_path: Path, weights: Path) -> None:
         """Nothing is built from shapes that the file does not hold."""
-        state = self.paper.to_published(read_weights(weights))
+        self.run("weights", "export", weights, tmp_path / "whole.pt")
+        state = read_weights(tmp_path / "whole.pt")
         crafted: dict[str, Any] = {
             "scalars": dict.fromkeys(state, torch.tensor(0.0)),
             "empty": {name: value.new_empty(0, 9) for name, value in state.items()},

@@ -30,7 +30,7 @@ from llve_common.machine.processes import gather, raise_in_all_processes
 from llve_common.machine.shell import COMMAND, command_line
 from llve_common.paper.contract import Clip, Model
 from llve_common.train.run import Run
-from llve_common.weights.files import write_published, write_weights
+from llve_common.weights.files import write_published
 from llve_common.weights.network import evaluating
 
 log = logging.getLogger(__name__)
@@ -245,7 +245,8 @@ def publish(run: Run, name: str) -> None:
     counts = {"iteration": now.iteration, "epoch": now.epoch, "epochs": now.epochs}
     file = run.folder / name.format(**counts, settings=run.settings)
     if published is None:
-        write_weights(file, run.paper.to_published(run.network.state_dict()))
+        state = {name: value.cpu() for name, value in run.network.state_dict().items()}
+        write_published(file, run.paper.to_published(state))
     else:
         write_published(file, published(run.settings, run.network, run.optimizer, now))
 
