@@ -190,7 +190,7 @@ def test_stacked_samples_keep_their_values():
 
 @pytest.mark.parametrize(
     ("size", "count", "sizes"),
-    [(7, 3, [2, 2, 3]), (10, 4, [2, 3, 2, 3]), (6, 1, [6]), (2, 3, [1, 1])],
+    [(7, 3, [3, 2, 2]), (10, 4, [3, 2, 3, 2]), (6, 1, [6]), (2, 3, [1, 1])],
 )
 def test_parts_of_a_batch_differ_by_one_sample_at_most(size, count, sizes):
     batch = {"low": torch.arange(size)}

@@ -223,13 +223,13 @@ def stack_samples(samples: list[Sample]) -> Batch:
 
 
 def parts_of(batch: Batch, count: int) -> list[Batch]:
-    """Cut a batch along its first dimension into at most ``count`` parts.
+    """Cut a batch along its first dimension into at most ``count`` parts, as processes share it.
 
     None is empty, and their sizes differ by one at most.
     """
     size = samples_in(batch)
     count = min(count, size)
-    bounds = pairwise(size * part // count for part in range(count + 1))
+    bounds = pairwise(-(-size * part // count) for part in range(count + 1))
     return [mapped(batch, itemgetter(slice(*each))) for each in bounds]
 
 
