@@ -18,6 +18,7 @@ from pydantic import (
     NonNegativeFloat,
     PositiveFloat,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -41,9 +42,10 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _is_given(cls, value: Any) -> Any:
-        if value == "":
-            raise ValueError("it is empty")  # as a path it would mean the working folder
+    def _is_no_empty_path(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = cls.model_fields[str(info.field_name)].annotation
+        if value == "" and Path in (kind, *get_args(kind)):
+            raise ValueError("it is empty")  # and would mean the working folder
         return value
 
     @field_validator("*")
