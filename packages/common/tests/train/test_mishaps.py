@@ -82,6 +82,24 @@ def test_a_loader_that_is_slow_but_at_work_is_waited_for(load, monkeypatch, work
 
 
 @pytest.mark.multiprocess
+@pytest.mark.skipif(sys.platform != "linux", reason="forks there alone")
+def test_signals_to_all_processes_end_no_loader(load):
+    """Not by a fork server either, which Python 3.14 has by default and which dies of them."""
+
+    def meet():
+        assert multiprocessing.parent_process().pid == trainer
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGHUP):
+            os.kill(os.getpid(), number)
+
+    trainer, usual = os.getpid(), multiprocessing.get_start_method()
+    multiprocessing.set_start_method("forkserver", force=True)
+    try:
+        assert (load(meet) / "checkpoints" / "00000005.ckpt").exists()
+    finally:
+        multiprocessing.set_start_method(usual, force=True)
+
+
+@pytest.mark.multiprocess
 @pytest.mark.skipif(sys.platform != "linux", reason="counts open files by /proc")
 def test_too_few_open_files_are_one_message(load, few_files):
     with pytest.raises(UserError, match="Too many open files") as caught:

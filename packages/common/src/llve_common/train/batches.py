@@ -5,6 +5,7 @@ iteration and rank: a run that goes on at any iteration sees what an unbroken on
 """
 
 import random
+import sys
 from collections.abc import Collection, Generator, Iterator
 from contextlib import ExitStack
 from itertools import pairwise
@@ -75,6 +76,8 @@ def load_batches(
         batch_size=None,
         sampler=draw_batches(len(data), size, seed, iterations, me, enlarge, turn),
         num_workers=chosen.workers,
+        # Newer Pythons' fork server would die of the signals that the trainer ends softly by.
+        multiprocessing_context="fork" if chosen.workers and sys.platform == "linux" else None,
         worker_init_fn=settle_loader,
         timeout=_LOOK if chosen.workers else 0,
         pin_memory=pinned,

@@ -16,7 +16,7 @@ import torch
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from llve_common.errors import MediaError, UserError
-from llve_common.machine.processes import die_with_parent, processes
+from llve_common.machine.processes import STOPPING, die_with_parent, processes
 
 # Seconds: a process that waits computes less than this in a minute.
 _WAITING = 0.015
@@ -65,7 +65,7 @@ def settle_loader(worker: int) -> None:
     needed; it ends with the trainer, however that ends; and a batch that cannot be sent ends it,
     where multiprocessing would let the trainer wait for that batch for ever.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)
     die_with_parent()
     Queue._on_queue_feeder_error = staticmethod(_exit_by_code)  # type: ignore[attr-defined]
