@@ -170,6 +170,21 @@ def test_a_state_to_resume_is_the_run_that_holds_it(run):
     run("train", "-opt", "a.yml", "--name", "second")
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--name", "other"], "run.name: a run that goes on stays where it is\n  got: other\n"),
+        (["run.save=elsewhere"], "run.save: a run that goes on stays where it is"),
+        (["--name", "first", "run.save=EXP"], None),
+    ],
+)
+def test_a_run_that_goes_on_does_not_move(run, words, said):
+    run("train", "--name", "first")
+    printed = run("train", "--resume", "EXP/first", "train.iterations=7", *words, fails=bool(said))
+    assert (said or "run folder: EXP/first") in printed
+    assert "name: first\n" in Path("EXP/first/settings.yml").read_text()
+
+
 def test_a_section_given_in_part_keeps_the_rest_of_its_default():
     settings = load_settings(Chosen, overrides=["train.lr=1", "run.log_every=5"])
     assert (settings.train.seed, settings.run.tensorboard) == (3, False)

@@ -75,7 +75,7 @@ def _training_command(paper: About, name: str) -> Any:
         settings = (
             _settings(paper, kind, given)
             if resume is None
-            else load_settings(kind, resume / "settings.yml", given.overrides, given.settings)
+            else _settings_of_run(kind, resume, given)
         )
         from llve_common.train.trainer import train
 
@@ -206,6 +206,19 @@ def _run_to_go_on_with(given: CommandLine) -> Path | None:
     if not (folder / "settings.yml").is_file():
         raise ConfigError("not a run's folder", where=folder, expected="settings.yml in it")
     return folder
+
+
+def _settings_of_run(kind: type[Settings], folder: Path, given: CommandLine) -> Any:
+    """The run's own settings, but for what is given: nothing moves it."""
+    settings: Any = load_settings(kind, folder / "settings.yml", given.overrides, given.settings)
+    here, run = folder.resolve(), settings.run
+    said = {*given.settings, *(text.partition("=")[0] for text in given.overrides)}
+    places = {"run.save": (run.save.resolve(), here.parent), "run.name": (run.name, here.name)}
+    for name, (wanted, own) in places.items():
+        if name in said and wanted != own:
+            what, mend = "a run that goes on stays where it is", "leave it out"
+            raise ConfigError(what, where=name, got=wanted, expected=own, mend=mend)
+    return settings
 
 
 def _report(tested: Tested, folder: Path) -> None:
