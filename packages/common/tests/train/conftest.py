@@ -17,9 +17,10 @@ def go(paper, procedure, settings_in) -> Callable[..., Path]:
     tiny = paper
 
     def start(
-        train_settings=None, run=None, resume=None, watch=None, notes=(), paper=None, **changes
-    ):
-        settings = settings_in(run, **(train_settings or {}))
+        train_settings=None, run=None, resume=None, watch=None, notes=(), paper=None, whole=None,
+        **changes,
+    ):  # fmt: skip
+        settings = whole or settings_in(run, **(train_settings or {}))
         more = {"resume": resume, "watch": watch, "notes": notes}
         return train(paper or tiny(), procedure(**changes), settings, **more)
 

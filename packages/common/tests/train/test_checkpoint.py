@@ -1,6 +1,7 @@
 """A run that was interrupted ends as an unbroken one."""
 
 import errno
+import json
 import os
 import shutil
 import signal
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import nn
 
+from llve_common.config import RunSettings, Settings, TrainerSettings
 from llve_common.errors import CheckpointError, DataError, MediaError, UserError
 from llve_common.paper.contract import Clip, Plan
 from llve_common.train.checkpoint import newest_checkpoint
@@ -296,6 +298,108 @@ def test_other_data_are_noticed_and_taken_on_purpose_only(go, stopped, tiny_set,
     go({"iterations": 10}, resume=folder, **data(3))
     assert "has no list of its data: taken as they are" in caplog.text
     assert '"3.png": 6' in listed.read_text()
+
+
+NEW, TAKEN = "2.png is new; 1.png is missing", None
+
+
+@pytest.mark.parametrize(
+    ("before", "listed", "after", "said"),
+    [
+        (("01", "2"), None, ("01", "2", None), TAKEN),
+        (("01", ""), None, ("01", "2"), TAKEN),
+        (("01", "2"), None, ("02", "1"), NEW),
+        (("01", "2"), None, ("01", "3"), "3.png is new; 2.png is missing"),
+        # Of older versions: training and validation in one list.
+        (("01", "2"), "012", ("01", "2"), TAKEN),
+        (("01", "2"), "012", ("01", "2", None), TAKEN),
+        (("01", ""), "01", ("01", "2"), TAKEN),
+        (("01", ""), "01", ("02", "3"), "2.png is new; 3.png is new; 1.png is missing"),
+        (("01", "2"), "012", ("01", "3"), "3.png is new; 2.png is missing"),
+    ],
+)
+def test_data_of_training_and_of_validation_are_compared_apart(
+    go, tiny_set, image_file, before, listed, after, said
+):
+    """Each by the numbers of its files; a run may begin to validate, or end it."""
+    files = [image_file(f"{number}.png") for number in range(4)]
+
+    def data(training, held, every=9):
+        clip = Clip("held", *2 * (tuple(files[int(each)] for each in held),))
+        return {
+            "data": lambda settings: tiny_set(files=[files[int(each)] for each in training]),
+            "validation": lambda settings: [clip] if held else [],
+            "plan": lambda settings, _: Plan(settings.train.iterations, 9, 9, None, every),
+        }
+
+    folder = go({"iterations": 1}, **data(*before))
+    if listed:
+        sizes = {f"{each}.png": files[int(each)].stat().st_size for each in listed}
+        older = {"folder": str(files[0].parent), "files": sizes}
+        (folder / "data.json").write_text(json.dumps(older))
+    if said is not None:
+        with pytest.raises(DataError, match=said):
+            go({"iterations": 2}, resume=folder, **data(*after))
+        return
+    go({"iterations": 2}, resume=folder, **data(*after))
+    with pytest.raises(DataError, match=NEW):  # what is listed now
+        go({"iterations": 3}, resume=folder, **data("02", ""))
+
+
+class Data(Settings):
+    root: Path
+    size: int = 8
+    test_clips: str = "a"
+
+
+class Train(TrainerSettings):
+    iterations: int = 1
+    lr: float = 0.05
+
+
+class Chosen(Settings):
+    weights: Path
+    data: Data
+    train: Train = Train()
+    run: RunSettings
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"data": {"root": "moved"}}, None),
+        ({"data": {"root": "data", "test_clips": "b"}}, None),
+        ({"data": {"root": "data", "size": 9}}, "got: data.size=9 instead of 8\n"),
+        ({"train": {"iterations": 2, "accumulate": 2}}, "train.accumulate=2 instead of 1\n"),
+    ],
+)
+def test_of_all_sections_only_what_was_computed_may_not_change(go, tmp_path, more, said):
+    """And the weights that the run once started from are needed no more."""
+
+    def chosen(**more):
+        run = {"save": tmp_path, "device": "cpu", "tensorboard": False}
+        return Chosen(**{"weights": start, "data": {"root": "data"}, "run": run} | more)
+
+    def network(settings):
+        if settings.weights:
+            settings.weights.read_bytes()
+        return Chancy()
+
+    start = tmp_path / "start.pt"
+    start.touch()
+    folder = go(whole=chosen(), network=network)
+    start.unlink()
+    longer = chosen(**{"train": {"iterations": 2}} | more)
+    if said is None:
+        assert go(whole=longer, resume=folder, network=network) == folder
+        assert f"weights: {start}\n" in (folder / "settings.yml").read_text()
+    else:
+        with pytest.raises(CheckpointError, match="other settings") as caught:
+            go(whole=longer, resume=folder, network=network)
+        assert said in str(caught.value)
+    shutil.rmtree(folder / "checkpoints")
+    with pytest.raises(MediaError, match="cannot be read or written"):  # without a checkpoint
+        go(whole=longer, resume=folder, network=network)
 
 
 def test_paths_of_a_run_mean_the_same_everywhere(go, tmp_path, monkeypatch):

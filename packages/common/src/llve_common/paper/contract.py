@@ -224,7 +224,8 @@ class Procedure(Generic[P]):
         settings: the settings class; of its sections the
             trainer reads ``train``, a :class:`~llve_common.config.TrainerSettings`, and ``run``, a
             :class:`~llve_common.config.RunSettings`.
-        network: builds the network to optimise; called once the seed is set.
+        network: builds the network to optimise; called once the seed is set. A run that goes on
+            has ``settings.weights`` None here and for ``optimizer``: its checkpoint holds them.
         data: the training set; a paper that mixes several gives samples that hold one of each.
         objective: the losses; frozen auxiliary networks live inside it, on the device given.
         optimizer: one or several parameter groups.

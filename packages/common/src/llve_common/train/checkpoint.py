@@ -33,10 +33,12 @@ from llve_common.weights.files import load_into, read_checkpoint, write_checkpoi
 
 log = logging.getLogger(__name__)
 
-# Settings of ``train`` that say how a run goes on; all others say what it computed before.
+# Settings that say how a run goes on, or whose files are compared; all others, but for those of
+# ``run``, say what it computed before.
 _MAY_CHANGE = (
     "epochs", "iterations", "schedule", "decay", "decay_after", "decay_epochs", "save_every",
-    "snapshot_every", "validate_every", "workers",
+    "snapshot_every", "validate_every", "validation", "val_low", "val_high", "test_clips",
+    "preview", "preview_every", "version", "workers",
 )  # fmt: skip
 
 
@@ -107,7 +109,7 @@ def restore(run: Run) -> None:
     with raise_in_all_processes(run.me):
         if run.me.first:
             remove_leftovers_of_runs(run.folder)
-            require_same_data(run, resumed=True)
+            require_same_data(run)
             path = newest_checkpoint(run.folder)
     path = broadcast(path, run.me)
     with raise_in_all_processes(run.me):
@@ -207,21 +209,21 @@ def _require_same_settings(run: Run, saved: Settings, path: Path) -> None:
     Raises:
         CheckpointError: other settings have changed, or the run is beyond its new end.
     """
-    everywhere = (saved, with_absolute_paths(run.settings), run.settings)  # old runs: as typed
-    then, now, typed = (dict(leaves(each.model_dump(mode="json"))) for each in everywhere)
+    then, now = (dict(leaves(each.model_dump(exclude={"run"}))) for each in (saved, run.settings))
     changed = {
         name: f"{name}={now.get(name)} instead of {then.get(name)}"
         for name in sorted(then.keys() | now.keys())
-        if name.split(".")[0] in ("network", "objective", "train")
-        and then.get(name) not in (now.get(name), typed.get(name))
+        if then.get(name) != now.get(name)
+        # Files may have moved; those of the run's data are compared by themselves.
+        and not (isinstance(then.get(name), Path) and isinstance(now.get(name), Path))
     }
-    refused = [said for name, said in changed.items() if name.split(".")[1] not in _MAY_CHANGE]
+    refused = [said for name, said in changed.items() if name.split(".")[:2][-1] not in _MAY_CHANGE]
     if refused:
         raise CheckpointError(
             "the checkpoint was made with other settings",
             where=path,
             got=", ".join(refused),
-            expected=f"the run's own; of train may change {', '.join(_MAY_CHANGE)}",
+            expected=f"the run's own; may change {', '.join(_MAY_CHANGE)}",
             mend="leave them out, or begin a new run",
         )
     if run.plan.iterations < run.iteration:

@@ -61,8 +61,8 @@ from llve_common.train.batches import (
     samples_in,
     to_device,
 )
-from llve_common.train.checkpoint import restore, save_checkpoint
-from llve_common.train.manifest import require_same_data
+from llve_common.train.checkpoint import checkpoints_in, restore, save_checkpoint
+from llve_common.train.manifest import list_data
 from llve_common.train.mishaps import explained
 from llve_common.train.run import Run, stopping_softly
 from llve_common.weights.network import evaluating
@@ -107,7 +107,7 @@ def train(
         me = stack.enter_context(process_group(device))
         begin_log = stack.enter_context(record.train_log(paper.package)) if me.first else None
         with raise_in_all_processes(me):
-            run = _set_up(paper, procedure, settings, device, me)
+            run = _set_up(paper, procedure, settings, device, me, resume)
             if me.first:
                 # Last, so that a run that cannot be set up leaves no folder.
                 run.folder = resume or record.new_folder(settings.run, procedure.name)
@@ -125,8 +125,7 @@ def train(
             return run.folder
         with raise_in_all_processes(me):
             if me.first:
-                if resume is None:
-                    require_same_data(run, resumed=False)
+                list_data(run)
                 record.describe(run, notes)
                 warn_of_emulation(settings.train.precision, device)
         if me.first and settings.run.tensorboard:
@@ -154,7 +153,12 @@ class Step(nn.Module):
 
 
 def _set_up(
-    paper: Paper, procedure: Procedure[Any], settings: Any, device: torch.device, me: Processes
+    paper: Paper,
+    procedure: Procedure[Any],
+    settings: Any,
+    device: torch.device,
+    me: Processes,
+    resume: Path | None,
 ) -> Run:
     """A run from its start, of which nothing is on disk."""
     chosen = settings.train
@@ -172,9 +176,13 @@ def _set_up(
     if len(data) == 0:
         raise DataError("the training set is empty", where=procedure.name)
     torch.manual_seed(chosen.seed)
-    network = procedure.network(settings).to(device)
+    begun = settings
+    if resume is not None and checkpoints_in(resume):
+        # They hold what the run once started from, whose file may be gone.
+        begun = settings.model_copy(update={"weights": None})
+    network = procedure.network(begun).to(device)
     step = Step(network, procedure.objective(settings, device))
-    optimizer = procedure.optimizer(settings, network)
+    optimizer = procedure.optimizer(begun, network)
     epoch_length = batches_per_epoch(len(data) * procedure.enlarge, chosen.batch_size)
     plan = procedure.plan(settings, epoch_length)
     # Once in a run, and by the process that alone scores them and draws from them.
