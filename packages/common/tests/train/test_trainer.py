@@ -398,6 +398,14 @@ def test_mistake_of_one_process_is_raised_in_both(trained):
     assert "batch 2" not in runs
 
 
+def test_several_processes_take_no_numbered_gpu(go, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(
+        ConfigError, match="cannot share one GPU\n  got: cuda:0\n  to mend: use cuda"
+    ):
+        go(run={"device": "cuda:0"})
+
+
 @pytest.mark.multiprocess
 def test_the_other_one_of_a_killed_process_says_so(trained):
     *_, said = trained

@@ -48,6 +48,7 @@ from llve_common.machine.processes import (
     any_process,
     broadcast,
     process_group,
+    processes,
     raise_in_all_processes,
 )
 from llve_common.machine.replay import NotCaptured, Replayed, mapped
@@ -96,12 +97,15 @@ def train(
         The run's folder.
 
     Raises:
-        ConfigError: the batch cannot be shared out over the processes.
+        ConfigError: the batch, or the device, cannot be shared out over the processes.
         DataError: the training set is empty or its samples cannot be stacked into a batch.
         MediaError: a training image cannot be read, or the folder cannot be written.
         CheckpointError: there are checkpoints to go on from, but none is whole or fits.
         UserError: the loss or its gradient stops being a number, or a signal stopped the run.
     """
+    if processes().count > 1 and ":" in settings.run.device:
+        what, mend = "several processes cannot share one GPU", "use cuda: each takes its own"
+        raise ConfigError(what, where="run.device", got=settings.run.device, mend=mend)
     device = choose_device(settings.run.device)
     with explained(), ExitStack() as stack:
         me = stack.enter_context(process_group(device))
