@@ -22,7 +22,7 @@ from llve_common.paper.contract import Paper
 from llve_common.testing.conformance import run_command
 from llve_common.testing.reference import reference_json
 from llve_common.train.trainer import train
-from llve_common.weights.files import write_weights
+from llve_common.weights.files import write_published
 
 _LINE = re.compile(r"(?:python )?(?:-m torch\.distributed\.launch .*? )?(\w+\.py)(.*)")
 
@@ -140,7 +140,7 @@ def random_weights(path: Path, make: Callable[[], torch.nn.Module], paper: Paper
     """A file under the published names; nothing is shown of what it gives."""
     torch.manual_seed(0)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_weights(path, paper.to_published(make().state_dict()))
+    write_published(path, paper.to_published(make().state_dict()))
 
 
 def _typed(name: str, facts: dict[str, Any]) -> list[str]:

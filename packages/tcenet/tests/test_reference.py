@@ -68,7 +68,7 @@ def close(actual: Tensor, expected: np.ndarray, atol: float) -> None:
 def test_keys_shapes_and_parameters():
     facts = reference_json(f"{SET}/keys_vtce")
     network = new_network()
-    state = PAPER.to_published(network.state_dict())
+    state = PAPER.to_published(network.state_dict())["G_net"]
     # In the order of registration, by which an optimizer's state is stored.
     check_keys(state, facts["keys"])
     parameters = [key for key, entry in facts["keys"].items() if entry["kind"] == "param"]
