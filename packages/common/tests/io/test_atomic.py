@@ -155,6 +155,20 @@ def test_another_machine_s_file_is_spared_for_an_hour(tmp_path, monkeypatch):
     assert not left.exists()
 
 
+def test_another_machine_s_folder_is_spared_while_something_in_it_is_new(tmp_path):
+    file, inside = (tmp_path / f".llve-{'0' * 16}{end}" for end in (".folder", "/pair1/0.npy"))
+    inside.parent.mkdir(parents=True)
+    for each in (inside, file):
+        each.touch()
+    for each in (inside.parents[1], inside.parent, file):
+        os.utime(each, (0, 0))
+    remove_leftovers(tmp_path)
+    assert inside.exists()
+    os.utime(inside, (0, 0))
+    remove_leftovers(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing is forked off here")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_process_that_ends_leaves_its_parents_files(tmp_path):

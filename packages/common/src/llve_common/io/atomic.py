@@ -43,9 +43,7 @@ def replacing(path: Path, *, synced: bool = False) -> Iterator[Path]:
         with open_temporary(path) as held:
             try:
                 yield Path(held.name)
-                if synced:
-                    os.fsync(held)
-                move_into_place(held, path)
+                move_into_place(held, path, synced=synced)
             finally:
                 remove_temporary(held)
     except OSError as error:
@@ -104,9 +102,14 @@ def open_temporary(path: Path) -> BinaryIO:
         remove_temporary(file)
 
 
-def move_into_place(temporary: BinaryIO, path: Path) -> None:
-    """Let a file of :func:`open_temporary` that is complete become ``path``."""
+def move_into_place(temporary: BinaryIO, path: Path, *, synced: bool) -> None:
+    """Let a file of :func:`open_temporary` that is complete become ``path``.
+
+    ``synced`` as of :func:`replacing`.
+    """
     temporary.flush()
+    if synced:
+        os.fsync(temporary)
     # Windows does not move an open file; it has no such locks.
     if os.name == "nt":
         temporary.close()
@@ -159,7 +162,9 @@ def remove_leftovers(folder: Path) -> None:
     for path in folder.glob(".llve-*"):
         if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
             with suppress(OSError), path.open("rb") as file:
-                old = time.time() - path.stat().st_mtime > _AT_WORK
+                # Of a folder, what is within changes.
+                written = (path, *path.with_suffix("").rglob("*"))
+                old = time.time() - max(each.stat().st_mtime for each in written) > _AT_WORK
                 if (old or path.name.startswith(_of_this_machine())) and lock(file):
                     _remove(path)
 

@@ -42,15 +42,17 @@ class StreamCopy:
         like: the clip, whose part and clock are kept.
         output: to write to; ``target`` is its file, for messages.
         strip: leave out the subtitles, and the sound's tags but its language.
+        said: all this has been said before.
 
     Raises:
         MediaError: the file cannot be opened, its sound is damaged, or no track can be decoded.
     """
 
     def __init__(
-        self, like: VideoInfo, output: OutputContainer, target: Path, *, strip: bool
+        self, like: VideoInfo, output: OutputContainer, target: Path, *, strip: bool, said: bool
     ) -> None:
         self._like, self._output, self._target = like, output, target
+        self._say = log.debug if said else log.warning
         self._container = open_input(like.path)
         self._ways: dict[int, _Way] = {}
         self._clocks: dict[int, Clock] = {}
@@ -93,12 +95,12 @@ class StreamCopy:
             rate = next((rate for rate in _AAC_RATES if rate >= source.rate), _AAC_RATES[-1])
             copy = self._output.add_stream("aac", rate, layout=_layout(source))
             self._ways[source.index] = _encoding(source, copy)
-            log.warning("%s: %s, so it is encoded anew as AAC", self._target, refused)
+            self._say("%s: %s, so it is encoded anew as AAC", self._target, refused)
         elif source in sounds[-1:] and not self._ways.keys() & {each.index for each in sounds}:
             mend = "write to a .mkv file" if in_matroska else "--sound takes that of another file"
             raise MediaError(refused, where=self._target, mend=mend)
         else:
-            log.warning("%s: %s, so it is left out", self._target, refused)
+            self._say("%s: %s, so it is left out", self._target, refused)
             return
         self._clocks[source.index] = Clock()
         tags = readable(source.metadata)

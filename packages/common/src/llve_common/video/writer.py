@@ -115,7 +115,9 @@ class VideoWriter:
                 self._output.set_chapters(_chapters(like))
             self._copied: StreamCopy | None = None
             if like.has_audio or like.has_subtitles:
-                self._copied = StreamCopy(like, self._output, self._target, strip=strip)
+                # Of what is joined it is said before there are parts.
+                said = joined is not None
+                self._copied = StreamCopy(like, self._output, self._target, strip=strip, said=said)
                 undo.callback(self._copied.close)
             self._output.start_encoding()
             self._cleanup = undo.pop_all()
@@ -282,9 +284,7 @@ class VideoWriter:
             if self._copied:
                 self._copied.mux_until(None)
             self._output.close()
-            self._file.flush()
-            os.fsync(self._file.fileno())  # else a power cut may leave its name without its content
-            move_into_place(self._file, self._target)
+            move_into_place(self._file, self._target, synced=True)
 
     def _close_file(self) -> None:
         with contextlib.suppress(OSError):
