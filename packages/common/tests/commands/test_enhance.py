@@ -14,7 +14,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from clips import make_clip
+from clips import make_clip, video_packets
 from typer.testing import CliRunner
 
 from llve_common.__main__ import app
@@ -296,6 +296,15 @@ def test_frames_of_a_video_are_whole_or_not(run, tmp_path, more, count):
     assert "there: 1" in run(source, out, more=skip)
     (out / f"{count - 1:05d}.png").unlink()
     assert f"enhanced {count} frames" in run(source, out, more=skip)
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_frames_of_a_video_that_breaks_off_are_never_all(run, tmp_path, name):
+    faststart = {"movflags": "+faststart"} if name == "a.mp4" else {}
+    source = make_clip(tmp_path / name, options={"bf": "0"}, muxer=faststart)
+    source.write_bytes(source.read_bytes()[: video_packets(source)[-1][0]])
+    for more in ([], ["--skip-existing"]):
+        assert "the file breaks off" in run(source, tmp_path / "out", more=more, fails=True)
 
 
 def test_an_output_within_its_folder_is_no_source(run, image_file, tmp_path, monkeypatch):

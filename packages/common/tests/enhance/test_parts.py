@@ -130,9 +130,28 @@ def test_a_run_that_ends_while_it_removes_its_parts_goes_on(model, clip, tmp_pat
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_a_finished_video_is_left_as_it_is_and_an_empty_one_is_not(clip, tmp_path):
+    target = tmp_path / "a.mp4"
+    folder_of(target).mkdir()
+    (folder_of(target) / ".DS_Store").touch()
+    for content, left in ((b"whole", []), (b"", [(clip, target)])):
+        target.write_bytes(content)
+        jobs = [(clip, target)]
+        assert jobs_to_do(jobs, None, IN_PARTS, overwrite=False, skip_existing=True) == left
+
+
+def test_what_becomes_of_the_sound_is_said_once(model, tmp_path, caplog):
+    source = make_clip(tmp_path / "a.mkv", ticks=range(9), audio=("pcm_u8",), seconds=1)
+    jobs = [(source, tmp_path / "a.mp4")]
+    assert enhance_all(ready(model()), jobs, wishes=IN_PARTS).failures == ()
+    assert caplog.text.count("encoded anew as AAC") == 1
+
+
 def test_parts_are_on_the_disk_before_they_get_their_names(model, clip, tmp_path, monkeypatch):
     sync, replace_, synced = os.fsync, Path.replace, set()
-    monkeypatch.setattr(os, "fsync", lambda file: sync(file) or synced.add(os.fstat(file).st_ino))
+    monkeypatch.setattr(
+        os, "fsync", lambda file: sync(file) or synced.add(os.fstat(file.fileno()).st_ino)
+    )
 
     def moved(path, target):
         assert path.suffix == ".json" or path.stat().st_ino in synced

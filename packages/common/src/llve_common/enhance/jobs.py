@@ -1,4 +1,7 @@
-"""Which files are enhanced into which: planned, and refused, before PyTorch is imported."""
+"""Which files are enhanced into which: planned, and refused, before PyTorch is imported.
+
+Whether all frames of a video are written, only decoding it may tell.
+"""
 
 import hashlib
 import re
@@ -23,7 +26,9 @@ from llve_common.enhance.ready import previewed
 from llve_common.errors import ConfigError, DataError
 from llve_common.io.atomic import require_writable
 from llve_common.io.images import WRITTEN, result_suffix
+from llve_common.machine.locks import LOCK
 from llve_common.video import OUTPUT_FORMATS, is_image, is_video, named_video
+from llve_common.video.decoder import packets_in
 from llve_common.video.writer import check_coding
 
 Job = tuple[Path, Path]
@@ -225,10 +230,10 @@ def jobs_to_do(
     files = {job: _files_of(job) for job in jobs}
     kept = files
     if skip_existing:
-        written = [job for job, each in files.items() if each and all(map(Path.is_file, each))]
+        written = [job for job, each in files.items() if each and all(map(_holds_something, each))]
         done = {job for job in written if not _is_in_frames(job) or _all_written(job, wishes)}
         if wishes.resume:  # a run that was cut off while it removed its parts goes on
-            done = {job for job in done if not folder_of(job[1]).exists()}
+            done = {job for job in done if not (folder_of(job[1]) / LOCK).exists()}
         files = {job: each for job, each in files.items() if job not in done}
         # What an interrupted run left of a video begins with the first frame.
         kept = {
@@ -247,6 +252,10 @@ def jobs_to_do(
     return list(files)
 
 
+def _holds_something(result: Path) -> bool:
+    return result.is_file() and result.stat().st_size > 0
+
+
 def folder_of(target: Path) -> Path:
     """The hidden folder beside a video for its parts, whose name is of fixed length."""
     digest = hashlib.sha256(target.name.encode("utf-8", "surrogateescape")).hexdigest()
@@ -261,7 +270,10 @@ def _files_of(job: Job) -> list[Path]:
     if source.is_dir() and not named_video(target):
         files, _ = walk(source, recursive=False)
         frames = [(path, target / frame_name(path)) for path in files if is_image(path)]
-        naming_faults(frames)
+        # The jobs are apart already; to resolve thousands of paths takes seconds.
+        twins = len({file for _, file in frames}) < len(frames)
+        if twins or any(path.is_symlink() for path, _ in frames):
+            naming_faults(frames)
         return [file for _, file in frames]
     if not _is_in_frames(job):
         return [target]
@@ -276,10 +288,16 @@ def _is_in_frames(job: Job) -> bool:
 
 
 def _all_written(job: Job, wishes: Wishes) -> bool:
-    """Whether a folder holds all frames of a video, which is decoded for it; raw ones come once."""
+    """Whether a folder holds all frames of a video; raw ones come once.
+
+    Most videos have a packet for each frame; where there are not as many, all is decoded.
+    """
     if wishes.raw is not None:
         return False
     written = next(n for n in count() if not (job[1] / numbered(n)).is_file())
+    whole = {wishes.start, wishes.end, wishes.preview} == {None}
+    if whole and written == packets_in(job[0]):
+        return True
     skip = 0 if wishes.preview else written
     with opened(job[0], wishes, skip) as source:
         frames = source.frames

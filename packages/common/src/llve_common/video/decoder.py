@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -18,6 +19,7 @@ from av.video.stream import VideoStream
 
 from llve_common.errors import MediaError
 from llve_common.video.clock import MOST_REORDERED, Clock
+from llve_common.video.container import open_input, video_streams
 
 log = logging.getLogger(__name__)
 
@@ -256,6 +258,16 @@ class Decoder:
             got=f"nothing whole from frame {self._delivered} (counted from 0) on{at}: {reason}",
             mend="fetch the file again, or cut the clip before that frame",
         )
+
+
+def packets_in(path: Path) -> int | None:
+    """How many packets the picture of a video has; None where it breaks off or cannot be read."""
+    with suppress(MediaError, av.FFmpegError, IndexError), open_input(path) as container:
+        stream = video_streams(container)[0]
+        count = sum(packet.size > 0 for packet in container.demux(stream))
+        if count >= len(stream.index_entries) and path.stat().st_size >= _stated_size(path):
+            return count
+    return None
 
 
 def _stated_size(path: Path) -> int:
