@@ -81,11 +81,12 @@ def examine() -> list[Check]:
 
 
 def _broken_libraries() -> Iterator[Check]:
-    """Such as for want of a library of the system's."""
+    """Libraries that every command needs, and that cannot be imported."""
     for name, mend in _NEEDED.items():
         try:
             importlib.import_module(name)
-        except (ImportError, OSError) as error:
+        except (ImportError, AttributeError, RuntimeError, OSError) as error:
+            # Such as for want of a library of the system's, or of another NumPy.
             yield Check(name, "broken", _line(error), mend)
 
 
