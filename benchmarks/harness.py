@@ -17,8 +17,10 @@ import rich.console
 import torch
 from torch import Tensor
 
+from llve_common.enhance.frames import deferred_enhancer
 from llve_common.io.images import Pixels
 from llve_common.machine.memory import keep_freed_memory
+from llve_common.paper.contract import Model
 from llve_common.report.tables import Table
 
 RESULTS = Path(__file__).parent / "results"
@@ -108,6 +110,12 @@ def write(name: str, tables: list[Table], comparisons: Mapping[str, Comparison])
         "tables": [asdict(table) for table in tables],
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def enhancer(model: Model) -> Callable[[Pixels], Pixels]:
+    """What enhances a frame (H, W, 3) and waits for the result."""
+    begin = deferred_enhancer(model)
+    return lambda pixels: begin(pixels)()
 
 
 def dark_frame(height: int, width: int) -> Pixels:

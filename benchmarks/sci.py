@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from llve_common.enhance.frames import beginner
 from llve_common.enhance.row_blocks import RowBlocks
 from llve_common.io.images import Pixels
 from llve_common.metrics.cost import latency, multiply_accumulates, parameter_count, peak_memory
@@ -57,10 +56,10 @@ def main() -> None:
 
 def enhance_paths(network: nn.Module, pixels: Pixels) -> dict[str, Callable[[], Pixels]]:
     """The two ways from pixels to pixels."""
-    begin = beginner(Model(PAPER, network))
+    ours = harness.enhancer(Model(PAPER, network))
     return {
         "published": lambda: to_8_bits(forward(network, harness.to_float(pixels))),
-        "ours": lambda: begin(pixels)(),
+        "ours": lambda: ours(pixels),
     }
 
 
@@ -85,13 +84,13 @@ def stages_of_paths(network: nn.Module, pixels: Pixels) -> dict[str, Callable[[]
     assert Model(PAPER, network).window.halo is not None
     alone = Prepared(lambda block, first, seen: block, Model(PAPER, network).window.halo)
     conversions = RowBlocks(alone, PAPER.rounding)
-    begin = beginner(Model(PAPER, network))
+    ours = harness.enhancer(Model(PAPER, network))
     return {
         "published: to float": lambda: harness.to_float(pixels),
         "published: network": lambda: forward(network, image),
         "published: to 8 bits": lambda: to_8_bits(enhanced),
         "ours: to float and to 8 bits": lambda: conversions(pixels),
-        "ours: with the network": lambda: begin(pixels)(),
+        "ours: with the network": lambda: ours(pixels),
     }
 
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from llve_common.enhance.frames import beginner
 from llve_common.io.images import Pixels
 from llve_common.metrics.cost import multiply_accumulates
 from llve_common.paper.contract import Model
@@ -41,11 +40,11 @@ def measured(
     name: str, network: nn.Module, pixels: Pixels
 ) -> tuple[harness.Comparison, tuple[str, ...]]:
     """Times, their ratio, and how far the results agree."""
-    begin = beginner(Model(PAPER, network))
+    ours = harness.enhancer(Model(PAPER, network))
     comparison = harness.compare(
-        {"published": lambda: published(network, pixels), "ours": lambda: begin(pixels)()}
+        {"published": lambda: published(network, pixels), "ours": lambda: ours(pixels)}
     )
-    difference = np.abs(published(network, pixels).astype(int) - begin(pixels)().astype(int))
+    difference = np.abs(published(network, pixels).astype(int) - ours(pixels).astype(int))
     macs = multiply_accumulates(lambda: network(harness.to_float(pixels)))
     times = [harness.milliseconds(each.seconds) for each in comparison.timings.values()]
     return comparison, (

@@ -8,7 +8,6 @@ from functools import partial
 import harness
 import torch
 
-from llve_common.enhance.frames import beginner
 from llve_common.report.tables import Table
 from llve_common.weights.network import load_model
 from llve_sci.paper import PAPER as SCI
@@ -23,8 +22,8 @@ def main() -> None:
     rows = []
     frames = [harness.dark_frame(*size) for size in SIZES.values()]
     for paper in (SCI, SGZ):
-        begin = beginner(load_model(paper, None, torch.device("cpu")))
-        runs = (partial(lambda begin, pixels: begin(pixels)(), begin, pixels) for pixels in frames)
+        enhance = harness.enhancer(load_model(paper, None, torch.device("cpu")))
+        runs = (partial(enhance, pixels) for pixels in frames)
         comparisons[paper.name] = found = harness.compare(dict(zip(SIZES, runs, strict=True)))
         for (name, timing), pixels in zip(found.timings.items(), frames, strict=True):
             processor = timing.processor_seconds

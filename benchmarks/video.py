@@ -19,8 +19,7 @@ import torch
 
 from llve_common.data.synthetic import read_photograph
 from llve_common.enhance.files import enhance_job
-from llve_common.enhance.frames import beginner, frame_enhancer
-from llve_common.paper.contract import Model
+from llve_common.enhance.frames import frame_enhancer
 from llve_common.report.tables import Table
 from llve_common.video import VideoInfo, VideoReader, VideoWriter
 from llve_common.weights.network import load_model
@@ -42,8 +41,8 @@ def main() -> None:
 
 def functions(source: Path, target: Path) -> dict[str, Callable[[], Any]]:
     """Each stage alone, on frames held in memory, and the whole."""
-    network = load_model(PAPER, None, CPU).network
-    begin, stream = beginner(Model(PAPER, network)), frame_enhancer(Model(PAPER, network))
+    model = load_model(PAPER, None, CPU)
+    enhance, stream = harness.enhancer(model), frame_enhancer(model)
     with VideoReader(source) as reader:
         info, frames = reader.info, list(reader)
 
@@ -52,10 +51,10 @@ def functions(source: Path, target: Path) -> dict[str, Callable[[], Any]]:
             for frame in frames:
                 writer.write(bright[frame.time], frame.time)
 
-    bright = {frame.time: begin(frame.pixels)() for frame in frames}
+    bright = {frame.time: enhance(frame.pixels) for frame in frames}
     return {
         "decode": lambda: decode(source),
-        "network": lambda: [begin(frame.pixels)() for frame in frames],
+        "network": lambda: [enhance(frame.pixels) for frame in frames],
         "encode": encode,
         "whole": lambda: enhance_job(stream, (source, target)),
     }

@@ -6,7 +6,7 @@ import torch
 from recipes import check_frames, plain_frame, recipe_weights
 
 from llve_common.enhance import row_blocks
-from llve_common.enhance.frames import beginner
+from llve_common.enhance.frames import deferred_enhancer
 from llve_common.errors import MediaError
 from llve_common.io.images import to_tensor
 from llve_common.paper.contract import Model
@@ -80,7 +80,7 @@ def test_frames_equal_the_plain_ones(network, dtype, kernels, monkeypatch):
     """In one piece, by blocks of rows, and by strips of columns."""
     monkeypatch.setenv("LLVE_KERNELS", kernels)
     monkeypatch.setattr(row_blocks, "_BLOCK", ROWS * 40)
-    begin = beginner(Model(PAPER, network))
+    begin = deferred_enhancer(Model(PAPER, network))
     sizes = [*SIZES, (120, 160), (11, 2010)]
     for size in sizes:
         assert_prepared_equals_plain(network, size)
@@ -97,4 +97,4 @@ def test_results_that_are_not_a_number_are_refused(kernels, monkeypatch):
     network = recipe(1.0, Enhancer()).eval().requires_grad_(False)
     network.enhance.in_conv[0].weight[1, 2, 0, 0] = float("nan")
     with pytest.raises(MediaError, match="not a number"):
-        beginner(Model(PAPER, network))(random_pixels((9, 30)))()
+        deferred_enhancer(Model(PAPER, network))(random_pixels((9, 30)))()

@@ -6,7 +6,7 @@ import torch
 from recipes import check_frames, plain_frame
 
 from llve_common.clips.frames import Frame
-from llve_common.enhance.frames import beginner, frame_enhancer
+from llve_common.enhance.frames import deferred_enhancer, frame_enhancer
 from llve_common.errors import MediaError
 from llve_common.io.images import Image
 from llve_common.paper.contract import Model
@@ -81,4 +81,4 @@ def test_equals_the_cpu_on_a_gpu(dtype, monkeypatch):
         check_frames([frame.image.pixels for frame in frames], expected)
     network.enhance.in_conv[0].weight[1, 2, 0, 0] = float("nan")
     with pytest.raises(MediaError, match="not a number"):
-        beginner(Model(PAPER, network))(clip[0])()
+        deferred_enhancer(Model(PAPER, network))(clip[0])()

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from recipes import check_frames, check_pixels, plain_frame
 
 from llve_common.enhance import row_blocks
-from llve_common.enhance.frames import beginner, enhance_frames, pad_to_fit
+from llve_common.enhance.frames import deferred_enhancer, enhance_frames, pad_to_fit
 from llve_common.io.images import read_image, to_tensor
 from llve_common.paper.contract import Model, Window
 from llve_common.testing.reference import shared_file
@@ -61,7 +61,7 @@ def test_frames_equal_the_plain_ones(scale, conv_type, dtype, kernels, network_o
     monkeypatch.setenv("LLVE_KERNELS", kernels)
     monkeypatch.setattr(row_blocks, "_BLOCK", 20 * 160)
     network, pixels = network_of(scale, conv_type), dark((121, 160), dtype)
-    found = beginner(Model(PAPER, network))(pixels)()
+    found = deferred_enhancer(Model(PAPER, network))(pixels)()
     check_frames([found], [plain_frame(PAPER, network, pixels)])
 
 
@@ -73,4 +73,6 @@ def test_published_weights_whose_unused_filters_are_below_the_normal_numbers():
     network = PAPER.network(state, None).eval()
     network.load_state_dict(state)
     pixels = read_image(shared_file("data", "sgz", "F1.png")).pixels
-    check_pixels(beginner(Model(PAPER, network))(pixels)(), plain_frame(PAPER, network, pixels))
+    check_pixels(
+        deferred_enhancer(Model(PAPER, network))(pixels)(), plain_frame(PAPER, network, pixels)
+    )

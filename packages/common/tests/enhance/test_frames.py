@@ -11,7 +11,7 @@ from llve_common.clips.frames import Frame
 from llve_common.enhance import frames
 from llve_common.enhance.files import enhance_all
 from llve_common.enhance.frames import (
-    beginner,
+    deferred_enhancer,
     enhance_frames,
     frame_enhancer,
     pad_to_fit,
@@ -82,7 +82,7 @@ def test_a_kernel_of_a_cuda_device_takes_integers_in_float32(model, picture, mon
     for chosen, pixels, expected in (
         (fused, levels, 255 - levels), (fused, floats, floats), (plain, levels, levels)
     ):  # fmt: skip
-        np.testing.assert_array_equal(beginner(chosen)(pixels)(), expected)
+        np.testing.assert_array_equal(deferred_enhancer(chosen)(pixels)(), expected)
         [frame] = frame_enhancer(chosen, ahead=1)([Frame(Image(pixels), "", "here")])
         np.testing.assert_array_equal(frame.image.pixels, expected)
     frame_enhancer(half)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from llve_common.enhance import row_blocks
-from llve_common.enhance.frames import beginner
+from llve_common.enhance.frames import deferred_enhancer
 from llve_common.enhance.row_blocks import RowBlocks
 from llve_common.errors import MediaError
 from llve_common.io.images import to_pixels, to_tensor
@@ -206,7 +206,7 @@ def test_papers_of_a_finite_halo_go_in_blocks(model, picture):
 
     for window, expected in ((Window(halo=1), [7, 8, 2]), (Window(), [13])):
         heights.clear()
-        begin = beginner(model(enhance=enhance, window=window))
+        begin = deferred_enhancer(model(enhance=enhance, window=window))
         np.testing.assert_array_equal(begin(pixels)(), pixels)
         assert sorted(heights) == sorted(expected)
 
@@ -219,7 +219,7 @@ def test_a_prepared_network_is_prepared_once(model, picture):
         return Prepared(lambda block, first, seen: block, halo=0)
 
     network = nn.Identity()
-    begin = beginner(model(network, prepare=prepare, window=Window(multiple=7)))
+    begin = deferred_enhancer(model(network, prepare=prepare, window=Window(multiple=7)))
     for _ in range(2):
         np.testing.assert_array_equal(begin(picture())(), picture())
     assert prepared == [network]

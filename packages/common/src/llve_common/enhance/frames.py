@@ -79,7 +79,7 @@ def frame_enhancer(model: Model, *, inner: bool = False, ahead: int = 0) -> Enha
     """
     ahead = ahead if model.device.type == "cuda" else 0
     if len(model.window.inputs) == 1:
-        begin = beginner(model)
+        begin = deferred_enhancer(model)
         return lambda frames: finished(((each, begin(each.image.pixels)) for each in frames), ahead)
     return lambda frames: finished(_in_windows(model, frames, inner=inner), ahead)
 
@@ -116,7 +116,7 @@ def ready(model: Model) -> Ready:
     return Ready(name, enhance, model.weights, device, model.precision, latency(model.window))
 
 
-def beginner(model: Model) -> Callable[[Pixels], Callable[[], Pixels]]:
+def deferred_enhancer(model: Model) -> Callable[[Pixels], Callable[[], Pixels]]:
     """What begins work on a frame (H, W, 3), RGB, and gives the call that waits for the result.
 
     Both are uint8, uint16 or floats in units of 1. It is prepared once for the network, and later
