@@ -227,7 +227,9 @@ def graphed_step(
     batch: Batch, precision: str,
 ) -> Callable[[], None]:  # fmt: skip
     """Likewise, with the kernels of losses and gradients launched as one, by ``train.graph``."""
-    replayed = Replayed(lambda batch: gradients(network, objective, optimizer, batch, precision))
+    replayed = Replayed(
+        lambda batch: gradients(network, objective, optimizer, batch, precision), GPU
+    )
 
     def step() -> None:
         # What the function sets besides lies where it was captured.
@@ -333,7 +335,7 @@ def queued(run: Callable[[], object]) -> Callable[[], object]:
 
 def graphed(run: Callable[[], object]) -> Callable[[], object]:
     """What it computes, from its fourth call on launched as one."""
-    replayed = Replayed(lambda given: run())
+    replayed = Replayed(lambda given: run(), GPU)
     return lambda: replayed(())
 
 

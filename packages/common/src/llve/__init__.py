@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Literal
 
+    import torch
+
     from llve_common.enhance.enhancer import Enhancer, Installed
     from llve_common.evaluate.score import Scored
 
@@ -26,7 +28,7 @@ def load(
     name: str | Path,
     weights: str | Path | None = None,
     *,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
 ) -> Enhancer:
     """A paper's network as a function of an image, with ``stream`` for clips.
@@ -34,7 +36,8 @@ def load(
     Args:
         name: of an installed paper, or a weights file, from which the paper is found.
         weights: a weights file of the paper, or ``published:NAME``; None: those that come with it.
-        device: ``"auto"`` takes a GPU if there is one; ``"cpu"``, ``"cuda"``, ``"cuda:N"``.
+        device: ``"auto"`` takes a GPU if there is one; ``"cpu"``, ``"cuda"``, ``"cuda:N"``, or
+            PyTorch's own.
         precision: number format. ``"auto"`` is bfloat16 or float16 where that makes the paper
             faster on the device, within 1/255 in the mean; ``"fp32"`` is exact.
 

@@ -38,7 +38,7 @@ def step(dtype):
     return np.finfo(np.promote_types(dtype, "float16")).eps if "f" in dtype else 1
 
 
-@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("dtype", [*TYPES, ">f4"])
 @pytest.mark.parametrize("order", ["rgb", "bgr"])
 def test_arrays(tinted, dtype, order):
     enhancer, gains = tinted(), GAINS if order == "rgb" else GAINS[::-1]
@@ -84,6 +84,16 @@ def test_pictures_in_their_mode(tinted, mode):
         assert made.getchannel("A").tobytes() == given.getchannel("A").tobytes()
 
 
+@pytest.mark.parametrize(("mode", "key"), [("RGB", (9, 9, 9)), ("L", 9)])
+def test_a_transparent_colour_becomes_alpha(tinted, mode, key):
+    given = PIL.Image.new(mode, (8, 6), key)
+    given.putpixel((3, 2), 200 if mode == "L" else (200, 0, 0))
+    given.info["transparency"] = key
+    made = tinted()(given)
+    assert (made.mode, made.info) == (f"{mode}A", {})
+    assert [made.getpixel(at)[-1] for at in ((0, 0), (3, 2))] == [0, 255]
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
     [
@@ -100,6 +110,7 @@ def test_pictures_in_their_mode(tinted, mode):
         (torch.zeros(0, 3, 8, 8), "got: a tensor (0, 3, 8, 8) of torch.float32"),
         (torch.zeros(3, 8, 8, dtype=torch.int64), "got: an array (8, 8, 3) of int64"),
         (PIL.Image.new("CMYK", (8, 8)), "got: a PIL image of mode CMYK"),
+        (PIL.Image.new("I", (8, 8)), "got: a PIL image of mode I"),
     ],
 )
 def test_anything_else_is_named_beside_what_is_taken(tinted, given, named):
@@ -121,19 +132,20 @@ def test_no_such_order(tinted):
 )  # fmt: skip
 def test_frames_come_as_soon_as_they_can(tinted, inputs, border, latency, first):
     enhancer, read = tinted(inputs, border=border), 0
-    frames = values((12, 6, 8, 3), "uint8")
+    frames = values((12, 6, 8, 4), "uint8")
+    buffer = np.empty_like(frames[0])
 
     def camera() -> Iterator[np.ndarray]:
         nonlocal read
-        for frame in frames:
+        for buffer[:] in frames:
             read += 1
-            yield frame
+            yield buffer
 
     assert enhancer.latency == latency
     assert f"{latency} frame" in repr(enhancer)
     for number, made in enumerate(enhancer.stream(camera())):
         assert read == min(12, 1 + max(first, number + latency))
-        np.testing.assert_allclose(made, frames[number] * GAINS, atol=1)
+        np.testing.assert_allclose(made, frames[number] * [*GAINS, 1], atol=1)
     assert number == 11
 
 

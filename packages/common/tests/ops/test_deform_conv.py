@@ -4,6 +4,7 @@ import importlib
 import itertools
 import math
 import sys
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -295,6 +296,20 @@ def test_errors(name, value, said):
     assert named in caught.value.what
     if torch.is_tensor(value) and "torch." not in said:
         assert str(tuple(value.shape)) in str(caught.value)
+
+
+def test_jobs_are_waited_for_whatever_ends_the_wait():
+    """They write to the caller's memory."""
+    done = []
+    with pytest.raises(ZeroDivisionError):
+        native._do([lambda: 1 // 0, lambda: (time.sleep(0.2), done.append(True))])
+    assert done or torch.get_num_threads() == 1
+
+
+def test_a_forked_process_takes_one_thread(monkeypatch):
+    native._first_process()
+    monkeypatch.setattr(native.os, "getpid", lambda: 0)
+    assert native._threads() == 1
 
 
 CPU = torch.device("cpu")

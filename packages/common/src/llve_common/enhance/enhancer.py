@@ -97,7 +97,7 @@ class Enhancer:
         def opened() -> Iterator[Frame]:
             for number, given in enumerate(frames):
                 where = f"frame {number}"
-                images, put_together = _open(given, order, where)
+                images, put_together = _open(_own(given), order, where)
                 if len(images) != 1:
                     what = "a stream takes one frame after the other"
                     raise MediaError(what, where=where, got=f"{len(images)} images")
@@ -165,12 +165,12 @@ def load_enhancer(
     paper: Paper,
     weights: str | Path | None = None,
     *,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     precision: AnyPrecision = "auto",
 ) -> Enhancer:
     """A paper's network as a function; arguments and errors are those of ``llve.load``."""
     path = None if weights is None else Path(weights)
-    return Enhancer(load_model(paper, path, choose_device(device), precision=precision))
+    return Enhancer(load_model(paper, path, choose_device(str(device)), precision=precision))
 
 
 def _again(package: str, weights: Path | None, device: str, precision: Precision) -> Enhancer:
@@ -194,6 +194,13 @@ def _open(given: Any, order: Order, where: str) -> _Opened:
     return _open_array(given, order, where)
 
 
+def _own(given: Any) -> Any:
+    """A copy of an array or tensor, into which whoever reads a clip may read the next frame."""
+    if isinstance(given, np.ndarray):
+        return given.copy()
+    return given.detach().clone() if isinstance(given, torch.Tensor) else given
+
+
 def _open_array(given: np.ndarray[Any, Any], order: Order, where: str) -> _Opened:
     """An array (H, W), or (H, W, C) of grey or colour with or without transparency."""
     if (given.dtype not in _INTEGERS and given.dtype.kind != "f") or 0 in given.shape:
@@ -214,14 +221,20 @@ def _open_array(given: np.ndarray[Any, Any], order: Order, where: str) -> _Opene
         # Of three equal channels the luma is what they are.
         made = cv2.cvtColor(found, cv2.COLOR_RGB2GRAY) if colours == 1 else found[..., ::step]
         parts = (np.atleast_3d(made).astype(given.dtype), planes[..., colours:])
-        return np.ascontiguousarray(np.concatenate(parts, axis=2).reshape(given.shape))
+        whole = np.concatenate(parts, axis=2).astype(given.dtype, copy=False)
+        return np.ascontiguousarray(whole.reshape(given.shape))
 
     return [Image(np.ascontiguousarray(rgb))], put_together
 
 
 def _open_picture(given: PIL.Image.Image, where: str) -> _Opened:
     if given.mode not in _MODES:
-        raise _refused(f"a PIL image of mode {given.mode}", where, 'image.convert("RGB")')
+        wide = given.mode[0] in "IF"  # which convert() clips
+        mend = "numpy.asarray(image) as uint16 or floats" if wide else 'image.convert("RGB")'
+        raise _refused(f"a PIL image of mode {given.mode}", where, mend)
+    if "transparency" in given.info and given.mode in {"L", "RGB"}:
+        # One colour stands for it, which others may become.
+        given = given.convert(f"{given.mode}A")
     profile = given.info.get("icc_profile")
     planes = _in_srgb(given, profile) if profile else np.asarray(given)
     images, put_together = _open_array(planes, "rgb", where)

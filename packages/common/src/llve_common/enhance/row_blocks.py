@@ -73,10 +73,11 @@ class RowBlocks:
         return result
 
     def _pool(self) -> ThreadPoolExecutor:
-        """The threads of this process: one that is forked off has the object, and no thread."""
+        """The threads of this process: one that is forked off has the object, and makes one."""
         process = os.getpid()
         if process not in self._pools:
-            self._pools = {process: lone_workers(self._workers)}
+            self._workers = 1
+            self._pools = {process: lone_workers(1)}
         return self._pools[process]
 
     def _look(self, pixels: Pixels) -> Any:

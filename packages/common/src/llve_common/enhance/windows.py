@@ -109,7 +109,7 @@ def _quick(device: torch.device, function: Callable[[Any], Any]) -> Callable[[An
     """
     if device.type != "cuda":
         return function
-    replayed: Replayed | None = Replayed(function)
+    replayed: Replayed | None = Replayed(function, device)
 
     def call(given: Any) -> Any:
         nonlocal replayed

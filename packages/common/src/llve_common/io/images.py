@@ -187,7 +187,7 @@ def to_levels(pixels: Pixels, device: torch.device) -> Tensor:
     """(H, W, 3) pixels to a tensor like them, from memory that a CUDA device reads by itself."""
     import torch
 
-    levels = torch.from_numpy(np.ascontiguousarray(pixels)).pin_memory()
+    levels = torch.from_numpy(np.require(pixels, requirements=("C", "W"))).pin_memory()
     return levels.to(device, non_blocking=True)
 
 

@@ -28,13 +28,14 @@ class Replayed:
     Tensors of other shapes than the first call's go as usual.
 
     Args:
-        function: of tensors, on the current device. It may change nothing that lies outside the
-            device, for its Python code runs no more.
+        function: of tensors on the device. It may change nothing that lies outside the device, for
+            its Python code runs no more.
+        device: a CUDA device, which need not be the current one.
     """
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        self._function = function
-        self._beside = torch.cuda.Stream()
+    def __init__(self, function: Callable[[Any], Any], device: torch.device) -> None:
+        self._function, self._device = function, device
+        self._beside = torch.cuda.Stream(device)
         self._shapes: list[torch.Size] = []
         self._calls = 0
         self._graph: torch.cuda.CUDAGraph | None = None
@@ -47,6 +48,10 @@ class Replayed:
         Raises:
             NotCaptured: it cannot be.
         """
+        with torch.cuda.device(self._device):
+            return self._replayed(given)
+
+    def _replayed(self, given: Any) -> Any:
         shapes = [each.shape for each in tensors(given)]
         self._shapes = self._shapes or shapes
         if shapes != self._shapes:

@@ -210,6 +210,15 @@ def _count(
     return 2 * math.prod(out_shape) * math.prod(weight[1:])
 
 
+@register_flop_formula(torch.ops.llve.deform_conv2d_backward)
+def _count_backward(
+    grad_output: Sequence[int], image: Sequence[int], offset: Sequence[int], mask: Sequence[int],
+    weight: Sequence[int], *rest: object, out_shape: Sequence[int],
+) -> int:  # fmt: skip
+    """Likewise: a product for the samples' gradients, and one for the weight's."""
+    return 4 * math.prod(grad_output) * math.prod(weight[1:])
+
+
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     image, offset, mask, weight, bias, *ctx.geometry = inputs
     ctx.save_for_backward(image, offset, mask, weight)

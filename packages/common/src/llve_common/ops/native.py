@@ -11,7 +11,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache, partial
 from importlib.resources import as_file, files
 
@@ -88,7 +88,7 @@ def forward(operands: Operands, bias: Tensor | None) -> Tensor:
         (len(image), len(weight), *size), dtype=image.dtype, memory_format=torch.channels_last
     )
     parts = _parts(layer, range(layer.groups))
-    threads = min(torch.get_num_threads(), len(parts))
+    threads = min(_threads(), len(parts))
     samples, columns, sums = _memory(library, matrix, bias, threads)
     arranged = _space(layer, image)
     for n in range(len(image)):
@@ -160,9 +160,19 @@ def _arrange(library: ctypes.CDLL, layer: _Layer, image: Tensor, arranged: Tenso
     """Copy an image (C, H, W) into such memory."""
     image = image.flatten(1)
     library.arrange(
-        layer, torch.get_num_threads(),
+        layer, _threads(),
         image.data_ptr(), image.stride(1), image.stride(0), arranged.data_ptr(),
     )  # fmt: skip
+
+
+def _threads() -> int:
+    """Torch's number; one in a forked process, which OpenMP's threads have not come with."""
+    return torch.get_num_threads() if os.getpid() == _first_process() else 1
+
+
+@cache
+def _first_process() -> int:
+    return os.getpid()
 
 
 def _memory(
@@ -243,9 +253,14 @@ def _do(jobs: Sequence[Callable[[], None]]) -> None:
     if workers < 2:
         work()
         return
-    pool = _workers(workers, os.getpid())
-    for done in [pool.submit(work) for _ in range(workers)]:
-        done.result()
+    pool = _workers(torch.get_num_threads(), os.getpid())
+    begun = [pool.submit(work) for _ in range(workers)]
+    try:
+        for done in begun:
+            done.result()
+    finally:
+        # Also after Ctrl-C: C writes to memory that is the caller's.
+        wait(begun)
 
 
 @cache

@@ -162,13 +162,14 @@ def _sample(operands: Operands, groups: _Groups, columns: Tensor, *grads: Tensor
     tile_width = min(tile, _TILE_WIDTH)
     rows, across = mask.shape[2:]
     tiles = -(-rows // (tile // tile_width)) * -(-across // tile_width)
-    _sample_tile[(count * groups.deformable * tiles,)](
-        image, offset.contiguous(), mask.contiguous(), columns,
-        *(grads or (None,) * 4), groups.deformable, height, width, rows, across, columns.shape[1],
-        *geometry.stride, *geometry.padding, *geometry.dilation,
-        taps=groups.taps, kernel_width=weight.shape[3],
-        channels=channels, run=groups.run, lanes=lanes, tile=tile, tile_width=tile_width,
-    )  # fmt: skip
+    with torch.cuda.device_of(image):  # Triton launches on the current one
+        _sample_tile[(count * groups.deformable * tiles,)](
+            image, offset.contiguous(), mask.contiguous(), columns, *(grads or (None,) * 4),
+            groups.deformable, height, width, rows, across, columns.shape[1],
+            *geometry.stride, *geometry.padding, *geometry.dilation,
+            taps=groups.taps, kernel_width=weight.shape[3],
+            channels=channels, run=groups.run, lanes=lanes, tile=tile, tile_width=tile_width,
+        )  # fmt: skip
 
 
 @triton.jit

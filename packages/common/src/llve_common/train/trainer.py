@@ -212,7 +212,7 @@ def _set_up(
         for parameter in network.parameters():
             parameter.data = channels_last(parameter.data)
         run.replayed = Replayed(
-            lambda batch: (_gradients(run, mapped(batch, channels_last), 1.0), _held(run))
+            lambda batch: (_gradients(run, mapped(batch, channels_last), 1.0), _held(run)), device
         )
     return run
 
