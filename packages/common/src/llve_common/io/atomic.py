@@ -162,11 +162,14 @@ def remove_leftovers(folder: Path) -> None:
     for path in folder.glob(".llve-*"):
         if _TEMPORARY.fullmatch(path.name) and path.is_file() and not path.is_symlink():
             with suppress(OSError), path.open("rb") as file:
-                # Of a folder, what is within changes.
-                written = (path, *path.with_suffix("").rglob("*"))
-                old = time.time() - max(each.stat().st_mtime for each in written) > _AT_WORK
-                if (old or path.name.startswith(_of_this_machine())) and lock(file):
+                if (path.name.startswith(_of_this_machine()) or _rests(path)) and lock(file):
                     _remove(path)
+
+
+def _rests(temporary: Path) -> bool:
+    """Whether nothing was written for an hour to a temporary file or in the folder of its name."""
+    written = (temporary, *temporary.with_suffix("").rglob("*"))
+    return time.time() - max(each.stat().st_mtime for each in written) > _AT_WORK
 
 
 def _of_this_machine() -> str:
