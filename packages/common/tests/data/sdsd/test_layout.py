@@ -19,6 +19,7 @@ from llve_common.data.sdsd.layout import (
 from llve_common.data.sdsd.layout import test_names as names_of_test
 from llve_common.data.sdsd.settings import ClipData, ClipTestData
 from llve_common.data.sdsd.splits import SDSD_INDOOR_TEST, SDSD_OUTDOOR_TEST, SMID_TEST
+from llve_common.data.synthetic import write_clip_set
 from llve_common.errors import DataError
 from llve_common.io.images import write_image
 
@@ -129,6 +130,16 @@ def test_the_folders_name_tells_the_published_split(tmp_path, monkeypatch, given
     (tmp_path / "outdoor_link").symlink_to(tmp_path)
     monkeypatch.chdir(here if given.get("low") == "." else tmp_path)
     assert names_of_test(ClipData.model_validate(given)) == names
+
+
+def test_sets_made_here_have_indoors_names_whatever_their_folder_is_called(tmp_path):
+    root = write_clip_set(tmp_path / "outdoor-photos_np", clips=1, frames=1, height=16, width=16)
+    for given in (
+        {"root": root},
+        {"low": root / "input"},
+        {"root": tmp_path / "outdoor-photos_png"},
+    ):
+        assert names_of_test(ClipData.model_validate(given)) == SDSD_INDOOR_TEST
 
 
 def test_smid_has_one_ground_truth_for_a_scene(tmp_path, write_clip):

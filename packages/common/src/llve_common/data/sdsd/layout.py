@@ -142,10 +142,12 @@ def scene_target(folder: Path) -> Path:
 def published_split(root: Path) -> Split:
     """Which published test clips a set has, by its layout, or its folder's name or that above it.
 
-    Links count by their own names first.
+    Links count by their own names first. Sets made here have indoor's, whatever they are called.
     """
     if any((root / low).is_dir() for low, _ in SETS if low.startswith("SMID")):
         return "smid"
+    if (either_name(root) / "synthetic.json").is_file():
+        return "indoor"
     paths = named(root).absolute(), root.resolve()
     names = [each.name.lower() for path in paths for each in (path, path.parent)]
     splits: tuple[Split, ...] = ("indoor", "outdoor")
