@@ -7,12 +7,13 @@ from llve_common.clips.clip import (
     Clip,
     clip_of,
     clips_in,
+    frames_in_all,
     image_clips,
     paired_clips,
     read_alike,
     read_frame,
 )
-from llve_common.errors import DataError
+from llve_common.errors import DataError, MediaError
 from llve_common.io.images import write_image
 
 
@@ -56,7 +57,11 @@ def test_a_video_is_read_as_its_frames(video_file):
     assert resized.shape == (6, 10, 3)
     assert first.image.pixels.shape == (40, 48, 3)
     video.write_bytes(b"no video")
-    assert Clip("dark", (video,)).count is None  # reading says why
+    broken = Clip("dark", (video,))
+    assert frames_in_all([clip, clip]) == 8
+    assert frames_in_all([clip, broken]) is None
+    with pytest.raises(MediaError, match=r"dark\.mp4"):
+        _ = broken.count
 
 
 def test_the_first_frames_of_image_files_are_those_files(image_file):

@@ -208,6 +208,17 @@ def test_a_test_takes_a_video(paper, settings, video_file, tmp_path, image_file,
     assert (tested.facts["ssim"], tested.facts["device"]) == ("skimage7", "cpu")
 
 
+def test_a_video_that_cannot_be_opened_is_refused_before_any_work(
+    paper, settings, video_file, tmp_path
+):
+    for name in ("low/a.mp4", "low/b.mp4"):
+        video_file(name, [40, 60])
+    (tmp_path / "low" / "b.mp4").write_bytes(b"no video")
+    with pytest.raises(MediaError, match=r"b\.mp4"):
+        run_test(paper(), settings(low=tmp_path / "low"))
+    assert not (tmp_path / "results").exists()
+
+
 def test_a_test_without_anything_to_do_is_refused(paper, settings, image_file):
     low = image_file("low/a.png").parent
     assert run_test(paper(), settings(low=low)).scores.mean_of_frames == {}

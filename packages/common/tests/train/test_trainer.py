@@ -315,7 +315,9 @@ def test_a_failing_validation_costs_neither_checkpoint_nor_training(validated, l
     assert len(list((folder / "checkpoints").iterdir())) == 3
 
 
-def test_validation_data_are_looked_at_before_the_first_iteration(validated, tmp_path, image_file):
+def test_validation_data_are_looked_at_before_the_first_iteration(
+    validated, tmp_path, image_file, video_file
+):
     small = Clip("pairs", (image_file("a.png"),), (image_file("b.png", 4, 4),))
     for clips, said in (
         ([small], "differ in size"),
@@ -326,6 +328,12 @@ def test_validation_data_are_looked_at_before_the_first_iteration(validated, tmp
     (tmp_path / "a.png").write_bytes(b"text")
     with pytest.raises(MediaError, match="not an image"):
         validated(validation=lambda settings: [small])
+    good, cut = video_file("good.mp4", [20, 40]), tmp_path / "cut.mp4"
+    cut.write_bytes(good.read_bytes()[:-100])
+    for pair in ((cut, good), (good, cut)):
+        clip = Clip("video", *((file,) for file in pair))
+        with pytest.raises(MediaError, match=r"cut\.mp4"):
+            validated(validation=lambda settings, clip=clip: [clip])
     assert not (tmp_path / "runs").exists()
 
 

@@ -73,14 +73,15 @@ class Clip:
 
     @cached_property
     def count(self) -> int | None:
-        """How many frames are read; of a video, as far as its file tells."""
+        """How many frames are read; of a video, as far as its file tells.
+
+        Raises:
+            MediaError: the video cannot be opened.
+        """
         if not self.of_video:
             return len(self.frames)
-        try:
-            with open_video(self.frames[0]) as video:
-                known = [each for each in (video.info.frames, self.length) if each is not None]
-        except MediaError:  # which reading it says
-            return None
+        with open_video(self.frames[0]) as video:
+            known = [each for each in (video.info.frames, self.length) if each is not None]
         return min(known, default=None)
 
     def file(self, index: int) -> Path:
@@ -219,6 +220,15 @@ def clip_of(
         below = (low, high) if recursive else None
         targets = [target for _, target in match_by_name(frames, targets, below)]
     return Clip(clip_name(low), tuple(frames), tuple(targets), size, length)
+
+
+def frames_in_all(clips: Iterable[Clip]) -> int | None:
+    """How many frames clips have in all; None where one's file does not tell or cannot be read."""
+    try:
+        counts = [clip.count for clip in clips]
+    except MediaError:  # which reading it says
+        return None
+    return None if None in counts else sum(count or 0 for count in counts)
 
 
 def files_of(clips: Iterable[Clip]) -> list[Path]:

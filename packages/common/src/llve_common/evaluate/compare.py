@@ -12,7 +12,7 @@ from statistics import fmean
 import numpy as np
 import torch
 
-from llve_common.clips.clip import Clip
+from llve_common.clips.clip import Clip, frames_in_all
 from llve_common.clips.frames import Frame
 from llve_common.config import AnyPrecision, Precision
 from llve_common.enhance.frames import enhancer_to_8_bits, frame_enhancer, pad_to_fit
@@ -191,8 +191,8 @@ def compare(
     running: dict[str, Enhance] = {INPUT: iter, **({GAMMA: gamma_curves} if quality else {})}
     running |= {row.name: enhancer_to_8_bits(model) for row, model in opened if model is not None}
     shown = evenly_spread([clip.name for clip in clips], PICTURES)
-    counts = [clip.count for clip in clips]
-    total = None if None in counts else sum(each or 0 for each in counts) * len(running)
+    whole = frames_in_all(clips)
+    total = None if whole is None else whole * len(running)
     done = itertools.count(1)
 
     measured: dict[str, dict[str, Measured]] = {name: {} for name in running}

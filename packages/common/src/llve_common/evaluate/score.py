@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from llve_common.clips.clip import Clip, fitted
+from llve_common.clips.clip import Clip, fitted, frames_in_all
 from llve_common.clips.folders import some_of
 from llve_common.clips.frames import Watcher, open_source
 from llve_common.errors import ConfigError, DataError, MediaError, in_one_line
@@ -239,8 +239,7 @@ def score(
         scored.missing = True
         scored.notes.append(f"left out: {some_of(lacking)}")
     sets = [part for each in sets for part in (each.parts() if each.result.name == "" else [each])]
-    counts = [each.result.count for each in sets]
-    total = None if None in counts else sum(count or 0 for count in counts)
+    total = frames_in_all(each.result for each in sets)
     failure = None
     for each in sets:
         before = len(scored.frames)

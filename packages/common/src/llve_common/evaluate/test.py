@@ -34,7 +34,7 @@ from llve_common.paper.contract import (
     Window,
     files_below,
 )
-from llve_common.video import is_video
+from llve_common.video import is_video, open_video
 from llve_common.weights.network import load_model
 from llve_common.weights.pretrained import perceptual_distance
 
@@ -171,14 +171,14 @@ def require_scorable(clips: Sequence[Clip], window: Window, scoring: Scoring) ->
     Raises:
         DataError: two clips have one name, one is shorter than a window where only inner frames
             are scored, or a frame and its ground truth differ in size.
-        MediaError: a file is no image.
+        MediaError: a file is no image, or a video cannot be opened.
     """
     _require_own_names(clips)
     for clip in clips:
         _places(window, clip, inner=scoring.inner and len(window.inputs) > 1)
         for pair in zip(clip.frames, clip.targets or clip.frames, strict=False):
             # As stored; one of two may be turned when it is read.
-            sizes = [image_size(file) for file in pair if not is_video(file)]
+            sizes = [_stored_size(file) for file in pair]
             if clip.size is None and len({*map(frozenset, sizes)}) > 1:
                 got = ", and ".join(f"{width}x{height}" for height, width in sizes)
                 raise DataError(
@@ -186,6 +186,13 @@ def require_scorable(clips: Sequence[Clip], window: Window, scoring: Scoring) ->
                     where=pair[0],
                     got=f"{got} in {pair[1]}",
                 )
+
+
+def _stored_size(file: Path) -> tuple[int, int]:
+    if not is_video(file):
+        return image_size(file)
+    with open_video(file) as video:
+        return video.info.height, video.info.width
 
 
 def _measures(scoring: Scoring) -> dict[str, Measure]:
