@@ -116,7 +116,7 @@ def _divided(chosen: PairSettings, kind: Kind) -> tuple[list[Clip], list[Clip]]:
         held_out = _clips(*other, chosen.names)
     # Whatever they are called: folders may be linked, or given from elsewhere.
     kept = {file.resolve() for clip in held_out for file in clip.frames}
-    rest = [clip for clip in clips if kept.isdisjoint(map(Path.resolve, clip.frames))]
+    rest = [clip for clip in clips if not kept or kept.isdisjoint(map(Path.resolve, clip.frames))]
     return _as_taken(rest, low, kind), _as_taken(held_out, other[0] if other else low, kind)
 
 
@@ -195,7 +195,8 @@ def _as_taken(clips: list[Clip], low: Path, kind: Kind) -> list[Clip]:
     """The clips as a paper takes them: one on images has those of the folder itself as one clip."""
     if kind == "video":
         return clips
-    flat = [clip for clip in clips if clip.frames[0].parent == low and not clip.of_video]
+    alone = (clip for clip in clips if clip.frames[0].parent == low and not clip.of_video)
+    flat = dict.fromkeys(alone)
     if not flat:
         return clips
     frames, targets = (
@@ -203,7 +204,7 @@ def _as_taken(clips: list[Clip], low: Path, kind: Kind) -> list[Clip]:
         for side in (lambda clip: clip.frames, lambda clip: clip.targets)
     )
     whole = Clip(named(low).name, frames, targets or None)
-    return [whole, *(clip for clip in clips if clip not in set(flat))]
+    return [whole, *(clip for clip in clips if clip not in flat)]
 
 
 def _note_stills(clips: Sequence[Clip], kind: Kind) -> None:
