@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from llve_common.clips.folders import in_natural_order, list_images, match_by_name
+from llve_common.clips.frames import sources_in
 from llve_common.errors import DataError
 from llve_common.io.atomic import write_text
 
@@ -53,7 +54,8 @@ def test_results_beside_images_are_left_out_of_them_and_named(folder, caplog):
     with caplog.at_level(logging.WARNING):
         found = names(folder, list_images(folder, recursive=True))
     assert [each for each in found if "EXP" in each] == ["EXP/mine.png"]
-    assert "EXP/a/ (results)\n" in caplog.text
+    assert names(folder, sources_in(folder, clips=False)) == found
+    assert caplog.text.count("EXP/a/ (results)") == 2
     for inside in ("EXP/a", "EXP/a/steps"):
         [found] = list_images(folder / inside, recursive=True)
         assert found.name == "a.png"

@@ -10,7 +10,7 @@ from pathlib import Path
 from llve_common.errors import DataError
 from llve_common.io.images import IMAGE_SUFFIXES
 from llve_common.machine.shell import COMMAND
-from llve_common.video import is_image
+from llve_common.video import is_image, is_video
 
 log = logging.getLogger(__name__)
 
@@ -18,19 +18,13 @@ log = logging.getLogger(__name__)
 def list_images(folder: Path, *, recursive: bool = False) -> list[Path]:
     """The images in a folder, sorted by their path as a plain string.
 
-    What :func:`walk` leaves out, files that are not images by their suffix, and results of ours
-    beside other images, are named in the log.
+    What :func:`walk_without_results` leaves out, and files that are not images by their suffix, are
+    named in the log.
 
     Raises:
         DataError: the folder is missing, is a file, may not be read, or holds no image.
     """
-    files, left_out = walk(folder, recursive=recursive)
-    # A run's previews would be its own data from then on. A folder of results alone is meant.
-    ours = {file.parent for file in files if file.name == COMMAND} - {folder}
-    others = [file for file in files if ours.isdisjoint(file.parents)]
-    if any(map(is_image, others)):
-        left_out += [f"{each.relative_to(folder).as_posix()}/ (results)" for each in ours]
-        files = others
+    files, left_out = walk_without_results(folder, recursive=recursive)
     images = [file for file in files if is_image(file)]
     if not images:
         raise holds_no_image(folder, len(files) + len(left_out))
@@ -49,6 +43,24 @@ def holds_no_image(folder: Path, others: int) -> DataError:
         got=f"{others} other files" if others else alone,
         expected=f"files that end in {', '.join(IMAGE_SUFFIXES)}",
     )
+
+
+def walk_without_results(folder: Path, *, recursive: bool) -> tuple[list[Path], list[str]]:
+    """As :func:`walk`, without results of ours beside other images or videos.
+
+    A run's previews would be its own data from then on. A folder of results alone is meant.
+
+    Raises:
+        DataError: as :func:`walk`.
+    """
+    files, left_out = walk(folder, recursive=recursive)
+    ours = {file.parent for file in files if file.name == COMMAND} - {folder}
+    if ours:
+        others = [file for file in files if ours.isdisjoint(file.parents)]
+        if any(is_image(file) or is_video(file) for file in others):
+            names = [f"{each.relative_to(folder).as_posix()}/ (results)" for each in ours]
+            return others, left_out + names
+    return files, left_out
 
 
 def walk(folder: Path, *, recursive: bool) -> tuple[list[Path], list[str]]:

@@ -15,7 +15,7 @@ from llve_common.clips.folders import (
     in_natural_order,
     list_images,
     name_left_out,
-    walk,
+    walk_without_results,
 )
 from llve_common.errors import MediaError
 from llve_common.io.images import (
@@ -143,7 +143,8 @@ def sources_in(path: Path, *, clips: bool, but: Path | None = None) -> list[Path
     """What can be opened: a file itself; of a folder and its subfolders the videos and images.
 
     Videos come first, then images, or for ``clips`` the folders of them, each sorted. What is
-    neither, hidden or unreadable is named in the log, and so is the folder ``but``, an output.
+    neither, hidden, unreadable or a result is named in the log, and so is the folder ``but``, an
+    output.
 
     Raises:
         MediaError: there is no such file or folder.
@@ -152,7 +153,7 @@ def sources_in(path: Path, *, clips: bool, but: Path | None = None) -> list[Path
     require_there(path)
     if path.is_file():
         return [path]
-    files, left_out = walk(path, recursive=True)
+    files, left_out = walk_without_results(path, recursive=True)
     if but is not None and path.resolve() in (beyond := but.resolve()).parents:
         kept = [each for each in files if beyond not in each.resolve().parents]
         left_out += [] if len(kept) == len(files) else [f"{but.name}/ (the output)"]

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llve_common.clips.folders import walk
+from llve_common.clips.folders import walk_without_results
 from llve_common.config import Kind
 from llve_common.errors import ConfigError
 from llve_common.paper.installed import installed_papers
@@ -73,6 +73,9 @@ def recommended(kind: Kind) -> tuple[str, str]:
 
 def kind_of(sources: Sequence[Path]) -> Kind:
     """Whether sources are videos, or folders of nothing but videos; images otherwise."""
-    inside = [walk(each, recursive=True)[0] if each.is_dir() else [each] for each in sources]
+    inside = [
+        walk_without_results(each, recursive=True)[0] if each.is_dir() else [each]
+        for each in sources
+    ]
     files = [file for each in inside for file in each if is_image(file) or is_video(file)]
     return "video" if files and all(map(is_video, files)) else "image"
