@@ -154,7 +154,7 @@ def test_a_set_needs_no_list_that_nobody_named(ramps):
     assert len(training_set(settings)) == 12
 
 
-def test_the_published_test_videos_validate_where_they_are(ramps, tmp_path):
+def test_the_published_test_videos_validate_where_they_are(ramps, tmp_path, caplog):
     for name in ("a", "b"):
         low, normal = map(str, ramps(name))
     real = {"low": low, "normal": normal}
@@ -165,10 +165,12 @@ def test_the_published_test_videos_validate_where_they_are(ramps, tmp_path):
             (clip.name, [file.stem for file in clip.frames]) for clip in validation_clips(settings)
         ]
 
-    assert validated() == []
-    (tmp_path / "test_list.txt").write_text("b\n")
+    (tmp_path / "test_list.txt").write_text("b\nnot-downloaded\n")
+    assert validated() == []  # all are trained on
+    real["list"] = str(tmp_path / "train_list.txt")
     assert validated() == [("b", [f"0000{number}" for number in range(2, 8)])]
-    assert [name for name, _ in validated(validation=real)] == ["a", "b"]
+    assert [name for name, _ in validated(validation={"low": low, "normal": normal})] == ["a", "b"]
+    assert "left out, not there: not-downloaded" in caplog.text
     real["list"] = str(tmp_path / "lists" / "train_list.txt")
     assert validated() == []
 

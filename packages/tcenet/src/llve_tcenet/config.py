@@ -47,7 +47,7 @@ class ValidationSettings(Settings):
     """Videos to score during training."""
 
     low: Path | None = Field(
-        None, description="folder of videos in low light; null: real ones that test_list.txt names"
+        None, description="folder of videos in low light; null: of test_list.txt beside real.list"
     )
     normal: Path | None = Field(None, description="folder of ground truth")
     list: Path | None = Field(None, description="file of the videos' names; null: all videos")

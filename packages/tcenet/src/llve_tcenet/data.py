@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from llve_common.clips.clip import clip_files, clip_of, clips_in, files_of, require_pairs
-from llve_common.clips.folders import entries
+from llve_common.clips.folders import entries, name_left_out
 from llve_common.config import read_small
 from llve_common.errors import DataError
 from llve_common.io.images import read_image, to_tensor
@@ -139,22 +139,30 @@ def require_window(clip: Clip) -> None:
         )
 
 
-def video_clips(low: Path, normal: Path | None, listed: Path | None = None) -> list[Clip]:
+def video_clips(
+    low: Path, normal: Path | None, listed: Path | None = None, *, as_far: bool = False
+) -> list[Clip]:
     """The videos below a folder, with ground truth where its folder is given.
 
     Args:
         low: a folder of folders of frames or of videos, or itself one of them.
         normal: the same names; a video with a single frame there has it for all frames.
         listed: a file with the names of the videos to use; None takes all.
+        as_far: whether listed videos that are not on both sides are left out, with a line.
 
     Raises:
         DataError: a folder is missing or empty, the names do not match, or the list is not read.
     """
     lows, normals = _below(low), {} if normal is None else _below(normal)
-    return [
-        _clip(lows.get(name, low / name), normal and normals.get(name, normal / name))
+    pairs = [
+        (lows.get(name, low / name), normal and normals.get(name, normal / name))
         for name in (lows if listed is None else _listed(listed))
     ]
+    there = [
+        pair for pair in pairs if not as_far or all(not each or each.exists() for each in pair)
+    ]
+    name_left_out(low, [pair[0].name for pair in pairs if pair not in there], "not there")
+    return [_clip(*pair) for pair in there]
 
 
 def _clip(low: Path, normal: Path | None) -> Clip:

@@ -230,17 +230,17 @@ def train_plan(settings: TrainSettings, epoch_length: int) -> Plan:
 def validation_clips(settings: TrainSettings) -> list[Clip]:
     """The test videos, cut to the window that the published quick validation looks at.
 
-    They are those given, or the real ones of ``test_list.txt`` beside the real ones' list.
+    They are those given, or the real ones of ``test_list.txt`` beside the real ones' list, as far
+    as they are there.
     """
     chosen, real = settings.data.validation, settings.data.real
     if settings.pairs.low is not None:
         return [_quick(clip.at_least(WINDOW)) for clip in held_out_pairs(settings.pairs, "video")]
     if chosen.low is not None:
         return [_quick(clip) for clip in video_clips(chosen.low, chosen.normal, chosen.list)]
-    listed = (real.list or real.low).parent / "test_list.txt"
-    if not listed.is_file():
+    if real.list is None or not (listed := real.list.parent / "test_list.txt").is_file():
         return []
-    return [_quick(clip) for clip in video_clips(real.low, real.normal, listed)]
+    return [_quick(clip) for clip in video_clips(real.low, real.normal, listed, as_far=True)]
 
 
 def _quick(clip: Clip) -> Clip:
