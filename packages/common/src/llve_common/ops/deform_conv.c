@@ -195,25 +195,27 @@ INLINE void blend_backward(const Layer *layer, int64_t count, const Samples *sam
     default: CALL(channels);         \
     }
 
-INLINE void arrange_row(const Layer *layer, int64_t row, const REAL *image, int64_t pixel_stride,
-                        int64_t channel_stride, REAL *arranged, const int64_t channels)
+INLINE void arrange_row(const Layer *layer, int64_t first, int64_t beyond, int64_t row,
+                        const REAL *image, int64_t pixel_stride, int64_t channel_stride,
+                        REAL *arranged, const int64_t channels)
 {
     const int64_t row_length = layer->width + 2, group_size = (layer->height + 3) * row_length;
     image += row * layer->width * pixel_stride;
     arranged += ((row + 2) * row_length + 1) * channels;
     for (int64_t x = 0; x < layer->width; x++)
-        for (int64_t group = 0; group < layer->groups; group++)
+        for (int64_t group = first; group < beyond; group++)
             for (int64_t c = 0; c < channels; c++)
                 arranged[(group * group_size + x) * channels + c] =
                     image[x * pixel_stride + (group * channels + c) * channel_stride];
 }
 
 /* Zero the border next to a row, with two more rows above the first and one below the last. */
-static void arrange_border(const Layer *layer, int64_t row, REAL *arranged)
+static void arrange_border(const Layer *layer, int64_t first, int64_t beyond, int64_t row,
+                           REAL *arranged)
 {
     const int64_t pixel = layer->channels / layer->groups * (int64_t)sizeof(REAL);
     const int64_t row_size = (layer->width + 2) * pixel, last = layer->height - 1;
-    for (int64_t group = 0; group < layer->groups; group++) {
+    for (int64_t group = first; group < beyond; group++) {
         char *to = (char *)arranged + (group * (layer->height + 3) + row + 2) * row_size;
         if (row == 0)
             memset(to - 2 * row_size, 0, 2 * row_size);
@@ -222,14 +224,15 @@ static void arrange_border(const Layer *layer, int64_t row, REAL *arranged)
     }
 }
 
-/* Copy an image of any layout into the layout described above. */
-void arrange(const Layer *layer, int64_t threads, const REAL *image, int64_t pixel_stride,
-             int64_t channel_stride, REAL *arranged)
+/* Copy groups `first` to `beyond` of an image of any layout into the layout described above. */
+void arrange(const Layer *layer, int64_t first, int64_t beyond, int64_t threads, const REAL *image,
+             int64_t pixel_stride, int64_t channel_stride, REAL *arranged)
 {
 #pragma omp parallel for num_threads(threads)
     for (int64_t row = 0; row < layer->height; row++) {
-        arrange_border(layer, row, arranged);
-#define CALL(N) arrange_row(layer, row, image, pixel_stride, channel_stride, arranged, N)
+        arrange_border(layer, first, beyond, row, arranged);
+#define CALL(N) \
+    arrange_row(layer, first, beyond, row, image, pixel_stride, channel_stride, arranged, N)
         FOR_CHANNELS(layer->channels / layer->groups, CALL)
 #undef CALL
     }

@@ -9,6 +9,7 @@ with; elsewhere, Python's.
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -92,7 +93,7 @@ def forward(operands: Operands, bias: Tensor | None) -> Tensor:
     samples, columns, sums = _memory(library, matrix, bias, threads)
     arranged = _space(layer, image)
     for n in range(len(image)):
-        _arrange(library, layer, image[n], arranged)
+        _arrange(library, layer, range(layer.groups), image[n], arranged)
         convolve = partial(
             library.convolve, threads, layer, parts, len(parts), (_NUMBER * 2)(),
             *_pointers(arranged, offset[n], mask[n], panels, bias), len(weight),
@@ -115,19 +116,20 @@ def backward(grad_output: Tensor, operands: Operands) -> tuple[Tensor, Tensor, T
     grads = grad_output.permute(0, 2, 3, 1)
     grad_image = torch.empty_like(image)
     grad_matrix = matrix.new_zeros(len(image), *matrix.shape)
-    # Shares are images, and where these are fewer than threads some deformable groups of one, since
-    # no two write to the same memory: results do not depend on which thread is first.
+    # Shares are images, or where threads would get unequally many some deformable groups of one,
+    # since no two write to the same memory: results do not depend on which thread is first.
     threads, everything = torch.get_num_threads(), range(layer.groups)
-    step = -(-layer.groups // -(-threads // max(len(image), 1)))
+    step = -(-layer.groups * math.gcd(len(image), threads) // threads)
     shares = [everything[first : first + step] for first in everything[::step]]
     jobs = [(n, groups) for n in range(len(image)) for groups in shares]
     free = [(_space(layer, image), _space(layer, image)) for _ in range(min(threads, len(jobs)))]
 
     def work(n: int, groups: range) -> None:
         arranged, grad_arranged = memory = free.pop()
-        _arrange(library, layer, image[n], arranged)
-        grad_arranged.zero_()
-        some = matrix[:, groups.start : groups.stop].flatten(1)
+        mine = slice(groups.start, groups.stop)
+        _arrange(library, layer, groups, image[n], arranged)
+        grad_arranged[mine].zero_()
+        some = matrix[:, mine].flatten(1)
         grad_some = torch.zeros_like(some)
         columns = image.new_empty(_ROWS * _COLUMNS, some.shape[1])
         pointers = _pointers(
@@ -139,7 +141,6 @@ def backward(grad_output: Tensor, operands: Operands) -> tuple[Tensor, Tensor, T
             torch.mm(grad, some, out=filled)
             library.sample_backward(layer, part, *pointers)
             grad_some.addmm_(grad.t(), filled)
-        mine = slice(groups.start, groups.stop)
         grad_matrix[n, :, mine] = grad_some.unflatten(1, (len(groups), -1, matrix.shape[3]))
         inner = grad_arranged[mine, 2:-1, 1:-1].permute(0, 3, 1, 2)
         grad_image[n].unflatten(0, (layer.groups, -1))[mine] = inner
@@ -156,11 +157,13 @@ def _space(layer: _Layer, image: Tensor) -> Tensor:
     )
 
 
-def _arrange(library: ctypes.CDLL, layer: _Layer, image: Tensor, arranged: Tensor) -> None:
-    """Copy an image (C, H, W) into such memory."""
+def _arrange(
+    library: ctypes.CDLL, layer: _Layer, groups: range, image: Tensor, arranged: Tensor
+) -> None:
+    """Copy some deformable groups of an image (C, H, W) into such memory."""
     image = image.flatten(1)
     library.arrange(
-        layer, _threads(),
+        layer, groups.start, groups.stop, _threads(),
         image.data_ptr(), image.stride(1), image.stride(0), arranged.data_ptr(),
     )  # fmt: skip
 
@@ -282,7 +285,7 @@ def _library(dtype: torch.dtype) -> ctypes.CDLL:
     structures = (ctypes.POINTER(_Layer), ctypes.POINTER(_Part))
     pointer, number = ctypes.c_void_p, _NUMBER
     arguments = {
-        "arrange": (structures[0], number, pointer, number, number, pointer),
+        "arrange": (structures[0], number, number, number, pointer, number, number, pointer),
         "convolve": (
             number, *structures, number, ctypes.POINTER(number), *(pointer,) * 5, number,
             *(pointer,) * 3, number, pointer, number,
