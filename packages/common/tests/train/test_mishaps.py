@@ -1,11 +1,13 @@
 """What ends a training from outside is one message, and nothing waits for ever."""
 
+import gc
 import multiprocessing
 import os
 import resource
 import signal
 import sys
 import time
+from itertools import count, islice
 from pathlib import Path
 
 import pytest
@@ -22,9 +24,11 @@ from llve_common.train.mishaps import explained
 def few_files():
     """As after ``ulimit -n``: not enough to hand a batch over."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(
-        resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) + 12, hard)
-    )
+    gc.collect()  # what failed before may hold files until then
+    # The limit is of numbers, of which the lowest that is free is the next.
+    taken = {each.name for each in Path("/proc/self/fd").iterdir()}
+    free = (number for number in count() if str(number) not in taken)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next(islice(free, 12, None)), hard))
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
